@@ -1,0 +1,61 @@
+"""forwardpass: the tool for the forward pass of any PyTorch model.
+
+The verbs take a Forward: text such as `"model.py | cast(bf16) @ eager"`, a bare module, or a
+Model. Importing this package imports neither torch nor anything else that is heavy; a name is
+loaded when it is first used.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from forwardpass.errors import ForwardpassError
+    from forwardpass.loading import load
+    from forwardpass.nouns.forwards import Forward
+    from forwardpass.nouns.models import Encoded, Model
+    from forwardpass.nouns.plans import Plan
+    from forwardpass.nouns.reports import RunReport
+    from forwardpass.nouns.rows import Rows
+    from forwardpass.nouns.signatures import Signature
+    from forwardpass.running import run
+
+__all__ = [
+    "Encoded",
+    "Forward",
+    "ForwardpassError",
+    "Model",
+    "Plan",
+    "Rows",
+    "RunReport",
+    "Signature",
+    "load",
+    "run",
+]
+
+_HOMES = {
+    "Encoded": "nouns.models",
+    "Forward": "nouns.forwards",
+    "ForwardpassError": "errors",
+    "Model": "nouns.models",
+    "Plan": "nouns.plans",
+    "Rows": "nouns.rows",
+    "RunReport": "nouns.reports",
+    "Signature": "nouns.signatures",
+    "load": "loading",
+    "run": "running",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("forwardpass")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'forwardpass' has no attribute {name!r}")
+    value = getattr(import_module(f"forwardpass.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,8 @@
+"""Forward → Engine: steps turn a module into a module, a backend lowers it.
+
+Steps and backends are folders: one file each, its name is the public name.
+"""
+
+from forwardpass.building.engines import Engine, Replica, build
+
+__all__ = ["Engine", "Replica", "build"]

@@ -1,0 +1,102 @@
+"""Padding only after proof: rows computed alone and padded must give the same outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import torch
+
+from forwardpass.building.engines import Engine
+from forwardpass.nouns.signatures import Output
+from forwardpass.tensors.blocks import Block, Sizes, cut
+from forwardpass.tensors.distances import TOLERANCE, relative_distance
+from forwardpass.tensors.dtypes import coarsest
+
+
+class PaddingProof(msgspec.Struct, frozen=True):
+    """Which axes may be padded, and what was measured.
+
+    Attributes:
+        paddable: names of the axes that may be filled up.
+        rows: rows on which it was tried.
+        distance: largest relative distance between padded and alone, over all outputs.
+        said: the outcome in a sentence.
+    """
+
+    paddable: tuple[str, ...]
+    rows: int
+    distance: float
+    said: str
+
+
+def prove(engine: Engine, block: Block, rows: Sequence[int]) -> PaddingProof:
+    """Compute the chosen rows of `block` alone and padded to their largest size, and compare.
+
+    Axes without `pad` in the signature are never tried. Rows that forward refuses alone are left
+    out. Where outputs move beyond the tolerance of the coarsest dtype at work, no axis may be padded.
+    """
+    signature = block.signature
+    wanted = tuple(name for name in signature.variable if signature.padded(name))
+    if not wanted:
+        said = "no axis varies" if not signature.variable else "not declared: only equal sizes share a batch"
+        return PaddingProof((), 0, 0.0, said)
+    assert engine.signature is not None
+    outputs = engine.signature.outputs
+    chosen = _spread(block, rows)
+    held = [i for i, name in enumerate(signature.variable) if name not in wanted]
+    if held:  # axes that stay apart must agree among the rows that are put together
+        chosen = [r for r in chosen if (block.sizes[r][held] == block.sizes[chosen[0]][held]).all()]
+    names = ", ".join(wanted)
+    if len({tuple(block.sizes[r]) for r in chosen}) < 2:
+        # every sampled row has one size: the proof still needs padding, so make some
+        largest = np.array([_larger(block, i, int(size)) for i, size in enumerate(block.sizes[chosen[0]])])
+        if (largest == block.sizes[chosen[0]]).all():
+            return PaddingProof((), 0, 0.0, f"{names}: only one size is permitted, nothing to pad")
+    else:
+        largest = block.sizes[chosen].max(axis=0)
+    alone = [_results(engine, outputs, block, [r], block.sizes[r])[0] for r in chosen]
+    padded = _results(engine, outputs, block, chosen, largest)
+    dtypes = {engine.replicas[0].dtype, *(value.dtype for row in alone for value in row)}
+    tolerance = TOLERANCE.get(coarsest(dtypes), 1e-2)
+    distance = 0.0
+    for expected, came in zip(alone, padded, strict=True):
+        for a, b in zip(expected, came, strict=True):
+            distance = max(distance, relative_distance(b, a) if a.shape == b.shape else float("inf"))
+    if distance <= tolerance:
+        said = f"{names} padded: proved on {len(chosen)} rows, outputs move by {distance:.1e} at most"
+        return PaddingProof(wanted, len(chosen), distance, said)
+    said = (
+        f"{names} not padded: what is under the padding moves real outputs by {distance:.1e} "
+        f"(tolerance {tolerance:.0e}); only equal sizes share a batch"
+    )
+    return PaddingProof((), len(chosen), distance, said)
+
+
+def _spread(block: Block, rows: Sequence[int]) -> list[int]:
+    """Up to 8 of the rows, from the smallest to the largest."""
+    order = sorted(rows, key=lambda r: (int(block.sizes[r].prod()), r))
+    return [order[int(i)] for i in np.unique(np.linspace(0, len(order) - 1, min(8, len(order))).astype(int))]
+
+
+def _larger(block: Block, axis: int, size: int) -> int:
+    bounds = list(block.signature.variable.values())[axis]
+    if not block.signature.padded(bounds.name):
+        return size
+    grown = bounds.rounded(size + max(1, size // 2))
+    top = bounds.high // bounds.multiple * bounds.multiple if bounds.high else grown
+    return min(grown, top)
+
+
+def _results(
+    engine: Engine, outputs: tuple[Output, ...], block: Block, rows: Sequence[int], sizes: Sizes
+) -> list[list[torch.Tensor]]:
+    """The outputs of these rows computed as one batch of these sizes: a list of tensors a row."""
+    index = np.asarray(rows, dtype=np.int64)
+    came = engine(block.collate(index, sizes.tolist()))
+    names = list(block.signature.variable)
+    lengths = [dict(zip(names, map(int, block.lengths[r]), strict=True)) for r in rows]
+    left = frozenset(n for i in block.signature.given if i.pad_left for n in i.variable)
+    columns = [cut(came[output.path], output.extents, lengths, left) for output in outputs]
+    return [list(row) for row in zip(*columns, strict=True)]

@@ -1,0 +1,147 @@
+"""fwd: one command a verb, each a thin call."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from forwardpass.errors import ForwardpassError, UsageError
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _Group(click.Group):
+    """Turns our errors into one message and the exit code of their class."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ForwardpassError as error:
+            if os.environ.get("FORWARDPASS_TRACEBACK"):
+                raise
+            click.echo(f"fwd: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings=_CONTEXT)
+@click.version_option(package_name="forwardpass", prog_name="fwd")
+def main() -> None:
+    """The forward pass of any PyTorch model.
+
+    \b
+    FORWARD is a reference and, if you like, a plan:
+      model.py          its `model`           model.py:name    a name in it
+      package.mod:name  a name in a module    pkg:package/dir  a folder in a package
+      folder/           transformers or sentence-transformers
+      hf:org/name@rev   from the hub          model.pt2, model.pt (TorchScript)
+      "model.py | cast(bf16) @ eager(device=cuda:0, threads=2)"
+
+    Exit codes: 0 fine; 2 usage; 3 model or data not loadable; 4 the forward pass raised;
+    5 rows were left out; 130 interrupted. FORWARDPASS_TRACEBACK=1 shows where an error arose.
+    """
+
+
+def _batch(ctx: click.Context, parameter: click.Parameter, value: str) -> int | str:
+    if value == "auto":
+        return value
+    if not value.isdigit() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is neither `auto` nor a whole number of rows from 1")
+    return int(value)
+
+
+def _columns(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    pairs = [part.partition("=") for item in value for part in item.split(",")]
+    for name, equals, column in pairs:
+        if not (name and equals and column):
+            raise click.BadParameter(f"{name + equals + column!r} is not input=column")
+    return {name: column for name, _, column in pairs}
+
+
+def _names(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for item in value for name in item.split(",") if name)
+
+
+@main.command()
+@click.argument("forward")
+@click.argument("data")
+@click.option("-o", "--out", required=True, metavar="OUT", help="A folder (Parquet shards), NAME.npy, or - (JSON lines).")
+@click.option("--batch", default="auto", callback=_batch, metavar="auto|N", help="Rows in a batch; auto measures what is fastest.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N rows of the data.")
+@click.option("--resume", is_flag=True, help="Go on with OUT; begins where nothing is there.")
+@click.option("--strict", is_flag=True, help="Stop at the first row left out, cut or NaN.")
+@click.option("--key", metavar="COLUMN", help="The column that names the rows.")
+@click.option("--keep", multiple=True, callback=_names, metavar="COLUMN", help="Deliver this column along. Repeatable, or a,b.")
+@click.option("--columns", multiple=True, callback=_columns, metavar="input=column", help="Which column feeds which input. Repeatable, or a=b,c=d.")
+@click.option("--outputs", multiple=True, callback=_names, metavar="NAME", help="Deliver this output of the model. Repeatable, or a,b.")
+@click.option("--shard-rows", type=click.IntRange(1), metavar="N", help="Rows in a shard; else about ten seconds of work.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress, no report; errors only.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def run(
+    forward: str, data: str, out: str, quiet: bool, as_json: bool, resume: bool, strict: bool, **options: Any
+) -> None:
+    """Compute FORWARD for every row of DATA, once each.
+
+    \b
+    DATA is a path, a glob, or any fsspec URL (s3://, memory://) of
+      .txt lines (- reads standard input)   .jsonl  .csv  .tsv  .parquet
+      a folder of images                    .npy  .npz  .safetensors
+      file.py:name                          a function that yields rows
+
+    Batches are sized by a short calibration; rows of different length are put together so that
+    little is padding, and results come in input order. Killed at any instant, `--resume` ends with
+    the same rows and the same values. Rows that cannot be read, encoded or computed go to
+    OUT/quarantine.jsonl.
+    """
+    if out == "-" and as_json:
+        raise UsageError("-o - and --json both write to standard output; choose a folder for OUT")
+    from rich.console import Console
+
+    console = Console(stderr=True, quiet=quiet)
+    try:
+        from forwardpass.running import Progress
+        from forwardpass.running import run as compute
+        from forwardpass.showing.live import live
+
+        class Announced(Progress):
+            def loaded(self, forward: Any) -> None:
+                console.print(_said(forward), style="dim", highlight=False, markup=False)
+
+        progress = Announced()
+        with live(progress, console):
+            report = compute(forward, data, out, resume=resume, strict=strict, progress=progress, **options)
+    except KeyboardInterrupt:
+        again = "" if out == "-" else f"; go on with --resume into {out}"
+        click.echo(f"fwd: interrupted{again}", err=True)
+        raise SystemExit(130) from None
+    if as_json:
+        click.echo(report.to_json())
+    elif out == "-":
+        console.print(report)
+    elif not quiet:
+        Console().print(report)
+    if out == "-":
+        for failure in report.failures:
+            click.echo(f"fwd: left out {failure.key!r} ({failure.stage}): {failure.error}", err=True)
+    if report.quarantined:
+        sys.exit(5)
+
+
+_TRUST = {
+    "data": "weights are data, which cannot run code",
+    "code": "this is code, and it ran",
+    "native": "this is machine code",
+}
+
+
+def _said(forward: Any) -> str:
+    """What was loaded, and what reading it could have done."""
+    module = forward.model.module
+    count = sum(parameter.numel() for parameter in module.parameters())
+    size = f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
+    return (
+        f"{forward.model.name}: {type(module).__name__}, {size} parameters · "
+        f"trust {forward.model.trust}: {_TRUST[forward.model.trust]}"
+    )

@@ -1,0 +1,94 @@
+"""Everything forwardpass raises, as one tree.
+
+    ForwardpassError
+    ├── UsageError           the call itself is wrong                         exit 2, HTTP 400
+    │   ├── GrammarError     a signature, a plan or a reference does not parse
+    │   ├── OutputExistsError OUT is there already and --resume was not given
+    │   └── ResumeError      OUT belongs to another Forward, machine or data
+    ├── LoadError            the model cannot be loaded                       exit 3, HTTP 500
+    │   └── MissingExtraError an optional library is not installed
+    ├── DataError            the data cannot be read or do not fit            exit 3, HTTP 400
+    ├── PassError            the forward pass raised                          exit 4, HTTP 500
+    └── LeftOutError         a row was left out and `strict` forbids it       exit 5, HTTP 422
+
+Each class carries its exit code and its HTTP status. A message says what was called, what
+came, what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class ForwardpassError(Exception):
+    """Base of every error that forwardpass raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+
+class UsageError(ForwardpassError):
+    """The call is wrong: an unknown name, a bad argument, options that do not go together."""
+
+    exit_code = 2
+    http_status = 400
+
+
+class GrammarError(UsageError):
+    """A signature, a plan or a reference does not follow its grammar."""
+
+
+class OutputExistsError(UsageError):
+    """The output is there already, and nobody said `resume`."""
+
+
+class ResumeError(UsageError):
+    """The output was begun by another Forward, calibration, machine or data."""
+
+
+class LoadError(ForwardpassError):
+    """A reference cannot be turned into a model."""
+
+    exit_code = 3
+
+
+class MissingExtraError(LoadError):
+    """An optional library is needed and not installed."""
+
+
+class DataError(ForwardpassError):
+    """The data cannot be read, or do not fit the model's signature."""
+
+    exit_code = 3
+    http_status = 400
+
+
+class PassError(ForwardpassError):
+    """The forward pass itself raised."""
+
+    exit_code = 4
+
+
+class LeftOutError(ForwardpassError):
+    """A row was quarantined, cut or came out as NaN under `strict`."""
+
+    exit_code = 5
+    http_status = 422
+
+
+def missing_extra(library: str, extra: str, purpose: str) -> MissingExtraError:
+    """The error for an optional `library` that `purpose` needs and that is not installed."""
+    return MissingExtraError(
+        f"{purpose} needs the library {library!r}, which is not installed. "
+        f"Install it with: pip install 'forwardpass[{extra}]'"
+    )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown `name`: what is known, the nearest first."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(names) or 'none'}"

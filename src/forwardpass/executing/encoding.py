@@ -1,0 +1,304 @@
+"""Rows → Block: encode many rows at once, check each against the signature, keep the good ones."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from forwardpass.building.calling import arguments, required
+from forwardpass.errors import DataError, UsageError, nearest
+from forwardpass.executing.salvaging import said, salvage
+from forwardpass.nouns.models import Encoded, Model
+from forwardpass.nouns.rows import Failure, Rows
+from forwardpass.nouns.signatures import Axis, Input, Signature
+from forwardpass.tensors.blocks import Block, Values, as_values, concatenated
+from forwardpass.tensors.dtypes import NAMES, TORCH
+from forwardpass.tensors.items import Items, joined_items
+
+Encodings = Block | Items
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """The rows of a block that could be encoded, what they became, and the rows that could not.
+
+    `truncated` marks rows that were cut at a maximum length, bool [rows].
+    """
+
+    rows: Rows
+    block: Encodings
+    truncated: np.ndarray[Any, np.dtype[np.bool_]]
+    failures: tuple[Failure, ...]
+
+
+class Encoder:
+    """Encodes blocks of rows for one model.
+
+    Args:
+        model: the model; its signature must be known (see `inferred`) or it has `collate`.
+        columns: which column feeds which input, where the names differ.
+    """
+
+    def __init__(self, model: Model, columns: Mapping[str, str] | None = None) -> None:
+        self.model = model
+        self.columns = dict(columns or {})
+        signature = model.signature
+        if signature is not None:
+            for item in signature.inputs:
+                if item.batch_axis is None and not item.derivation:
+                    raise UsageError(
+                        f"input {item}: it has no batch axis, so rows cannot be stacked; add `batch`"
+                    )
+            paths = [item.path for item in signature.given]
+            for path in self.columns:
+                if path not in paths:
+                    raise UsageError(f"--columns {path}=…: no such input; {nearest(path, paths)}")
+            if self.columns and model.encode is not None:
+                raise UsageError("--columns names columns for inputs, but this model has its own encode")
+
+    def __call__(self, rows: Rows) -> EncodedRows:
+        """Encode a block. Rows that fail are left out and stand in `failures`, stage "encode".
+
+        Raises DataError where the columns that the inputs need are not there at all.
+        """
+        if not len(rows):
+            return EncodedRows(rows, self._empty(), np.zeros(0, bool), rows.failures)
+        if self.model.encode is None and self.model.collate is None:
+            self._require_columns(rows)
+        whole = slice(0, len(rows))
+        pieces: list[tuple[slice, Encodings, frozenset[int]]] = []
+        failures = list(rows.failures)
+        for start, stop, result in salvage(lambda a, b: self._encoded(rows, a, b, whole), 0, len(rows)):
+            if isinstance(result, Exception):
+                failures.append(
+                    Failure(rows.key(start), "encode", said(result), int(rows.positions[start]))
+                )
+            else:
+                pieces.append((slice(start, stop), *result))
+        truncated = np.zeros(len(rows), bool)
+        good = np.zeros(len(rows), bool)
+        for span, _, cut in pieces:
+            good[span] = True
+            truncated[[span.start + index for index in cut]] = True
+        kept = rows if good.all() else rows.take(np.flatnonzero(good))
+        blocks = [block for _, block, _ in pieces]
+        failures.sort(key=lambda failure: failure.position)
+        return EncodedRows(
+            replace(kept, failures=()),
+            together(blocks) if blocks else self._empty(),
+            truncated[good],
+            tuple(failures),
+        )
+
+    def _encoded(self, rows: Rows, start: int, stop: int, whole: slice) -> tuple[Encodings, frozenset[int]]:
+        part = rows if (start, stop) == (whole.start, whole.stop) else rows.take(slice(start, stop))
+        model = self.model
+        if model.collate is not None:
+            items = list(part) if model.encode is None else list(model.encode(part))
+            if len(items) != len(part):
+                raise ValueError(f"encode returned {len(items)} items for {len(part)} rows")
+            sizes = [1 if model.size is None else int(model.size(item)) for item in items]
+            return Items(model, items, np.array(sizes, dtype=np.int64).reshape(-1, 1)), frozenset()
+        assert model.signature is not None
+        arrays = self._taken(part) if model.encode is None else model.encode(part)
+        cut = arrays.truncated if isinstance(arrays, Encoded) else frozenset[int]()
+        given = model.signature.given
+        if not isinstance(arrays, Mapping):
+            if len(given) != 1:
+                raise TypeError(f"encode must return a dict of {', '.join(i.path for i in given)}")
+            arrays = {given[0].path: arrays}
+        unknown = [path for path in arrays if path not in {item.path for item in given}]
+        if unknown:
+            raise ValueError(
+                f"encode returned {unknown[0]!r}, which is no input; "
+                + nearest(unknown[0], [item.path for item in given])
+            )
+        block, more = checked(model.signature, arrays, len(part))
+        return block, cut | more
+
+    def _column(self, item: Input, rows: Rows) -> str | None:
+        """The column that feeds an input: by --columns, by name, or the only one there is."""
+        name = self.columns.get(item.path, item.path)
+        if name in rows:
+            return name
+        assert self.model.signature is not None
+        alone = len(self.model.signature.given) == 1 and len(rows.columns) == 1
+        return next(iter(rows.columns)) if alone and item.path not in self.columns else None
+
+    def _taken(self, rows: Rows) -> dict[str, Any]:
+        assert self.model.signature is not None
+        found = {item.path: self._column(item, rows) for item in self.model.signature.given}
+        return {path: rows[column] for path, column in found.items() if column is not None}
+
+    def _require_columns(self, rows: Rows) -> None:
+        assert self.model.signature is not None
+        for item in self.model.signature.given:
+            if self._column(item, rows) is None and not item.optional:
+                raise DataError(
+                    f"the data has no column for the input `{item}`; its columns are "
+                    f"{', '.join(rows.columns) or 'none'}. Name one with --columns {item.path}=COLUMN, "
+                    "or give the model an encode"
+                )
+
+    def _empty(self) -> Encodings:
+        if self.model.collate is not None or self.model.signature is None:
+            return Items(self.model, [], np.zeros((0, 1), np.int64))
+        none = np.zeros((0, len(self.model.signature.variable)), np.int64)
+        return Block(self.model.signature, {}, none, none)
+
+
+def together(blocks: Sequence[Encodings]) -> Encodings:
+    """Several encoded blocks as one."""
+    filled = [block for block in blocks if len(block)] or list(blocks[:1])
+    tensors = [block for block in filled if isinstance(block, Block)]
+    items = [block for block in filled if isinstance(block, Items)]
+    return concatenated(tensors) if tensors else joined_items(items)
+
+
+def checked(signature: Signature, arrays: Mapping[str, Any], count: int) -> tuple[Block, frozenset[int]]:
+    """Check `count` rows of arrays against a signature, row shape by row shape.
+
+    Returns the Block and the indices of rows that were cut at an axis' upper bound, which is done
+    only to axes with `pad`. Raises TypeError or ValueError saying which input expected what.
+    """
+    names = list(signature.variable)
+    axes = signature.variable
+    lengths = np.zeros((count, len(names)), np.int64)
+    values: dict[str, Values] = {}
+    cut: set[int] = set()
+    for item in signature.given:
+        array = arrays.get(item.path)
+        if array is None:
+            if not item.optional:
+                raise ValueError(f"encode gave nothing for the input `{item}`")
+            continue
+        try:
+            value = as_values(array)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"input `{item}`: {error}") from error
+        if len(value) != count:
+            raise ValueError(f"input `{item}`: {len(value)} values for {count} rows")
+        _check_dtype(item, value)
+        shapes = (
+            np.broadcast_to(np.array(value.shape[1:], np.int64), (count, value.dim() - 1))
+            if isinstance(value, torch.Tensor)
+            else _shapes(item, value)
+        )
+        if shapes.shape[1] != len(item.row_axes):
+            raise ValueError(_misfit(item, shapes[0]))
+        for place, axis in enumerate(item.row_axes):
+            column = shapes[:, place]
+            if not axis.is_variable:
+                wrong = np.flatnonzero(column != axis.size)
+                if len(wrong):
+                    raise ValueError(_misfit(item, shapes[int(wrong[0])]))
+                continue
+            bounds = axes[axis.name]
+            if bounds.high is not None and (column > bounds.high).any():
+                if item.pad is None:
+                    raise ValueError(_misfit(item, shapes[int(np.argmax(column))]))
+                cut |= {int(i) for i in np.flatnonzero(column > bounds.high)}
+                value = _cut(value, place, bounds.high)
+                column = np.minimum(column, bounds.high)
+            at = names.index(axis.name)
+            known = lengths[:, at]
+            wrong = np.flatnonzero((known != 0) & (known != column))
+            if len(wrong):
+                raise ValueError(
+                    f"input `{item}`: axis {axis.name!r} is {column[wrong[0]]} here "
+                    f"and {known[wrong[0]]} in another input of the same row"
+                )
+            lengths[:, at] = column
+        values[item.path] = value
+    return Block(signature, values, lengths, _permitted(signature, lengths)), frozenset(cut)
+
+
+def _permitted(signature: Signature, lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The sizes that rows of these lengths take: up to the minimum and the multiple of each axis."""
+    sizes = lengths.copy()
+    for at, (name, axis) in enumerate(signature.variable.items()):
+        least = axis.rounded(1)
+        sizes[:, at] = np.maximum(-(-lengths[:, at] // axis.multiple) * axis.multiple, least)
+        if not signature.padded(name) and (sizes[:, at] != lengths[:, at]).any():
+            odd = int(lengths[:, at][sizes[:, at] != lengths[:, at]][0])
+            raise ValueError(f"axis `{axis}` cannot be {odd}, and nothing says how to pad it")
+    return sizes
+
+
+def _check_dtype(item: Input, value: Values) -> None:
+    wanted = TORCH[item.dtype]
+    for dtype in {value.dtype} if isinstance(value, torch.Tensor) else {row.dtype for row in value}:
+        exact = wanted.is_floating_point or wanted.is_complex
+        whole = not (dtype.is_floating_point or dtype.is_complex)
+        if (not exact and not whole) or (dtype.is_complex and not wanted.is_complex):
+            raise TypeError(f"input `{item}`: {NAMES.get(dtype, dtype)} values do not fit {item.dtype}")
+
+
+def _shapes(item: Input, rows: list[torch.Tensor]) -> np.ndarray[Any, Any]:
+    dims = {row.dim() for row in rows}
+    if len(dims) > 1:
+        raise ValueError(f"input `{item}`: rows have {' and '.join(map(str, sorted(dims)))} axes")
+    return np.array([list(row.shape) for row in rows], np.int64).reshape(len(rows), -1)
+
+
+def _misfit(item: Input, shape: np.ndarray[Any, Any]) -> str:
+    expected = " ".join(map(str, item.row_axes))
+    return f"input `{item}`: expected a row of [{expected}], got {[int(size) for size in shape]}"
+
+
+def _cut(value: Values, place: int, high: int) -> Values:
+    if isinstance(value, torch.Tensor):
+        return value.narrow(place + 1, 0, high)
+    return [row.narrow(place, 0, high) if row.shape[place] > high else row for row in value]
+
+
+def inferred(model: Model, rows: Rows, columns: Mapping[str, str]) -> Signature:
+    """The signature of a model that has none, taken from its data.
+
+    Inputs are the columns named as the arguments of `forward`, or the only column there is.
+    Floating data take the dtype of the model's parameters, sizes are those of the rows; an axis on
+    which the rows differ is variable, and not padded. Raises DataError where columns are missing.
+    """
+    names, keywords = arguments(model.module)
+    wanted = dict.fromkeys([*required(model.module), *columns, *(n for n in names if n in rows)])
+    if keywords and not names:
+        wanted = dict.fromkeys(rows.columns)
+    if len(wanted) == 1 and len(rows.columns) == 1:
+        columns = {next(iter(wanted)): next(iter(rows.columns)), **columns}
+    inputs: list[Input] = []
+    floating = next((p.dtype for p in model.module.parameters() if p.is_floating_point()), torch.float32)
+    for name in wanted:
+        column = columns.get(name, name)
+        if column not in rows:
+            signature = inspect.signature(model.module.forward) if not names else f"({', '.join(names)})"
+            raise DataError(
+                f"{type(model.module).__name__}.forward{signature} needs {name!r}, and the data has no "
+                f"such column; its columns are {', '.join(rows.columns) or 'none'}. Use --columns "
+                f"{name}=COLUMN, or say what goes in: Model(module, inputs={name + ': f32[batch …]'!r})"
+            )
+        try:
+            value = as_values(rows[column])
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"column {column!r} cannot feed the input {name!r}: {error}; "
+                "give the model an encode that makes numbers of it"
+            ) from error
+        first = value if isinstance(value, torch.Tensor) else value[0]
+        shape = list(value.shape[1:]) if isinstance(value, torch.Tensor) else [
+            size if all(row.dim() == first.dim() and row.shape[i] == size for row in value) else None
+            for i, size in enumerate(first.shape)
+        ]
+        dtype = floating if first.is_floating_point() else first.dtype
+        axes = (
+            Axis("batch"),
+            *(Axis(f"{name}{i}") if n is None else Axis(size=n) for i, n in enumerate(shape, 1)),
+        )
+        inputs.append(Input(name, NAMES[dtype], axes))
+    if not inputs:
+        raise DataError(f"cannot tell what {type(model.module).__name__}.forward takes; give inputs=…")
+    return Signature(tuple(inputs))

@@ -1,0 +1,1 @@
+"""What the verbs pass around. Nouns are frozen; those that are data go to JSON and back."""

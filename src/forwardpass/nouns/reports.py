@@ -1,0 +1,93 @@
+"""RunReport: what a run did, what it cost, and what it left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from forwardpass.nouns.rows import Failure
+
+
+class Seconds(msgspec.Struct, frozen=True):
+    """Where the time went. The stages overlap: their sum may exceed the total."""
+
+    total: float = 0.0
+    load: float = 0.0
+    build: float = 0.0
+    calibrate: float = 0.0
+    read: float = 0.0
+    encode: float = 0.0
+    compute: float = 0.0
+    write: float = 0.0
+
+
+class RunReport(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/run/1"
+):
+    """What `run` did.
+
+    Attributes:
+        forward: the text of the Forward.
+        rows: rows computed and delivered, those of resumed shards included.
+        rows_per_second: rows of this run ÷ seconds from its first read to its last commit.
+        seconds: see Seconds.
+        real_cells: cells that rows filled, over all batches.
+        padded_cells: cells that were computed: the real ones and the padding.
+        batches: batches computed.
+        truncated: rows cut at the maximum length.
+        nan_rows: rows with a NaN in an output.
+        quarantined: rows left out.
+        padding: what was proved about padding, in a sentence.
+        device: where it ran.
+        resumed_rows: rows that an earlier run had already committed.
+        digest: SHA-256 over everything that was delivered; equal digests, equal results.
+        limit_share: share of this machine's limit that was reached; null until macs are known.
+        failures: the first of the rows left out; all of them stand in quarantine.jsonl.
+    """
+
+    forward: str
+    rows: int
+    rows_per_second: float
+    seconds: Seconds
+    real_cells: int
+    padded_cells: int
+    batches: int
+    truncated: int
+    nan_rows: int
+    quarantined: int
+    padding: str
+    device: str
+    resumed_rows: int
+    digest: str
+    limit_share: float | None = None
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the computed cells that was padding, 0 to 1."""
+        return 1 - self.real_cells / self.padded_cells if self.padded_cells else 0.0
+
+    def to_json(self) -> str:
+        """This report as one JSON document with its schema."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> RunReport:
+        """The report that `to_json` wrote."""
+        return msgspec.json.decode(text, type=cls)
+
+    def __str__(self) -> str:
+        from forwardpass.showing.terminal import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from forwardpass.showing.notebook import html
+
+        return html(self)
+
+    def __rich__(self) -> Any:
+        from forwardpass.showing.terminal import renderable
+
+        return renderable(self)

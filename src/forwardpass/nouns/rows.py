@@ -1,0 +1,154 @@
+"""Rows: a block of columns with keys; what sources yield and encoders take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, overload
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+Column = np.ndarray[Any, Any] | pa.Array | list[Any]
+"""Values of one column, one a row: a NumPy array along axis 0, an Arrow array, or a list."""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """One row that could not be read, encoded, computed or written, and why."""
+
+    key: int | str
+    stage: str
+    error: str
+    position: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A block of rows, held as columns.
+
+    `positions` are the numbers of the rows in their source, int64, strictly increasing; the
+    rows that could not be read are missing there and stand in `failures`. `keys` defaults to
+    the positions.
+
+    `rows["text"]` is a column (NumPy array or list), `rows[0]` one row as a dict, and iterating
+    yields such dicts, so an encoder may be written either way.
+    """
+
+    columns: Mapping[str, Column]
+    positions: np.ndarray[Any, np.dtype[np.int64]]
+    keys: Column | None = None
+    failures: tuple[Failure, ...] = ()
+    _natural: dict[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @overload
+    def __getitem__(self, item: str) -> np.ndarray[Any, Any] | list[Any]: ...
+    @overload
+    def __getitem__(self, item: int) -> dict[str, Any]: ...
+    def __getitem__(self, item: str | int) -> np.ndarray[Any, Any] | list[Any] | dict[str, Any]:
+        if isinstance(item, str):
+            if item not in self._natural:
+                self._natural[item] = natural(self.columns[item])
+            return self._natural[item]
+        return {name: self[name][item] for name in self.columns}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[index] for index in range(len(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns
+
+    def key(self, index: int) -> int | str:
+        """The key of row `index`: text, or a whole number."""
+        keys = self.positions if self.keys is None else self.keys
+        value = keys[index]
+        value = value.as_py() if isinstance(value, pa.Scalar) else value
+        return int(value) if isinstance(value, (int, np.integer)) else str(value)
+
+    def take(self, indices: Sequence[int] | np.ndarray[Any, Any] | slice) -> Rows:
+        """These rows alone, in this order, without failures."""
+        return Rows(
+            {name: take(column, indices) for name, column in self.columns.items()},
+            self.positions[indices],
+            None if self.keys is None else take(self.keys, indices),
+        )
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of all `parts` in one, without failures; a column that a part lacks is None there."""
+    filled = [part for part in parts if len(part)] or list(parts[:1])
+    if len(filled) == 1:
+        return filled[0]
+    names = dict.fromkeys(name for part in filled for name in part.columns)
+    keys = [part.positions if part.keys is None else part.keys for part in filled]
+    return Rows(
+        {
+            name: _concatenated([part.columns.get(name, [None] * len(part)) for part in filled])
+            for name in names
+        },
+        np.concatenate([part.positions for part in filled]),
+        None if all(part.keys is None for part in filled) else _concatenated(keys),
+    )
+
+
+def _concatenated(columns: Sequence[Column]) -> Column:
+    if all(isinstance(column, pa.Array) for column in columns):
+        if len({column.type for column in columns}) == 1:
+            return pa.concat_arrays(columns)
+    elif all(isinstance(column, np.ndarray) for column in columns):
+        shapes = {(column.shape[1:], column.dtype) for column in columns}
+        if len(shapes) == 1:
+            return np.concatenate(columns)
+    return [value for column in columns for value in _listed(column)]
+
+
+def _listed(column: Column) -> list[Any]:
+    if isinstance(column, pa.Array):
+        return column.to_pylist()
+    return column.tolist() if isinstance(column, np.ndarray) and column.ndim == 1 else list(column)
+
+
+def take(column: Column, indices: Sequence[int] | np.ndarray[Any, Any] | slice) -> Column:
+    """The values of `column` at `indices`; a slice shares memory where the column allows it."""
+    if isinstance(column, np.ndarray):
+        return column[indices]
+    if isinstance(column, list):
+        return column[indices] if isinstance(indices, slice) else [column[int(i)] for i in indices]
+    if isinstance(indices, slice):
+        start, stop, _ = indices.indices(len(column))
+        return column.slice(start, stop - start)
+    return column.take(pa.array(np.asarray(indices, dtype=np.int64)))
+
+
+def natural(column: Column) -> np.ndarray[Any, Any] | list[Any]:
+    """`column` as Python users expect it: numbers as NumPy, lists of equal length as a matrix.
+
+    Ragged lists become a list of arrays; text and mixed values a list.
+    """
+    if isinstance(column, (np.ndarray, list)):
+        return column
+    kind = column.type
+    if column.null_count == 0:
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+            return column.to_numpy(zero_copy_only=False)
+        if isinstance(column, (pa.FixedSizeListArray, pa.ListArray, pa.LargeListArray)):
+            return _lists(column)
+    return column.to_pylist()
+
+
+def _lists(column: pa.Array) -> np.ndarray[Any, Any] | list[Any]:
+    values = natural(column.flatten())
+    if pa.types.is_fixed_size_list(column.type):
+        bounds = np.arange(len(column) + 1) * column.type.list_size
+    else:
+        bounds = np.asarray(column.offsets) - column.offsets[0].as_py()
+    if not isinstance(values, np.ndarray):
+        return [values[a:b] for a, b in pairwise(bounds)]
+    lengths = np.diff(bounds)
+    if len(lengths) and (lengths == lengths[0]).all():
+        return values.reshape(len(column), lengths[0], *values.shape[1:])
+    return list(np.split(values, bounds[1:-1])) if len(lengths) else []

@@ -1,0 +1,53 @@
+"""Kinds of files that rows are read from. The folder is the list: one module a kind.
+
+A module states
+
+    SUFFIXES = (".csv", ".tsv")        the files that are of this kind
+    STREAMED = True                    read from front to back, so that .gz can be undone on the way
+
+and two functions of the files of one source, in their order:
+
+    read(files, start) -> Iterator[Rows]
+        Blocks in order, from position `start` on; positions count all rows of all files, those
+        that cannot be read included: these become a Failure of stage "read", and the others go on.
+        What is inferred (the types of a CSV's columns) must not depend on `start`. Raises
+        DataError, which names the file, where a file as a whole cannot be read.
+    count(files) -> int | None
+        All rows, where that is cheap to know.
+
+Optional libraries are imported inside the functions.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Protocol, cast
+
+from forwardpass.nouns.rows import Rows
+from forwardpass.reading.files import File
+
+
+class Kind(Protocol):
+    """What a module of this folder offers."""
+
+    SUFFIXES: tuple[str, ...]
+    STREAMED: bool
+
+    def read(self, files: Sequence[File], start: int) -> Iterator[Rows]: ...
+    def count(self, files: Sequence[File]) -> int | None: ...
+
+
+@cache
+def kinds() -> dict[str, Kind]:
+    """The kinds of files by name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return {name: cast("Kind", import_module(f"{__name__}.{name}")) for name in names}
+
+
+@cache
+def by_suffix() -> dict[str, str]:
+    """The names of the kinds by suffix, with its dot, in small letters."""
+    return {suffix: name for name, kind in kinds().items() for suffix in kind.SUFFIXES}

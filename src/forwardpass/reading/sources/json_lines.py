@@ -1,0 +1,58 @@
+"""JSON Lines: each line an object, its members the columns. Blank lines are no rows.
+
+A column that the first block has is in every block; a row that lacks it has None there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from forwardpass.nouns.rows import Rows
+from forwardpass.reading.blocks import BadRow
+from forwardpass.reading.columns import framed
+from forwardpass.reading.files import File
+from forwardpass.reading.lines import TOO_LONG, lines_of, not_utf8
+
+SUFFIXES = (".jsonl", ".ndjson")
+STREAMED = True
+
+
+def read(files: Sequence[File], start: int) -> Iterator[Rows]:
+    return framed(_lines(files), lambda line: len(line or b""), _row, start)
+
+
+def count(files: Sequence[File]) -> int | None:
+    return None
+
+
+def _lines(files: Sequence[File]) -> Iterator[bytes | None]:
+    for file in files:
+        with file.stream() as stream:
+            yield from (
+                line for line in lines_of(stream, file.name) if line is None or line.strip()
+            )
+
+
+def _row(line: bytes | None) -> dict[str, Any]:
+    if line is None:
+        raise BadRow(TOO_LONG)
+    try:
+        value: object = msgspec.json.decode(line)
+    except UnicodeDecodeError:
+        raise BadRow(_where_not_utf8(line)) from None
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadRow(f"the line is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadRow(f"the line holds a {type(value).__name__}, not a JSON object")
+    return cast("dict[str, Any]", value)
+
+
+def _where_not_utf8(line: bytes) -> str:
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        return not_utf8(line, error)
+    return "the line is not UTF-8"

@@ -1,0 +1,84 @@
+"""Values of one column → Arrow: typed columns, fixed-size lists for vectors, lists for ragged ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from forwardpass.errors import DataError
+
+Delivered = torch.Tensor | np.ndarray[Any, Any] | list[Any] | pa.Array
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """A tensor as NumPy; bfloat16, which NumPy does not know, exactly as float32."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).contiguous().numpy()
+
+
+def to_arrow(values: Delivered, kind: pa.DataType | None = None) -> pa.Array:
+    """One column as an Arrow array, of the type `kind` where it is given.
+
+    Shape [rows] becomes a plain column, [rows, n] a fixed-size list, further axes nested ones;
+    rows of different length become lists. Raises pa.ArrowInvalid, pa.ArrowTypeError or
+    DataError where the values do not make a column.
+    """
+    if isinstance(values, torch.Tensor):
+        values = to_numpy(values)
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
+        array = _fixed(values)
+    elif isinstance(values, pa.Array):
+        array = values
+    else:
+        array = _from_list(list(values), kind)
+    return array if kind is None or array.type == kind else array.cast(kind)
+
+
+def _fixed(values: np.ndarray[Any, Any]) -> pa.Array:
+    """[rows, a, b] as fixed-size lists of b in fixed-size lists of a."""
+    array: pa.Array = pa.array(np.ascontiguousarray(values).reshape(-1))
+    for size in values.shape[:0:-1]:
+        if size == 0:
+            raise DataError(f"a column of shape {list(values.shape)} holds nothing")
+        array = pa.FixedSizeListArray.from_arrays(array, size)
+    return array
+
+
+def _from_list(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
+    arrays = [to_numpy(v) if isinstance(v, torch.Tensor) else v for v in values]
+    if not arrays or not all(isinstance(value, np.ndarray) for value in arrays):
+        return pa.array([_plain(value) for value in arrays], type=kind)
+    inner = arrays[0].shape[1:]
+    if arrays[0].ndim and all(a.shape[1:] == inner and a.dtype == arrays[0].dtype for a in arrays):
+        offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])])
+        flat = np.concatenate(arrays)
+        if math.prod(inner):
+            if offsets[-1] < 1 << 31:
+                return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), _fixed(flat))
+            return pa.LargeListArray.from_arrays(pa.array(offsets), _fixed(flat))
+    return pa.array([value.tolist() for value in arrays], type=kind)
+
+
+def _plain(value: Any) -> Any:
+    """Scalars and arrays inside a row as Python values."""
+    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def to_python(values: Delivered) -> list[Any]:
+    """One column as plain Python values, one a row."""
+    if isinstance(values, pa.Array):
+        return values.to_pylist()
+    if isinstance(values, torch.Tensor):
+        return to_numpy(values).tolist()
+    return [_plain(value) for value in values] if isinstance(values, list) else values.tolist()

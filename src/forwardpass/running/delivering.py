@@ -1,0 +1,236 @@
+"""Computed windows → decoded columns → shards in the sink, committed one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from forwardpass.errors import LeftOutError, UsageError, nearest
+from forwardpass.executing.salvaging import said, salvage
+from forwardpass.nouns.models import Model
+from forwardpass.nouns.rows import Failure, take
+from forwardpass.running.columns import Delivered
+from forwardpass.running.computing import Computed
+from forwardpass.running.journals import Entry, Journal
+from forwardpass.running.sinks import Shard, Sink
+from forwardpass.running.threads import Busy
+from forwardpass.tensors.blocks import joined
+
+Indices = np.ndarray[Any, Any]
+
+
+@dataclass
+class _Open:
+    """The shard that is being filled."""
+
+    start: int
+    pieces: list[dict[str, Delivered]] = field(default_factory=list[dict[str, Delivered]])
+    outputs: tuple[str, ...] = ()
+    failures: list[Failure] = field(default_factory=list[Failure])
+    positions: list[Indices] = field(default_factory=list[Indices])
+    real_cells: int = 0
+    padded_cells: int = 0
+    batches: int = 0
+    truncated: int = 0
+    nan_rows: int = 0
+
+
+class Delivery:
+    """Takes computed windows in order; writes and commits a shard at each shard's end.
+
+    Args:
+        key: the name of the key column.
+        keep: columns of the source that go along.
+        raw: outputs of the model that are delivered beside what `decode` makes of them.
+        start: position in the source of the first row.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        sink: Sink,
+        journal: Journal | None,
+        *,
+        key: str | None,
+        keep: Sequence[str],
+        raw: Sequence[str],
+        start: int,
+    ) -> None:
+        self.entries: list[Entry] = list(journal.entries) if journal else []
+        self.failures: list[Failure] = []
+        self.busy = Busy()
+        self._model = model
+        self._sink = sink
+        self._journal = journal
+        self._key = key
+        self._keep = keep
+        self._raw = raw
+        self.start = start
+        self._open = _Open(start)
+
+    def take(self, computed: Computed, ceiling: int | None) -> None:
+        """Decode a window; where it ends a shard, write and commit that. `ceiling` goes with it."""
+        with self.busy:
+            self._add(computed)
+            if computed.window.ends_shard:
+                self._commit(computed.window.stop, ceiling)
+
+    def _add(self, computed: Computed) -> None:
+        window, shard = computed.window, self._open
+        outputs, kept, failures = self._decoded(computed)
+        indices = computed.good[kept]
+        rows = window.rows
+        keys = rows.positions if rows.keys is None else rows.keys
+        columns: dict[str, Delivered] = {}
+        if self._key is not None:
+            columns[self._key] = take(keys, indices)
+        columns |= {name: take(rows.columns[name], indices) for name in self._keep if len(rows)}
+        twice = next((name for name in outputs if name in columns), None)
+        if twice:
+            raise UsageError(
+                f"the output {twice!r} and a column of the data have one name; "
+                "rename the column, or do not keep it"
+            )
+        if len(indices):
+            shard.outputs = tuple(outputs)
+            shard.pieces.append(columns | outputs)
+            shard.positions.append(rows.positions[indices])
+        shard.failures += [*window.failures, *computed.failures, *failures]
+        shard.real_cells += computed.real_cells
+        shard.padded_cells += computed.padded_cells
+        shard.batches += computed.batches
+        shard.truncated += int(window.truncated[indices].sum())
+        shard.nan_rows += len(set(computed.nan) & set(indices.tolist())) if computed.nan else 0
+
+    def _decoded(self, computed: Computed) -> tuple[dict[str, Delivered], Indices, list[Failure]]:
+        """The delivered columns, the rows that could be decoded, and those that could not."""
+        count = len(computed.good)
+        outputs = dict(computed.outputs)
+        unknown = next((name for name in self._raw if name not in outputs), None) if count else None
+        if unknown:
+            raise UsageError(f"--outputs {unknown}: no such output; {nearest(unknown, outputs)}")
+        decode = self._model.decode
+        if decode is None or not count:
+            chosen = {name: v for name, v in outputs.items() if not self._raw or name in self._raw}
+            return {**chosen}, np.arange(count), []
+        pieces: list[Mapping[str, Any]] = []
+        kept: list[Indices] = []
+        failures: list[Failure] = []
+        rows = computed.window.rows
+        for start, stop, result in salvage(lambda a, b: self._piece(outputs, a, b, count), 0, count):
+            if isinstance(result, Exception):
+                index = int(computed.good[start])
+                failures.append(
+                    Failure(rows.key(index), "decode", said(result), int(rows.positions[index]))
+                )
+            else:
+                pieces.append(result)
+                kept.append(np.arange(start, stop))
+        places = np.concatenate(kept) if kept else np.zeros(0, np.int64)
+        names = list(pieces[0]) if pieces else []
+        columns: dict[str, Delivered] = {n: _together([p[n] for p in pieces]) for n in names}
+        for name in self._raw:
+            value = outputs[name]
+            if name not in columns:
+                columns[name] = (
+                    value[torch.from_numpy(places)]
+                    if isinstance(value, torch.Tensor)
+                    else [value[int(place)] for place in places]
+                )
+        return columns, places, failures
+
+    def _piece(self, outputs: Mapping[str, Any], start: int, stop: int, count: int) -> Mapping[str, Any]:
+        assert self._model.decode is not None
+        part = {name: v if stop - start == count else v[start:stop] for name, v in outputs.items()}
+        columns = self._model.decode(part)
+        for name, values in columns.items():
+            if len(values) != stop - start:
+                raise ValueError(f"decode gave {len(values)} values of {name!r} for {stop - start} rows")
+        return columns
+
+    def _commit(self, stop: int, ceiling: int | None) -> None:
+        """Write the shard aside, sync, rename, then enter it into the manifest."""
+        shard, self._open = self._open, _Open(stop)
+        names = list(shard.pieces[0]) if shard.pieces else []
+        rows = sum(len(p) for p in shard.positions)
+        columns = {name: _together([piece[name] for piece in shard.pieces]) for name in names}
+        keys: Delivered = columns[self._key] if self._key in columns else np.concatenate(
+            shard.positions or [np.zeros(0, np.int64)]
+        )
+        name, sha256, left_out = "", "", dict[int, str]()
+        if rows:
+            done = self._sink.write(len(self.entries), Shard(columns, shard.outputs, rows))
+            name, sha256, left_out = done.name, done.sha256, dict(done.left_out)
+        positions = np.concatenate(shard.positions) if shard.positions else np.zeros(0, np.int64)
+        shard.failures += [
+            Failure(_plain_key(keys, index), "write", error, int(positions[index]))
+            for index, error in left_out.items()
+        ]
+        shard.failures.sort(key=lambda failure: failure.position)
+        self.failures += shard.failures
+        quarantine = self._journal.quarantine(shard.failures) if self._journal else 0
+        inside = [index for index in range(rows) if index not in left_out] if left_out else range(rows)
+        entry = Entry(
+            file=name,
+            sha256=sha256,
+            start=shard.start,
+            stop=stop,
+            rows=rows - len(left_out),
+            first_key=_plain_key(keys, inside[0]) if inside else None,
+            last_key=_plain_key(keys, inside[-1]) if inside else None,
+            real_cells=shard.real_cells,
+            padded_cells=shard.padded_cells,
+            batches=shard.batches,
+            truncated=shard.truncated,
+            nan_rows=shard.nan_rows,
+            quarantined=len(shard.failures),
+            quarantine_bytes=quarantine,
+            ceiling_cells=ceiling,
+        )
+        if self._journal is not None:
+            self._journal.commit(entry)
+        self.entries.append(entry)
+
+
+def strictly(computed: Computed) -> None:
+    """Raise LeftOutError for the first row that was left out, cut, or came out as NaN."""
+    window = computed.window
+    for failure in sorted([*window.failures, *computed.failures], key=lambda f: f.position):
+        raise LeftOutError(
+            f"--strict: row {failure.key!r} could not be {_DONE[failure.stage]}: {failure.error}"
+        )
+    for index in np.flatnonzero(window.truncated)[:1]:
+        raise LeftOutError(f"--strict: row {window.rows.key(int(index))!r} is cut at the maximum length")
+    for index in computed.nan[:1]:
+        raise LeftOutError(f"--strict: row {window.rows.key(index)!r} came out as NaN")
+
+
+_DONE = {"read": "read", "encode": "encoded", "compute": "computed"}
+
+
+def _together(parts: Sequence[Any]) -> Any:
+    """One column over several pieces: a tensor, an array, or a list."""
+    if len(parts) == 1:
+        return parts[0]
+    if all(isinstance(part, torch.Tensor) for part in parts):
+        return joined(parts)
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    if all(isinstance(part, pa.Array) for part in parts) and len({part.type for part in parts}) == 1:
+        return pa.concat_arrays(parts)
+    return [
+        value
+        for part in parts
+        for value in (part.to_pylist() if isinstance(part, pa.Array) else list(part))
+    ]
+
+
+def _plain_key(keys: Delivered, index: int) -> int | str:
+    value = keys[index]
+    value = value.as_py() if isinstance(value, pa.Scalar) else value
+    return value if isinstance(value, str) else int(value)

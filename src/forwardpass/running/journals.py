@@ -1,0 +1,178 @@
+"""Journal: the manifest of a run — what it is, and which shards are committed.
+
+`manifest.jsonl` begins with a line that says what is computed from what; each further line commits
+a shard; the last one says that the run is finished. A line counts once it is whole: a torn one is
+cut off when the run is resumed, with everything that it would have committed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from forwardpass.errors import OutputExistsError, ResumeError
+from forwardpass.nouns.costs import CostTable
+from forwardpass.nouns.rows import Failure
+from forwardpass.running.durable import ASIDE, appended, sync_folder, truncated, written
+
+MANIFEST = "manifest.jsonl"
+QUARANTINE = "quarantine.jsonl"
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/manifest/1"):
+    """What a run computes, from what, where, and the calibration that its batches follow."""
+
+    forward: str
+    forward_sha256: str
+    data: list[dict[str, Any]]
+    machine: dict[str, Any]
+    options: dict[str, Any]
+    inputs: list[str]
+    outputs: list[str]
+    paddable: list[str]
+    padding: str
+    costs: CostTable | None
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/shard/1"):
+    """One committed shard: source positions start … stop - 1, and what came of them."""
+
+    file: str
+    sha256: str
+    start: int
+    stop: int
+    rows: int
+    first_key: int | str | None
+    last_key: int | str | None
+    real_cells: int
+    padded_cells: int
+    batches: int
+    truncated: int
+    nan_rows: int
+    quarantined: int
+    quarantine_bytes: int
+    ceiling_cells: int | None
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/finished/1"):
+    """The last line: the run is complete."""
+
+    rows: int
+    digest: str
+
+
+class Journal:
+    """The manifest and the quarantine of one output folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.header: Header | None = None
+        self.entries: list[Entry] = []
+        self.finished: Finished | None = None
+        self._lock: int | None = None
+
+    @classmethod
+    def opened(cls, folder: Path, resume: bool) -> Journal:
+        """The journal of `folder`, which is made if it is absent.
+
+        Raises OutputExistsError where something is there and `resume` was not given, or where it is
+        not ours; ResumeError where another process is writing to it.
+        """
+        journal = cls(folder)
+        manifest = folder / MANIFEST
+        there = [p for p in folder.iterdir() if not p.name.endswith(ASIDE)] if folder.is_dir() else []
+        if folder.exists() and not folder.is_dir():
+            raise OutputExistsError(f"{folder} is a file; give a folder that does not exist yet")
+        if there and not manifest.exists():
+            raise OutputExistsError(
+                f"{folder} holds {there[0].name!r} and no {MANIFEST}: it is not the output of a run; "
+                "give another folder"
+            )
+        if there and not resume:
+            raise OutputExistsError(
+                f"{folder} holds a run already; go on with it by --resume, or give another folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        journal._lock = _locked(folder)
+        for aside in folder.glob(f".*{ASIDE}"):
+            aside.unlink()
+        if manifest.exists():
+            journal._read(manifest)
+        return journal
+
+    def begin(self, header: Header) -> None:
+        """Store what is computed, before the first row."""
+        self.header = header
+        line = msgspec.json.encode(header) + b"\n"
+        written(self.folder / MANIFEST, lambda file: file.write(line))
+
+    def quarantine(self, failures: Sequence[Failure]) -> int:
+        """Append rows that were left out; the length of the quarantine after that, in bytes."""
+        path = self.folder / QUARANTINE
+        if not failures:
+            return path.stat().st_size if path.exists() else 0
+        new = not path.exists()
+        length = appended(path, b"".join(msgspec.json.encode(f) + b"\n" for f in failures))
+        if new:
+            sync_folder(self.folder)
+        return length
+
+    def commit(self, entry: Entry) -> None:
+        """Commit a shard that is written, with its quarantine."""
+        appended(self.folder / MANIFEST, msgspec.json.encode(entry) + b"\n")
+        self.entries.append(entry)
+
+    def finish(self, finished: Finished) -> None:
+        """Say that the run is complete."""
+        if self.finished is None:
+            appended(self.folder / MANIFEST, msgspec.json.encode(finished) + b"\n")
+            self.finished = finished
+
+    def close(self) -> None:
+        """Let other processes write to the folder again."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _read(self, manifest: Path) -> None:
+        """Read the manifest, and undo what was begun after its last whole line."""
+        data = manifest.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        truncated(manifest, len(whole))
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                item = msgspec.json.decode(line, type=Header | Entry | Finished)
+            except msgspec.DecodeError as error:
+                raise ResumeError(f"{manifest}, line {number}: {error}; it cannot be resumed") from error
+            if isinstance(item, Header):
+                self.header = item
+            elif isinstance(item, Entry):
+                self.entries.append(item)
+            else:
+                self.finished = item
+        quarantined = self.entries[-1].quarantine_bytes if self.entries else 0
+        truncated(self.folder / QUARANTINE, quarantined)
+        committed = {entry.file for entry in self.entries}
+        if self.finished is None:
+            for part in self.folder.glob("part-*"):
+                if part.name not in committed:
+                    part.unlink()
+
+
+def _locked(folder: Path) -> int | None:
+    """An exclusive hold on the folder, as long as the handle is open and the process lives."""
+    if os.name == "nt":
+        return None
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise ResumeError(f"another process is writing to {folder}; wait for it, or stop it") from error
+    return handle

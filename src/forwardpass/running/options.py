@@ -1,0 +1,44 @@
+"""Options of a run that decide what is delivered: a resumed run must have the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from forwardpass.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `run` was asked for; see there. Raises UsageError for values that make no sense."""
+
+    batch: int | Literal["auto"] = "auto"
+    limit: int | None = None
+    key: str | None = None
+    keep: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    outputs: tuple[str, ...] = ()
+    shard_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.batch, int) and not isinstance(self.batch, bool) and self.batch >= 1
+        if self.batch != "auto" and not whole:
+            raise UsageError(f"batch={self.batch!r}: expected 'auto' or a whole number of rows from 1")
+        for name, value in (("limit", self.limit), ("shard_rows", self.shard_rows)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name}={value!r}: expected a whole number of rows from 1")
+
+    @property
+    def batch_rows(self) -> int | None:
+        """The rows of a batch that were asked for; None to choose from measured costs."""
+        return None if self.batch == "auto" else self.batch
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The kept columns besides the key."""
+        return tuple(name for name in self.keep if name != self.key)
+
+    def to_json(self) -> dict[str, Any]:
+        """These options as JSON knows them."""
+        return {**asdict(self), "keep": list(self.keep), "outputs": list(self.outputs)}

@@ -1,0 +1,104 @@
+"""What a manifest says a run is, and whether another run may go on with it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from forwardpass.building.engines import Engine
+from forwardpass.errors import ResumeError
+from forwardpass.measuring.machines import machine
+from forwardpass.nouns.forwards import Forward
+from forwardpass.reading import Source
+from forwardpass.running.identity import digest
+from forwardpass.running.journals import Header
+from forwardpass.running.options import Options
+from forwardpass.running.preparing import Prepared
+
+
+class Identity:
+    """What decides every value of a run: Forward, data, machine, options."""
+
+    def __init__(self, forward: Forward, source: Source, options: Options, engine: Engine) -> None:
+        self.forward = forward
+        self.source = source
+        self.options = options
+        self.device = str(engine.replicas[0].device)
+        self.threads = engine.replicas[0].threads
+
+    @cached_property
+    def forward_sha256(self) -> str:
+        """Digest of the Forward: plan, code, weights."""
+        return digest(self.forward)
+
+    @cached_property
+    def machine(self) -> dict[str, Any]:
+        """Hardware, versions, device and threads; memory decides no value and is left out."""
+        known = msgspec.to_builtins(machine(self.device))
+        del known["memory_bytes"]
+        return {**known, "devices": list(known["devices"]), "device": self.device}
+
+    @property
+    def costs_key(self) -> dict[str, Any]:
+        """What measured costs belong to: the same model on the same machine."""
+        return {"forward": self.forward_sha256, "machine": machine(self.device).digest}
+
+    def header(self, engine: Engine, prepared: Prepared | None) -> Header:
+        """The first line of the manifest."""
+        signature = engine.signature
+        return Header(
+            forward=str(self.forward),
+            forward_sha256=self.forward_sha256,
+            data=self.source.identity(),
+            machine=self.machine,
+            options=self.options.to_json(),
+            inputs=[str(item) for item in signature.inputs] if signature else [],
+            outputs=[str(item) for item in signature.outputs] if signature else [],
+            paddable=list(prepared.paddable) if prepared else [],
+            padding=prepared.padding if prepared else "",
+            costs=prepared.costs if prepared else None,
+        )
+
+    def require(self, header: Header, folder: Path) -> None:
+        """Raise ResumeError, saying what differs, unless `header` began this very run."""
+        differences: list[str] = []
+        if header.forward_sha256 != self.forward_sha256:
+            now = str(self.forward)
+            same = header.forward == now
+            differences.append(
+                f"the Forward has other weights, code or signature than {now!r} had then"
+                if same
+                else f"the Forward was {header.forward!r}, is {now!r}"
+            )
+        for kind, then, now_ in (
+            ("machine", header.machine, self.machine),
+            ("options", header.options, self.options.to_json()),
+        ):
+            differences += [
+                f"{kind}: {name} was {then.get(name)!r}, is {value!r}"
+                for name, value in now_.items()
+                if then.get(name) != value
+            ]
+        data = self.source.identity()
+        if data != header.data:
+            differences.append(f"the data: {_difference(header.data, data)}")
+        if differences:
+            raise ResumeError(
+                f"{folder} was begun by another run, and going on would mix their results. "
+                f"What differs: {'; '.join(differences)}. Run it as it was, or give another folder"
+            )
+
+
+def _difference(then: list[dict[str, Any]], now: list[dict[str, Any]]) -> str:
+    """The first thing in which two identities of data differ."""
+    if len(then) != len(now):
+        return f"{len(then)} files then, {len(now)} now"
+    for old, new in zip(then, now, strict=True):
+        for name in {**old, **new}:
+            if old.get(name) != new.get(name):
+                where = f"{new['path']}: " if "path" in new and name != "path" else ""
+                return f"{where}{name} was {old.get(name)!r}, is {new.get(name)!r}"
+    return "their form"

@@ -1,0 +1,82 @@
+"""One .npy file with one output for every row, in input order.
+
+Shards are parts in the folder `NAME.npy.run`, beside manifest and quarantine; `finish` joins them.
+The folder stays, without the parts, so that a finished run can be told from a broken one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.lib import format as npy_format
+
+from forwardpass.errors import DataError, UsageError
+from forwardpass.running.columns import to_numpy
+from forwardpass.running.durable import written
+from forwardpass.running.sinks import Shard, Written
+
+
+class NpyFile:
+    """The values of one output, rows along axis 0, as one NumPy file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = path.with_name(f"{path.name}.run")
+
+    def write(self, index: int, shard: Shard) -> Written:
+        """Write one part. Raises UsageError for more than one output, DataError for ragged rows."""
+        if len(shard.outputs) != 1:
+            raise UsageError(
+                f"{self.path.name} holds one output, but {', '.join(shard.outputs) or 'none'} are "
+                f"delivered; choose one with --outputs NAME, or write to a folder"
+            )
+        values = shard.columns[shard.outputs[0]]
+        array = to_numpy(values) if isinstance(values, torch.Tensor) else values
+        if not isinstance(array, np.ndarray) or array.dtype == object:
+            array = np.asarray(array) if _plain_numbers(array) else None
+        if array is None:
+            raise DataError(
+                f"{self.path.name}: the rows of {shard.outputs[0]!r} are no numbers of one shape; "
+                "write to a folder (Parquet) instead"
+            )
+        name = _part(index)
+        written(self.folder / name, lambda file: np.save(file, array, allow_pickle=False))
+        with (self.folder / name).open("rb") as file:
+            return Written(name, hashlib.file_digest(file, "sha256").hexdigest())
+
+    def finish(self) -> None:
+        """Join the parts into the file, then remove them, the first one first: a first part that
+        is missing says that an earlier run has joined them."""
+        parts = sorted(self.folder.glob("part-*.npy"))
+        if parts and parts[0].name == _part(0):
+            heads = [np.load(part, mmap_mode="r", allow_pickle=False) for part in parts]
+            filled = [head for head in heads if len(head)] or heads[:1]
+            kinds = {(head.shape[1:], head.dtype) for head in filled}
+            if len(kinds) > 1:
+                raise DataError(f"{self.path.name}: parts differ in shape or dtype: {kinds}")
+            written(self.path, lambda file: _join(file, filled))
+        for part in parts:
+            part.unlink()
+
+
+def _part(index: int) -> str:
+    return f"part-{index:05d}.npy"
+
+
+def _join(file: BinaryIO, parts: list[Any]) -> None:
+    header = npy_format.header_data_from_array_1_0(parts[0])
+    header["shape"] = (sum(len(part) for part in parts), *parts[0].shape[1:])
+    npy_format.write_array_header_2_0(file, header)
+    for part in parts:
+        with Path(str(part.filename)).open("rb") as source:
+            source.seek(part.offset)
+            shutil.copyfileobj(source, file, 1 << 20)
+
+
+def _plain_numbers(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(v, int | float | np.number) for v in values)

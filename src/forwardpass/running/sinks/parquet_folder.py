@@ -1,0 +1,73 @@
+"""A folder of Parquet shards: part-00000.parquet, … beside manifest and quarantine."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from forwardpass.running.columns import Delivered, to_arrow
+from forwardpass.running.durable import written
+from forwardpass.running.sinks import Shard, Written
+
+_REFUSED = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError)
+
+
+class ParquetFolder:
+    """Parquet shards in `folder`. The first shard that has values sets the type of a column."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._types: dict[str, pa.DataType] = {}
+        for part in sorted(folder.glob("part-*.parquet")):
+            self._learn(pq.read_schema(part))
+
+    def write(self, index: int, shard: Shard) -> Written:
+        """Write one shard; rows whose values do not fit the columns' types are left out."""
+        arrays: dict[str, pa.Array] = {}
+        left_out: dict[int, str] = {}
+        for name, values in shard.columns.items():
+            arrays[name], bad = _fitted(name, values, self._types.get(name))
+            left_out |= bad
+        table = pa.table(arrays)
+        if left_out:
+            table = table.filter(pa.array(np.isin(np.arange(shard.rows), list(left_out), invert=True)))
+        self._learn(table.schema)
+        path = self.folder / f"part-{index:05d}.parquet"
+        text = [field.name for field in table.schema if pa.types.is_string(field.type)]
+        written(
+            path, lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=text)
+        )
+        with path.open("rb") as file:
+            return Written(path.name, hashlib.file_digest(file, "sha256").hexdigest(), left_out)
+
+    def finish(self) -> None:
+        """Nothing is left to do: every shard is a file of its own."""
+
+    def _learn(self, schema: pa.Schema) -> None:
+        for field in schema:
+            if not pa.types.is_null(field.type):
+                self._types.setdefault(field.name, field.type)
+
+
+def _fitted(
+    name: str, values: Delivered, kind: pa.DataType | None
+) -> tuple[pa.Array, dict[int, str]]:
+    """The column as Arrow, and the rows whose value does not fit, which are null in it."""
+    try:
+        return to_arrow(values, kind), {}
+    except _REFUSED:
+        rows = values.to_pylist() if isinstance(values, pa.Array) else list(values)
+    kept: list[object] = []
+    bad: dict[int, str] = {}
+    for index, value in enumerate(rows):
+        try:
+            kept.append(to_arrow([value], kind)[0].as_py())
+            kind = kind or to_arrow([value]).type
+        except _REFUSED as error:
+            kept.append(None)
+            bad[index] = f"column {name!r} holds {kind}, this row {value!r:.80}: {error}"
+    return pa.array(kept, type=kind), bad

@@ -1,0 +1,105 @@
+"""The verb: its arguments, and what it returns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+from torch import nn
+
+from forwardpass.executing.untouched import generators_kept
+from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.models import Model
+from forwardpass.nouns.reports import RunReport
+from forwardpass.running.options import Options
+from forwardpass.running.progress import Progress
+from forwardpass.running.runs import Run
+from forwardpass.running.sinks.memory import Memory
+
+ForwardLike = str | os.PathLike[str] | nn.Module | Model | Forward
+
+
+@overload
+def run(
+    forward: ForwardLike,
+    source: object,
+    sink: None = None,
+    *,
+    batch: int | Literal["auto"] = "auto",
+    limit: int | None = None,
+    strict: bool = False,
+    key: str | None = None,
+    keep: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    outputs: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], RunReport]: ...
+@overload
+def run(
+    forward: ForwardLike,
+    source: object,
+    sink: str | os.PathLike[str],
+    *,
+    batch: int | Literal["auto"] = "auto",
+    limit: int | None = None,
+    resume: bool = False,
+    strict: bool = False,
+    key: str | None = None,
+    keep: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    outputs: Sequence[str] = (),
+    shard_rows: int | None = None,
+    progress: Progress | None = None,
+) -> RunReport: ...
+def run(
+    forward: ForwardLike,
+    source: object,
+    sink: str | os.PathLike[str] | None = None,
+    *,
+    batch: int | Literal["auto"] = "auto",
+    limit: int | None = None,
+    resume: bool = False,
+    strict: bool = False,
+    key: str | None = None,
+    keep: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    outputs: Sequence[str] = (),
+    shard_rows: int | None = None,
+    progress: Progress | None = None,
+) -> RunReport | tuple[dict[str, Any], RunReport]:
+    """Compute a Forward for every row of `source`, once each.
+
+    Args:
+        forward: a reference with its plan, a module, a Model or a Forward.
+        source: a path or glob of text, JSON lines, CSV, Parquet, images, arrays; `file.py:name`;
+            or in Python a list of rows, a dict of arrays, or an iterable of rows.
+        sink: a folder (Parquet shards), `NAME.npy`, `"-"` (JSON lines on standard output), or None:
+            the outputs are returned, rows along axis 0.
+        batch: rows in a batch, or "auto": chosen from measured costs.
+        limit: stop after this many rows of the source.
+        resume: go on with what is in `sink`; it begins where nothing is there.
+        strict: stop at the first row that is left out, cut at a maximum length, or NaN.
+        key: column that names the rows; without it rows are known by their number (images by path).
+        keep: columns of the source that are delivered along.
+        columns: which column feeds which input, where their names differ.
+        outputs: outputs of the model to deliver; beside what `decode` makes, if there is one.
+        shard_rows: rows in a shard; without it, about ten seconds of work.
+        progress: counters to keep up to date.
+
+    Returns:
+        The RunReport; without a sink, `(outputs, RunReport)`.
+
+    Raises:
+        UsageError: arguments, signature or plan do not fit. OutputExistsError, ResumeError: `sink`.
+        LoadError: the model. DataError: the data. PassError: forward raised on every row tried.
+        LeftOutError: a row was left out, and `strict`.
+    """
+    options = Options(
+        batch, limit, key, tuple(keep), dict(columns or {}), tuple(outputs), shard_rows
+    )
+    with generators_kept(), Run(
+        forward, source, sink, options, resume=resume, strict=strict, progress=progress or Progress()
+    ) as this:
+        report = this.report()
+        return (this.sink.outputs, report) if isinstance(this.sink, Memory) else report

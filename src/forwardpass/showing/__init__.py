@@ -1,0 +1,1 @@
+"""Nouns → terminal and notebook."""

@@ -1,0 +1,81 @@
+"""A run while it runs: one line on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from forwardpass.running.progress import Progress as Counters
+from forwardpass.showing.terminal import VERMILLION, rate
+
+
+@contextmanager
+def live(counters: Counters, console: Console) -> Iterator[None]:
+    """Show the counters of a run until the block ends; nothing where the console is no terminal."""
+    if not console.is_terminal:
+        yield
+        return
+    progress = _Line(
+        counters,
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        _State(counters),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        refresh_per_second=5,
+    )
+    with progress:
+        yield
+
+
+class _Line(Progress):
+    """Reads the counters each time it is drawn."""
+
+    def __init__(self, counters: Counters, *columns: object, **settings: object) -> None:
+        self._counters = counters
+        super().__init__(*columns, **settings)  # type: ignore[arg-type]
+        self._task = self.add_task(counters.stage, total=counters.total)
+
+    def get_renderables(self):  # noqa: ANN201 - as rich declares it
+        counters = self._counters
+        self.update(
+            self._task, description=counters.stage, completed=counters.rows, total=counters.total
+        )
+        return super().get_renderables()
+
+
+class _State(TextColumn):
+    """rows/s · padding · left out."""
+
+    def __init__(self, counters: Counters) -> None:
+        super().__init__("")
+        self._counters = counters
+
+    def render(self, task: Task) -> Text:
+        counters = self._counters
+        parts: list[str] = []
+        if task.elapsed and counters.rows > counters.resumed:
+            parts.append(f"{rate((counters.rows - counters.resumed) / task.elapsed)} rows/s")
+        if counters.padded_cells > counters.real_cells:
+            parts.append(f"{1 - counters.real_cells / counters.padded_cells:.0%} padding")
+        text = Text(" · ".join(parts))
+        if counters.quarantined:
+            text.append(f" ! {counters.quarantined} left out", VERMILLION)
+        return text

@@ -1,0 +1,19 @@
+"""Nouns in a notebook: what the terminal shows, as HTML of its own."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from forwardpass.nouns.reports import RunReport
+from forwardpass.showing.terminal import renderable
+
+
+def html(noun: RunReport) -> str:
+    """A fragment of HTML with its styles inside; text from the data is escaped."""
+    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
+    console.print(renderable(noun))
+    return console.export_html(
+        inline_styles=True, code_format='<pre style="font-family:monospace">{code}</pre>'
+    )

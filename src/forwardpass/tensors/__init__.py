@@ -1,0 +1,1 @@
+"""Trees of tensors: named paths, stacking and padding along named axes, distances."""

@@ -1,0 +1,29 @@
+"""The dtype names of the notation, and PyTorch's."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+
+TORCH: Final = {
+    "f64": torch.float64,
+    "f32": torch.float32,
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "i64": torch.int64,
+    "i32": torch.int32,
+    "i16": torch.int16,
+    "i8": torch.int8,
+    "u8": torch.uint8,
+    "bool": torch.bool,
+    "c64": torch.complex64,
+    "c128": torch.complex128,
+}
+NAMES: Final = {dtype: name for name, dtype in TORCH.items()}
+
+
+def coarsest(dtypes: set[torch.dtype]) -> torch.dtype:
+    """The floating dtype with the largest rounding error among `dtypes`; float32 without one."""
+    floating = [dtype for dtype in dtypes if dtype.is_floating_point]
+    return max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
