@@ -52,7 +52,9 @@ def _batch(ctx: click.Context, parameter: click.Parameter, value: str) -> int | 
     return int(value)
 
 
-def _columns(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+def _columns(
+    ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> dict[str, str]:
     pairs = [part.partition("=") for item in value for part in item.split(",")]
     for name, equals, column in pairs:
         if not (name and equals and column):
@@ -60,27 +62,71 @@ def _columns(ctx: click.Context, parameter: click.Parameter, value: tuple[str, .
     return {name: column for name, _, column in pairs}
 
 
-def _names(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+def _names(
+    ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
     return tuple(name for item in value for name in item.split(",") if name)
 
 
 @main.command()
 @click.argument("forward")
 @click.argument("data")
-@click.option("-o", "--out", required=True, metavar="OUT", help="A folder (Parquet shards), NAME.npy, or - (JSON lines).")
-@click.option("--batch", default="auto", callback=_batch, metavar="auto|N", help="Rows in a batch; auto measures what is fastest.")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    metavar="OUT",
+    help="A folder (Parquet shards), NAME.npy, or - (JSON lines).",
+)
+@click.option(
+    "--batch",
+    default="auto",
+    callback=_batch,
+    metavar="auto|N",
+    help="Rows in a batch; auto measures what is fastest.",
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N rows of the data.")
 @click.option("--resume", is_flag=True, help="Go on with OUT; begins where nothing is there.")
 @click.option("--strict", is_flag=True, help="Stop at the first row left out, cut or NaN.")
 @click.option("--key", metavar="COLUMN", help="The column that names the rows.")
-@click.option("--keep", multiple=True, callback=_names, metavar="COLUMN", help="Deliver this column along. Repeatable, or a,b.")
-@click.option("--columns", multiple=True, callback=_columns, metavar="input=column", help="Which column feeds which input. Repeatable, or a=b,c=d.")
-@click.option("--outputs", multiple=True, callback=_names, metavar="NAME", help="Deliver this output of the model. Repeatable, or a,b.")
-@click.option("--shard-rows", type=click.IntRange(1), metavar="N", help="Rows in a shard; else about ten seconds of work.")
+@click.option(
+    "--keep",
+    multiple=True,
+    callback=_names,
+    metavar="COLUMN",
+    help="Deliver this column along. Repeatable, or a,b.",
+)
+@click.option(
+    "--columns",
+    multiple=True,
+    callback=_columns,
+    metavar="input=column",
+    help="Which column feeds which input. Repeatable, or a=b,c=d.",
+)
+@click.option(
+    "--outputs",
+    multiple=True,
+    callback=_names,
+    metavar="NAME",
+    help="Deliver this output of the model. Repeatable, or a,b.",
+)
+@click.option(
+    "--shard-rows",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Rows in a shard; else about ten seconds of work.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress, no report; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def run(
-    forward: str, data: str, out: str, quiet: bool, as_json: bool, resume: bool, strict: bool, **options: Any
+    forward: str,
+    data: str,
+    out: str,
+    quiet: bool,
+    as_json: bool,
+    resume: bool,
+    strict: bool,
+    **options: Any,
 ) -> None:
     """Compute FORWARD for every row of DATA, once each.
 
@@ -111,7 +157,9 @@ def run(
 
         progress = Announced()
         with live(progress, console):
-            report = compute(forward, data, out, resume=resume, strict=strict, progress=progress, **options)
+            report = compute(
+                forward, data, out, resume=resume, strict=strict, progress=progress, **options
+            )
     except KeyboardInterrupt:
         again = "" if out == "-" else f"; go on with --resume into {out}"
         click.echo(f"fwd: interrupted{again}", err=True)
@@ -124,7 +172,9 @@ def run(
         Console().print(report)
     if out == "-":
         for failure in report.failures:
-            click.echo(f"fwd: left out {failure.key!r} ({failure.stage}): {failure.error}", err=True)
+            click.echo(
+                f"fwd: left out {failure.key!r} ({failure.stage}): {failure.error}", err=True
+            )
     if report.quarantined:
         sys.exit(5)
 

@@ -44,14 +44,17 @@ def test_constants_the_batch_and_names() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 10])
 def test_a_constant_that_coincides_with_a_batch_or_a_length_stays_a_constant(size: int) -> None:
-    assert inferred(lambda x: x.new_zeros(len(x), size), TOKENS, size) == [f"output: f32[batch {size}]"]
+    assert inferred(lambda x: x.new_zeros(len(x), size), TOKENS, size) == [
+        f"output: f32[batch {size}]"
+    ]
     assert inferred(lambda x: {"a": x, "b": x.new_zeros(size, 3)}, TOKENS, size) == [
         "a: f32[batch tokens]"
     ]
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding"), [(3, 2, 1), (3, 1, 0), (10, 5, 0), (4, 4, 0), (2, 7, 3), (400, 320, 0)]
+    ("kernel", "stride", "padding"),
+    [(3, 2, 1), (3, 1, 0), (10, 5, 0), (4, 4, 0), (2, 7, 3), (400, 320, 0)],
 )
 def test_strides_are_told_exactly(kernel: int, stride: int, padding: int) -> None:
     def shape(x: torch.Tensor) -> torch.Tensor:
@@ -78,16 +81,20 @@ def test_a_composition_of_convolutions_is_one_stride() -> None:
 
 def test_two_axes_are_told_apart() -> None:
     images = "x: f32[batch 3 h=8..64%8 w=8..64%8]"
-    assert inferred(lambda x: x.new_zeros(len(x), x.shape[3], 5, x.shape[2] // 8), images, 3, 16, 24) == [
-        "output: f32[batch w 5 (h+0)//8]"
-    ]
+    assert inferred(
+        lambda x: x.new_zeros(len(x), x.shape[3], 5, x.shape[2] // 8), images, 3, 16, 24
+    ) == ["output: f32[batch w 5 (h+0)//8]"]
 
 
 def test_a_batch_axis_in_another_place() -> None:
-    assert inferred(lambda x: x.new_zeros(2, len(x), 8), "x: f32[batch 4]", 4) == ["output: f32[2 batch 8]"]
+    assert inferred(lambda x: x.new_zeros(2, len(x), 8), "x: f32[batch 4]", 4) == [
+        "output: f32[2 batch 8]"
+    ]
 
 
-@pytest.mark.parametrize("model", [models.scalar_loss(), models.similarities(), models.constant_axis(2)])
+@pytest.mark.parametrize(
+    "model", [models.scalar_loss(), models.similarities(), models.constant_axis(2)]
+)
 def test_what_holds_no_value_a_row_is_left_out(model: Model) -> None:
     block, _ = checked(model.signature, {"features": np.zeros((1, 16), np.float32)}, 1)
     names = [output.path for output in infer(build(Forward(model)), block, 0)]
@@ -112,7 +119,9 @@ def test_a_wrong_declaration_is_said() -> None:
     with pytest.raises(UsageError, match=r"returned \[2, 4\] for 2 rows, not \[2, 5\]"):
         verify(build(Forward(model)), block, 0)
     missing = Model(models.dict_output().module, models.FEATURES, "logit: f32[batch 4]")
-    with pytest.raises(UsageError, match="'logit', which forward did not return; did you mean 'logits'"):
+    with pytest.raises(
+        UsageError, match="'logit', which forward did not return; did you mean 'logits'"
+    ):
         verify(build(Forward(missing)), block, 0)
 
 

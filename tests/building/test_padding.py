@@ -22,7 +22,9 @@ def proof(model: Model, name: str) -> PaddingProof:
     for length in (3, 4, 7, 12, 20, 31):
         shape = [length if axis.is_variable else axis.size for axis in item.row_axes]
         rows.append(
-            generator.integers(1, 50, shape) if item.dtype == "i64" else generator.normal(size=shape)
+            generator.integers(1, 50, shape)
+            if item.dtype == "i64"
+            else generator.normal(size=shape)
         )
     block, _ = checked(model.signature, {name: rows}, len(rows))
     engine = build(Forward(model))
@@ -65,7 +67,10 @@ def test_padding_that_moves_outputs_is_refused_and_said(model: Model, name: str)
 
 
 def test_without_pad_nothing_is_tried() -> None:
-    model = Model(models.masked_mean().module, ["ids: i64[batch tokens]", "mask: i64[batch tokens] = valid(tokens)"])
+    model = Model(
+        models.masked_mean().module,
+        ["ids: i64[batch tokens]", "mask: i64[batch tokens] = valid(tokens)"],
+    )
     made = proof(model, "ids")
     assert made.paddable == ()
     assert made.rows == 0

@@ -48,7 +48,11 @@ def alone(model: fwd.Model, columns: dict[str, Any], row: int) -> dict[str, torc
     if isinstance(module, torch.nn.Sequential):
         args, kwargs = tuple(inputs.values()), {}
     with torch.inference_mode():
-        return {name: value[0] for name, value in flatten(module(*args, **kwargs)).items() if value.dim()}
+        return {
+            name: value[0]
+            for name, value in flatten(module(*args, **kwargs)).items()
+            if value.dim()
+        }
 
 
 DEPENDENT = {"always_dropout", "batch_statistics", "counter_buffer"}
@@ -131,12 +135,20 @@ def test_a_given_batch_size_is_kept(batch: int) -> None:
 def test_a_bare_module_takes_its_inputs_from_the_data() -> None:
     module = torch.nn.Linear(16, 4)
     x = np.random.default_rng(0).normal(size=(7, 16))
-    for source in ({"input": x}, {"anything": x}, x, torch.from_numpy(x), [{"input": row} for row in x]):
+    for source in (
+        {"input": x},
+        {"anything": x},
+        x,
+        torch.from_numpy(x),
+        [{"input": row} for row in x],
+    ):
         outputs, _ = fwd.run(module, source)
         torch.testing.assert_close(outputs["output"], module(torch.from_numpy(x).float()))
     outputs, _ = fwd.run(module, {"a": x, "b": x}, columns={"input": "b"})
     assert outputs["output"].shape == (7, 4)
-    with pytest.raises(fwd.ForwardpassError, match=r"needs 'input'.*its columns are a, b.*--columns"):
+    with pytest.raises(
+        fwd.ForwardpassError, match=r"needs 'input'.*its columns are a, b.*--columns"
+    ):
         fwd.run(module, {"a": x, "b": x})
 
 
@@ -144,7 +156,10 @@ def test_decode_and_outputs() -> None:
     model = fwd.Model(
         models.mlp().module,
         models.FEATURES,
-        decode=lambda outputs: {"best": outputs["output"].argmax(-1), "name": ["x"] * len(outputs["output"])},
+        decode=lambda outputs: {
+            "best": outputs["output"].argmax(-1),
+            "name": ["x"] * len(outputs["output"]),
+        },
     )
     columns = data(models.mlp())
     outputs, _ = fwd.run(model, columns)
@@ -160,7 +175,9 @@ def test_an_encoder_may_take_columns_or_rows() -> None:
     module = models.mlp().module
     rows = [{"values": list(range(16)), "scale": 0.1 * i} for i in range(5)]
     by_column = fwd.Model(
-        module, models.FEATURES, encode=lambda r: {"features": [np.array(v, float) for v in r["values"]]}
+        module,
+        models.FEATURES,
+        encode=lambda r: {"features": [np.array(v, float) for v in r["values"]]},
     )
     by_row = fwd.Model(
         module, models.FEATURES, encode=lambda r: [np.array(row["values"], float) for row in r]
@@ -176,8 +193,14 @@ def test_collate_takes_what_the_notation_cannot_say() -> None:
             return torch.zeros(count).index_add(0, graph, nodes)
 
     def collate(items: list[Any]) -> dict[str, Any]:
-        graph = torch.repeat_interleave(torch.arange(len(items)), torch.tensor([len(i["nodes"]) for i in items]))
-        return {"nodes": torch.cat([torch.tensor(i["nodes"]).float() for i in items]), "graph": graph, "count": len(items)}
+        graph = torch.repeat_interleave(
+            torch.arange(len(items)), torch.tensor([len(i["nodes"]) for i in items])
+        )
+        return {
+            "nodes": torch.cat([torch.tensor(i["nodes"]).float() for i in items]),
+            "graph": graph,
+            "count": len(items),
+        }
 
     model = fwd.Model(
         Graphs(),
@@ -215,7 +238,11 @@ def test_limit() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"batch": 0}, "batch=0: expected 'auto'"), ({"batch": "big"}, "batch='big'"), ({"limit": 0}, "limit=0")],
+    [
+        ({"batch": 0}, "batch=0: expected 'auto'"),
+        ({"batch": "big"}, "batch='big'"),
+        ({"limit": 0}, "limit=0"),
+    ],
 )
 def test_options_without_sense(options: dict[str, Any], message: str) -> None:
     with pytest.raises(fwd.ForwardpassError, match=message):

@@ -50,7 +50,9 @@ def test_a_mask_may_have_further_axes_and_another_dtype() -> None:
 
 
 def test_the_batch_axis_need_not_be_the_first() -> None:
-    made = block("h0: f32[2 batch 3]", h0=np.arange(24.0).reshape(4, 2, 3)).collate(np.array([3, 1]), [])
+    made = block("h0: f32[2 batch 3]", h0=np.arange(24.0).reshape(4, 2, 3)).collate(
+        np.array([3, 1]), []
+    )
     assert made["h0"].shape == (2, 2, 3)
     assert made["h0"][:, 0].tolist() == [[18, 19, 20], [21, 22, 23]]
 
@@ -139,4 +141,6 @@ def test_distance() -> None:
     assert relative_distance(torch.tensor([2.0, 1.0]), torch.tensor([2.0, 2.0])) == 0.5
     assert relative_distance(torch.tensor([1]), torch.tensor([2])) == 1
     assert relative_distance(torch.zeros(0), torch.zeros(0)) == 0
-    assert relative_distance(torch.tensor([float("inf")]), torch.tensor([-float("inf")])) == float("inf")
+    assert relative_distance(torch.tensor([float("inf")]), torch.tensor([-float("inf")])) == float(
+        "inf"
+    )

@@ -26,7 +26,7 @@ def test_a_single_tensor_is_output_and_a_tuple_is_numbered() -> None:
 
 
 def test_mappings_dataclasses_and_named_tuples_go_by_name() -> None:
-    pair = namedtuple("pair", "mean std")  # noqa: PYI024
+    pair = namedtuple("pair", "mean std")
     assert list(flatten({"a": ONE, "b": {"c": TWO, "d": "text"}})) == ["a", "b.c"]
     assert list(flatten(Scores(ONE, object()))) == ["logits"]
     assert list(flatten(pair(ONE, TWO))) == ["mean", "std"]

@@ -22,11 +22,15 @@ def copied(module: nn.Module) -> nn.Module:
     if not isinstance(module, torch.jit.ScriptModule):
         for part in module.modules():
             for value in [*part._parameters.values(), *vars(part).values()]:  # pyright: ignore[reportPrivateUsage]
-                if not isinstance(value, torch.Tensor) or isinstance(value, UninitializedTensorMixin):
+                if not isinstance(value, torch.Tensor) or isinstance(
+                    value, UninitializedTensorMixin
+                ):
                     continue
                 if type(value) is nn.Parameter:
                     memo[id(value)] = nn.Parameter(value.detach(), requires_grad=False)
-                elif value.grad_fn is not None:  # a result kept in an attribute, as weight_norm does
+                elif (
+                    value.grad_fn is not None
+                ):  # a result kept in an attribute, as weight_norm does
                     memo[id(value)] = value.detach().clone()
     try:
         twin = copy.deepcopy(module, memo)

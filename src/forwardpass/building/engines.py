@@ -48,7 +48,9 @@ class Engine:
         signature: the inputs and, once known, the outputs that leave.
     """
 
-    def __init__(self, forward: Forward, replicas: Sequence[Replica], signature: Signature | None) -> None:
+    def __init__(
+        self, forward: Forward, replicas: Sequence[Replica], signature: Signature | None
+    ) -> None:
         self.forward = forward
         self.replicas = tuple(replicas)
         self.signature = signature
@@ -65,7 +67,9 @@ class Engine:
         replica = self.replicas[0]
         return replica.fetch(self.compute(replica, replica.stage(inputs)))
 
-    def compute(self, replica: Replica, staged: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def compute(
+        self, replica: Replica, staged: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """The outputs of one batch that is already on the replica's device, by name.
 
         All tensors leave while the outputs are unknown; afterwards only the declared ones.
@@ -102,7 +106,9 @@ def build(forward: Forward) -> Engine:
             raise UsageError(f"unknown step {step.name!r}; {nearest(step.name, step_names)}")
     backend = forward.plan.backend
     if backend.name not in backend_names:
-        raise UsageError(f"unknown backend {backend.name!r}; {nearest(backend.name, backend_names)}")
+        raise UsageError(
+            f"unknown backend {backend.name!r}; {nearest(backend.name, backend_names)}"
+        )
     module = copied(forward.model.module)
     for step in forward.plan.steps:
         module = _applied(step, module)
@@ -136,9 +142,13 @@ def _bound(function: Any, call: Step | Backend, skip: int) -> dict[str, Any]:
             raise UsageError(f"{call}: {call.name} takes at most {len(known)} arguments")
         name = argument.name or known[place]
         if name not in known:
-            raise UsageError(f"{call}: {call.name} has no argument {name!r}; {nearest(name, known)}")
+            raise UsageError(
+                f"{call}: {call.name} has no argument {name!r}; {nearest(name, known)}"
+            )
         bound[name] = argument
     missing = [p.name for p in parameters if p.default is p.empty and p.name not in bound]
     if missing:
-        raise UsageError(f"{call}: {call.name} needs {', '.join(missing)}: {call.name}({missing[0]}=…)")
+        raise UsageError(
+            f"{call}: {call.name} needs {', '.join(missing)}: {call.name}({missing[0]}=…)"
+        )
     return {name: argument.value for name, argument in bound.items()}

@@ -121,14 +121,19 @@ class _Probing:
             raise UsageError(
                 "forward returned no tensor with one value a row: for a batch of "
                 f"{self.counts[0]} it returned "
-                + (", ".join(f"{n} {list(shape)}" for n, shape in one.items()) or "no tensor at all")
+                + (
+                    ", ".join(f"{n} {list(shape)}" for n, shape in one.items())
+                    or "no tensor at all"
+                )
                 + "; each output needs exactly one axis as long as the batch"
             )
         return tuple(found)
 
     def _extent(self, name: str, place: int, pair: tuple[int, int]) -> Extent:
         exact = [a for a in self.axes if pair == (self.first[a], self.second[a])]
-        if pair[0] == pair[1] and not any(self.first[a] == self.second[a] == pair[0] for a in exact):
+        if pair[0] == pair[1] and not any(
+            self.first[a] == self.second[a] == pair[0] for a in exact
+        ):
             return self._constant(name, place, pair[0])
         if len(exact) == 1:
             return Extent(exact[0])
@@ -136,7 +141,10 @@ class _Probing:
 
     def _constant(self, name: str, place: int, size: int) -> Extent:
         """A size that the two probes share; a coarse stride may hide in it, so look further away."""
-        far = {a: _free(axis, 2 * self.first[a] + 8 * axis.multiple, set()) for a, axis in self.axes.items()}
+        far = {
+            a: _free(axis, 2 * self.first[a] + 8 * axis.multiple, set())
+            for a, axis in self.axes.items()
+        }
         if self.axes and far != self.first:
             seen = self.shapes(1, far)[name][place]
             if seen != size:
@@ -229,7 +237,9 @@ def _fit(at: Callable[[int], int], known: dict[int, int], bounds: Axis) -> Exten
         ]
         if not candidates:
             return None
-        values = np.array([[(s + offset) // divisor for s in sizes] for _, divisor, offset in candidates])
+        values = np.array(
+            [[(s + offset) // divisor for s in sizes] for _, divisor, offset in candidates]
+        )
         differing = np.flatnonzero((values != values[0]).any(axis=0))
         if not len(differing):
             _, divisor, offset = min(candidates)

@@ -40,7 +40,11 @@ def prove(engine: Engine, block: Block, rows: Sequence[int]) -> PaddingProof:
     signature = block.signature
     wanted = tuple(name for name in signature.variable if signature.padded(name))
     if not wanted:
-        said = "no axis varies" if not signature.variable else "not declared: only equal sizes share a batch"
+        said = (
+            "no axis varies"
+            if not signature.variable
+            else "not declared: only equal sizes share a batch"
+        )
         return PaddingProof((), 0, 0.0, said)
     assert engine.signature is not None
     outputs = engine.signature.outputs
@@ -51,7 +55,9 @@ def prove(engine: Engine, block: Block, rows: Sequence[int]) -> PaddingProof:
     names = ", ".join(wanted)
     if len({tuple(block.sizes[r]) for r in chosen}) < 2:
         # every sampled row has one size: the proof still needs padding, so make some
-        largest = np.array([_larger(block, i, int(size)) for i, size in enumerate(block.sizes[chosen[0]])])
+        largest = np.array(
+            [_larger(block, i, int(size)) for i, size in enumerate(block.sizes[chosen[0]])]
+        )
         if (largest == block.sizes[chosen[0]]).all():
             return PaddingProof((), 0, 0.0, f"{names}: only one size is permitted, nothing to pad")
     else:
@@ -63,9 +69,13 @@ def prove(engine: Engine, block: Block, rows: Sequence[int]) -> PaddingProof:
     distance = 0.0
     for expected, came in zip(alone, padded, strict=True):
         for a, b in zip(expected, came, strict=True):
-            distance = max(distance, relative_distance(b, a) if a.shape == b.shape else float("inf"))
+            distance = max(
+                distance, relative_distance(b, a) if a.shape == b.shape else float("inf")
+            )
     if distance <= tolerance:
-        said = f"{names} padded: proved on {len(chosen)} rows, outputs move by {distance:.1e} at most"
+        said = (
+            f"{names} padded: proved on {len(chosen)} rows, outputs move by {distance:.1e} at most"
+        )
         return PaddingProof(wanted, len(chosen), distance, said)
     said = (
         f"{names} not padded: what is under the padding moves real outputs by {distance:.1e} "
@@ -77,7 +87,10 @@ def prove(engine: Engine, block: Block, rows: Sequence[int]) -> PaddingProof:
 def _spread(block: Block, rows: Sequence[int]) -> list[int]:
     """Up to 8 of the rows, from the smallest to the largest."""
     order = sorted(rows, key=lambda r: (int(block.sizes[r].prod()), r))
-    return [order[int(i)] for i in np.unique(np.linspace(0, len(order) - 1, min(8, len(order))).astype(int))]
+    return [
+        order[int(i)]
+        for i in np.unique(np.linspace(0, len(order) - 1, min(8, len(order))).astype(int))
+    ]
 
 
 def _larger(block: Block, axis: int, size: int) -> int:

@@ -42,7 +42,11 @@ class Batch:
     def part(self, start: int, stop: int) -> Batch:
         """Some of these rows, at the same padded sizes."""
         whole = (start, stop) == (0, len(self))
-        return self if whole else replace(self, indices=self.indices[start:stop], seed=self.seed + start)
+        return (
+            self
+            if whole
+            else replace(self, indices=self.indices[start:stop], seed=self.seed + start)
+        )
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,9 @@ class Encoder:
                 if path not in paths:
                     raise UsageError(f"--columns {path}=…: no such input; {nearest(path, paths)}")
             if self.columns and model.encode is not None:
-                raise UsageError("--columns names columns for inputs, but this model has its own encode")
+                raise UsageError(
+                    "--columns names columns for inputs, but this model has its own encode"
+                )
 
     def __call__(self, rows: Rows) -> EncodedRows:
         """Encode a block. Rows that fail are left out and stand in `failures`, stage "encode".
@@ -73,7 +75,9 @@ class Encoder:
         whole = slice(0, len(rows))
         pieces: list[tuple[slice, Encodings, frozenset[int]]] = []
         failures = list(rows.failures)
-        for start, stop, result in salvage(lambda a, b: self._encoded(rows, a, b, whole), 0, len(rows)):
+        for start, stop, result in salvage(
+            lambda a, b: self._encoded(rows, a, b, whole), 0, len(rows)
+        ):
             if isinstance(result, Exception):
                 failures.append(
                     Failure(rows.key(start), "encode", said(result), int(rows.positions[start]))
@@ -95,7 +99,9 @@ class Encoder:
             tuple(failures),
         )
 
-    def _encoded(self, rows: Rows, start: int, stop: int, whole: slice) -> tuple[Encodings, frozenset[int]]:
+    def _encoded(
+        self, rows: Rows, start: int, stop: int, whole: slice
+    ) -> tuple[Encodings, frozenset[int]]:
         part = rows if (start, stop) == (whole.start, whole.stop) else rows.take(slice(start, stop))
         model = self.model
         if model.collate is not None:
@@ -160,7 +166,9 @@ def together(blocks: Sequence[Encodings]) -> Encodings:
     return concatenated(tensors) if tensors else joined_items(items)
 
 
-def checked(signature: Signature, arrays: Mapping[str, Any], count: int) -> tuple[Block, frozenset[int]]:
+def checked(
+    signature: Signature, arrays: Mapping[str, Any], count: int
+) -> tuple[Block, frozenset[int]]:
     """Check `count` rows of arrays against a signature, row shape by row shape.
 
     Returns the Block and the indices of rows that were cut at an axis' upper bound, which is done
@@ -236,7 +244,9 @@ def _check_dtype(item: Input, value: Values) -> None:
         exact = wanted.is_floating_point or wanted.is_complex
         whole = not (dtype.is_floating_point or dtype.is_complex)
         if (not exact and not whole) or (dtype.is_complex and not wanted.is_complex):
-            raise TypeError(f"input `{item}`: {NAMES.get(dtype, dtype)} values do not fit {item.dtype}")
+            raise TypeError(
+                f"input `{item}`: {NAMES.get(dtype, dtype)} values do not fit {item.dtype}"
+            )
 
 
 def _shapes(item: Input, rows: list[torch.Tensor]) -> np.ndarray[Any, Any]:
@@ -271,11 +281,15 @@ def inferred(model: Model, rows: Rows, columns: Mapping[str, str]) -> Signature:
     if len(wanted) == 1 and len(rows.columns) == 1:
         columns = {next(iter(wanted)): next(iter(rows.columns)), **columns}
     inputs: list[Input] = []
-    floating = next((p.dtype for p in model.module.parameters() if p.is_floating_point()), torch.float32)
+    floating = next(
+        (p.dtype for p in model.module.parameters() if p.is_floating_point()), torch.float32
+    )
     for name in wanted:
         column = columns.get(name, name)
         if column not in rows:
-            signature = inspect.signature(model.module.forward) if not names else f"({', '.join(names)})"
+            signature = (
+                inspect.signature(model.module.forward) if not names else f"({', '.join(names)})"
+            )
             raise DataError(
                 f"{type(model.module).__name__}.forward{signature} needs {name!r}, and the data has no "
                 f"such column; its columns are {', '.join(rows.columns) or 'none'}. Use --columns "
@@ -289,10 +303,16 @@ def inferred(model: Model, rows: Rows, columns: Mapping[str, str]) -> Signature:
                 "give the model an encode that makes numbers of it"
             ) from error
         first = value if isinstance(value, torch.Tensor) else value[0]
-        shape = list(value.shape[1:]) if isinstance(value, torch.Tensor) else [
-            size if all(row.dim() == first.dim() and row.shape[i] == size for row in value) else None
-            for i, size in enumerate(first.shape)
-        ]
+        shape = (
+            list(value.shape[1:])
+            if isinstance(value, torch.Tensor)
+            else [
+                size
+                if all(row.dim() == first.dim() and row.shape[i] == size for row in value)
+                else None
+                for i, size in enumerate(first.shape)
+            ]
+        )
         dtype = floating if first.is_floating_point() else first.dtype
         axes = (
             Axis("batch"),
@@ -300,5 +320,7 @@ def inferred(model: Model, rows: Rows, columns: Mapping[str, str]) -> Signature:
         )
         inputs.append(Input(name, NAMES[dtype], axes))
     if not inputs:
-        raise DataError(f"cannot tell what {type(model.module).__name__}.forward takes; give inputs=…")
+        raise DataError(
+            f"cannot tell what {type(model.module).__name__}.forward takes; give inputs=…"
+        )
     return Signature(tuple(inputs))

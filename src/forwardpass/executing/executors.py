@@ -20,7 +20,6 @@ from forwardpass.executing.salvaging import said, salvage
 from forwardpass.tensors.blocks import Values, cut
 from forwardpass.tensors.items import Items
 
-
 Value = TypeVar("Value")
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
@@ -45,7 +44,9 @@ class Ceiling:
     def sink(self, cells: int) -> None:
         """Remember that a batch of `cells` did not fit."""
         with self._lock:
-            self.cells = max(1, cells // 2) if self.cells is None else min(self.cells, max(1, cells // 2))
+            self.cells = (
+                max(1, cells // 2) if self.cells is None else min(self.cells, max(1, cells // 2))
+            )
 
 
 class InProcess:
@@ -95,7 +96,9 @@ class InProcess:
         began = time.perf_counter()
         pieces: list[tuple[int, int, Mapping[str, Values]]] = []
         failures: dict[int, Exception] = {}
-        for start, stop, outcome in salvage(lambda a, b: self._computed(batch.part(a, b)), 0, len(batch)):
+        for start, stop, outcome in salvage(
+            lambda a, b: self._computed(batch.part(a, b)), 0, len(batch)
+        ):
             if isinstance(outcome, Exception):
                 failures[start] = outcome
             else:
@@ -107,7 +110,9 @@ class InProcess:
         """The outputs of a batch, rows first and without padding. Raises what forward raises."""
         cells = batch.cells * len(batch)
         if len(batch) > 1 and not self.ceiling.holds(cells):
-            raise MemoryError(f"a batch of {cells} cells is above the ceiling of {self.ceiling.cells}")
+            raise MemoryError(
+                f"a batch of {cells} cells is above the ceiling of {self.ceiling.cells}"
+            )
         try:
             return self._outputs(batch)
         except Exception as error:
@@ -169,7 +174,9 @@ class InProcess:
         columns = model.uncollate(_moved(outputs, torch.device("cpu")), len(batch))
         for name, column in columns.items():
             if len(column) != len(batch):
-                raise ValueError(f"uncollate gave {len(column)} values of {name!r} for {len(batch)} items")
+                raise ValueError(
+                    f"uncollate gave {len(column)} values of {name!r} for {len(batch)} items"
+                )
         return dict(columns)
 
 
@@ -184,7 +191,9 @@ def failed(future: Future[Result]) -> Result:
     except ForwardpassError:
         raise
     except _Lost as error:
-        raise PassError(f"the device failed and cannot go on: {error}; run again with --resume") from error
+        raise PassError(
+            f"the device failed and cannot go on: {error}; run again with --resume"
+        ) from error
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -196,7 +205,9 @@ def out_of_memory(error: BaseException) -> bool:
 
 def _device_lost(error: BaseException) -> bool:
     text = str(error)
-    return isinstance(error, RuntimeError) and ("CUDA error" in text or "device-side assert" in text)
+    return isinstance(error, RuntimeError) and (
+        "CUDA error" in text or "device-side assert" in text
+    )
 
 
 def _nan_rows(outputs: Mapping[str, Values]) -> Iterator[int]:
@@ -207,7 +218,11 @@ def _nan_rows(outputs: Mapping[str, Values]) -> Iterator[int]:
                 yield from torch.nonzero(bad).flatten().tolist()
         elif isinstance(value, list):
             for index, row in enumerate(value):
-                if isinstance(row, torch.Tensor) and row.is_floating_point() and bool(row.isnan().any()):
+                if (
+                    isinstance(row, torch.Tensor)
+                    and row.is_floating_point()
+                    and bool(row.isnan().any())
+                ):
                     yield index
 
 

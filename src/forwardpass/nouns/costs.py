@@ -56,9 +56,10 @@ class CostTable(msgspec.Struct, frozen=True, dict=True):
     ) -> float | NDArray[np.float64]:
         """Predicted seconds of one batch of `rows` rows, `cells` cells each; arrays broadcast.
 
-        Exact at the measured points. Beyond the last rows the cost per row is constant, beyond
-        the largest cells the cost per cell, below the smallest cells the cost. Raises UsageError
-        for a table without points.
+        Exact at the measured points. Beyond the last rows of a ladder the cost grows as it did
+        for as many cells of larger rows, and where these end, too, in proportion to the rows.
+        Beyond the largest cells the cost per cell is constant, below the smallest the cost.
+        Raises UsageError for a table without points.
         """
         grid = self._grid
         row, along = _between(grid.rows, rows)
@@ -84,18 +85,18 @@ class CostTable(msgspec.Struct, frozen=True, dict=True):
     def ceiling(self, cells: int | NDArray[np.int64]) -> int | NDArray[np.int64]:
         """The most rows of `cells` cells each that were proved to fit into one batch.
 
-        A batch may hold as many cells in total as the largest measured batch of rows at least as
-        large; a row larger than anything measured goes alone.
+        A batch may hold as many cells in total as the largest measured batch whose rows are at
+        least as large; a row larger than anything measured goes alone.
         """
         grid = self._grid
         ladder = np.searchsorted(grid.cells[:-1], cells, side="left")
         rows = np.maximum(grid.proven_cells[ladder] // np.maximum(cells, 1), 1)
         return rows if isinstance(cells, np.ndarray) else int(rows)
 
-    @cached_property
+    @property
     def row_counts(self) -> tuple[int, ...]:
-        """All row counts that were measured, ascending; seconds per row are least at one."""
-        return tuple(sorted({point.rows for point in self.points}))
+        """Counts between which seconds are linear, ascending: those per row are least at one."""
+        return tuple(int(count) for count in self._grid.rows[:-1])
 
     @cached_property
     def _grid(self) -> _Grid:
@@ -103,18 +104,27 @@ class CostTable(msgspec.Struct, frozen=True, dict=True):
             raise UsageError(
                 "this CostTable has no measured point, so it predicts nothing; calibrate first"
             )
-        rows = np.array([*self.row_counts, 2 * self.row_counts[-1]], dtype=np.float64)
         cells = sorted({point.cells for point in self.points})
+        # A row count of larger rows says something about more, smaller rows of as many cells.
+        counts = {p.rows * p.cells // size for p in self.points for size in cells if size < p.cells}
+        counts = sorted(counts | {point.rows for point in self.points})
+        rows = np.array([*counts, 2 * counts[-1]], dtype=np.float64)
         seconds = np.empty((len(rows), len(cells) + 1))
         proven, row_seconds = np.zeros(len(cells) + 1, dtype=np.int64), np.empty(len(cells) + 1)
-        for column, count in enumerate(cells):
-            ladder = _ladder([point for point in self.points if point.cells == count])
+        for column, size in reversed(list(enumerate(cells))):
+            ladder = _ladder([point for point in self.points if point.cells == size])
             steps, costs = np.array(list(ladder)), np.array(list(ladder.values()))
-            # Below the first point np.interp stays constant; beyond the last the factor scales.
-            seconds[:, column] = np.interp(rows, steps, costs) * np.maximum(rows / steps[-1], 1)
-            proven[column] = count * int(steps[-1])
+            seconds[:, column] = np.interp(rows, steps, costs)
+            beyond, last = rows > steps[-1], int(steps[-1])
+            more = costs[-1] * rows[beyond] / last
+            if column + 1 < len(cells):
+                share = size / cells[column + 1]
+                more = _more(costs[-1], last, share, rows, seconds[:, column + 1])[beyond]
+            seconds[beyond, column] = more
+            proven[column] = max(size * last, proven[column + 1])
             row_seconds[column] = (costs / steps).min()
-        seconds[:, -1], row_seconds[-1] = 2 * seconds[:, -2], 2 * row_seconds[-2]
+        seconds[-1], seconds[:, -1] = 2 * seconds[-2], 2 * seconds[:, -2]
+        row_seconds[-1] = 2 * row_seconds[-2]
         columns = np.array([*cells, 2 * cells[-1]], dtype=np.float64)
         return _Grid(rows, columns, seconds, proven, row_seconds)
 
@@ -125,6 +135,26 @@ def _ladder(points: list[CostPoint]) -> dict[int, float]:
     for point in points:
         found.setdefault(point.rows, []).append(point.seconds)
     return {rows: sum(found[rows]) / len(found[rows]) for rows in sorted(found)}
+
+
+def _more(
+    seconds: float, last: int, share: float, rows: NDArray[np.float64], larger: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What `rows` cost beyond the `last` count measured, by the example of `larger` rows.
+
+    A row is `share` of a larger one. Growth is that of as many cells of larger rows, at most in
+    proportion; and no more is paid than for as many rows that are larger.
+    """
+    growth = _parts(rows * share, rows, larger) / _parts(last * share, rows, larger)
+    grown = seconds * np.clip(growth, 1, np.maximum(rows / last, 1))
+    return np.maximum(np.minimum(grown, larger), seconds)
+
+
+def _parts(
+    counts: NDArray[np.float64] | float, rows: NDArray[np.float64], seconds: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Seconds of fractional `counts`, between those of `rows`; a part of a row costs its part."""
+    return np.interp(counts, rows, seconds) * np.minimum(counts / rows[0], 1)
 
 
 def _between(

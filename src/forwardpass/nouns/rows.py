@@ -79,7 +79,7 @@ class Rows:
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """The rows of all `parts` in one, without failures; a column that a part lacks is None there."""
+    """The rows of all `parts` in one, without failures; a column that a part lacks is None."""
     filled = [part for part in parts if len(part)] or list(parts[:1])
     if len(filled) == 1:
         return filled[0]
@@ -96,20 +96,19 @@ def joined(parts: Sequence[Rows]) -> Rows:
 
 
 def _concatenated(columns: Sequence[Column]) -> Column:
-    if all(isinstance(column, pa.Array) for column in columns):
-        if len({column.type for column in columns}) == 1:
-            return pa.concat_arrays(columns)
-    elif all(isinstance(column, np.ndarray) for column in columns):
-        shapes = {(column.shape[1:], column.dtype) for column in columns}
-        if len(shapes) == 1:
-            return np.concatenate(columns)
+    arrays = [column for column in columns if isinstance(column, np.ndarray)]
+    arrow = [column for column in columns if not isinstance(column, (np.ndarray, list))]
+    if len(arrow) == len(columns) and len({column.type for column in arrow}) == 1:
+        return pa.concat_arrays(arrow)
+    if len(arrays) == len(columns) and len({(a.shape[1:], a.dtype) for a in arrays}) == 1:
+        return np.concatenate(arrays)
     return [value for column in columns for value in _listed(column)]
 
 
 def _listed(column: Column) -> list[Any]:
-    if isinstance(column, pa.Array):
-        return column.to_pylist()
-    return column.tolist() if isinstance(column, np.ndarray) and column.ndim == 1 else list(column)
+    if isinstance(column, np.ndarray):
+        return column.tolist() if column.ndim == 1 else list(column)
+    return column if isinstance(column, list) else column.to_pylist()
 
 
 def take(column: Column, indices: Sequence[int] | np.ndarray[Any, Any] | slice) -> Column:
@@ -121,7 +120,21 @@ def take(column: Column, indices: Sequence[int] | np.ndarray[Any, Any] | slice) 
     if isinstance(indices, slice):
         start, stop, _ = indices.indices(len(column))
         return column.slice(start, stop - start)
-    return column.take(pa.array(np.asarray(indices, dtype=np.int64)))
+    # Of a slice of such lists, Arrow 26 takes other rows than were asked for; a copy has no offset.
+    twice = _twice_fixed(column.type)
+    array = pa.concat_arrays([column, column.slice(0, 0)]) if twice else column
+    return array.take(pa.array(np.asarray(indices, dtype=np.int64)))
+
+
+def _twice_fixed(kind: pa.DataType) -> bool:
+    """Whether a fixed-size list of fixed-size lists stands anywhere in a type."""
+    if pa.types.is_struct(kind):
+        return any(_twice_fixed(field.type) for field in kind)
+    inner = getattr(kind, "value_type", None)
+    if inner is None:
+        return False
+    twice = pa.types.is_fixed_size_list(kind) and pa.types.is_fixed_size_list(inner)
+    return twice or _twice_fixed(inner)
 
 
 def natural(column: Column) -> np.ndarray[Any, Any] | list[Any]:

@@ -129,7 +129,10 @@ def _assembled(
             good[index] = False
             failures.append(
                 Failure(
-                    window.rows.key(index), "compute", said(error), int(window.rows.positions[index])
+                    window.rows.key(index),
+                    "compute",
+                    said(error),
+                    int(window.rows.positions[index]),
                 )
             )
         nan += [int(batch.indices[place]) for place in result.nan]
@@ -171,4 +174,3 @@ def _in_order(pieces: list[tuple[Any, Values]], count: int, kept: np.ndarray[Any
         for index, row in zip(indices, value, strict=True):
             rows[int(index)] = row
     return [rows[int(index)] for index in kept]
-

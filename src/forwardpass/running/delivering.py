@@ -122,7 +122,9 @@ class Delivery:
         kept: list[Indices] = []
         failures: list[Failure] = []
         rows = computed.window.rows
-        for start, stop, result in salvage(lambda a, b: self._piece(outputs, a, b, count), 0, count):
+        for start, stop, result in salvage(
+            lambda a, b: self._piece(outputs, a, b, count), 0, count
+        ):
             if isinstance(result, Exception):
                 index = int(computed.good[start])
                 failures.append(
@@ -144,13 +146,17 @@ class Delivery:
                 )
         return columns, places, failures
 
-    def _piece(self, outputs: Mapping[str, Any], start: int, stop: int, count: int) -> Mapping[str, Any]:
+    def _piece(
+        self, outputs: Mapping[str, Any], start: int, stop: int, count: int
+    ) -> Mapping[str, Any]:
         assert self._model.decode is not None
         part = {name: v if stop - start == count else v[start:stop] for name, v in outputs.items()}
         columns = self._model.decode(part)
         for name, values in columns.items():
             if len(values) != stop - start:
-                raise ValueError(f"decode gave {len(values)} values of {name!r} for {stop - start} rows")
+                raise ValueError(
+                    f"decode gave {len(values)} values of {name!r} for {stop - start} rows"
+                )
         return columns
 
     def _commit(self, stop: int, ceiling: int | None) -> None:
@@ -159,8 +165,10 @@ class Delivery:
         names = list(shard.pieces[0]) if shard.pieces else []
         rows = sum(len(p) for p in shard.positions)
         columns = {name: _together([piece[name] for piece in shard.pieces]) for name in names}
-        keys: Delivered = columns[self._key] if self._key in columns else np.concatenate(
-            shard.positions or [np.zeros(0, np.int64)]
+        keys: Delivered = (
+            columns[self._key]
+            if self._key in columns
+            else np.concatenate(shard.positions or [np.zeros(0, np.int64)])
         )
         name, sha256, left_out = "", "", dict[int, str]()
         if rows:
@@ -174,7 +182,9 @@ class Delivery:
         shard.failures.sort(key=lambda failure: failure.position)
         self.failures += shard.failures
         quarantine = self._journal.quarantine(shard.failures) if self._journal else 0
-        inside = [index for index in range(rows) if index not in left_out] if left_out else range(rows)
+        inside = (
+            [index for index in range(rows) if index not in left_out] if left_out else range(rows)
+        )
         entry = Entry(
             file=name,
             sha256=sha256,
@@ -205,7 +215,9 @@ def strictly(computed: Computed) -> None:
             f"--strict: row {failure.key!r} could not be {_DONE[failure.stage]}: {failure.error}"
         )
     for index in np.flatnonzero(window.truncated)[:1]:
-        raise LeftOutError(f"--strict: row {window.rows.key(int(index))!r} is cut at the maximum length")
+        raise LeftOutError(
+            f"--strict: row {window.rows.key(int(index))!r} is cut at the maximum length"
+        )
     for index in computed.nan[:1]:
         raise LeftOutError(f"--strict: row {window.rows.key(index)!r} came out as NaN")
 
@@ -221,7 +233,10 @@ def _together(parts: Sequence[Any]) -> Any:
         return joined(parts)
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.concatenate(parts)
-    if all(isinstance(part, pa.Array) for part in parts) and len({part.type for part in parts}) == 1:
+    if (
+        all(isinstance(part, pa.Array) for part in parts)
+        and len({part.type for part in parts}) == 1
+    ):
         return pa.concat_arrays(parts)
     return [
         value

@@ -66,7 +66,9 @@ def _class(cls: type) -> str:
         parts.append(f"{base.__module__}.{base.__qualname__}")
         for name, value in sorted(vars(base).items()):
             function = getattr(value, "__func__", getattr(value, "fget", value))
-            code = getattr(inspect.unwrap(function) if callable(function) else None, "__code__", None)
+            code = getattr(
+                inspect.unwrap(function) if callable(function) else None, "__code__", None
+            )
             if code is not None:
                 parts.append(f"{name}={_code(code)}")
     return " ".join(parts)
@@ -82,4 +84,6 @@ def _settings(value: object) -> str:
     """The plain attributes of an encoder or decoder object."""
     attributes: dict[str, Any] = getattr(value, "__dict__", {})
     kinds = bool | int | float | str | tuple | dict | list
-    return repr(sorted((n, repr(item)) for n, item in attributes.items() if isinstance(item, kinds)))
+    return repr(
+        sorted((n, repr(item)) for n, item in attributes.items() if isinstance(item, kinds))
+    )

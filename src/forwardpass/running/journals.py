@@ -23,7 +23,9 @@ MANIFEST = "manifest.jsonl"
 QUARANTINE = "quarantine.jsonl"
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/manifest/1"):
+class Header(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/manifest/1"
+):
     """What a run computes, from what, where, and the calibration that its batches follow."""
 
     forward: str
@@ -38,7 +40,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=
     costs: CostTable | None
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/shard/1"):
+class Entry(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/shard/1"
+):
     """One committed shard: source positions start … stop - 1, and what came of them."""
 
     file: str
@@ -58,7 +62,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="
     ceiling_cells: int | None
 
 
-class Finished(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/finished/1"):
+class Finished(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/finished/1"
+):
     """The last line: the run is complete."""
 
     rows: int
@@ -84,7 +90,9 @@ class Journal:
         """
         journal = cls(folder)
         manifest = folder / MANIFEST
-        there = [p for p in folder.iterdir() if not p.name.endswith(ASIDE)] if folder.is_dir() else []
+        there = (
+            [p for p in folder.iterdir() if not p.name.endswith(ASIDE)] if folder.is_dir() else []
+        )
         if folder.exists() and not folder.is_dir():
             raise OutputExistsError(f"{folder} is a file; give a folder that does not exist yet")
         if there and not manifest.exists():
@@ -147,7 +155,9 @@ class Journal:
             try:
                 item = msgspec.json.decode(line, type=Header | Entry | Finished)
             except msgspec.DecodeError as error:
-                raise ResumeError(f"{manifest}, line {number}: {error}; it cannot be resumed") from error
+                raise ResumeError(
+                    f"{manifest}, line {number}: {error}; it cannot be resumed"
+                ) from error
             if isinstance(item, Header):
                 self.header = item
             elif isinstance(item, Entry):
@@ -174,5 +184,7 @@ def _locked(folder: Path) -> int | None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(handle)
-        raise ResumeError(f"another process is writing to {folder}; wait for it, or stop it") from error
+        raise ResumeError(
+            f"another process is writing to {folder}; wait for it, or stop it"
+        ) from error
     return handle

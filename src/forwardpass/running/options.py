@@ -24,7 +24,9 @@ class Options:
     def __post_init__(self) -> None:
         whole = isinstance(self.batch, int) and not isinstance(self.batch, bool) and self.batch >= 1
         if self.batch != "auto" and not whole:
-            raise UsageError(f"batch={self.batch!r}: expected 'auto' or a whole number of rows from 1")
+            raise UsageError(
+                f"batch={self.batch!r}: expected 'auto' or a whole number of rows from 1"
+            )
         for name, value in (("limit", self.limit), ("shard_rows", self.shard_rows)):
             if value is not None and value < 1:
                 raise UsageError(f"{name}={value!r}: expected a whole number of rows from 1")

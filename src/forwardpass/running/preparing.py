@@ -54,7 +54,9 @@ class Prepared:
     def may_pad(self) -> tuple[bool, ...]:
         """For each axis along which rows vary, whether it may be padded."""
         signature = self.engine.signature
-        return tuple(name in self.paddable for name in (signature.variable if signature else ["size"]))
+        return tuple(
+            name in self.paddable for name in (signature.variable if signature else ["size"])
+        )
 
     @property
     def cells(self) -> Cells:
@@ -133,7 +135,9 @@ def prepare(
         paddable, said_ = ("size",), "left to the model's collate"
         axes, names = (), ["size"]
         cells = _only
-    shapes = representative(block.sizes, axes) if axes or isinstance(block, Block) else _sizes(block)
+    shapes = (
+        representative(block.sizes, axes) if axes or isinstance(block, Block) else _sizes(block)
+    )
     compute = _computing(executor, block, row, names)
     calibration = calibrate(
         compute, shapes, cells, device=str(engine.replicas[0].device), identity=identity
@@ -157,7 +161,10 @@ def _only(sizes: Any) -> int:
 
 def _sizes(block: Encodings) -> list[dict[str, int]]:
     """Sizes of items to measure: a quarter, the median, the largest."""
-    return [{"size": int(size)} for size in np.unique(np.quantile(block.sizes, (0.25, 0.5, 1.0), method="nearest"))]
+    return [
+        {"size": int(size)}
+        for size in np.unique(np.quantile(block.sizes, (0.25, 0.5, 1.0), method="nearest"))
+    ]
 
 
 def _computing(
@@ -211,7 +218,7 @@ def _computable(engine: Engine, block: Block, row: int) -> list[int]:
     for index in sorted(spread - good):
         try:
             engine(block.collate(np.array([index]), block.sizes[index].tolist()))
-        except Exception:  # noqa: BLE001, S112 - a bad row is quarantined when its turn comes
+        except Exception:  # noqa: BLE001 - a bad row is quarantined when its turn comes
             continue
         good.add(index)
     return sorted(good)

@@ -133,7 +133,11 @@ class Run:
         return prepared.padding if prepared else ""
 
     def _deliver(
-        self, stream: Iterator[EncodedRows], executor: InProcess, prepared: Prepared, delivery: Delivery
+        self,
+        stream: Iterator[EncodedRows],
+        executor: InProcess,
+        prepared: Prepared,
+        delivery: Delivery,
     ) -> None:
         policy = Policy(prepared.may_pad, prepared.cells, prepared.costs, self.options.batch_rows)
         fill = Fill(shard_rows=self.options.shard_rows)

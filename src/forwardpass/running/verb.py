@@ -98,8 +98,17 @@ def run(
     options = Options(
         batch, limit, key, tuple(keep), dict(columns or {}), tuple(outputs), shard_rows
     )
-    with generators_kept(), Run(
-        forward, source, sink, options, resume=resume, strict=strict, progress=progress or Progress()
-    ) as this:
+    with (
+        generators_kept(),
+        Run(
+            forward,
+            source,
+            sink,
+            options,
+            resume=resume,
+            strict=strict,
+            progress=progress or Progress(),
+        ) as this,
+    ):
         report = this.report()
         return (this.sink.outputs, report) if isinstance(this.sink, Memory) else report

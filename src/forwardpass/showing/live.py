@@ -53,7 +53,7 @@ class _Line(Progress):
         super().__init__(*columns, **settings)  # type: ignore[arg-type]
         self._task = self.add_task(counters.stage, total=counters.total)
 
-    def get_renderables(self):  # noqa: ANN201 - as rich declares it
+    def get_renderables(self):
         counters = self._counters
         self.update(
             self._task, description=counters.stage, completed=counters.rows, total=counters.total

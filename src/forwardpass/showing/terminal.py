@@ -37,7 +37,9 @@ def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
     lines: list[tuple[str, Text | str]] = [("rows", rows)]
     stages = ("load", "build", "calibrate", "read", "encode", "compute", "write")
     times = [f"{name} {seconds(getattr(report.seconds, name))}" for name in stages]
-    lines.append(("time", f"{seconds(report.seconds.total)} = " + " · ".join(times) + " (overlapping)"))
+    lines.append(
+        ("time", f"{seconds(report.seconds.total)} = " + " · ".join(times) + " (overlapping)")
+    )
     if report.batches:
         cells = "rows" if report.padded_cells == report.rows == report.real_cells else "cells"
         lines.append(
@@ -50,7 +52,9 @@ def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
     if report.padding:
         lines.append(("padding", report.padding))
     if report.truncated:
-        lines.append(("cut", Text(f"! {report.truncated:,} rows cut at the maximum length", ORANGE)))
+        lines.append(
+            ("cut", Text(f"! {report.truncated:,} rows cut at the maximum length", ORANGE))
+        )
     if report.nan_rows:
         lines.append(("NaN", Text(f"! {report.nan_rows:,} rows came out as NaN", VERMILLION)))
     if report.quarantined:

@@ -50,7 +50,9 @@ class Block:
             self.sizes[indices],
         )
 
-    def collate(self, indices: np.ndarray[Any, Any], sizes: Sequence[int]) -> dict[str, torch.Tensor]:
+    def collate(
+        self, indices: np.ndarray[Any, Any], sizes: Sequence[int]
+    ) -> dict[str, torch.Tensor]:
         """The padded batch of these rows with the named axes at `sizes`, by input path.
 
         Every tensor is fresh memory, so that the same rows always meet the same alignment.
@@ -136,7 +138,9 @@ def _derived(
     full: list[int] = []
     for axis in item.axes:
         held = axis.is_batch or (axis.name == name and item.derivation != "length")
-        full.append(count if axis.is_batch else target[axis.name] if axis.is_variable else axis.size)
+        full.append(
+            count if axis.is_batch else target[axis.name] if axis.is_variable else axis.size
+        )
         view.append(full[-1] if held else 1)
     return value.to(TORCH[item.dtype]).reshape(view).expand(full).contiguous()
 

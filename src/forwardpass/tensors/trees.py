@@ -40,7 +40,8 @@ def _lists(node: Any, path: str) -> Any:
     if not isinstance(node, dict):
         return node
     children = {
-        name: _lists(child, f"{path}.{name}") for name, child in cast("dict[str, Any]", node).items()
+        name: _lists(child, f"{path}.{name}")
+        for name, child in cast("dict[str, Any]", node).items()
     }
     if not all(name.isdigit() for name in children):
         return children
@@ -60,7 +61,9 @@ def flatten(value: Any) -> dict[str, torch.Tensor]:
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         items = cast("list[Any]", value)
         return {
-            f"output_{path}": leaf for i, item in enumerate(items) for path, leaf in _leaves(item, str(i))
+            f"output_{path}": leaf
+            for i, item in enumerate(items)
+            for path, leaf in _leaves(item, str(i))
         }
     return dict(_leaves(value, ""))
 

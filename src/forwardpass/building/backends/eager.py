@@ -80,9 +80,13 @@ class EagerReplica:
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
 
-def build(module: nn.Module, device: str | None = None, threads: int | None = None) -> list[EagerReplica]:
+def build(
+    module: nn.Module, device: str | None = None, threads: int | None = None
+) -> list[EagerReplica]:
     """One replica a device."""
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+    if threads is not None and (
+        isinstance(threads, bool) or not isinstance(threads, int) or threads < 1
+    ):
         raise UsageError(f"eager(threads={threads}): threads must be a whole number from 1")
     devices = _devices(module, device)
     modules = [module] + [deepcopy(module) for _ in devices[1:]]
@@ -101,7 +105,9 @@ def _devices(module: nn.Module, device: str | None) -> list[torch.device]:
     if device == "cuda:*":
         count = torch.cuda.device_count()
         if not count:
-            raise UsageError("eager(device=cuda:*): this machine has no CUDA device; use device=cpu")
+            raise UsageError(
+                "eager(device=cuda:*): this machine has no CUDA device; use device=cpu"
+            )
         return [torch.device("cuda", index) for index in range(count)]
     try:
         chosen = torch.device(device)

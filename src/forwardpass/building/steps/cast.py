@@ -61,7 +61,9 @@ def _cast(
     """`module` with its selected parts wrapped, as large parts as possible."""
     if id(module) in done:
         return done[id(module)]
-    below = [f"{path}.{name}".strip(".") for name, _ in module.named_modules(remove_duplicate=False)]
+    below = [
+        f"{path}.{name}".strip(".") for name, _ in module.named_modules(remove_duplicate=False)
+    ]
     called = type(module).forward is not nn.Module.forward  # a ModuleList is never called
     if called and all(name in selected for name in below):
         for part in module.modules():
@@ -70,7 +72,9 @@ def _cast(
         return done[id(module)]
     done[id(module)] = module
     for name, child in list(module.named_children()):
-        setattr(module, name, _cast(child, f"{path}.{name}".strip("."), selected, inside, outside, done))
+        setattr(
+            module, name, _cast(child, f"{path}.{name}".strip("."), selected, inside, outside, done)
+        )
     return module
 
 
@@ -79,11 +83,15 @@ def _convert(module: nn.Module, dtype: torch.dtype, done: dict[int, Any]) -> Non
     for name, parameter in module.named_parameters(recurse=False):
         if parameter.is_floating_point():
             if id(parameter) not in done:
-                done[id(parameter)] = nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
+                done[id(parameter)] = nn.Parameter(
+                    parameter.detach().to(dtype), requires_grad=False
+                )
             module.register_parameter(name, done[id(parameter)])
     for name, buffer in module.named_buffers(recurse=False):
         if buffer.is_floating_point():
-            module.register_buffer(name, buffer.to(dtype), name not in module._non_persistent_buffers_set)  # pyright: ignore[reportPrivateUsage]
+            module.register_buffer(
+                name, buffer.to(dtype), name not in module._non_persistent_buffers_set
+            )  # pyright: ignore[reportPrivateUsage]
 
 
 def _to(leaf: Any, dtype: torch.dtype) -> Any:

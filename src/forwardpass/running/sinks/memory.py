@@ -55,4 +55,6 @@ def _joined(parts: list[Delivered]) -> Any:
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if len(arrays) == len(parts):
         return np.concatenate(arrays)
-    return [row for part in parts for row in (part.to_pylist() if isinstance(part, pa.Array) else part)]
+    return [
+        row for part in parts for row in (part.to_pylist() if isinstance(part, pa.Array) else part)
+    ]

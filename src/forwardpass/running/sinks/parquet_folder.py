@@ -13,7 +13,13 @@ from forwardpass.running.columns import Delivered, to_arrow
 from forwardpass.running.durable import written
 from forwardpass.running.sinks import Shard, Written
 
-_REFUSED = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError)
+_REFUSED = (
+    pa.ArrowInvalid,
+    pa.ArrowTypeError,
+    pa.ArrowNotImplementedError,
+    OverflowError,
+    TypeError,
+)
 
 
 class ParquetFolder:
@@ -34,7 +40,9 @@ class ParquetFolder:
             left_out |= bad
         table = pa.table(arrays)
         if left_out:
-            table = table.filter(pa.array(np.isin(np.arange(shard.rows), list(left_out), invert=True)))
+            table = table.filter(
+                pa.array(np.isin(np.arange(shard.rows), list(left_out), invert=True))
+            )
         self._learn(table.schema)
         path = self.folder / f"part-{index:05d}.parquet"
         text = [field.name for field in table.schema if pa.types.is_string(field.type)]

@@ -1,0 +1,82 @@
+# Everything runs in .venv, which is made when it is missing. A stamp in .venv says what was
+# installed from; a change of pyproject.toml or of constraints.txt installs again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# --group needs pip 25.1; a fresh venv may bring an older one, so .venv gets its own first.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+NEEDS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test soak lint format bench bench-quick constraints clean
+
+help:
+	@echo "make demo         digits and docstrings through fwd run, then two questions (installs first)"
+	@echo "make test         the tests (installs first); ARGS=… goes to pytest"
+	@echo "make soak         the long tests"
+	@echo "make lint         ruff, ruff format --check, pyright"
+	@echo "make format       let ruff repair and format"
+	@echo "make bench        the benchmarks, into benchmarks/RESULTS.md; bench-quick: a small smoke run"
+	@echo "make constraints  write constraints.txt from what is installed"
+	@echo "make clean        remove .venv and everything that was made"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/stamp-package: $(NEEDS) | $(BIN)/python
+	$(INSTALL) "pip>=25.1"
+	$(INSTALL) -e ".[demo]"
+	@touch $@
+
+$(VENV)/stamp-test: $(VENV)/stamp-package
+	$(INSTALL) --group test
+	@touch $@
+
+$(VENV)/stamp-lint: $(VENV)/stamp-package
+	$(INSTALL) --group test --group lint
+	@touch $@
+
+install: $(VENV)/stamp-package
+
+demo: $(VENV)/stamp-package
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+test: $(VENV)/stamp-test
+	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+
+soak: $(VENV)/stamp-test
+	$(BIN)/python -m pytest -m soak --timeout 7200 $(ARGS)
+
+lint: $(VENV)/stamp-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+format: $(VENV)/stamp-lint
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/stamp-package
+	$(BIN)/python -m benchmarks.start_up
+	$(BIN)/python -m benchmarks.row_throughput
+	$(BIN)/python -m benchmarks.parquet_throughput
+	$(BIN)/python -m benchmarks.text_throughput
+
+bench-quick: $(VENV)/stamp-package
+	$(BIN)/python -m benchmarks.start_up --quick
+	$(BIN)/python -m benchmarks.row_throughput --quick
+	$(BIN)/python -m benchmarks.parquet_throughput --quick
+	$(BIN)/python -m benchmarks.text_throughput --quick
+
+# A local label such as +cpu is the build of this machine, not the version. setuptools is left to
+# the packages that need it: their bounds differ by Python version.
+constraints: $(VENV)/stamp-lint
+	@echo "# What make installs, pinned. Written by: make constraints" > constraints.new
+	@$(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' \
+		| grep -v '^setuptools==' >> constraints.new
+	@mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

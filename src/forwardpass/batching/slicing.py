@@ -1,0 +1,40 @@
+"""Which rows of a window share a batch, where all rows have one shape: slices, in input order."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from forwardpass.nouns.costs import CostTable
+
+
+def even(
+    rows: int, cells: int, costs: CostTable, *, ceiling_cells: int | None = None
+) -> list[slice]:
+    """Cut `rows` rows of `cells` cells each into slices of nearly equal length.
+
+    Their length is near the row count with the smallest predicted seconds per row; no slice
+    exceeds what was proved to fit, nor `ceiling_cells`, unless it is one row.
+    """
+    if rows == 0:
+        return []
+    most = min(costs.ceiling(cells), rows)
+    if ceiling_cells is not None:
+        most = max(1, min(most, ceiling_cells // cells))
+    # Seconds are linear between measured counts, so seconds per row are least at one of them.
+    counts = [*(count for count in costs.row_counts if count < most), most]
+    best = min(counts, key=lambda count: costs.seconds(count, cells) / count)
+    fewer, more = max(rows // best, -(-rows // most)), -(-rows // best)
+    batches = min(more, fewer, key=lambda number: _seconds(rows, number, cells, costs))
+    bounds = [rows * index // batches for index in range(batches + 1)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
+
+
+def exact(rows: int, count: int) -> list[slice]:
+    """Cut `rows` rows into slices of `count` rows; the last may be shorter."""
+    return [slice(start, min(start + count, rows)) for start in range(0, rows, count)]
+
+
+def _seconds(rows: int, batches: int, cells: int, costs: CostTable) -> float:
+    short, longer = divmod(rows, batches)
+    seconds = (batches - longer) * costs.seconds(short, cells)
+    return seconds + (longer * costs.seconds(short + 1, cells) if longer else 0.0)

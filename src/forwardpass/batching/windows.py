@@ -1,0 +1,124 @@
+"""Where a window of rows ends, within which batches form, and where a shard of windows ends.
+
+Both are functions of the rows in their order alone: however a source cuts its blocks, the same
+rows make the same windows and shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a window or a shard holds. It ends with the row that reaches any of these."""
+
+    rows: int
+    bytes: int | None = None
+    seconds: float | None = None
+
+
+WINDOW: Final = Limits(rows=8_192, bytes=64 << 20, seconds=10.0)
+SHARD: Final = Limits(rows=65_536, bytes=128 << 20, seconds=10.0)
+
+
+class Boundary(NamedTuple):
+    """The end of a window: it lies before row `stop` of the block; a shard may end there, too."""
+
+    stop: int
+    shard: bool
+
+
+@dataclass
+class _Sums:
+    rows: int = 0
+    bytes: int = 0
+    nanoseconds: int = 0
+
+    def reached(self, limits: Limits) -> bool:
+        nanoseconds = _nanoseconds(limits.seconds)
+        return (
+            self.rows >= limits.rows
+            or (limits.bytes is not None and self.bytes >= limits.bytes)
+            or (nanoseconds is not None and self.nanoseconds >= nanoseconds)
+        )
+
+
+class Fill:
+    """Fills windows and shards, row by row.
+
+    A window never spans two shards: a shard is made of whole windows, and ends with the window
+    that reaches its limits. `shard_rows` sets the shards' row count exactly, in place of `shard`.
+    """
+
+    def __init__(
+        self, window: Limits = WINDOW, shard: Limits = SHARD, *, shard_rows: int | None = None
+    ) -> None:
+        self._exact = shard_rows
+        self._limits = window
+        self._shard_limits = shard if shard_rows is None else Limits(rows=shard_rows)
+        self._window, self._shard = _Sums(), _Sums()
+
+    def feed(
+        self,
+        encoded_bytes: NDArray[np.int64],
+        output_bytes: NDArray[np.int64],
+        seconds: NDArray[np.float64],
+    ) -> Iterator[Boundary]:
+        """The ends of windows within the next block of rows; what follows the last stays open.
+
+        Args:
+            encoded_bytes: [rows] that each row takes until it is computed; fills windows.
+            output_bytes: [rows] that each row will take when it is written; fills shards.
+            seconds: [rows] that computing each row is predicted to add; fills both.
+        """
+        # Whole nanoseconds add up to the same sum in whatever blocks they come.
+        spans = np.rint(seconds * 1e9).astype(np.int64)
+        sums = [np.concatenate(([0], np.cumsum(v))) for v in (encoded_bytes, output_bytes, spans)]
+        encoded, output, passed = sums
+        start, total = 0, len(seconds)
+        while start < total:
+            limits = self._window_limits()
+            stop = min(
+                start + limits.rows - self._window.rows,
+                _reached(encoded, start, limits.bytes, self._window.bytes),
+                _reached(passed, start, _nanoseconds(limits.seconds), self._window.nanoseconds),
+            )
+            complete, stop = stop <= total, min(stop, total)
+            rows, span = stop - start, int(passed[stop] - passed[start])
+            self._window.rows += rows
+            self._window.bytes += int(encoded[stop] - encoded[start])
+            self._window.nanoseconds += span
+            self._shard.rows += rows
+            self._shard.bytes += int(output[stop] - output[start])
+            self._shard.nanoseconds += span
+            start = stop
+            if complete:
+                self._window = _Sums()
+                shard = self._shard.reached(self._shard_limits)
+                self._shard = _Sums() if shard else self._shard
+                yield Boundary(stop, shard)
+
+    def _window_limits(self) -> Limits:
+        """With an exact shard size the window that meets its end is cut there."""
+        if self._exact is None:
+            return self._limits
+        before = self._shard.rows - self._window.rows
+        return replace(self._limits, rows=min(self._limits.rows, self._exact - before))
+
+
+def _reached(sums: NDArray[np.int64], start: int, limit: int | None, held: int) -> int:
+    """The first stop at which the rows from `start` bring `held` to `limit`; none: past the end."""
+    if limit is None:
+        return len(sums)
+    stop = int(np.searchsorted(sums, sums[start] + limit - held, side="left"))
+    return max(stop, start + 1)
+
+
+def _nanoseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1e9)

@@ -1,0 +1,116 @@
+"""Text in, token ids out: what a folder with a tokenizer gives a Model as `encode`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any, cast
+
+import numpy as np
+
+from forwardpass.errors import DataError
+from forwardpass.nouns.models import Encoded
+from forwardpass.nouns.rows import Rows
+
+Pair = tuple[str, str]
+
+
+class TextEncoder:
+    """Rows of text → token ids without padding; rows that are too long are cut and said to be.
+
+    Takes the column `text`, with `text_pair` if both are there, else the only column of text.
+
+    Args:
+        tokenizer: a tokenizer of transformers.
+        inputs: the tokenizer's outputs that the model takes: `input_ids`, `token_type_ids`.
+        max_tokens: the longest row that the model takes, special tokens included; None for any.
+        prompt: what is put before each text.
+    """
+
+    def __init__(
+        self, tokenizer: Any, inputs: Iterable[str], max_tokens: int | None, prompt: str = ""
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.inputs = tuple(inputs)
+        self.max_tokens = max_tokens
+        self.prompt = prompt
+        # A fast tokenizer keeps truncation as state, so that two threads at once would mix it up.
+        self._lock = threading.Lock()
+
+    def __call__(self, rows: Rows) -> Encoded:
+        """Token ids, one int64 array [tokens] a row and input. TypeError for what is no text."""
+        texts, pairs = self._texts(rows)
+        if not texts:
+            return Encoded({name: [] for name in self.inputs})
+        with self._lock:
+            whole = self._tokens(texts, pairs, cut=False)
+            limit = self.max_tokens
+            long = (
+                []
+                if limit is None
+                else [i for i, ids in enumerate(whole["input_ids"]) if len(ids) > limit]
+            )
+            if long:
+                some_pairs = None if pairs is None else [pairs[i] for i in long]
+                cut = self._tokens([texts[i] for i in long], some_pairs, cut=True)
+                for name in self.inputs:
+                    for place, index in enumerate(long):
+                        whole[name][index] = cut[name][place]
+        arrays = {
+            name: [np.array(ids, dtype=np.int64) for ids in whole[name]] for name in self.inputs
+        }
+        return Encoded(arrays, truncated=long)
+
+    def _tokens(
+        self, texts: list[str], pairs: list[str] | None, *, cut: bool
+    ) -> dict[str, list[Any]]:
+        limits: dict[str, Any] = {"truncation": True, "max_length": self.max_tokens} if cut else {}
+        return cast(
+            "dict[str, list[Any]]",
+            self.tokenizer(
+                texts,
+                pairs,
+                add_special_tokens=True,
+                padding=False,
+                return_attention_mask=False,
+                return_token_type_ids="token_type_ids" in self.inputs,
+                verbose=False,  # it warns of rows that are too long, which are cut right after
+                **limits,
+            ),
+        )
+
+    def _texts(self, rows: Rows) -> tuple[list[str], list[str] | None]:
+        if "text" in rows:
+            texts = _strings(rows["text"], "text")
+            pairs = _strings(rows["text_pair"], "text_pair") if "text_pair" in rows else None
+        else:
+            names = [name for name in rows.columns if _is_text(rows[name])]
+            if len(names) != 1:
+                raise DataError(
+                    "this model takes one column of text, called `text` where there are several; "
+                    f"the columns are {', '.join(rows.columns) or 'none'}"
+                )
+            texts, pairs = _strings(rows[names[0]], names[0]), None
+        if self.prompt:
+            texts = [self.prompt + text for text in texts]
+        return texts, pairs
+
+
+def _strings(column: Any, name: str) -> list[str]:
+    texts = column.tolist() if isinstance(column, np.ndarray) else list(column)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(
+                f"column {name!r}: {_shown(text)} is {type(text).__name__}, expected text"
+            )
+    return texts
+
+
+def _is_text(column: Any) -> bool:
+    first = next((value for value in column if value is not None), None) if len(column) else None
+    return isinstance(first, str)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,268 @@
+"""A short calibration: what batches of a few representative sizes cost, as a CostTable."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwardpass.executing.executors import out_of_memory
+from forwardpass.measuring import caches
+from forwardpass.measuring.memory import Growth, available_bytes, peak_growth
+from forwardpass.nouns.costs import CostPoint, CostTable
+from forwardpass.nouns.signatures import Axis
+
+Compute = Callable[[int, dict[str, int]], None]
+
+_QUANTILES: Final = (0.1, 0.5, 0.9)
+_IMPROVEMENT = 0.97  # a row count is better if seconds per row fall below this share of the best
+_LONGEST_SECONDS = 0.5  # no batch beyond one this long: more rows would gain next to nothing
+_COLD_SECONDS = 2.0  # a first batch longer than this is not repeated for being the first
+_ENOUGH = ((3, 0.004), (2, 0.03), (15, 0.0))  # samples of a batch end at any (count, seconds)
+_DOUBTFUL = 1.08  # times the best seconds per row so far: measured again, up to _DOUBTS times
+_DOUBTS = 2
+_BUSY = 2.0  # times what was charged: a calibration that took longer met a busy machine
+_PATIENCE = 3  # times the budget: when others keep the machine busy, measuring ends there
+_MEMORY_SHARE = 4  # a batch may take one part in this many of what was free
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A CostTable, the seconds that measuring it took, and whether nothing had to be measured."""
+
+    table: CostTable
+    seconds: float
+    cached: bool
+
+
+def representative(sizes: NDArray[np.int64], axes: tuple[Axis, ...]) -> list[dict[str, int]]:
+    """At most four sizes that stand for the rows: of few, median, many cells, and the maximum.
+
+    Each is rounded up to powers of two within the bounds of its axis, so that like data share
+    cached measurements. The last covers every row: the maximum along each axis.
+
+    Args:
+        sizes: [rows, axes], positions.
+        axes: the variable axes, in the order of the columns.
+    """
+    if not axes or len(sizes) == 0:
+        return [{axis.name: _rounded(axis.low, axis) for axis in axes}]
+    order = np.argsort(sizes.prod(axis=1), kind="stable")
+    typical = [sizes[order[int(share * (len(sizes) - 1))]] for share in _QUANTILES]
+    shapes = [
+        {axis.name: _rounded(int(size), axis) for axis, size in zip(axes, row, strict=True)}
+        for row in [*typical, sizes.max(axis=0)]
+    ]
+    return [shape for index, shape in enumerate(shapes) if shape not in shapes[:index]]
+
+
+def _rounded(size: int, axis: Axis) -> int:
+    """The next power of two that the axis permits, never below `size` itself."""
+    power = axis.rounded(1 << max(size - 1, 0).bit_length())
+    if axis.high is None:
+        return power
+    return min(power, max(axis.high // axis.multiple * axis.multiple, axis.rounded(size)))
+
+
+def calibrate(
+    compute: Compute,
+    shapes: Sequence[dict[str, int]],
+    cells: Callable[[Mapping[str, int]], int],
+    *,
+    device: str,
+    identity: dict[str, Any],
+    budget_seconds: float = 2.0,
+    max_rows: int = 8_192,
+    max_bytes: int | None = None,
+) -> Calibration:
+    """Measure batches of ever more rows for each of `shapes`; keep the table on disk.
+
+    For each shape the rows double until seconds per row stop falling, a batch becomes too long
+    or too large, or the shape's share of the budget is spent. One row of each shape is measured
+    in any case. Out of memory ends the rows of a shape; if nothing at all fits, it is raised.
+
+    Args:
+        compute: `compute(rows, sizes)` computes one batch and waits for it.
+        shapes: sizes of the variable axes, as `representative` chooses; [{}] without such axes.
+        cells: sizes to the cells of one row.
+        device: where `compute` runs; its memory bounds the batches.
+        identity: what the table belongs to (model, plan, machine …); the key of the cache.
+        budget_seconds: what measuring takes, about.
+        max_rows: the most rows of a batch.
+        max_bytes: the most memory that a batch may take; a quarter of what is free otherwise.
+    """
+    key = {**identity, "device": device, "max_rows": max_rows, "max_bytes": max_bytes}
+    known = caches.load("costs", key, CostTable)
+    points = list(known.points) if known is not None else []
+    # The smallest first: their batches are quick, and what they leave of the budget is passed on.
+    missing = [shape for shape in shapes if shape not in [point.sizes for point in points]]
+    missing.sort(key=cells)
+    if known is not None and not missing:
+        return Calibration(known, 0.0, True)
+
+    began, charged = perf_counter(), 0.0
+    most_bytes = min(available_bytes(device) // _MEMORY_SHARE, max_bytes or sys.maxsize)
+    refusal: Exception | None = None
+    with peak_growth(device) as growth:
+        for index, shape in enumerate(missing):
+            ladder = _Ladder(
+                compute,
+                shape,
+                budget_seconds=max(0.0, budget_seconds - charged) / (len(missing) - index),
+                deadline=began + _PATIENCE * budget_seconds,
+                max_rows=max_rows,
+                max_bytes=most_bytes,
+                growth=growth,
+            )
+            seconds = ladder.climb()
+            points += [
+                CostPoint(rows, dict(shape), cells(shape), seconds[rows]) for rows in seconds
+            ]
+            charged += ladder.charged
+            refusal = refusal or ladder.refusal
+    if not points and refusal is not None:
+        raise refusal
+    spent = perf_counter() - began
+    table = CostTable(tuple(points))
+    if spent <= _BUSY * charged:
+        caches.store("costs", key, table)  # one from a busy machine serves this run alone
+    return Calibration(table, spent, False)
+
+
+class _Ladder:
+    """The row counts of one shape, upwards until more rows gain nothing.
+
+    The budget is charged what each batch takes at its best: time that others took from this
+    machine is not lost to the ladder, until the deadline.
+    """
+
+    def __init__(
+        self,
+        compute: Compute,
+        shape: dict[str, int],
+        *,
+        budget_seconds: float,
+        deadline: float,
+        max_rows: int,
+        max_bytes: int,
+        growth: Growth,
+    ) -> None:
+        self._compute = compute
+        self._shape = shape
+        self._budget_seconds = budget_seconds
+        self._deadline = deadline
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._growth = growth
+        self._seconds: dict[int, float] = {}
+        self._samples: dict[int, int] = {}
+        self._bytes: dict[int, int] = {}
+        self.refusal: Exception | None = None
+
+    @property
+    def charged(self) -> float:
+        """Seconds that the samples so far would have taken on an idle machine."""
+        return sum(self._samples[rows] * self._seconds[rows] for rows in self._seconds)
+
+    def climb(self) -> dict[int, float]:
+        """Rows to the seconds of their batch, ascending."""
+        rows, best, misses = 1, float("inf"), 0
+        while self._measure(rows):
+            per_row = self._seconds[rows] / rows
+            misses = 0 if per_row < _IMPROVEMENT * best else misses + 1
+            best = min(best, per_row)
+            too_long = self._seconds[rows] > _LONGEST_SECONDS and rows > 1
+            rows *= 2
+            if misses == 2 or too_long or not self._permits(rows):
+                break
+        self._refine()
+        return dict(sorted(self._seconds.items()))
+
+    def _refine(self) -> None:
+        """The counts halfway between the best one and its neighbours."""
+        if self.refusal is not None or len(self._seconds) < 3:
+            return
+        best = min(self._seconds, key=lambda rows: self._seconds[rows] / rows)
+        for rows in (best * 3 // 4, best * 3 // 2):
+            known = rows in self._seconds or not 1 < rows < max(self._seconds)
+            if not known and self._permits(rows) and not self._measure(rows):
+                return
+
+    def _permits(self, rows: int) -> bool:
+        """Whether a batch of `rows` is within the rows, the time and the memory allowed."""
+        below = max(count for count in self._seconds if count < rows)
+        if rows > self._max_rows or not self._affords(self._seconds[below] * rows / below):
+            return False
+        return self._predicted_bytes(rows) <= self._max_bytes
+
+    def _affords(self, seconds: float) -> bool:
+        return (
+            self.charged + seconds <= self._budget_seconds
+            and perf_counter() + seconds <= self._deadline
+        )
+
+    def _predicted_bytes(self, rows: int) -> float:
+        """The peak as it grew over the last two counts, carried on.
+
+        What the first batches allocate once for all does not scale, so differences count; and a
+        peak that has not moved is that of an earlier, larger batch, which bounds this one too.
+        """
+        counts = sorted(self._bytes)
+        last = counts[-1]
+        if len(counts) < 2:
+            return self._bytes[last]
+        before = counts[-2]
+        slope = (self._bytes[last] - self._bytes[before]) / (last - before)
+        return self._bytes[last] + slope * max(0, rows - last)
+
+    def _measure(self, rows: int) -> bool:
+        """Measure one batch; False when it does not fit into memory.
+
+        A batch that seems worse than a smaller one may have met a busy moment of the machine: it
+        is measured again before that is believed.
+        """
+        best = min((self._seconds[count] / count for count in self._seconds), default=float("inf"))
+        try:
+            self._time(rows)
+            for _ in range(_DOUBTS):
+                doubtful = self._seconds[rows] / rows > _DOUBTFUL * best
+                if not doubtful or perf_counter() + self._seconds[rows] > self._deadline:
+                    break
+                self._time(rows)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            self.refusal = error
+            self._seconds.pop(rows, None)
+            return False
+        self._bytes[rows] = self._growth.bytes
+        return True
+
+    def _time(self, rows: int) -> None:
+        """Time one batch several times while that is quick; the fastest counts.
+
+        Whatever else runs on a machine only adds time, so the fastest is the nearest to the truth.
+        """
+        spent = self._sample(rows)
+        count = 1
+        if spent > (_LONGEST_SECONDS if self._bytes else _COLD_SECONDS):
+            return
+        while not any(count >= enough and spent >= seconds for enough, seconds in _ENOUGH):
+            # The first batch of all is slow for being the first: it is always timed again.
+            if self._bytes and not self._affords(self._seconds[rows]):
+                return
+            spent += self._sample(rows)
+            count += 1
+
+    def _sample(self, rows: int) -> float:
+        began = perf_counter()
+        self._compute(rows, self._shape)
+        seconds = perf_counter() - began
+        self._seconds[rows] = min(seconds, self._seconds.get(rows, seconds))
+        self._samples[rows] = self._samples.get(rows, 0) + 1
+        return seconds

@@ -1,0 +1,170 @@
+"""Machine: what computes here. Limits: the most that it can do, measured once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import torch
+
+from forwardpass.measuring import caches
+from forwardpass.measuring.clocks import measure, synchronizer
+from forwardpass.measuring.memory import available_bytes, total_bytes
+
+_MATMUL_DTYPES: Final = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+_LONG_ENOUGH_SECONDS = 0.01
+_EDITION = 1  # of the way limits are measured; a new one makes the old ones stale
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """The hardware and the versions that decide how fast a pass is.
+
+    Attributes:
+        cpu: the model, and the widest vector instructions that PyTorch uses on it.
+        cores: cores this process may run on.
+        memory_bytes: memory this process may use.
+        os: system, release without patch level, architecture.
+        threads: threads PyTorch computes with inside one operator.
+        devices: names of the accelerators in use; empty on a CPU.
+    """
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    os: str
+    python: str
+    torch: str
+    threads: int
+    devices: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of a hash over everything; memory counts in whole GiB."""
+        known = msgspec.structs.replace(self, memory_bytes=round(self.memory_bytes / (1 << 30)))
+        return hashlib.sha256(msgspec.json.encode(known)).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        places = ", ".join(self.devices) or self.cpu
+        return f"{places}; {self.cores} cores, {self.memory_bytes / (1 << 30):.0f} GiB, {self.os}"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The most a device can do, as measured.
+
+    Attributes:
+        matmul_flops_per_second: by dtype; a multiply-add counts as two.
+        copy_bytes_per_second: bytes read plus bytes written by a copy larger than the caches.
+        dispatch_seconds: one operator on a single element.
+    """
+
+    matmul_flops_per_second: dict[str, float]
+    copy_bytes_per_second: float
+    dispatch_seconds: float
+
+
+def machine(device: str) -> Machine:
+    """This machine, as it is when computing on `device`, such as "cpu", "cuda:0" or "mps"."""
+    place = torch.device(device)
+    release = ".".join(platform.release().split(".")[:2])
+    return Machine(
+        cpu=f"{_cpu()} ({torch.backends.cpu.get_cpu_capability()})",
+        cores=_cores(),
+        memory_bytes=total_bytes(),
+        os=f"{platform.system()} {release} {platform.machine()}",
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        threads=torch.get_num_threads(),
+        devices=_device_names(place),
+    )
+
+
+def limits(device: str) -> Limits:
+    """The Limits of `device`: from the cache, or measured now, which takes a few seconds."""
+    identity: dict[str, Any] = {
+        "edition": _EDITION,
+        "machine": machine(device).digest,
+        "device": str(torch.device(device)),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+    known = caches.load("limits", identity, Limits)
+    if known is not None:
+        return known
+    with torch.inference_mode():
+        found = Limits(_matmul_rates(device), _copy_rate(device), _dispatch_seconds(device))
+    caches.store("limits", identity, found)
+    return found
+
+
+def _matmul_rates(device: str) -> dict[str, float]:
+    rates: dict[str, float] = {}
+    wait = synchronizer(device)
+    largest = 2_048 if torch.device(device).type == "cpu" else 8_192
+    for name, dtype in _MATMUL_DTYPES.items():
+        try:
+            rate, size = 0.0, 256
+            while size <= largest:
+                a, b = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
+                # The operands are bound now: the loop goes on to larger ones.
+                call = {name: lambda a=a, b=b: a @ b}
+                timed = measure(call, synchronize=wait, budget_seconds=0.05, min_rounds=3)[name]
+                rate = max(rate, 2 * size**3 / timed.median)
+                if timed.median > _LONG_ENOUGH_SECONDS:
+                    break
+                size *= 2
+            rates[name] = rate
+        except RuntimeError:
+            continue  # this device does not multiply this dtype; the others stand
+    return rates
+
+
+def _copy_rate(device: str) -> float:
+    # Two buffers; larger than most caches, small next to what is free.
+    size = min(64 << 20 if torch.device(device).type == "cpu" else 1 << 30, _free_share(device))
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
+    target = torch.zeros_like(source)
+    timed = measure(
+        {"copy": lambda: target.copy_(source)},
+        synchronize=synchronizer(device),
+        budget_seconds=0.2,
+    )
+    return 2 * size / timed["copy"].median
+
+
+def _free_share(device: str) -> int:
+    return max(1 << 20, available_bytes(device) // 16)
+
+
+def _dispatch_seconds(device: str) -> float:
+    one = torch.zeros(1, device=device)
+    timed = measure(
+        {"relu": lambda: torch.relu(one)}, synchronize=synchronizer(device), budget_seconds=0.05
+    )
+    return timed["relu"].median
+
+
+def _cpu() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        for line in listing.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _device_names(place: torch.device) -> tuple[str, ...]:
+    if place.type == "cpu":
+        return ()
+    if place.type == "cuda":
+        return (f"{torch.cuda.get_device_name(place)} (CUDA {torch.version.cuda})",)
+    return (place.type,)

@@ -1,0 +1,57 @@
+"""Memory that is free, and by how much its peak grows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from forwardpass.measuring import memory
+from forwardpass.measuring.memory import available_bytes, peak_growth, total_bytes
+
+MIB = 1 << 20
+
+
+def test_what_is_free_is_part_of_what_there_is() -> None:
+    assert 0 < available_bytes("cpu") <= total_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak of a process")
+def test_the_peak_grows_by_what_was_held_at_once_though_it_is_free_again() -> None:
+    with peak_growth("cpu") as growth:
+        for _ in range(3):
+            held = np.ones(64 * MIB, dtype=np.uint8)
+            del held
+        inside = growth.bytes
+    assert 48 * MIB < inside < 160 * MIB
+    larger = np.ones(200 * MIB, dtype=np.uint8)
+    assert growth.bytes < 160 * MIB
+    del larger
+    with peak_growth("cpu") as again:
+        pass
+    assert again.bytes < 32 * MIB
+
+
+def test_a_cgroup_bounds_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files as a kernel of version 2 lays them out, in place of this machine's own."""
+    (tmp_path / "memory.max").write_text(f"{100 * MIB}\n")
+    (tmp_path / "memory.current").write_text(f"{70 * MIB}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 1\ninactive_file {20 * MIB}\n")
+    monkeypatch.setattr(memory, "_cgroups", lambda: [("memory.max", "memory.current", tmp_path)])
+    assert total_bytes() == 100 * MIB
+    assert available_bytes("cpu") == 50 * MIB
+    (tmp_path / "memory.max").write_text("max\n")
+    assert total_bytes() > 100 * MIB
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_peak_of_a_gpu() -> None:
+    with peak_growth("cuda") as growth:
+        held = torch.ones(64 * MIB, dtype=torch.uint8, device="cuda")
+        del held
+    assert growth.bytes == 64 * MIB
+    assert available_bytes("cuda") > 64 * MIB

@@ -1,0 +1,62 @@
+"""Importing the package, and asking the command for help, loads nothing heavy.
+
+What is loaded is asserted; how long it takes stands in benchmarks/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "numpy", "pyarrow", "fsspec", "rich", "msgspec", "transformers", "PIL", "sklearn")
+
+
+def loaded(program: str) -> set[str]:
+    """The top-level modules that are loaded after `program`, in a process of its own."""
+    tail = "\nimport sys; print('MODULES', *sorted({m.partition('.')[0] for m in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program + tail],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    return set(done.stdout.split("MODULES", 1)[1].split())
+
+
+def test_import_loads_nothing_heavy() -> None:
+    assert loaded("import forwardpass").isdisjoint(HEAVY)
+
+
+def test_dir_and_version_load_nothing_heavy() -> None:
+    program = "import forwardpass; dir(forwardpass); forwardpass.__version__"
+    assert loaded(program).isdisjoint(HEAVY)
+
+
+def test_the_nouns_need_no_torch() -> None:
+    program = "from forwardpass import Forward, Model, Plan, Rows, RunReport, Signature"
+    assert "torch" not in loaded(program)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_loads_no_torch(arguments: list[str]) -> None:
+    program = (
+        "from forwardpass.cli import main\n"
+        "try:\n"
+        f"    main({arguments!r})\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+    )
+    assert loaded(program).isdisjoint(("torch", "numpy", "pyarrow", "transformers"))
+
+
+def test_an_error_of_usage_is_light_too() -> None:
+    program = (
+        "from forwardpass import Plan, ForwardpassError\n"
+        "try:\n    Plan.parse('| cast(')\n"
+        "except ForwardpassError as error:\n    assert error.exit_code == 2"
+    )
+    assert "torch" not in loaded(program)

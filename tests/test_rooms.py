@@ -1,0 +1,151 @@
+"""The house: which room may import which, how long a file may be, and what a file may be called."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "forwardpass"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+# From the top of the house down: a room imports only from those before it.
+ROOMS = (
+    "errors",
+    "nouns",
+    "tensors",
+    "reading",
+    "loading",
+    "building",
+    "operators",
+    "recording",
+    "explaining",
+    "batching",
+    "executing",
+    "measuring",
+    "comparing",
+    "checking",
+    "exporting",
+    "tuning",
+    "running",
+    "serving",
+    "scaling",
+    "showing",
+    "cli",
+)
+LONGEST = 400
+DRAWERS = {"util", "utils", "helper", "helpers", "misc", "common", "tools", "shared"}
+# Heavy and optional, or heavy and not needed by most: imported where they are used.
+OPTIONAL = {"transformers", "PIL", "huggingface_hub", "sklearn", "sentence_transformers", "ray"}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(SOURCE))
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool, int]]:
+    """Each module that the file imports, whether inside a function, and the line.
+
+    What stands under `if TYPE_CHECKING:` counts as well: it is a dependency of the reader.
+    """
+
+    def within(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool, int]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                for alias in child.names:
+                    yield alias.name, inside, child.lineno
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{name(path)}:{child.lineno}: a relative import"
+                for alias in child.names:
+                    yield f"{child.module}.{alias.name}", inside, child.lineno
+            else:
+                function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+                yield from within(child, inside or function)
+
+    yield from within(ast.parse(path.read_text(encoding="utf-8")), False)
+
+
+def own(module: str) -> str | None:
+    """The room of a module of ours."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "forwardpass" and len(parts) > 1 else None
+
+
+def trespasses(path: Path) -> Iterator[str]:
+    here = room(path)
+    for module, inside, line in imports(path):
+        there = own(module)
+        if there is None or there == here or here == "__init__":
+            continue
+        if here == "nouns" and inside:
+            continue  # a noun's one-line method may import its verb's room
+        if there not in ROOMS or ROOMS.index(there) >= ROOMS.index(here):
+            yield f"{name(path)}:{line}: {here} imports {module}"
+
+
+def test_every_file_stands_in_a_room() -> None:
+    strays = [name(p) for p in FILES if room(p) not in {*ROOMS, "__init__"}]
+    assert not strays, f"no room of that name: {strays}"
+
+
+def test_a_room_imports_only_from_rooms_above_it() -> None:
+    found = [line for path in FILES for line in trespasses(path)]
+    assert not found, "\n".join(found)
+
+
+def test_the_exemption_is_one_line_in_a_noun() -> None:
+    """A method of a noun that imports a verb's room does nothing but call it."""
+    for path in sorted((SOURCE / "nouns").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            body = node.body if isinstance(node, ast.FunctionDef) else []
+            rooms = {own(f"{n.module}.") for n in body if isinstance(n, ast.ImportFrom)}
+            if rooms - {None, "nouns"}:
+                calls = [n for n in body if not isinstance(n, ast.ImportFrom | ast.Expr)]
+                assert len(calls) == 1, f"{name(path)}:{body[0].lineno}: more than one line"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_no_file_is_longer_than_the_wall(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGEST, f"{name(path)} has {lines} lines: split it by noun"
+
+
+def test_no_file_is_a_drawer_for_odds_and_ends() -> None:
+    drawers = [name(p) for p in FILES if {p.stem.strip("_"), *p.parts} & DRAWERS]
+    assert not drawers, f"name it after what it holds: {drawers}"
+
+
+def test_optional_libraries_are_imported_inside_functions() -> None:
+    found = [
+        f"{name(path)}:{line}: {module}"
+        for path in FILES
+        for module, inside, line in imports(path)
+        if not inside and module.split(".")[0] in OPTIONAL
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_torch_stays_out_of_nouns_reading_and_batching() -> None:
+    """The nouns may name torch's types for the checker, and nothing more."""
+    for path in FILES:
+        if room(path) not in ("errors", "nouns", "reading", "batching"):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:  # module level, outside `if TYPE_CHECKING:`
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                roots = {n.split(".")[0] for n in [*names, getattr(node, "module", None) or ""]}
+                assert "torch" not in roots, f"{name(path)}:{node.lineno}: imports torch"
+
+
+def test_no_file_names_a_place_on_one_machine() -> None:
+    marks = ("/home/", "/root/", "/Users/", "/work/", "C:\\")
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        assert not any(mark in text for mark in marks), f"{name(path)} names a path of one machine"
