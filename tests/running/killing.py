@@ -6,7 +6,6 @@ As a script it computes one run in a process of its own: `python killing.py FOLD
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -102,7 +101,7 @@ def finish(folder: Path, out: Path) -> float:
         return time.perf_counter() - began
 
 
-def compute(folder: Path, out: Path) -> None:
+def compute(folder: Path, out: Path, limit: int | None = None) -> None:
     import forwardpass as fwd
 
     fwd.run(
@@ -110,7 +109,7 @@ def compute(folder: Path, out: Path) -> None:
         str(folder / "rows.jsonl"),
         out,
         resume=True,
-        key="name" if os.environ.get("BY_NAME") else None,
+        limit=limit,
         keep=["name"],
         shard_rows=SHARD,
     )

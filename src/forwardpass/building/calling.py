@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ def arguments(module: nn.Module) -> tuple[list[str], bool]:
     Positional-only arguments count by place: `0`, `1`, ….
     """
     if isinstance(module, torch.jit.ScriptModule):
-        names = [argument.name for argument in module.forward.schema.arguments]
+        names = [argument.name for argument in cast("Any", module.forward).schema.arguments]
         return names[1:], False
     inner = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     parameters = inspect.signature(inner.forward).parameters.values()
@@ -34,7 +34,7 @@ def required(module: nn.Module) -> list[str]:
     """The names that `forward` cannot do without."""
     names, _ = arguments(module)
     if isinstance(module, torch.jit.ScriptModule):
-        schema = module.forward.schema.arguments[1:]
+        schema = cast("Any", module.forward).schema.arguments[1:]
         return [argument.name for argument in schema if not argument.has_default_value()]
     inner = getattr(module, "_orig_mod", module)
     parameters = list(inspect.signature(inner.forward).parameters.values())

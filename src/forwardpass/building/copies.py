@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from forwardpass.errors import LoadError
 
@@ -22,9 +23,7 @@ def copied(module: nn.Module) -> nn.Module:
     if not isinstance(module, torch.jit.ScriptModule):
         for part in module.modules():
             for value in [*part._parameters.values(), *vars(part).values()]:  # pyright: ignore[reportPrivateUsage]
-                if not isinstance(value, torch.Tensor) or isinstance(
-                    value, UninitializedTensorMixin
-                ):
+                if not isinstance(value, torch.Tensor) or is_lazy(value):
                     continue
                 if type(value) is nn.Parameter:
                     memo[id(value)] = nn.Parameter(value.detach(), requires_grad=False)
@@ -33,12 +32,14 @@ def copied(module: nn.Module) -> nn.Module:
                 ):  # a result kept in an attribute, as weight_norm does
                     memo[id(value)] = value.detach().clone()
     try:
-        twin = copy.deepcopy(module, memo)
+        with warnings.catch_warnings():  # copying an exported program warns about torch's own trees
+            warnings.simplefilter("ignore", FutureWarning)
+            twin = copy.deepcopy(module, memo)
     except Exception as error:
         raise LoadError(
-            f"{type(module).__name__} cannot be copied, and the user's own module is never touched: "
-            f"{type(error).__name__}: {error}. Remove the attribute that cannot be copied (a lock, "
-            "an open file, a generator), or define __deepcopy__"
+            f"{type(module).__name__} cannot be copied, and the user's own module is never "
+            f"changed: {type(error).__name__}: {error}. Remove the attribute that cannot be copied "
+            "(a lock, an open file, a generator), or define __deepcopy__"
         ) from error
     if any(part.training for part in twin.modules()):
         twin.eval()

@@ -145,6 +145,8 @@ def _bound(function: Any, call: Step | Backend, skip: int) -> dict[str, Any]:
             raise UsageError(
                 f"{call}: {call.name} has no argument {name!r}; {nearest(name, known)}"
             )
+        if name in bound:
+            raise UsageError(f"{call}: {call.name} is given {name!r} twice")
         bound[name] = argument
     missing = [p.name for p in parameters if p.default is p.empty and p.name not in bound]
     if missing:

@@ -23,7 +23,10 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def probe(block: Block, row: int, count: int, sizes: Mapping[str, int]) -> dict[str, torch.Tensor]:
-    """A batch of `count` copies of one row of `block`, repeated or cut to `sizes` along its axes."""
+    """A batch of `count` copies of one row of `block`, repeated or cut along its axes to `sizes`.
+
+    Returns the tensors by input path, derived inputs included.
+    """
     values: dict[str, torch.Tensor] = {}
     for item in block.signature.given:
         if item.path not in block.values:
@@ -44,8 +47,8 @@ def infer(engine: Engine, block: Block, row: int) -> tuple[Output, ...]:
 
     `row` of `block` is a row that forward accepts. Two probes with coprime sizes tell most axes;
     those that neither is a constant nor fits one name exactly get probes of their own. Outputs
-    without a batch axis, and what is no tensor, are left out. Raises UsageError where an axis cannot
-    be told, saying what to declare.
+    without a batch axis, and what is no tensor, are left out. Raises UsageError where an axis
+    cannot be told, saying what to declare.
     """
     return _Probing(engine, block, row).outputs()
 
@@ -64,7 +67,7 @@ def verify(engine: Engine, block: Block, row: int) -> None:
             raise UsageError(
                 f"output `{output}` is declared so, and forward returned {list(shape)} for 2 rows"
                 + (f" with {sizes}" if sizes else "")
-                + f", not {list(expected)}; mend the declaration, or leave it out to have it inferred"
+                + f", not {list(expected)}; mend the declaration, or leave it out: it is inferred"
             )
 
 
@@ -94,9 +97,9 @@ class _Probing:
         except Exception as error:
             where = ", ".join(f"{name}={size}" for name, size in sizes.items())
             raise UsageError(
-                f"forward raised on a probe of {count} rows{' with ' + where if where else ''}, made to "
-                f"tell the axes of its outputs: {type(error).__name__}: {error}. Narrow the axes "
-                "(tokens=16..512), or declare the outputs: Model(…, outputs=[…])"
+                f"forward raised on a probe of {count} rows{' with ' + where if where else ''}, "
+                f"made to tell the axes of its outputs: {type(error).__name__}: {error}. Narrow "
+                "the axes (tokens=16..512), or declare the outputs: Model(…, outputs=[…])"
             ) from error
         self.dtypes |= {name: value.dtype for name, value in outputs.items()}
         return {name: tuple(value.shape) for name, value in outputs.items()}
@@ -140,7 +143,7 @@ class _Probing:
         return self._strided(name, place, pair)
 
     def _constant(self, name: str, place: int, size: int) -> Extent:
-        """A size that the two probes share; a coarse stride may hide in it, so look further away."""
+        """A size that both probes share; a coarse stride may hide in it, so look further away."""
         far = {
             a: _free(axis, 2 * self.first[a] + 8 * axis.multiple, set())
             for a, axis in self.axes.items()
@@ -170,8 +173,8 @@ class _Probing:
             else "changes although no named axis does"
         )
         raise UsageError(
-            f"output {name!r}: its axis {place} is {pair[0]} and {pair[1]} in two probes and {cause}; "
-            f"declare it, for example outputs={name + ': f32[batch (tokens+1)//2]'!r}, "
+            f"output {name!r}: its axis {place} is {pair[0]} and {pair[1]} in two probes and "
+            f"{cause}; declare it, for example outputs={name + ': f32[batch (tokens+1)//2]'!r}, "
             "or give collate= and uncollate="
         )
 
@@ -248,7 +251,7 @@ def _fit(at: Callable[[int], int], known: dict[int, int], bounds: Axis) -> Exten
 
 
 def _free(axis: Axis, size: int, taken: set[int], apart: int = 0) -> int:
-    """A permitted size of `axis` near `size`, coprime to `apart` and not `taken` if there is one."""
+    """A permitted size of `axis` near `size`; coprime to `apart`, and not `taken`, if possible."""
     step = axis.multiple
     top = axis.high // step * step if axis.high is not None else None
     base = axis.rounded(size if top is None else min(size, top))

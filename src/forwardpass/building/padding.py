@@ -35,7 +35,8 @@ def prove(engine: Engine, block: Block, rows: Sequence[int]) -> PaddingProof:
     """Compute the chosen rows of `block` alone and padded to their largest size, and compare.
 
     Axes without `pad` in the signature are never tried. Rows that forward refuses alone are left
-    out. Where outputs move beyond the tolerance of the coarsest dtype at work, no axis may be padded.
+    out. Where outputs move beyond the tolerance of the coarsest dtype at work, no axis may be
+    padded.
     """
     signature = block.signature
     wanted = tuple(name for name in signature.variable if signature.padded(name))

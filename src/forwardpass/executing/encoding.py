@@ -41,7 +41,8 @@ class Encoder:
 
     Args:
         model: the model; its signature must be known (see `inferred`) or it has `collate`.
-        columns: which column feeds which input, where the names differ.
+        columns: which column feeds which input, where the names differ; for a model with its own
+            encode, the name under which it finds a column.
     """
 
     def __init__(self, model: Model, columns: Mapping[str, str] | None = None) -> None:
@@ -52,16 +53,12 @@ class Encoder:
             for item in signature.inputs:
                 if item.batch_axis is None and not item.derivation:
                     raise UsageError(
-                        f"input {item}: it has no batch axis, so rows cannot be stacked; add `batch`"
+                        f"input {item}: it has no batch axis, so rows cannot be stacked: add it"
                     )
             paths = [item.path for item in signature.given]
-            for path in self.columns:
+            for path in self.columns if model.encode is None else ():
                 if path not in paths:
                     raise UsageError(f"--columns {path}=…: no such input; {nearest(path, paths)}")
-            if self.columns and model.encode is not None:
-                raise UsageError(
-                    "--columns names columns for inputs, but this model has its own encode"
-                )
 
     def __call__(self, rows: Rows) -> EncodedRows:
         """Encode a block. Rows that fail are left out and stand in `failures`, stage "encode".
@@ -70,7 +67,9 @@ class Encoder:
         """
         if not len(rows):
             return EncodedRows(rows, self._empty(), np.zeros(0, bool), rows.failures)
-        if self.model.encode is None and self.model.collate is None:
+        if self.model.encode is not None or self.model.collate is not None:
+            rows = self._renamed(rows)
+        else:
             self._require_columns(rows)
         whole = slice(0, len(rows))
         pieces: list[tuple[slice, Encodings, frozenset[int]]] = []
@@ -127,6 +126,17 @@ class Encoder:
         block, more = checked(model.signature, arrays, len(part))
         return block, cut | more
 
+    def _renamed(self, rows: Rows) -> Rows:
+        """The rows with the columns that --columns names under the names that encode reads."""
+        for column in self.columns.values():
+            if column not in rows:
+                raise DataError(
+                    f"--columns …={column}: the data has no such column; "
+                    f"{nearest(column, rows.columns)}"
+                )
+        named = {name: rows.columns[column] for name, column in self.columns.items()}
+        return replace(rows, columns={**rows.columns, **named}) if named else rows
+
     def _column(self, item: Input, rows: Rows) -> str | None:
         """The column that feeds an input: by --columns, by name, or the only one there is."""
         name = self.columns.get(item.path, item.path)
@@ -147,8 +157,8 @@ class Encoder:
             if self._column(item, rows) is None and not item.optional:
                 raise DataError(
                     f"the data has no column for the input `{item}`; its columns are "
-                    f"{', '.join(rows.columns) or 'none'}. Name one with --columns {item.path}=COLUMN, "
-                    "or give the model an encode"
+                    f"{', '.join(rows.columns) or 'none'}. Name one with --columns "
+                    f"{item.path}=COLUMN, or give the model an encode"
                 )
 
     def _empty(self) -> Encodings:
@@ -227,7 +237,7 @@ def checked(
 
 
 def _permitted(signature: Signature, lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The sizes that rows of these lengths take: up to the minimum and the multiple of each axis."""
+    """The sizes that rows of these lengths take: up to the minimum and multiple of each axis."""
     sizes = lengths.copy()
     for at, (name, axis) in enumerate(signature.variable.items()):
         least = axis.rounded(1)
@@ -291,9 +301,10 @@ def inferred(model: Model, rows: Rows, columns: Mapping[str, str]) -> Signature:
                 inspect.signature(model.module.forward) if not names else f"({', '.join(names)})"
             )
             raise DataError(
-                f"{type(model.module).__name__}.forward{signature} needs {name!r}, and the data has no "
-                f"such column; its columns are {', '.join(rows.columns) or 'none'}. Use --columns "
-                f"{name}=COLUMN, or say what goes in: Model(module, inputs={name + ': f32[batch …]'!r})"
+                f"{type(model.module).__name__}.forward{signature} needs {name!r}, and the data "
+                f"has no such column; its columns are {', '.join(rows.columns) or 'none'}. Use "
+                f"--columns {name}=COLUMN, or say what goes in: "
+                f"Model(module, inputs={name + ': f32[batch …]'!r})"
             )
         try:
             value = as_values(rows[column])

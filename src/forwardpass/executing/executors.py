@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -210,26 +210,26 @@ def _device_lost(error: BaseException) -> bool:
     )
 
 
-def _nan_rows(outputs: Mapping[str, Values]) -> Iterator[int]:
+def _nan_rows(outputs: Mapping[str, Any]) -> Iterator[int]:
     for value in outputs.values():
-        if isinstance(value, torch.Tensor):
-            if value.is_floating_point() and value.numel():
-                bad = torch.isnan(value.reshape(len(value), -1)).any(1)
-                yield from torch.nonzero(bad).flatten().tolist()
-        elif isinstance(value, list):
-            for index, row in enumerate(value):
-                if (
-                    isinstance(row, torch.Tensor)
-                    and row.is_floating_point()
-                    and bool(row.isnan().any())
-                ):
-                    yield index
+        if not isinstance(value, torch.Tensor):
+            yield from (index for index, row in enumerate(value) if _has_nan(row))
+        elif value.is_floating_point() and value.numel():
+            bad = torch.isnan(value.reshape(len(value), -1)).any(1)
+            yield from torch.nonzero(bad).flatten().tolist()
+
+
+def _has_nan(row: Any) -> bool:
+    floating = isinstance(row, torch.Tensor) and row.is_floating_point()
+    return floating and bool(row.isnan().any())
 
 
 def _moved(value: Any, device: torch.device) -> Any:
     """The tensors of a tree on `device`; what has a `to` of its own (a graph) moves itself."""
     if isinstance(value, dict):
-        return {name: _moved(item, device) for name, item in value.items()}
+        return {name: _moved(item, device) for name, item in cast("dict[Any, Any]", value).items()}
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        return type(value)(_moved(item, device) for item in value)
-    return value.to(device) if hasattr(value, "to") else value
+        items = [_moved(item, device) for item in cast("list[Any]", value)]
+        return items if isinstance(value, list) else tuple(items)
+    mover: Any = getattr(value, "to", None)
+    return value if mover is None else mover(device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 
 
 @contextmanager
-def generators_kept() -> Iterator[None]:
+def generators_kept() -> Generator[None]:
     """Restore the state of torch's, NumPy's and Python's global generators at the end."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     python, numpy = random.getstate(), np.random.get_state()

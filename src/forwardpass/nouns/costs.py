@@ -125,6 +125,7 @@ class CostTable(msgspec.Struct, frozen=True, dict=True):
             row_seconds[column] = (costs / steps).min()
         seconds[-1], seconds[:, -1] = 2 * seconds[-2], 2 * seconds[:, -2]
         row_seconds[-1] = 2 * row_seconds[-2]
+        proven[-1] = proven[-2]  # of rows larger than any measured, as many cells in total
         columns = np.array([*cells, 2 * cells[-1]], dtype=np.float64)
         return _Grid(rows, columns, seconds, proven, row_seconds)
 

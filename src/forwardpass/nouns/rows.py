@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, overload
 
@@ -82,30 +82,34 @@ def joined(parts: Sequence[Rows]) -> Rows:
     """The rows of all `parts` in one, without failures; a column that a part lacks is None."""
     filled = [part for part in parts if len(part)] or list(parts[:1])
     if len(filled) == 1:
-        return filled[0]
+        return replace(filled[0], failures=())
     names = dict.fromkeys(name for part in filled for name in part.columns)
     keys = [part.positions if part.keys is None else part.keys for part in filled]
     return Rows(
         {
-            name: _concatenated([part.columns.get(name, [None] * len(part)) for part in filled])
+            name: concatenated([part.columns.get(name, [None] * len(part)) for part in filled])
             for name in names
         },
         np.concatenate([part.positions for part in filled]),
-        None if all(part.keys is None for part in filled) else _concatenated(keys),
+        None if all(part.keys is None for part in filled) else concatenated(keys),
     )
 
 
-def _concatenated(columns: Sequence[Column]) -> Column:
+def concatenated(columns: Sequence[Column]) -> Column:
+    """All values of `columns` in one: an array where their forms agree, else a list."""
+    if len(columns) == 1:
+        return columns[0]
     arrays = [column for column in columns if isinstance(column, np.ndarray)]
     arrow = [column for column in columns if not isinstance(column, (np.ndarray, list))]
     if len(arrow) == len(columns) and len({column.type for column in arrow}) == 1:
         return pa.concat_arrays(arrow)
     if len(arrays) == len(columns) and len({(a.shape[1:], a.dtype) for a in arrays}) == 1:
         return np.concatenate(arrays)
-    return [value for column in columns for value in _listed(column)]
+    return [value for column in columns for value in listed(column)]
 
 
-def _listed(column: Column) -> list[Any]:
+def listed(column: Column) -> list[Any]:
+    """The values of a column as a list, one a row."""
     if isinstance(column, np.ndarray):
         return column.tolist() if column.ndim == 1 else list(column)
     return column if isinstance(column, list) else column.to_pylist()

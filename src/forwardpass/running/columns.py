@@ -1,18 +1,21 @@
-"""Values of one column → Arrow: typed columns, fixed-size lists for vectors, lists for ragged ones."""
+"""Values of a column → Arrow: typed columns, fixed-size lists of vectors, lists of ragged rows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from forwardpass.errors import DataError
+from forwardpass.nouns.rows import Column, concatenated, listed
+from forwardpass.tensors.blocks import joined
 
-Delivered = torch.Tensor | np.ndarray[Any, Any] | list[Any] | pa.Array
+Delivered = torch.Tensor | Column
+"""One column of results: values of a model, or a column of the source."""
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -33,7 +36,7 @@ def to_arrow(values: Delivered, kind: pa.DataType | None = None) -> pa.Array:
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         array = _fixed(values)
     elif isinstance(values, pa.Array):
-        array = values
+        array = cast("Any", values)
     else:
         array = _from_list(list(values), kind)
     return array if kind is None or array.type == kind else array.cast(kind)
@@ -75,10 +78,16 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def together(parts: Sequence[Delivered]) -> Delivered:
+    """One column over several pieces: a tensor, an array, or a list."""
+    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+    if len(tensors) == len(parts):
+        return joined(tensors)
+    return concatenated([list(part) if isinstance(part, torch.Tensor) else part for part in parts])
+
+
 def to_python(values: Delivered) -> list[Any]:
     """One column as plain Python values, one a row."""
-    if isinstance(values, pa.Array):
-        return values.to_pylist()
     if isinstance(values, torch.Tensor):
         return to_numpy(values).tolist()
-    return [_plain(value) for value in values] if isinstance(values, list) else values.tolist()
+    return [_plain(value) for value in listed(values)]

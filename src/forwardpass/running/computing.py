@@ -36,6 +36,10 @@ class Policy:
     costs: CostTable
     rows: int | None
 
+    @staticmethod
+    def _allowed(rows: int, cells: int, ceiling: int | None) -> int:
+        return rows if ceiling is None else max(1, min(rows, ceiling // cells))
+
     def batches(self, block: Encodings, first: int, ceiling: int | None) -> list[Batch]:
         """The batches of a window whose rows are numbered from `first` in the run."""
         count = len(block)
@@ -47,7 +51,7 @@ class Policy:
             slices = (
                 even(count, cells, self.costs, ceiling_cells=ceiling)
                 if self.rows is None
-                else exact(count, self.rows)
+                else exact(count, self._allowed(self.rows, cells, ceiling))
             )
             chosen = [np.arange(span.start, span.stop) for span in slices]
         elif self.rows is None:
@@ -164,7 +168,7 @@ def _in_order(pieces: list[tuple[Any, Values]], count: int, kept: np.ndarray[Any
         if len(pieces) == 1 and len(kept) == count and (np.diff(pieces[0][0]) == 1).all():
             return tensors[0]
         whole = torch.empty((count, *tensors[0].shape[1:]), dtype=tensors[0].dtype)
-        for indices, value in pieces:
+        for (indices, _), value in zip(pieces, tensors, strict=True):
             whole[torch.from_numpy(np.ascontiguousarray(indices))] = value
         return whole if len(kept) == count else whole[torch.from_numpy(kept)]
     if tensors and len(tensors) == len(pieces) and len({kind[0] for kind in kinds}) > 1:

@@ -14,12 +14,11 @@ from forwardpass.errors import LeftOutError, UsageError, nearest
 from forwardpass.executing.salvaging import said, salvage
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.rows import Failure, take
-from forwardpass.running.columns import Delivered
+from forwardpass.running.columns import Delivered, together
 from forwardpass.running.computing import Computed
 from forwardpass.running.journals import Entry, Journal
 from forwardpass.running.sinks import Shard, Sink
 from forwardpass.running.threads import Busy
-from forwardpass.tensors.blocks import joined
 
 Indices = np.ndarray[Any, Any]
 
@@ -135,7 +134,7 @@ class Delivery:
                 kept.append(np.arange(start, stop))
         places = np.concatenate(kept) if kept else np.zeros(0, np.int64)
         names = list(pieces[0]) if pieces else []
-        columns: dict[str, Delivered] = {n: _together([p[n] for p in pieces]) for n in names}
+        columns: dict[str, Delivered] = {n: together([p[n] for p in pieces]) for n in names}
         for name in self._raw:
             value = outputs[name]
             if name not in columns:
@@ -164,7 +163,7 @@ class Delivery:
         shard, self._open = self._open, _Open(stop)
         names = list(shard.pieces[0]) if shard.pieces else []
         rows = sum(len(p) for p in shard.positions)
-        columns = {name: _together([piece[name] for piece in shard.pieces]) for name in names}
+        columns = {name: together([piece[name] for piece in shard.pieces]) for name in names}
         keys: Delivered = (
             columns[self._key]
             if self._key in columns
@@ -225,27 +224,7 @@ def strictly(computed: Computed) -> None:
 _DONE = {"read": "read", "encode": "encoded", "compute": "computed"}
 
 
-def _together(parts: Sequence[Any]) -> Any:
-    """One column over several pieces: a tensor, an array, or a list."""
-    if len(parts) == 1:
-        return parts[0]
-    if all(isinstance(part, torch.Tensor) for part in parts):
-        return joined(parts)
-    if all(isinstance(part, np.ndarray) for part in parts):
-        return np.concatenate(parts)
-    if (
-        all(isinstance(part, pa.Array) for part in parts)
-        and len({part.type for part in parts}) == 1
-    ):
-        return pa.concat_arrays(parts)
-    return [
-        value
-        for part in parts
-        for value in (part.to_pylist() if isinstance(part, pa.Array) else list(part))
-    ]
-
-
 def _plain_key(keys: Delivered, index: int) -> int | str:
-    value = keys[index]
+    value: Any = keys[index]
     value = value.as_py() if isinstance(value, pa.Scalar) else value
     return value if isinstance(value, str) else int(value)

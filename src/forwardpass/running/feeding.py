@@ -85,7 +85,7 @@ def windows(
         bad = np.array([failure.position for failure in block.failures], dtype=np.int64)
         positions = np.concatenate([block.rows.positions, bad])
         order = np.argsort(positions, kind="stable")
-        weights = [
+        weights: list[Array] = [
             np.concatenate([weight, np.zeros(len(bad), weight.dtype)])[order]
             for weight in weigh(block.block)
         ]

@@ -23,8 +23,8 @@ def digest(forward: Forward) -> str:
     model = forward.model
     total = hashlib.sha256()
     parts = [str(forward.plan), str(model.signature), repr(model.module)]
-    for function in (model.encode, model.decode, model.collate, model.uncollate, model.size):
-        parts.append(_function(function))
+    functions = (model.encode, model.decode, model.collate, model.uncollate, model.size)
+    parts += [_function(function) for function in functions]
     parts += sorted(_class(cls) for cls in {type(part) for part in model.module.modules()})
     for path, part in model.module.named_modules():
         plain = {
@@ -40,7 +40,7 @@ def digest(forward: Forward) -> str:
         total.update(f"{name}:{tensor.dtype}:{list(tensor.shape)}".encode())
         if tensor.numel() and tensor.device.type != "meta":
             raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            total.update(memoryview(raw.numpy()))
+            total.update(raw.numpy().data)
     return total.hexdigest()
 
 
@@ -83,7 +83,7 @@ def _code(code: CodeType) -> str:
 def _settings(value: object) -> str:
     """The plain attributes of an encoder or decoder object."""
     attributes: dict[str, Any] = getattr(value, "__dict__", {})
-    kinds = bool | int | float | str | tuple | dict | list
+    kinds = (bool, int, float, str, tuple, dict, list)
     return repr(
         sorted((n, repr(item)) for n, item in attributes.items() if isinstance(item, kinds))
     )

@@ -97,8 +97,8 @@ class Journal:
             raise OutputExistsError(f"{folder} is a file; give a folder that does not exist yet")
         if there and not manifest.exists():
             raise OutputExistsError(
-                f"{folder} holds {there[0].name!r} and no {MANIFEST}: it is not the output of a run; "
-                "give another folder"
+                f"{folder} holds {there[0].name!r} and no {MANIFEST}: it is not the output of a "
+                "run; give another folder"
             )
         if there and not resume:
             raise OutputExistsError(

@@ -31,7 +31,7 @@ _TRIES = 32
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known before the first row is computed; it is stored, and a resumed run follows it."""
+    """What is known before the first row; it is stored, and a resumed run follows it."""
 
     engine: Engine
     paddable: tuple[str, ...]
@@ -101,16 +101,14 @@ def works(engine: Engine, executor: InProcess, done: EncodedRows) -> int | None:
                 executor.call(lambda inputs=inputs: engine(inputs))
             else:
                 _submitted(executor, Batch(done.block, index, tuple(done.block.sizes[row]), 1, 0))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised below unless another row works
             first = first or error
         else:
             return row
     assert first is not None
     kind = type(engine.forward.model.module).__name__
-    raise PassError(
-        f"{kind}.forward raised on {'the only row' if len(tried) == 1 else f'each of {len(tried)} rows'}"
-        f": {said(first)}"
-    ) from first
+    which = "the only row" if len(tried) == 1 else f"each of {len(tried)} rows"
+    raise PassError(f"{kind}.forward raised on {which}: {said(first)}") from first
 
 
 def prepare(
@@ -179,7 +177,13 @@ def _computing(
             made.clear()  # one batch at a time: they may be large
             made[key] = _probe_batch(block, row, rows, sizes, names)
         before = executor.ceiling.cells
-        _submitted(executor, made[key])
+        try:
+            _submitted(executor, made[key])
+        except Exception as error:
+            if rows == 1:
+                raise
+            # an exported program refuses more rows than it was made for: no larger ones either
+            raise MemoryError(f"a batch of {rows} rows of {sizes} is refused: {error}") from error
         if executor.ceiling.cells != before:
             raise MemoryError(f"a batch of {rows} rows of {sizes} does not fit into memory")
 

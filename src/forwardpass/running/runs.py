@@ -20,7 +20,7 @@ from forwardpass.nouns.reports import RunReport, Seconds
 from forwardpass.nouns.rows import Rows
 from forwardpass.nouns.signatures import Signature
 from forwardpass.reading import open_source
-from forwardpass.running.computing import Policy, compute
+from forwardpass.running.computing import Computed, Policy, compute
 from forwardpass.running.delivering import Delivery, strictly
 from forwardpass.running.destinations import opened
 from forwardpass.running.feeding import encoded, limited, windows
@@ -52,11 +52,11 @@ class Run:
         self.calibrate_seconds = self.compute_seconds = 0.0
         self._closing = ExitStack()
         try:
-            self.source = open_source(source, options.key)
-            progress.total = _total(self.source.count(), options.limit)
             with self.loading:
                 self.forward: Forward = load(forward)
             progress.loaded(self.forward)
+            self.source = open_source(source, options.key)
+            progress.total = _total(self.source.count(), options.limit)
             self.sink, self.journal = opened(sink, resume)
             if self.journal is not None:
                 self._closing.callback(self.journal.close)
@@ -108,7 +108,9 @@ class Run:
         """Read, encode, compute and write all rows that are not committed yet."""
         self.progress.stage = "reading"
         blocks = self.source.read(delivery.start)
-        reader = iter(self._ahead(limited(self.reading.over(blocks), self.options.limit), "read"))
+        reader: Iterator[Rows] = iter(
+            self._ahead(limited(self.reading.over(blocks), self.options.limit), "read")
+        )
         first = next(reader, None)
         if first is None:
             self._begin(header, None)
@@ -141,7 +143,9 @@ class Run:
     ) -> None:
         policy = Policy(prepared.may_pad, prepared.cells, prepared.costs, self.options.batch_rows)
         fill = Fill(shard_rows=self.options.shard_rows)
-        behind = Behind(lambda item: delivery.take(*item), 2, "write")
+        behind: Behind[tuple[Computed, int | None]] = Behind(
+            lambda item: delivery.take(*item), 2, "write"
+        )
         try:
             for done in compute(windows(stream, fill, prepared.weigh), executor, policy):
                 if self.strict:

@@ -73,7 +73,7 @@ class Ahead(Generic[Item]):
                 if item is _END:
                     break
                 self._put(item)
-        except BaseException as error:  # handed over to the thread that takes the items
+        except BaseException as error:  # noqa: BLE001 - raised where the items are taken
             self._error = error
         self._put(_END)
 
@@ -134,6 +134,6 @@ class Behind(Generic[Item]):
                 return
             try:
                 self._take(item)  # type: ignore[arg-type]
-            except BaseException as error:  # handed over to the thread that puts the items
+            except BaseException as error:  # noqa: BLE001 - raised where the items are put
                 self._error = error
                 return

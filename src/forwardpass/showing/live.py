@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -23,7 +23,7 @@ from forwardpass.showing.terminal import VERMILLION, rate
 
 
 @contextmanager
-def live(counters: Counters, console: Console) -> Iterator[None]:
+def live(counters: Counters, console: Console) -> Generator[None]:
     """Show the counters of a run until the block ends; nothing where the console is no terminal."""
     if not console.is_terminal:
         yield

@@ -45,8 +45,8 @@ def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
         lines.append(
             (
                 "batches",
-                f"{report.batches:,} of {report.padded_cells / report.batches:,.0f} {cells} on average, "
-                f"{report.padding_share:.1%} padding",
+                f"{report.batches:,} of {report.padded_cells / report.batches:,.0f} {cells} "
+                f"on average, {report.padding_share:.1%} padding",
             )
         )
     if report.padding:

@@ -133,6 +133,9 @@ def _derived(
             places = places - (target[name] - real)[:, None]
         inside = (places >= 0) & (places < real[:, None])
         value = inside if item.derivation == "valid" else places.where(inside, 0)
+    places = [i for i, axis in enumerate(item.axes) if axis.is_batch or axis.name == name]
+    if value.dim() == 2 and item.axes[places[0]].name == name:
+        value = value.T  # tokens before batch
     # the declared axes may hold further ones of fixed size, as in [batch 1 1 tokens]
     view: list[int] = []
     full: list[int] = []

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from forwardpass.nouns.models import Model
 
@@ -56,4 +55,4 @@ def _leaves(item: Any) -> list[Any]:
         return [leaf for value in item.values() for leaf in _leaves(value)]
     if isinstance(item, list | tuple):
         return [leaf for value in item[:1024] for leaf in _leaves(value)]
-    return [item] if isinstance(item, torch.Tensor | np.ndarray) else [item]
+    return [item]

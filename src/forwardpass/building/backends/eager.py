@@ -84,9 +84,7 @@ def build(
     module: nn.Module, device: str | None = None, threads: int | None = None
 ) -> list[EagerReplica]:
     """One replica a device."""
-    if threads is not None and (
-        isinstance(threads, bool) or not isinstance(threads, int) or threads < 1
-    ):
+    if threads is not None and (type(threads) is not int or threads < 1):
         raise UsageError(f"eager(threads={threads}): threads must be a whole number from 1")
     devices = _devices(module, device)
     modules = [module] + [deepcopy(module) for _ in devices[1:]]
@@ -123,6 +121,6 @@ def _devices(module: nn.Module, device: str | None) -> list[torch.device]:
         )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError("eager(device=mps): this machine has no MPS device; use device=cpu")
-    if chosen.type == "cuda" and chosen.index is None:
+    if str(chosen) == "cuda":
         chosen = torch.device("cuda", torch.cuda.current_device())
     return [chosen]

@@ -8,6 +8,7 @@ that what surrounds them, and the outputs of the model, keep their dtype.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,8 +31,8 @@ class Cast(nn.Module):
         self.outside = outside
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        args, kwargs = pytree.tree_map(lambda leaf: _to(leaf, self.inside), (args, kwargs))
-        return pytree.tree_map(lambda leaf: _to(leaf, self.outside), self.inner(*args, **kwargs))
+        args, kwargs = pytree.tree_map(partial(_to, self.inside), (args, kwargs))
+        return pytree.tree_map(partial(_to, self.outside), self.inner(*args, **kwargs))
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -89,11 +90,10 @@ def _convert(module: nn.Module, dtype: torch.dtype, done: dict[int, Any]) -> Non
             module.register_parameter(name, done[id(parameter)])
     for name, buffer in module.named_buffers(recurse=False):
         if buffer.is_floating_point():
-            module.register_buffer(
-                name, buffer.to(dtype), name not in module._non_persistent_buffers_set
-            )  # pyright: ignore[reportPrivateUsage]
+            persistent = name in module.state_dict()
+            module.register_buffer(name, buffer.to(dtype), persistent)
 
 
-def _to(leaf: Any, dtype: torch.dtype) -> Any:
+def _to(dtype: torch.dtype, leaf: Any) -> Any:
     floating = isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
     return leaf.to(dtype) if floating else leaf

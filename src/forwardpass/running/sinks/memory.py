@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from forwardpass.running.columns import Delivered, to_numpy, to_python
+from forwardpass.nouns.rows import listed
+from forwardpass.running.columns import to_numpy, to_python, together
 from forwardpass.running.sinks import Shard, Written
 
 
@@ -30,7 +31,7 @@ class Memory:
         for name, values in shard.columns.items():
             digest.update(name.encode())
             if isinstance(values, torch.Tensor):
-                digest.update(memoryview(to_numpy(values)).cast("B") if values.numel() else b"")
+                digest.update(to_numpy(values).reshape(-1).view(np.uint8).data)
             else:
                 digest.update(msgspec.json.encode(to_python(values)))
         return Written(f"memory-{index:05d}", digest.hexdigest())
@@ -40,21 +41,8 @@ class Memory:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        """Every column over all rows: a tensor or array where it is one in every shard, else a list."""
+        """Every column over all rows: a tensor or array if every shard has one, else a list."""
         filled = [shard for shard in self._shards if shard.rows] or self._shards[:1]
         names = list(filled[0].columns) if filled else []
-        return {name: _joined([shard.columns[name] for shard in filled]) for name in names}
-
-
-def _joined(parts: list[Delivered]) -> Any:
-    if len(parts) == 1:
-        return parts[0].to_pylist() if isinstance(parts[0], pa.Array) else parts[0]
-    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
-    if len(tensors) == len(parts):
-        return torch.cat(tensors)
-    arrays = [part for part in parts if isinstance(part, np.ndarray)]
-    if len(arrays) == len(parts):
-        return np.concatenate(arrays)
-    return [
-        row for part in parts for row in (part.to_pylist() if isinstance(part, pa.Array) else part)
-    ]
+        whole = {name: together([shard.columns[name] for shard in filled]) for name in names}
+        return {name: listed(v) if isinstance(v, pa.Array) else v for name, v in whole.items()}

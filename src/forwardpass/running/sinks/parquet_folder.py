@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
+from forwardpass.nouns.rows import listed, take
 from forwardpass.running.columns import Delivered, to_arrow
 from forwardpass.running.durable import written
 from forwardpass.running.sinks import Shard, Written
@@ -38,14 +41,13 @@ class ParquetFolder:
         for name, values in shard.columns.items():
             arrays[name], bad = _fitted(name, values, self._types.get(name))
             left_out |= bad
-        table = pa.table(arrays)
         if left_out:
-            table = table.filter(
-                pa.array(np.isin(np.arange(shard.rows), list(left_out), invert=True))
-            )
+            kept = np.setdiff1d(np.arange(shard.rows), list(left_out))
+            arrays = {name: take(array, kept) for name, array in arrays.items()}
+        table = pa.table(arrays)
         self._learn(table.schema)
         path = self.folder / f"part-{index:05d}.parquet"
-        text = [field.name for field in table.schema if pa.types.is_string(field.type)]
+        text: Any = [field.name for field in table.schema if pa.types.is_string(field.type)]
         written(
             path, lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=text)
         )
@@ -68,7 +70,7 @@ def _fitted(
     try:
         return to_arrow(values, kind), {}
     except _REFUSED:
-        rows = values.to_pylist() if isinstance(values, pa.Array) else list(values)
+        rows = list(values) if isinstance(values, torch.Tensor) else listed(values)
     kept: list[object] = []
     bad: dict[int, str] = {}
     for index, value in enumerate(rows):
