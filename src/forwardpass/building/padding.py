@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -31,8 +31,10 @@ class PaddingProof(msgspec.Struct, frozen=True):
     said: str
 
 
-def prove(engine: Engine, block: Block, rows: Sequence[int]) -> PaddingProof:
-    """Compute the chosen rows of `block` alone and padded to their largest size, and compare.
+def prove(engine: Engine, block: Block, row: int) -> PaddingProof:
+    """Compute some rows of `block` alone and padded to their largest size, and compare.
+
+    `row` is one that forward accepts; it is among them.
 
     Axes without `pad` in the signature are never tried. Rows that forward refuses alone are left
     out. Where outputs move beyond the tolerance of the coarsest dtype at work, no axis may be
@@ -49,10 +51,12 @@ def prove(engine: Engine, block: Block, rows: Sequence[int]) -> PaddingProof:
         return PaddingProof((), 0, 0.0, said)
     assert engine.signature is not None
     outputs = engine.signature.outputs
-    chosen = _spread(block, rows)
+    chosen, alone = _alone(engine, outputs, block, dict.fromkeys([row, *_spread(block)]))
     held = [i for i, name in enumerate(signature.variable) if name not in wanted]
     if held:  # axes that stay apart must agree among the rows that are put together
-        chosen = [r for r in chosen if (block.sizes[r][held] == block.sizes[chosen[0]][held]).all()]
+        same = [(block.sizes[r][held] == block.sizes[row][held]).all() for r in chosen]
+        alone = [outputs for outputs, kept in zip(alone, same, strict=True) if kept]
+        chosen = [r for r, kept in zip(chosen, same, strict=True) if kept]
     names = ", ".join(wanted)
     if len({tuple(block.sizes[r]) for r in chosen}) < 2:
         # every sampled row has one size: the proof still needs padding, so make some
@@ -63,7 +67,6 @@ def prove(engine: Engine, block: Block, rows: Sequence[int]) -> PaddingProof:
             return PaddingProof((), 0, 0.0, f"{names}: only one size is permitted, nothing to pad")
     else:
         largest = block.sizes[chosen].max(axis=0)
-    alone = [_results(engine, outputs, block, [r], block.sizes[r])[0] for r in chosen]
     padded = _results(engine, outputs, block, chosen, largest)
     dtypes = {engine.replicas[0].dtype, *(value.dtype for row in alone for value in row)}
     tolerance = TOLERANCE.get(coarsest(dtypes), 1e-2)
@@ -85,12 +88,27 @@ def prove(engine: Engine, block: Block, rows: Sequence[int]) -> PaddingProof:
     return PaddingProof((), len(chosen), distance, said)
 
 
-def _spread(block: Block, rows: Sequence[int]) -> list[int]:
-    """Up to 8 of the rows, from the smallest to the largest."""
-    order = sorted(rows, key=lambda r: (int(block.sizes[r].prod()), r))
+def _alone(
+    engine: Engine, outputs: tuple[Output, ...], block: Block, rows: Iterable[int]
+) -> tuple[list[int], list[list[torch.Tensor]]]:
+    """The rows that forward accepts, and their outputs when they are computed alone."""
+    accepted: list[int] = []
+    alone: list[list[torch.Tensor]] = []
+    for row in rows:
+        try:
+            alone += _results(engine, outputs, block, [row], block.sizes[row])
+        except Exception:  # noqa: BLE001 - a bad row is quarantined when its turn comes
+            continue
+        accepted.append(row)
+    return accepted, alone
+
+
+def _spread(block: Block) -> list[int]:
+    """Up to 6 of the rows, from the smallest to the largest."""
+    order = np.argsort(block.sizes.prod(axis=1), kind="stable").tolist()
     return [
         order[int(i)]
-        for i in np.unique(np.linspace(0, len(order) - 1, min(8, len(order))).astype(int))
+        for i in np.unique(np.linspace(0, len(order) - 1, min(6, len(order))).astype(int))
     ]
 
 

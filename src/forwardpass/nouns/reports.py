@@ -10,7 +10,11 @@ from forwardpass.nouns.rows import Failure
 
 
 class Seconds(msgspec.Struct, frozen=True):
-    """Where the time went. The stages overlap: their sum may exceed the total."""
+    """Where the time went. The stages overlap: their sum may exceed the total.
+
+    `calibrate` is everything between the first rows and the first batch: probes of the outputs,
+    the proof of padding, and the measuring of costs, unless those are cached.
+    """
 
     total: float = 0.0
     load: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from forwardpass.executing.batches import Batch
 from forwardpass.executing.encoding import EncodedRows, Encodings
 from forwardpass.executing.executors import InProcess, failed
 from forwardpass.executing.salvaging import said
-from forwardpass.measuring.calibrating import Calibration, calibrate, representative
+from forwardpass.measuring.calibrating import calibrate, representative
 from forwardpass.nouns.costs import CostTable
 from forwardpass.nouns.signatures import Output
 from forwardpass.running.journals import Header
@@ -25,6 +26,8 @@ from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.dtypes import TORCH
 
 Array = np.ndarray[Any, Any]
+_LONGEST_CALIBRATION, _SHORTEST_CALIBRATION = 2.0, 0.1
+"""Seconds."""
 _TRIES = 32
 """Rows tried for one that the model computes, before the model rather than the rows is to blame."""
 
@@ -91,7 +94,7 @@ def works(engine: Engine, executor: InProcess, done: EncodedRows) -> int | None:
     """
     if not len(done.block):
         return None
-    tried = range(min(len(done.block), _TRIES))
+    tried = _spread(done.block.sizes.prod(axis=1))[:_TRIES]
     first: Exception | None = None
     for row in tried:
         index = np.array([row], np.int64)
@@ -111,14 +114,29 @@ def works(engine: Engine, executor: InProcess, done: EncodedRows) -> int | None:
     raise PassError(f"{kind}.forward raised on {which}: {said(first)}") from first
 
 
+def _spread(sizes: Array) -> list[int]:
+    """All rows, those of common sizes first: bad rows are often very short or very long."""
+    order = np.argsort(sizes, kind="stable")
+    shares = np.concatenate([[0.25, 0.5, 0.75, 0.0, 1.0], np.linspace(0, 1, _TRIES)])
+    first = order[(shares * (len(order) - 1)).astype(np.int64)]
+    return list(dict.fromkeys([*first.tolist(), *order.tolist()]))
+
+
 def prepare(
-    engine: Engine, executor: InProcess, done: EncodedRows, row: int, identity: dict[str, Any]
-) -> tuple[Prepared, Calibration]:
+    engine: Engine,
+    executor: InProcess,
+    done: EncodedRows,
+    row: int,
+    identity: dict[str, Any],
+    expected: int | None,
+) -> Prepared:
     """Infer the outputs, prove the padding, measure the costs, all on the first rows.
 
     Args:
         done: encoded rows; `row` is one of them that the model computes.
         identity: what measured costs belong to, the key under which they are kept.
+        expected: rows to compute in all, where that is known; few rows are not worth a long
+            calibration.
     """
     block = done.block
     if isinstance(block, Block):
@@ -138,10 +156,31 @@ def prepare(
     )
     compute = _computing(executor, block, row, names)
     calibration = calibrate(
-        compute, shapes, cells, device=str(engine.replicas[0].device), identity=identity
+        compute,
+        shapes,
+        cells,
+        device=str(engine.replicas[0].device),
+        identity=identity,
+        budget_seconds=_budget(compute, shapes, expected),
     )
     executor.ceiling.cells = None  # what calibration hit is in the table
-    return Prepared(engine, paddable, said_, calibration.table), calibration
+    return Prepared(engine, paddable, said_, calibration.table)
+
+
+def _budget(
+    compute: Callable[[int, dict[str, int]], None],
+    shapes: list[dict[str, int]],
+    expected: int | None,
+) -> float:
+    """Seconds that calibrating may take: a tenth of what the rows would take one at a time."""
+    if expected is None:
+        return _LONGEST_CALIBRATION
+    middle = shapes[(len(shapes) - 1) // 2]
+    compute(1, middle)
+    began = time.perf_counter()
+    compute(1, middle)
+    tenth = 0.1 * expected * (time.perf_counter() - began)
+    return min(_LONGEST_CALIBRATION, max(_SHORTEST_CALIBRATION, tenth))
 
 
 def _proved(engine: Engine, block: Block, row: int) -> tuple[Engine, PaddingProof]:
@@ -150,7 +189,7 @@ def _proved(engine: Engine, block: Block, row: int) -> tuple[Engine, PaddingProo
         verify(engine, block, row)
     else:
         engine = engine.with_outputs(infer(engine, block, row))
-    return engine, prove(engine, block, _computable(engine, block, row))
+    return engine, prove(engine, block, row)
 
 
 def _only(sizes: Any) -> int:
@@ -212,20 +251,6 @@ def _submitted(executor: InProcess, batch: Batch) -> None:
     result = failed(executor.submit(batch))
     for error in result.failures.values():
         raise error
-
-
-def _computable(engine: Engine, block: Block, row: int) -> list[int]:
-    """Rows for the proof: of all sizes, and accepted by forward."""
-    order = np.argsort(block.sizes.prod(axis=1), kind="stable")
-    spread = {int(order[int(i)]) for i in np.linspace(0, len(order) - 1, min(12, len(order)))}
-    good = {row}
-    for index in sorted(spread - good):
-        try:
-            engine(block.collate(np.array([index]), block.sizes[index].tolist()))
-        except Exception:  # noqa: BLE001 - a bad row is quarantined when its turn comes
-            continue
-        good.add(index)
-    return sorted(good)
 
 
 def _bytes(item: Output, columns: dict[str, Array], count: int) -> Array:

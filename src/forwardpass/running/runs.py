@@ -49,7 +49,7 @@ class Run:
         self.options, self.strict, self.progress = options, strict, progress
         self.loading, self.building = Busy(), Busy()
         self.reading, self.encoding = Busy(), Busy()
-        self.calibrate_seconds = self.compute_seconds = 0.0
+        self.calibrating, self.compute_seconds = Busy(), 0.0
         self._closing = ExitStack()
         try:
             with self.loading:
@@ -123,7 +123,8 @@ class Run:
         done = encoded(chain([first], reader), encoder, self.options.kept, self.encoding)
         stream = iter(self._ahead(done, "encode"))
         if header is None:
-            prepared, seen = self._prepared(stream, executor)
+            with self.calibrating:
+                prepared, seen = self._prepared(stream, executor)
             stream = chain(seen, stream)
         else:
             prepared = Prepared.restored(header, self.engine)
@@ -168,11 +169,15 @@ class Run:
             seen.append(block)
             row = works(self.engine, executor, block)
             if row is not None:
-                prepared, calibration = prepare(
-                    self.engine, executor, block, row, self.identity.costs_key
+                prepared = prepare(
+                    self.engine,
+                    executor,
+                    block,
+                    row,
+                    self.identity.costs_key,
+                    self.progress.total,
                 )
                 self.engine = prepared.engine
-                self.calibrate_seconds = calibration.seconds
                 return prepared, seen
             failures = [failure for part in seen for failure in part.failures]
             if len(failures) >= _HOPELESS:
@@ -233,7 +238,7 @@ class Run:
                 total=time.perf_counter() - self.began,
                 load=self.loading.seconds,
                 build=self.building.seconds,
-                calibrate=self.calibrate_seconds,
+                calibrate=self.calibrating.seconds,
                 read=self.reading.seconds,
                 encode=self.encoding.seconds,
                 compute=self.compute_seconds,
