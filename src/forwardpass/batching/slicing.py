@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
+
 from forwardpass.nouns.costs import CostTable
 
 
@@ -22,7 +24,8 @@ def even(
         most = max(1, min(most, ceiling_cells // cells))
     # Seconds are linear between measured counts, so seconds per row are least at one of them.
     counts = [*(count for count in costs.row_counts if count < most), most]
-    best = min(counts, key=lambda count: costs.seconds(count, cells) / count)
+    per_row = costs.seconds(np.array(counts), cells) / np.array(counts)
+    best = counts[int(np.argmin(per_row))]
     fewer, more = max(rows // best, -(-rows // most)), -(-rows // best)
     batches = min(more, fewer, key=lambda number: _seconds(rows, number, cells, costs))
     bounds = [rows * index // batches for index in range(batches + 1)]

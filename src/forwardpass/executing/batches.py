@@ -39,6 +39,10 @@ class Batch:
         """The collated inputs; made once, wherever it is first asked for."""
         return self.block.collate(self.indices, self.sizes)
 
+    def release(self) -> None:
+        """Let go of the collated inputs; they are made again if they are asked for again."""
+        self.__dict__.pop("inputs", None)
+
     def part(self, start: int, stop: int) -> Batch:
         """Some of these rows, at the same padded sizes."""
         whole = (start, stop) == (0, len(self))

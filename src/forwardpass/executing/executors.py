@@ -50,47 +50,50 @@ class Ceiling:
 
 
 class InProcess:
-    """Computes batches on the replicas of an engine, in threads of this process.
+    """Computes batches on the replicas of an engine, in this process.
 
     A row that raises is found by halving its batch and becomes a failure; its mates are computed.
     A batch that does not fit into memory is halved too, and the ceiling remembered: later batches
-    above it are halved before they are tried. Grad mode, autocast and thread counts of the
-    caller's threads are left alone.
+    above it are halved before they are tried.
+
+    This class computes in the thread that submits, which is best for a CPU: a second thread would
+    bring a second team of operator threads, and two teams on the same cores take twice as long
+    for small operators. `Threaded` is for devices of their own.
     """
 
-    def __init__(self, engine: Engine, ceiling: Ceiling | None = None) -> None:
+    workers = 0
+    """Batches that may be under way while another one is made."""
+
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.ceiling = ceiling or Ceiling()
-        self._free: SimpleQueue[tuple[Replica, threading.Lock]] = SimpleQueue()
-        self._threads_before = torch.get_num_threads()
-        for replica in engine.replicas:
-            lock = threading.Lock()
-            for _ in range(replica.workers):
-                self._free.put((replica, lock))
-        self.workers = sum(replica.workers for replica in engine.replicas)
+        self.ceiling = Ceiling()
         self._local = threading.local()
-        self._pool = ThreadPoolExecutor(self.workers, "forwardpass-compute", self._start_worker)
+        self._threads_before = torch.get_num_threads()
+        self._adopt(engine.replicas[0], threading.Lock())
 
     def submit(self, batch: Batch) -> Future[Result]:
         """Compute a batch. The future raises only for errors that no row is to blame for."""
-        return self._pool.submit(self._result, batch)
+        future: Future[Result] = Future()
+        try:
+            future.set_result(self._result(batch))
+        except _Lost as error:
+            future.set_exception(error)
+        return future
 
     def call(self, function: Callable[[], Value]) -> Value:
-        """Call `function` in a compute thread and wait: for passes that prepare the run.
-
-        What computes stays in one thread, with one team of operator threads.
-        """
-        return self._pool.submit(function).result()
+        """Call `function` in a compute thread and wait: for passes that prepare a run."""
+        return function()
 
     def close(self) -> None:
-        """Wait for what was submitted, drop what has not begun, and stop the threads."""
-        self._pool.submit(torch.set_num_threads, self._threads_before)
-        self._pool.shutdown(wait=True, cancel_futures=False)
+        """Finish what was submitted, and leave the thread counts as they were."""
+        torch.set_num_threads(self._threads_before)
 
-    def _start_worker(self) -> None:
-        self._local.replica, self._local.lock = self._free.get()
-        if self._local.replica.threads is not None:
-            torch.set_num_threads(self._local.replica.threads)
+    def _adopt(self, replica: Replica, lock: threading.Lock) -> None:
+        """Compute on `replica` in this thread."""
+        self._local.replica, self._local.lock = replica, lock
+        threads = replica.threads or self._threads_before
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
 
     def _result(self, batch: Batch) -> Result:
         began = time.perf_counter()
@@ -129,6 +132,7 @@ class InProcess:
         if isinstance(batch.block, Items):
             return self._uncollated(replica, batch, batch.block)
         staged = replica.stage(batch.inputs)
+        batch.release()
         with self._local.lock:  # kernels of one device in one order; transfers of others overlap
             replica.seed(batch.seed)
             outputs = self.engine.compute(replica, staged)
@@ -180,6 +184,41 @@ class InProcess:
         return dict(columns)
 
 
+class Threaded(InProcess):
+    """Computes on several devices, or beside transfers to one, in threads of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        free: SimpleQueue[tuple[Replica, threading.Lock]] = SimpleQueue()
+        for replica in engine.replicas:
+            lock = threading.Lock()
+            for _ in range(replica.workers):
+                free.put((replica, lock))
+        self.workers = free.qsize()
+        self._pool = ThreadPoolExecutor(
+            self.workers, "forwardpass-compute", lambda: self._adopt(*free.get())
+        )
+
+    def submit(self, batch: Batch) -> Future[Result]:
+        """Compute a batch as soon as a replica is free."""
+        return self._pool.submit(self._result, batch)
+
+    def call(self, function: Callable[[], Value]) -> Value:
+        """Call `function` in one of the threads and wait."""
+        return self._pool.submit(function).result()
+
+    def close(self) -> None:
+        """Wait for what was submitted, and stop the threads."""
+        self._pool.shutdown(wait=True)
+        super().close()
+
+
+def executor(engine: Engine) -> InProcess:
+    """The executor that suits the devices of an engine."""
+    apart = any(replica.workers > 1 for replica in engine.replicas) or len(engine.replicas) > 1
+    return Threaded(engine) if apart else InProcess(engine)
+
+
 class _Lost(BaseException):
     """The device is gone: no row is to blame, and nothing after it can be computed."""
 
@@ -214,7 +253,7 @@ def _nan_rows(outputs: Mapping[str, Any]) -> Iterator[int]:
     for value in outputs.values():
         if not isinstance(value, torch.Tensor):
             yield from (index for index, row in enumerate(value) if _has_nan(row))
-        elif value.is_floating_point() and value.numel():
+        elif value.is_floating_point() and not torch.isfinite(value.sum()):  # a look, then a search
             bad = torch.isnan(value.reshape(len(value), -1)).any(1)
             yield from torch.nonzero(bad).flatten().tolist()
 

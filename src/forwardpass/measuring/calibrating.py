@@ -24,6 +24,8 @@ _IMPROVEMENT = 0.97  # a row count is better if seconds per row fall below this 
 _LONGEST_SECONDS = 0.5  # no batch beyond one this long: more rows would gain next to nothing
 _COLD_SECONDS = 2.0  # a first batch longer than this is not repeated for being the first
 _ENOUGH = ((3, 0.004), (2, 0.03), (15, 0.0))  # samples of a batch end at any (count, seconds)
+_CLOSE = 4  # times more or fewer rows than the best count: such a count may yet be better
+_ROUNDS, _POLISH_SHARE = 8, 0.4  # and is timed this often again, for this share of the budget
 _DOUBTFUL = 1.08  # times the best seconds per row so far: measured again, up to _DOUBTS times
 _DOUBTS = 2
 _BUSY = 2.0  # times what was charged: a calibration that took longer met a busy machine
@@ -178,9 +180,10 @@ class _Ladder:
             best = min(best, per_row)
             too_long = self._seconds[rows] > _LONGEST_SECONDS and rows > 1
             rows *= 2
-            if misses == 2 or too_long or not self._permits(rows):
+            if misses == 3 or too_long or not self._permits(rows):
                 break
         self._refine()
+        self._polish()
         return dict(sorted(self._seconds.items()))
 
     def _refine(self) -> None:
@@ -192,6 +195,21 @@ class _Ladder:
             known = rows in self._seconds or not 1 < rows < max(self._seconds)
             if not known and self._permits(rows) and not self._measure(rows):
                 return
+
+    def _polish(self) -> None:
+        """Time the counts that could be the best ones again, in turn, while they are quick.
+
+        They differ by less than a busy moment of the machine does, and the choice is among them.
+        """
+        best = min(self._seconds, key=lambda rows: self._seconds[rows] / rows, default=1)
+        close = [rows for rows in self._seconds if best <= _CLOSE * rows and rows <= _CLOSE * best]
+        spent = 0.0
+        for _ in range(_ROUNDS):
+            for rows in close:
+                quick = spent + self._seconds[rows] <= _POLISH_SHARE * self._budget_seconds
+                if not quick or not self._affords(self._seconds[rows]):
+                    return
+                spent += self._sample(rows)
 
     def _permits(self, rows: int) -> bool:
         """Whether a batch of `rows` is within the rows, the time and the memory allowed."""

@@ -102,7 +102,7 @@ def compute(windows: Iterator[Window], executor: InProcess, policy: Policy) -> I
             futures: list[Future[Result]] = []
             under_way.append((window, batches, futures))
             for batch in batches:
-                if isinstance(batch.block, Block):
+                if executor.workers and isinstance(batch.block, Block):
                     _ = batch.inputs  # padded here, while the workers compute
                 while len(pending) > executor.workers:
                     pending -= wait(pending, return_when=FIRST_COMPLETED).done
@@ -169,7 +169,11 @@ def _in_order(pieces: list[tuple[Any, Values]], count: int, kept: np.ndarray[Any
             return tensors[0]
         whole = torch.empty((count, *tensors[0].shape[1:]), dtype=tensors[0].dtype)
         for (indices, _), value in zip(pieces, tensors, strict=True):
-            whole[torch.from_numpy(np.ascontiguousarray(indices))] = value
+            first, last = int(indices[0]), int(indices[-1])
+            if (np.diff(indices) == 1).all():
+                whole[first : last + 1] = value
+            else:
+                whole[torch.from_numpy(np.ascontiguousarray(indices))] = value
         return whole if len(kept) == count else whole[torch.from_numpy(kept)]
     if tensors and len(tensors) == len(pieces) and len({kind[0] for kind in kinds}) > 1:
         raise DataError("an output changes its shape from batch to batch; declare its axes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -217,7 +217,7 @@ def _computing(
             made[key] = _probe_batch(block, row, rows, sizes, names)
         before = executor.ceiling.cells
         try:
-            _submitted(executor, made[key])
+            _submitted(executor, replace(made[key]))  # a new one: padding is part of the cost
         except Exception as error:
             if rows == 1:
                 raise

@@ -12,6 +12,7 @@ from typing import Any, Self
 from forwardpass.batching.windows import Fill
 from forwardpass.building.engines import Engine, build
 from forwardpass.errors import DataError, UsageError
+from forwardpass.executing import executors
 from forwardpass.executing.encoding import EncodedRows, Encoder, inferred
 from forwardpass.executing.executors import InProcess
 from forwardpass.loading import load
@@ -50,6 +51,7 @@ class Run:
         self.loading, self.building = Busy(), Busy()
         self.reading, self.encoding = Busy(), Busy()
         self.calibrating, self.compute_seconds = Busy(), 0.0
+        self._threads: list[Ahead[Any]] = []
         self._closing = ExitStack()
         try:
             with self.loading:
@@ -72,6 +74,8 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for thread in self._threads:
+            thread.stop()
         self._closing.close()
 
     def report(self) -> RunReport:
@@ -117,7 +121,7 @@ class Run:
             return header.padding if header else ""
         self._check_columns(first)
         self._complete_signature(header, first)
-        executor = InProcess(self.engine)
+        executor = executors.executor(self.engine)
         self._closing.callback(executor.close)
         encoder = Encoder(self.engine.forward.model, self.options.columns)
         done = encoded(chain([first], reader), encoder, self.options.kept, self.encoding)
@@ -148,7 +152,8 @@ class Run:
             lambda item: delivery.take(*item), 2, "write"
         )
         try:
-            for done in compute(windows(stream, fill, prepared.weigh), executor, policy):
+            ready = iter(self._ahead(windows(stream, fill, prepared.weigh), "window"))
+            for done in compute(ready, executor, policy):
                 if self.strict:
                     strictly(done)
                 self.compute_seconds += done.seconds
@@ -221,7 +226,8 @@ class Run:
 
     def _ahead(self, items: Iterator[Any], name: str) -> Ahead[Any]:
         thread = Ahead(items, 2, name)
-        self._closing.callback(thread.close)
+        self._threads.append(thread)
+        self._closing.callback(thread.join)
         return thread
 
     def _reported(

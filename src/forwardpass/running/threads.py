@@ -8,8 +8,31 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, Full, Queue
 from typing import Generic, TypeVar
 
+import torch
+
 Item = TypeVar("Item")
 _END = object()
+_PATIENCE_SECONDS = 5.0
+
+
+def _alone(run: Callable[[], None], name: str) -> threading.Thread:
+    """A thread that runs `run` with one operator thread.
+
+    What it computes beside the model is little, and a second team of operator threads on the same
+    cores would slow the model down. The count for threads that begin later is put back at the end.
+    """
+    before = torch.get_num_threads()
+
+    def limited() -> None:
+        torch.set_num_threads(1)
+        try:
+            run()
+        finally:
+            torch.set_num_threads(before)
+
+    thread = threading.Thread(target=limited, name=f"forwardpass-{name}", daemon=True)
+    thread.start()
+    return thread
 
 
 class Busy:
@@ -39,32 +62,36 @@ class Busy:
 class Ahead(Generic[Item]):
     """Iterates over `items` in another thread, at most `depth` items ahead.
 
-    An exception of `items` is raised where the items are taken. `close` stops the thread; it
-    ends with the item in hand.
+    An exception of `items` is raised where the items are taken. After `stop` the thread ends
+    with the item in hand.
     """
 
     def __init__(self, items: Iterable[Item], depth: int, name: str) -> None:
         self._queue: Queue[object] = Queue(depth)
         self._stopped = threading.Event()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(
-            target=self._make, args=(iter(items),), name=f"forwardpass-{name}", daemon=True
-        )
-        self._thread.start()
+        items = iter(items)
+        self._thread = _alone(lambda: self._make(items), name)
 
     def __iter__(self) -> Iterator[Item]:
-        while True:
-            item = self._queue.get()
+        while not self._stopped.is_set():
+            try:
+                item = self._queue.get(timeout=0.1)
+            except Empty:
+                continue
             if item is _END:
                 if self._error is not None:
                     raise self._error
                 return
             yield item  # type: ignore[misc]
 
-    def close(self) -> None:
-        """Stop making items and wait for the thread."""
+    def stop(self) -> None:
+        """Make no further items. What takes them from here ends, too."""
         self._stopped.set()
-        self._thread.join()
+
+    def join(self) -> None:
+        """Wait for the thread, but not for input that may never come."""
+        self._thread.join(_PATIENCE_SECONDS)
 
     def _make(self, items: Iterator[Item]) -> None:
         try:
@@ -97,8 +124,7 @@ class Behind(Generic[Item]):
         self._queue: Queue[object] = Queue(depth)
         self._error: BaseException | None = None
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"forwardpass-{name}", daemon=True)
-        self._thread.start()
+        self._thread = _alone(self._run, name)
 
     def put(self, item: Item) -> None:
         """Hand an item over; waits while too many are under way."""
