@@ -84,7 +84,7 @@ def test_a_cliff_ends_the_ladder_and_the_count_below_it_is_the_best(
     found = calibrated(clock)
     best = min(found.table.points, key=lambda p: p.seconds / p.rows).rows
     assert best == 192
-    assert max(rows_of(found)) == 512
+    assert max(rows_of(found)) == 1_024, "three counts in a row gained nothing"
 
 
 def test_a_busy_moment_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,8 +196,7 @@ def test_few_shapes_stand_for_the_rows_and_the_last_covers_all(sizes: np.ndarray
     shapes = representative(sizes, (TOKENS,))
     assert 1 <= len(shapes) <= 4
     assert len({shape["tokens"] for shape in shapes}) == len(shapes)
-    assert shapes[-1]["tokens"] >= sizes.max()
-    assert shapes[-1]["tokens"] < 2 * sizes.max() or sizes.max() == 1
+    assert shapes[-1]["tokens"] == sizes.max()
     assert all(TOKENS.low <= shape["tokens"] <= 256 for shape in shapes)
 
 
@@ -208,7 +207,7 @@ def test_shapes_are_powers_of_two_within_the_bounds_of_their_axes() -> None:
     ]
     image = (Axis("height", low=32, high=1000, multiple=48), Axis("width"))
     found = representative(np.array([[48, 10], [960, 20], [96, 300]]), image)
-    assert found[-1] == {"height": 960, "width": 512}
+    assert found[-1] == {"height": 960, "width": 300}, "never beyond what the data have"
     assert all(shape["height"] % 48 == 0 for shape in found)
 
 

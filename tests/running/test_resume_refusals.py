@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_a_folder_of_others_is_refused(resume: bool, data: str, tmp_path: Path) 
 def test_a_manifest_of_others_is_refused(data: str, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.jsonl").write_text('{"kind": "theirs"}\n')
-    (tmp_path / "out" / "part-9.parquet").write_bytes(b"mine")
+    (tmp_path / "out" / "part-9.npy").write_bytes(b"mine")
     with pytest.raises(OutputExistsError):
         compute(models.mlp(), data, tmp_path / "out")
     refused("line 1.*cannot be resumed", models.mlp(), data, tmp_path / "out")
@@ -119,8 +120,8 @@ def test_a_manifest_of_others_without_an_end_of_line_is_left_alone(
     """Its only line is torn in our eyes; it is not ours to empty."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.jsonl").write_text('{"kind": "theirs"}')
-    (tmp_path / "out" / "part-9.parquet").write_bytes(b"mine")
-    refused("", models.mlp(), data, tmp_path / "out")
+    (tmp_path / "out" / "part-9.npy").write_bytes(b"mine")
+    refused("cannot be resumed", models.mlp(), data, tmp_path / "out")
 
 
 # -- another Forward -----------------------------------------------------------------------------
@@ -244,23 +245,26 @@ ENCODERS = {
 PLAIN = ENCODERS["code"][0]
 
 
-def begun_by(program: str, folder: Path, data: str) -> Path:
-    (folder / "model.py").write_text(program)
-    compute(str(folder / "model.py"), data, folder / "out")
-    cut_back(folder / "out")
-    return folder / "out"
+def made(program: str) -> fwd.Model:
+    """The model of a program, wherever its file may lie and whenever it was written."""
+    names: dict[str, Any] = {"__name__": "users"}
+    exec(program, names)
+    return names["model"]
 
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_an_encode_that_was_changed(name: str, data: str, tmp_path: Path) -> None:
     encoder, old, new = ENCODERS[name]
-    program = HEAD + "BIAS = 0.0\n" + encoder + TAIL
-    out = begun_by(program, tmp_path, data)
-    (tmp_path / "model.py").write_text(program)
-    assert compute(str(tmp_path / "model.py"), data, out, resume=True).resumed_rows == 2 * SHARD
-    cut_back(out)
-    (tmp_path / "model.py").write_text(program.replace(old, new))
-    refused("the Forward", str(tmp_path / "model.py"), data, out)
+    program = (
+        HEAD + encoder + "\nmodel = Model(nn.Linear(16, 4), 'x: f32[batch 16]', encode=encode)\n"
+    )
+    program = program.replace("'features'", "'x'").replace("'x: f32", "'input: f32")
+    program = program.replace("{'x':", "{'input':")
+    compute(made(program), data, tmp_path / "out")
+    cut_back(tmp_path / "out")
+    assert compute(made(program), data, tmp_path / "out", resume=True).resumed_rows == 2 * SHARD
+    cut_back(tmp_path / "out")
+    refused("the Forward", made(program.replace(old, new)), data, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -276,33 +280,104 @@ def test_an_encode_that_was_changed(name: str, data: str, tmp_path: Path) -> Non
 )
 def test_a_module_that_was_changed(old: str, new: str, data: str, tmp_path: Path) -> None:
     program = HEAD + "BIAS = 0.0\n" + PLAIN + TAIL
-    out = begun_by(program, tmp_path, data)
-    (tmp_path / "model.py").write_text(program.replace(old, new))
-    refused("the Forward", str(tmp_path / "model.py"), data, out)
+    compute(made(program), data, tmp_path / "out")
+    cut_back(tmp_path / "out")
+    assert compute(made(program), data, tmp_path / "out", resume=True).resumed_rows == 2 * SHARD
+    cut_back(tmp_path / "out")
+    refused("the Forward", made(program.replace(old, new)), data, tmp_path / "out")
 
 
-def test_a_function_in_an_attribute_is_the_same_in_another_process(
-    data: str, tmp_path: Path
-) -> None:
-    """A digest that holds addresses or the order of sets would refuse the run it should resume."""
+def test_an_encoder_that_remembers(data: str, tmp_path: Path) -> None:
+    """A cache that fills while rows are encoded is no other encoder."""
+    program = HEAD + (
+        "class Encoder:\n    def __init__(self):\n        self.seen = {}\n"
+        "        self.calls = 0\n"
+        "    def __call__(self, rows):\n        self.calls += 1\n"
+        "        self.seen[len(rows)] = self.calls\n"
+        "        return {'input': rows['array']}\n"
+        "model = Model(nn.Linear(16, 4), 'input: f32[batch 16]', encode=Encoder())\n"
+    )
+    compute(made(program), data, tmp_path / "out")
+    cut_back(tmp_path / "out")
+    assert compute(made(program), data, tmp_path / "out", resume=True).resumed_rows == 2 * SHARD
+
+
+def test_a_file_beside_the_model_that_was_changed(data: str, tmp_path: Path) -> None:
+    """encode calls a function that the model's file imports from the user's own next file."""
+    (tmp_path / "scaling_of_mine.py").write_text("def scaled(x):\n    return x * 1\n")
+    (tmp_path / "model.py").write_text(
+        HEAD
+        + "from scaling_of_mine import scaled\n"
+        + "def encode(rows):\n    return {'input': scaled(rows['array'])}\n"
+        + "model = Model(nn.Linear(16, 4), 'input: f32[batch 16]', encode=encode)\n"
+    )
+    program = (
+        "import sys, forwardpass as fwd; fwd.run(sys.argv[1], sys.argv[2], sys.argv[3], "
+        "resume=True, batch=4, shard_rows=4)"
+    )
+
+    def codes() -> tuple[int, str]:
+        command = [sys.executable, "-B", "-c", program, str(tmp_path / "model.py"), data]
+        done = subprocess.run(
+            [*command, str(tmp_path / "out")],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    assert codes()[0] == 0
+    cut_back(tmp_path / "out")
+    assert codes()[0] == 0
+    cut_back(tmp_path / "out")
+    (tmp_path / "scaling_of_mine.py").write_text("def scaled(x):\n    return x * 2\n")
+    status, said = codes()
+    assert status == 1
+    assert "ResumeError" in said
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["touched", "moved"])
+def test_a_model_file_of_the_same_content(elsewhere: bool, data: str, tmp_path: Path) -> None:
+    """git checkout, cp or touch change no value: the run goes on."""
+    path = tmp_path / "model.py"
+    path.write_text(HEAD + "BIAS = 0.0\n" + PLAIN + TAIL)
+    compute(str(path), data, tmp_path / "out")
+    cut_back(tmp_path / "out")
+    if elsewhere:
+        (tmp_path / "other").mkdir()
+        path = path.rename(tmp_path / "other" / "model.py")
+    else:
+        os.utime(path, (1, 1))
+    assert compute(str(path), data, tmp_path / "out", resume=True).resumed_rows == 2 * SHARD
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "        assert 'x' not in {'one', 'two', 'three', 'four', 'five'}\n",
+        "        self.words = [Word()]\n",
+        "        self.words = {'set': {'a', 'b', 'c', 'd', 'e'}}\n",
+    ],
+    ids=["a set in the code", "an address in a list", "a set in a dict"],
+)
+def test_the_digest_is_the_same_in_another_process(body: str, data: str, tmp_path: Path) -> None:
+    """A digest that holds addresses or the order of a set would refuse what it should resume."""
     program = (
         HEAD
-        + "BIAS = 0.0\nclass Word:\n    pass\n"
-        + "class Encoder:\n    def __init__(self):\n        self.words = [Word()]\n"
-        + "        self.stops = {'words': {'a', 'b', 'c', 'd', 'e'}}\n"
+        + "class Word:\n    pass\nclass Encoder:\n    def __init__(self):\n"
+        + body
         + "    def __call__(self, rows):\n"
-        + "        assert 'x' not in {'one', 'two', 'three', 'four', 'five'}\n"
-        + "        return {'features': rows['array']}\nencode = Encoder()\n"
-        + TAIL
+        + (body if "assert" in body else "")
+        + "        return {'input': rows['array']}\n"
+        + "model = Model(nn.Linear(16, 4), 'input: f32[batch 16]', encode=Encoder())\n"
     )
     (tmp_path / "model.py").write_text(program)
     for seed in ("1", "2"):
         done = subprocess.run(
             [
                 sys.executable, "-c",
-                "import sys, forwardpass as fwd; fwd.run(sys.argv[1], sys.argv[2], sys.argv[3], "
+                "import sys, forwardpass as fwd; ballast = [object()] * int(sys.argv[4]); "
+                "fwd.run(sys.argv[1], sys.argv[2], sys.argv[3], "
                 "resume=True, batch=4, shard_rows=4)",
-                str(tmp_path / "model.py"), data, str(tmp_path / "out"),
+                str(tmp_path / "model.py"), data, str(tmp_path / "out"), seed * 5,
             ],
             env={**os.environ, "PYTHONHASHSEED": seed},
             capture_output=True, text=True, timeout=60, check=False,
@@ -341,6 +416,11 @@ def test_a_tokenizer_that_was_changed(tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("cat dog\ndog\n" * 8)
     tokenize("[PAD]", "[UNK]", "cat", "dog")
     compute(str(tmp_path / "bert"), str(tmp_path / "texts.txt"), tmp_path / "out")
+    cut_back(tmp_path / "out")
+    same = compute(
+        str(tmp_path / "bert"), str(tmp_path / "texts.txt"), tmp_path / "out", resume=True
+    )
+    assert same.resumed_rows == 2 * SHARD
     cut_back(tmp_path / "out")
     tokenize("[PAD]", "[UNK]", "dog", "cat")
     refused("the Forward", str(tmp_path / "bert"), str(tmp_path / "texts.txt"), tmp_path / "out")
@@ -428,9 +508,8 @@ def test_a_finished_run_is_left_as_it_is(name: str, data: str, tmp_path: Path) -
     first = compute(models.mlp(), data, tmp_path / name)
     folder = tmp_path / ("out.npy.run" if name == "out.npy" else name)
     before = contents(folder)
-    model = models.mlp()
-    model.module.register_forward_pre_hook(lambda *_: pytest.fail("it computes again"))
-    again = compute(models.mlp(), data, tmp_path / name, resume=True)
+    with before_each_pass(lambda *_: pytest.fail("it computes again")):
+        again = compute(models.mlp(), data, tmp_path / name, resume=True)
     assert (again.rows, again.resumed_rows, again.digest) == (ROWS, ROWS, first.digest)
     assert contents(folder) == before
 
@@ -449,10 +528,11 @@ def test_a_torn_last_line(data: str, tmp_path: Path) -> None:
 
 def test_files_that_were_written_aside_are_cleared(begun: Path, data: str) -> None:
     (begun / ".part-00002.parquet.aside").write_bytes(b"half")
-    (begun / "part-00002.parquet").write_bytes(b"renamed and never committed")
+    first = (begun / "part-00000.parquet").read_bytes()
+    (begun / "part-00002.parquet").write_bytes(first)  # renamed and never committed
     compute(models.mlp(), data, begun, resume=True)
     assert not list(begun.glob(".*"))
-    assert (begun / "part-00002.parquet").read_bytes()[:4] == b"PAR1"
+    assert (begun / "part-00002.parquet").read_bytes() != first
 
 
 def test_only_something_aside_is_as_good_as_empty(data: str, tmp_path: Path) -> None:
@@ -480,21 +560,31 @@ def test_a_committed_shard_that_is_damaged(
     refused(r"part-00001\.parquet", models.mlp(), data, out)
 
 
+@contextmanager
+def before_each_pass(hook: Callable[[Any, Any], None]) -> Iterator[None]:
+    """A hook on every module of the process, which is no part of the model."""
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def test_two_at_once(data: str, tmp_path: Path) -> None:
     """The second run on the same OUT is refused while the first one is computing."""
-    model = models.mlp()
     said: list[str] = []
 
     def second(*_: object) -> None:
         if (tmp_path / "out" / "manifest.jsonl").exists() and not said:
+            said.append("tried")
             with pytest.raises(ResumeError, match="another process is writing") as caught:
                 compute(models.mlp(), data, tmp_path / "out", resume=True)
             said.append(str(caught.value))
 
-    model.module.register_forward_pre_hook(second)
-    assert compute(model, data, tmp_path / "out").rows == ROWS
-    assert said
-    assert compute(model, data, tmp_path / "out", resume=True).rows == ROWS, "it lets go"
+    with before_each_pass(second):
+        assert compute(models.mlp(), data, tmp_path / "out").rows == ROWS
+    assert len(said) == 2
+    assert compute(models.mlp(), data, tmp_path / "out", resume=True).rows == ROWS, "it lets go"
 
 
 # -- interrupted ---------------------------------------------------------------------------------
@@ -502,30 +592,19 @@ def test_two_at_once(data: str, tmp_path: Path) -> None:
 
 def test_interrupted_in_the_model(data: str, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
-    whole = compute(interrupting(at=99), data, tmp_path / "whole")
+    whole = compute(models.mlp(), data, tmp_path / "whole")
     for at in (0, 1, 9, 10, 17, 19):
-        out = tmp_path / f"out-{at}"
-        interrupted = interrupting(at)
-        with pytest.raises(KeyboardInterrupt):
-            compute(interrupted, data, out)
-        interrupted.module.at = 99  # type: ignore[union-attr]
-        report = compute(interrupting(99), data, out, resume=True)
-        assert (report.rows, report.digest) == (ROWS, whole.digest)
+        out, row = tmp_path / f"out-{at}", torch.from_numpy(values()[at])
+
+        def interrupt(_: object, inputs: tuple[Any, ...], row: torch.Tensor = row) -> None:
+            if inputs[0].shape[1:] == row.shape and bool((inputs[0] == row).all(1).any()):
+                raise KeyboardInterrupt
+
+        with before_each_pass(interrupt), pytest.raises(KeyboardInterrupt):
+            compute(models.mlp(), data, out)
         assert torch.get_num_threads() == threads
-
-
-def interrupting(at: int) -> fwd.Model:
-    """Interrupted, as by Ctrl-C, in the pass of row `at`; the number is no part of the model."""
-    model = models.mlp()
-    row = values()[min(at, ROWS - 1)]
-
-    def hook(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
-        if at < ROWS and bool((inputs[0] == torch.from_numpy(row)).all(1).any()):
-            raise KeyboardInterrupt
-
-    model.module.register_forward_pre_hook(hook)
-    model.module.at = 99  # type: ignore[assignment]
-    return model
+        report = compute(models.mlp(), data, out, resume=True)
+        assert (report.rows, report.digest) == (ROWS, whole.digest)
 
 
 SLOW = """

@@ -99,6 +99,7 @@ class InProcess:
         began = time.perf_counter()
         pieces: list[tuple[int, int, Mapping[str, Values]]] = []
         failures: dict[int, Exception] = {}
+        ceiling = self.ceiling.cells
         for start, stop, outcome in salvage(
             lambda a, b: self._computed(batch.part(a, b)), 0, len(batch)
         ):
@@ -106,6 +107,8 @@ class InProcess:
                 failures[start] = outcome
             else:
                 pieces.append((start, stop, outcome))
+        if any(out_of_memory(error) for error in failures.values()):
+            self.ceiling.cells = ceiling  # a row that does not fit alone says nothing of others
         nan = {start + i for start, _, outputs in pieces for i in _nan_rows(outputs)}
         return Result(tuple(pieces), failures, frozenset(nan), time.perf_counter() - began)
 

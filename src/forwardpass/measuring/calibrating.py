@@ -58,8 +58,11 @@ def representative(sizes: NDArray[np.int64], axes: tuple[Axis, ...]) -> list[dic
     typical = [sizes[order[int(share * (len(sizes) - 1))]] for share in _QUANTILES]
     shapes = [
         {axis.name: _rounded(int(size), axis) for axis, size in zip(axes, row, strict=True)}
-        for row in [*typical, sizes.max(axis=0)]
+        for row in typical
     ]
+    # Never beyond what the data have: a model may take no longer rows than those.
+    largest = {axis.name: int(size) for axis, size in zip(axes, sizes.max(axis=0), strict=True)}
+    shapes = [{n: min(size, largest[n]) for n, size in s.items()} for s in shapes] + [largest]
     return [shape for index, shape in enumerate(shapes) if shape not in shapes[:index]]
 
 

@@ -112,7 +112,12 @@ def listed(column: Column) -> list[Any]:
     """The values of a column as a list, one a row."""
     if isinstance(column, np.ndarray):
         return column.tolist() if column.ndim == 1 else list(column)
-    return column if isinstance(column, list) else column.to_pylist()
+    if isinstance(column, list):
+        return column
+    try:
+        return column.to_pylist()
+    except ValueError:  # nanoseconds, which Python's datetime cannot hold
+        return column.cast(pa.string()).to_pylist()
 
 
 def take(column: Column, indices: Sequence[int] | np.ndarray[Any, Any] | slice) -> Column:

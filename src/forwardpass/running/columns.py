@@ -38,8 +38,27 @@ def to_arrow(values: Delivered, kind: pa.DataType | None = None) -> pa.Array:
     elif isinstance(values, pa.Array):
         array = cast("Any", values)
     else:
-        array = _from_list(list(values), kind)
-    return array if kind is None or array.type == kind else array.cast(kind)
+        array = _from_list(list(values))
+    return array if kind is None else _as_kind(array, kind)
+
+
+def _as_kind(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The column in another type, if no value turns into another by that."""
+    if array.type == kind:
+        return array
+    known = _family(array.type) in (_family(kind), "null")
+    if not (known or pa.types.is_dictionary(kind)):
+        raise pa.ArrowTypeError(f"{array.type} values do not fit a column of {kind}")
+    return array.cast(kind)
+
+
+def _family(kind: pa.DataType) -> str:
+    """The types between which a value may change its width, and stays what it is."""
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return "number"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "text"
+    return "list" if pa.types.is_nested(kind) else "null" if pa.types.is_null(kind) else str(kind)
 
 
 def _fixed(values: np.ndarray[Any, Any]) -> pa.Array:
@@ -52,10 +71,10 @@ def _fixed(values: np.ndarray[Any, Any]) -> pa.Array:
     return array
 
 
-def _from_list(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
+def _from_list(values: Sequence[Any]) -> pa.Array:
     arrays = [to_numpy(v) if isinstance(v, torch.Tensor) else v for v in values]
     if not arrays or not all(isinstance(value, np.ndarray) for value in arrays):
-        return pa.array([_plain(value) for value in arrays], type=kind)
+        return pa.array([_plain(value) for value in arrays])
     inner = arrays[0].shape[1:]
     if arrays[0].ndim and all(a.shape[1:] == inner and a.dtype == arrays[0].dtype for a in arrays):
         offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])])
@@ -64,7 +83,7 @@ def _from_list(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
             if offsets[-1] < 1 << 31:
                 return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), _fixed(flat))
             return pa.LargeListArray.from_arrays(pa.array(offsets), _fixed(flat))
-    return pa.array([value.tolist() for value in arrays], type=kind)
+    return pa.array([value.tolist() for value in arrays])
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from forwardpass.errors import LeftOutError, UsageError, nearest
+from forwardpass.errors import LeftOutError, PassError, UsageError, nearest
 from forwardpass.executing.salvaging import said, salvage
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.rows import Failure, take
@@ -47,6 +47,7 @@ class Delivery:
         keep: columns of the source that go along.
         raw: outputs of the model that are delivered beside what `decode` makes of them.
         start: position in the source of the first row.
+        strict: raise LeftOutError rather than leave a row out.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Delivery:
         keep: Sequence[str],
         raw: Sequence[str],
         start: int,
+        strict: bool,
     ) -> None:
         self.entries: list[Entry] = list(journal.entries) if journal else []
         self.failures: list[Failure] = []
@@ -69,6 +71,7 @@ class Delivery:
         self._key = key
         self._keep = keep
         self._raw = raw
+        self._strict = strict
         self.start = start
         self._open = _Open(start)
 
@@ -99,12 +102,17 @@ class Delivery:
             shard.outputs = tuple(outputs)
             shard.pieces.append(columns | outputs)
             shard.positions.append(rows.positions[indices])
+        self._tolerate(failures)
         shard.failures += [*window.failures, *computed.failures, *failures]
         shard.real_cells += computed.real_cells
         shard.padded_cells += computed.padded_cells
         shard.batches += computed.batches
         shard.truncated += int(window.truncated[indices].sum())
         shard.nan_rows += len(set(computed.nan) & set(indices.tolist())) if computed.nan else 0
+
+    def _tolerate(self, failures: Sequence[Failure]) -> None:
+        if self._strict and failures:
+            raise _refusal(failures[0])
 
     def _decoded(self, computed: Computed) -> tuple[dict[str, Delivered], Indices, list[Failure]]:
         """The delivered columns, the rows that could be decoded, and those that could not."""
@@ -133,7 +141,15 @@ class Delivery:
                 pieces.append(result)
                 kept.append(np.arange(start, stop))
         places = np.concatenate(kept) if kept else np.zeros(0, np.int64)
+        if failures and not pieces and not self.entries:
+            raise PassError(f"decode raised on each of {count} rows: {failures[0].error}")
         names = list(pieces[0]) if pieces else []
+        other = next((list(piece) for piece in pieces if set(piece) != set(names)), None)
+        if other is not None:
+            raise UsageError(
+                f"decode must name the same columns for all rows; it gave {', '.join(names)} for "
+                f"some and {', '.join(other)} for others"
+            )
         columns: dict[str, Delivered] = {n: together([p[n] for p in pieces]) for n in names}
         for name in self._raw:
             value = outputs[name]
@@ -174,10 +190,12 @@ class Delivery:
             done = self._sink.write(len(self.entries), Shard(columns, shard.outputs, rows))
             name, sha256, left_out = done.name, done.sha256, dict(done.left_out)
         positions = np.concatenate(shard.positions) if shard.positions else np.zeros(0, np.int64)
-        shard.failures += [
+        unwritten = [
             Failure(_plain_key(keys, index), "write", error, int(positions[index]))
-            for index, error in left_out.items()
+            for index, error in sorted(left_out.items())
         ]
+        self._tolerate(unwritten)
+        shard.failures += unwritten
         shard.failures.sort(key=lambda failure: failure.position)
         self.failures += shard.failures
         quarantine = self._journal.quarantine(shard.failures) if self._journal else 0
@@ -210,9 +228,7 @@ def strictly(computed: Computed) -> None:
     """Raise LeftOutError for the first row that was left out, cut, or came out as NaN."""
     window = computed.window
     for failure in sorted([*window.failures, *computed.failures], key=lambda f: f.position):
-        raise LeftOutError(
-            f"--strict: row {failure.key!r} could not be {_DONE[failure.stage]}: {failure.error}"
-        )
+        raise _refusal(failure)
     for index in np.flatnonzero(window.truncated)[:1]:
         raise LeftOutError(
             f"--strict: row {window.rows.key(int(index))!r} is cut at the maximum length"
@@ -221,7 +237,19 @@ def strictly(computed: Computed) -> None:
         raise LeftOutError(f"--strict: row {window.rows.key(index)!r} came out as NaN")
 
 
-_DONE = {"read": "read", "encode": "encoded", "compute": "computed"}
+_DONE = {
+    "read": "read",
+    "encode": "encoded",
+    "compute": "computed",
+    "decode": "decoded",
+    "write": "written",
+}
+
+
+def _refusal(failure: Failure) -> LeftOutError:
+    return LeftOutError(
+        f"--strict: row {failure.key!r} could not be {_DONE[failure.stage]}: {failure.error}"
+    )
 
 
 def _plain_key(keys: Delivered, index: int) -> int | str:

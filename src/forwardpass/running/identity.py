@@ -1,89 +1,166 @@
-"""Whether two Forwards are the same: a digest over the plan, the code and every weight."""
+"""Whether two Forwards are the same: a digest over the plan, the code and every weight.
+
+Two processes that load the same thing must find the same digest, so nothing in it depends on
+addresses, on the order of sets, or on where a file lies.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
-from collections.abc import Callable
-from types import CodeType
-from typing import Any
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, cast
 
+import numpy as np
 import torch
-from torch import nn
 
 from forwardpass.nouns.forwards import Forward
+
+_LIBRARY = re.compile(r"forwardpass(\.|$)")
+_OURS = {"training", "name_or_path", "_name_or_path"}
+"""Attributes that do not decide a result: the mode, which is always eval, and paths."""
 
 
 def digest(forward: Forward) -> str:
     """SHA-256, in hex, over what decides the results of a Forward.
 
-    Plan, signature, the code of the module's own classes, their plain attributes, every
-    parameter and buffer by content, and the code of encode, decode, collate and uncollate.
+    Plan, signature, the code of the module's classes, their attributes and hooks, every parameter
+    and buffer by content, and encode, decode, collate and uncollate with what they refer to in
+    their own file.
     """
     model = forward.model
-    total = hashlib.sha256()
-    parts = [str(forward.plan), str(model.signature), repr(model.module)]
-    functions = (model.encode, model.decode, model.collate, model.uncollate, model.size)
-    parts += [_function(function) for function in functions]
-    parts += sorted(_class(cls) for cls in {type(part) for part in model.module.modules()})
+    walk = _Walk()
+    total = hashlib.sha256(f"{forward.plan}\0{model.signature}".encode())
+    for function in (model.encode, model.decode, model.collate, model.uncollate, model.size):
+        total.update(b"\0" + walk.said(function).encode())
     for path, part in model.module.named_modules():
-        plain = {
-            name: value
-            for name, value in vars(part).items()
-            if isinstance(value, bool | int | float | str) and name != "training"
-        }
-        parts.append(f"{path}:{sorted(plain.items())}")
-    for part in parts:
-        total.update(part.encode())
-        total.update(b"\0")
-    for name, tensor in _tensors(model.module):
-        total.update(f"{name}:{tensor.dtype}:{list(tensor.shape)}".encode())
-        if tensor.numel() and tensor.device.type != "meta":
-            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            total.update(raw.numpy().data)
+        attributes = {n: v for n, v in vars(part).items() if not n.startswith("_")}
+        hooks = [*part._forward_pre_hooks.values(), *part._forward_hooks.values()]  # pyright: ignore[reportPrivateUsage]
+        codes = [getattr(hook, "__code__", None) for hook in hooks]  # not what they collect
+        known = [walk.said(type(part)), walk.said(_decisive(attributes)), walk.said(codes)]
+        total.update(f"\0{path}:{known}".encode())
+    for name, tensor in [*model.module.named_parameters(), *model.module.named_buffers()]:
+        total.update(f"\0{name}:{_content(tensor)}".encode())
     return total.hexdigest()
 
 
-def _tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Parameters and buffers that hold plain memory; quantized and sparse ones by their text."""
-    return [*module.named_parameters(), *module.named_buffers()]
+class _Walk:
+    """Says what a value is, as text; what it has said before it names by a number."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, int] = {}
+        self._kept: list[object] = []  # so that no address is used twice
+
+    def said(self, value: Any) -> str:
+        if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+            return repr(value)
+        if isinstance(value, list | tuple):
+            items = cast("list[Any]", value)
+            return f"{type(items).__name__}{[self.said(item) for item in items]}"
+        if id(value) in self._seen:
+            return f"#{self._seen[id(value)]}"
+        self._seen[id(value)] = len(self._seen)
+        self._kept.append(value)
+        return "|".join(self._parts(value))
+
+    def _parts(self, value: Any) -> Iterator[str]:
+        if isinstance(value, set | frozenset):
+            yield from sorted(repr(item) for item in cast("set[Any]", value))
+        elif isinstance(value, Mapping):
+            pairs = cast("Mapping[Any, Any]", value)
+            for key in sorted(pairs, key=repr):
+                yield f"{key!r}={self.said(pairs[key])}"
+        elif isinstance(value, torch.Tensor | np.ndarray):
+            yield _content(value)
+        elif isinstance(value, functools.partial):
+            part = cast("functools.partial[Any]", value)
+            yield from (self.said(part.func), self.said(part.args), self.said(part.keywords))
+        elif isinstance(value, FunctionType):
+            yield from self._function(value)
+        elif isinstance(value, CodeType):
+            yield self._code(value)
+        elif isinstance(value, MethodType):
+            yield from (self.said(value.__self__), self.said(value.__func__))
+        elif isinstance(value, type):
+            yield from self._class(cast("type[Any]", value))
+        elif isinstance(value, ModuleType | BuiltinFunctionType):
+            yield value.__name__
+        else:
+            yield from self._object(value)
+
+    def _function(self, function: FunctionType) -> Iterator[str]:
+        """Its instructions, what it closes over, and what it refers to in its own file."""
+        yield self._code(function.__code__)
+        yield self.said([function.__defaults__, function.__kwdefaults__])
+        for cell in function.__closure__ or ():
+            yield self.said(cell.cell_contents)
+        for name in _names(function.__code__):
+            value = function.__globals__.get(name)
+            module = getattr(value, "__module__", None) or function.__module__
+            here = module == function.__module__ or _users(module)
+            if value is not None:
+                yield f"{name}={self.said(value) if here else getattr(value, '__name__', name)}"
+
+    def _class(self, cls: type[Any]) -> Iterator[str]:
+        """The functions of a class and of those it inherits from; torch's own by their name."""
+        for base in cls.__mro__:
+            yield base.__qualname__
+            if base is object or base.__module__.partition(".")[0] in ("torch", "builtins"):
+                continue
+            for name, value in sorted(vars(base).items()):
+                inner = getattr(value, "__func__", getattr(value, "fget", value))
+                plain = inner is None or isinstance(inner, bool | int | float | str | tuple)
+                function = inspect.unwrap(inner) if callable(inner) else None
+                if isinstance(function, FunctionType) or (plain and not name.startswith("__")):
+                    yield f"{name}={self.said(inner if plain else function)}"
+
+    def _object(self, value: Any) -> Iterator[str]:
+        yield self.said(type(value))
+        text = getattr(value, "to_str", None)
+        if callable(text):  # a tokenizer of the tokenizers library
+            yield hashlib.sha256(str(text()).encode()).hexdigest()
+        yield self.said(_decisive(getattr(value, "__dict__", {})))
+
+    def _code(self, code: CodeType) -> str:
+        constants = [
+            self._code(constant) if isinstance(constant, CodeType) else self.said(constant)
+            for constant in code.co_consts
+        ]
+        names = (code.co_name, code.co_names, code.co_varnames)
+        return f"{names}{code.co_code.hex()}{constants}"
 
 
-def _function(function: Callable[..., Any] | None) -> str:
-    if function is None:
-        return "none"
-    code = getattr(function, "__code__", None)
-    return _code(code) if code is not None else _class(type(function)) + _settings(function)
+@functools.cache
+def _users(module: str) -> bool:
+    """Whether a module is the user's own file, and no library that was installed."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    installed = tuple(sysconfig.get_paths().values())
+    return file is not None and not file.startswith(installed) and not _LIBRARY.match(module)
 
 
-def _class(cls: type) -> str:
-    """The code of a class and of those it inherits from, without torch's own."""
-    parts: list[str] = []
-    for base in cls.__mro__:
-        if base is object or base.__module__.partition(".")[0] == "torch":
-            parts.append(base.__qualname__)
-            continue
-        parts.append(f"{base.__module__}.{base.__qualname__}")
-        for name, value in sorted(vars(base).items()):
-            function = getattr(value, "__func__", getattr(value, "fget", value))
-            code = getattr(
-                inspect.unwrap(function) if callable(function) else None, "__code__", None
-            )
-            if code is not None:
-                parts.append(f"{name}={_code(code)}")
-    return " ".join(parts)
+def _decisive(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if name not in _OURS}
 
 
-def _code(code: CodeType) -> str:
-    """What a function does: its instructions, names and constants, with the functions inside it."""
-    constants = [_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return f"{code.co_name}:{code.co_code.hex()}:{code.co_names}:{code.co_varnames}:{constants}"
+def _names(code: CodeType) -> list[str]:
+    """The names that a function and those inside it may take from its file."""
+    inner = [c for c in code.co_consts if isinstance(c, CodeType)]
+    return sorted({*code.co_names, *(name for c in inner for name in _names(c))})
 
 
-def _settings(value: object) -> str:
-    """The plain attributes of an encoder or decoder object."""
-    attributes: dict[str, Any] = getattr(value, "__dict__", {})
-    kinds = (bool, int, float, str, tuple, dict, list)
-    return repr(
-        sorted((n, repr(item)) for n, item in attributes.items() if isinstance(item, kinds))
-    )
+def _content(value: torch.Tensor | np.ndarray[Any, Any]) -> str:
+    """Dtype, shape and a hash of the values."""
+    told = f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, torch.Tensor):
+        if value.device.type == "meta" or value.layout != torch.strided or not value.numel():
+            return told
+        raw = value.detach().cpu().contiguous().reshape(-1)
+        value = (raw.int_repr() if raw.is_quantized else raw).view(torch.uint8).numpy()
+    if value.dtype == object:
+        return told + repr(value.tolist())
+    return told + hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()

@@ -7,6 +7,7 @@ cut off when the run is resumed, with everything that it would have committed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -150,7 +151,6 @@ class Journal:
         """Read the manifest, and undo what was begun after its last whole line."""
         data = manifest.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
-        truncated(manifest, len(whole))
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 item = msgspec.json.decode(line, type=Header | Entry | Finished)
@@ -164,6 +164,10 @@ class Journal:
                 self.entries.append(item)
             else:
                 self.finished = item
+        if self.header is None:
+            raise ResumeError(f"{manifest} does not begin as a run's does; it cannot be resumed")
+        self._require_shards()
+        truncated(manifest, len(whole))
         quarantined = self.entries[-1].quarantine_bytes if self.entries else 0
         truncated(self.folder / QUARANTINE, quarantined)
         committed = {entry.file for entry in self.entries}
@@ -171,6 +175,39 @@ class Journal:
             for part in self.folder.glob("part-*"):
                 if part.name not in committed:
                     part.unlink()
+
+    def _require_shards(self) -> None:
+        """Raise ResumeError unless every committed shard is there, bit for bit.
+
+        The parts of a .npy are joined and removed at its end: a first one that is missing says so.
+        """
+        files = [entry for entry in self.entries if entry.file]
+        joined = files and files[0].file.endswith(".npy") and not self._part(files[0]).exists()
+        for entry in () if joined else files:
+            if not self._part(entry).exists():
+                raise ResumeError(
+                    f"{self._part(entry)} was committed and is missing; bring it back, or give "
+                    "another folder"
+                )
+            with self._part(entry).open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            if sha256 != entry.sha256:
+                raise ResumeError(
+                    f"{self._part(entry)} is not what was committed: its SHA-256 differs; bring "
+                    "the original back, or give another folder"
+                )
+
+    def _part(self, entry: Entry) -> Path:
+        return self.folder / entry.file
+
+    def discard(self) -> None:
+        """Remove what was begun here, as long as no shard is committed."""
+        if self.header is None or self.entries or self.finished:
+            return
+        for path in [self.folder / MANIFEST, *self.folder.glob("part-*")]:
+            path.unlink(missing_ok=True)
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
 
 def _locked(folder: Path) -> int | None:

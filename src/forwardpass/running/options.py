@@ -31,6 +31,12 @@ class Options:
             if value is not None and value < 1:
                 raise UsageError(f"{name}={value!r}: expected a whole number of rows from 1")
 
+        if self.key is None and "key" in self.keep:
+            raise UsageError(
+                "keep='key': the column of row numbers has that name; name the rows by your "
+                "column instead: key='key'"
+            )
+
     @property
     def batch_rows(self) -> int | None:
         """The rows of a batch that were asked for; None to choose from measured costs."""

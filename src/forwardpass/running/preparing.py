@@ -154,6 +154,8 @@ def prepare(
     shapes = (
         representative(block.sizes, axes) if axes or isinstance(block, Block) else _sizes(block)
     )
+    own = dict(zip(names, map(int, block.sizes[row]), strict=True))
+    shapes = shapes if own in shapes else [*shapes, own]  # one that is known to work
     compute = _computing(executor, block, row, names)
     calibration = calibrate(
         compute,
@@ -161,7 +163,7 @@ def prepare(
         cells,
         device=str(engine.replicas[0].device),
         identity=identity,
-        budget_seconds=_budget(compute, shapes, expected),
+        budget_seconds=_budget(compute, own, expected),
     )
     executor.ceiling.cells = None  # what calibration hit is in the table
     return Prepared(engine, paddable, said_, calibration.table)
@@ -169,16 +171,15 @@ def prepare(
 
 def _budget(
     compute: Callable[[int, dict[str, int]], None],
-    shapes: list[dict[str, int]],
+    shape: dict[str, int],
     expected: int | None,
 ) -> float:
     """Seconds that calibrating may take: a tenth of what the rows would take one at a time."""
     if expected is None:
         return _LONGEST_CALIBRATION
-    middle = shapes[(len(shapes) - 1) // 2]
-    compute(1, middle)
+    compute(1, shape)
     began = time.perf_counter()
-    compute(1, middle)
+    compute(1, shape)
     tenth = 0.1 * expected * (time.perf_counter() - began)
     return min(_LONGEST_CALIBRATION, max(_SHORTEST_CALIBRATION, tenth))
 
@@ -219,9 +220,7 @@ def _computing(
         try:
             _submitted(executor, replace(made[key]))  # a new one: padding is part of the cost
         except Exception as error:
-            if rows == 1:
-                raise
-            # an exported program refuses more rows than it was made for: no larger ones either
+            # too many rows for an exported program, too long a row for the model: not larger ones
             raise MemoryError(f"a batch of {rows} rows of {sizes} is refused: {error}") from error
         if executor.ceiling.cells != before:
             raise MemoryError(f"a batch of {rows} rows of {sizes} does not fit into memory")

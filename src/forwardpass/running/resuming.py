@@ -24,15 +24,12 @@ class Identity:
 
     def __init__(self, forward: Forward, source: Source, options: Options, engine: Engine) -> None:
         self.forward = forward
+        # now, before a row is encoded: an encoder may remember what it has seen
+        self.forward_sha256 = digest(forward)
         self.source = source
         self.options = options
         self.device = str(engine.replicas[0].device)
         self.threads = engine.replicas[0].threads
-
-    @cached_property
-    def forward_sha256(self) -> str:
-        """Digest of the Forward: plan, code, weights."""
-        return digest(self.forward)
 
     @cached_property
     def machine(self) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Run:
             progress.loaded(self.forward)
             self.source = open_source(source, options.key)
             progress.total = _total(self.source.count(), options.limit)
-            self.sink, self.journal = opened(sink, resume)
+            self.sink, self.journal = opened(sink, options, resume)
             if self.journal is not None:
                 self._closing.callback(self.journal.close)
             progress.stage = "building"
@@ -73,9 +73,11 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for thread in self._threads:
             thread.stop()
+        if kind is not None and issubclass(kind, UsageError | DataError) and self.journal:
+            self._closing.callback(self.journal.discard)  # a corrected call may begin anew
         self._closing.close()
 
     def report(self) -> RunReport:
@@ -96,6 +98,7 @@ class Run:
             keep=options.kept,
             raw=options.outputs,
             start=entries[-1].stop if entries else 0,
+            strict=self.strict,
         )
         first_read = time.perf_counter()
         padding = header.padding if header else ""

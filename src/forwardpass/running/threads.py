@@ -139,9 +139,13 @@ class Behind(Generic[Item]):
 
     def finish(self) -> None:
         """Wait until everything that was put is taken."""
-        if self._thread.is_alive():
-            self._queue.put(_END)
-            self._thread.join()
+        while self._thread.is_alive():
+            try:
+                self._queue.put(_END, timeout=0.1)
+            except Full:
+                continue
+            break
+        self._thread.join()
         if self._error is not None:
             raise self._error
 

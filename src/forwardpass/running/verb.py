@@ -30,9 +30,9 @@ def run(
     limit: int | None = None,
     strict: bool = False,
     key: str | None = None,
-    keep: Sequence[str] = (),
+    keep: str | Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
-    outputs: Sequence[str] = (),
+    outputs: str | Sequence[str] = (),
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], RunReport]: ...
 @overload
@@ -46,9 +46,9 @@ def run(
     resume: bool = False,
     strict: bool = False,
     key: str | None = None,
-    keep: Sequence[str] = (),
+    keep: str | Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
-    outputs: Sequence[str] = (),
+    outputs: str | Sequence[str] = (),
     shard_rows: int | None = None,
     progress: Progress | None = None,
 ) -> RunReport: ...
@@ -62,9 +62,9 @@ def run(
     resume: bool = False,
     strict: bool = False,
     key: str | None = None,
-    keep: Sequence[str] = (),
+    keep: str | Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
-    outputs: Sequence[str] = (),
+    outputs: str | Sequence[str] = (),
     shard_rows: int | None = None,
     progress: Progress | None = None,
 ) -> RunReport | tuple[dict[str, Any], RunReport]:
@@ -96,7 +96,7 @@ def run(
         LeftOutError: a row was left out, and `strict`.
     """
     options = Options(
-        batch, limit, key, tuple(keep), dict(columns or {}), tuple(outputs), shard_rows
+        batch, limit, key, _names(keep), dict(columns or {}), _names(outputs), shard_rows
     )
     with (
         generators_kept(),
@@ -112,3 +112,8 @@ def run(
     ):
         report = this.report()
         return (this.sink.outputs, report) if isinstance(this.sink, Memory) else report
+
+
+def _names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """One name, or several."""
+    return (names,) if isinstance(names, str) else tuple(names)

@@ -23,7 +23,7 @@ class JsonLines:
     def write(self, index: int, shard: Shard) -> Written:
         """Write the rows of one shard; NaN and infinities become null, which JSON knows."""
         columns = {name: to_python(values) for name, values in shard.columns.items()}
-        encode = msgspec.json.Encoder().encode
+        encode = msgspec.json.Encoder(enc_hook=str).encode
         lines = b"".join(
             encode(dict(zip(columns, row, strict=True))) + b"\n"
             for row in zip(*columns.values(), strict=True)

@@ -33,7 +33,7 @@ class Memory:
             if isinstance(values, torch.Tensor):
                 digest.update(to_numpy(values).reshape(-1).view(np.uint8).data)
             else:
-                digest.update(msgspec.json.encode(to_python(values)))
+                digest.update(msgspec.json.encode(to_python(values), enc_hook=repr))
         return Written(f"memory-{index:05d}", digest.hexdigest())
 
     def finish(self) -> None:

@@ -60,6 +60,8 @@ class NpyFile:
             if len(kinds) > 1:
                 raise DataError(f"{self.path.name}: parts differ in shape or dtype: {kinds}")
             written(self.path, lambda file: _join(file, filled))
+        elif not parts and not self.path.exists():
+            written(self.path, lambda file: np.save(file, np.zeros(0, np.float32)))
         for part in parts:
             part.unlink()
 

@@ -31,11 +31,14 @@ class ParquetFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._types: dict[str, pa.DataType] = {}
-        for part in sorted(folder.glob("part-*.parquet")):
-            self._learn(pq.read_schema(part))
+        self._learned = False
 
     def write(self, index: int, shard: Shard) -> Written:
         """Write one shard; rows whose values do not fit the columns' types are left out."""
+        if not self._learned:  # from the shards of an earlier run
+            for part in sorted(self.folder.glob("part-*.parquet")):
+                self._learn(pq.read_schema(part))
+            self._learned = True
         arrays: dict[str, pa.Array] = {}
         left_out: dict[int, str] = {}
         for name, values in shard.columns.items():
@@ -71,13 +74,28 @@ def _fitted(
         return to_arrow(values, kind), {}
     except _REFUSED:
         rows = list(values) if isinstance(values, torch.Tensor) else listed(values)
+    kind = kind or _common(rows)
     kept: list[object] = []
     bad: dict[int, str] = {}
     for index, value in enumerate(rows):
         try:
             kept.append(to_arrow([value], kind)[0].as_py())
-            kind = kind or to_arrow([value]).type
         except _REFUSED as error:
             kept.append(None)
             bad[index] = f"column {name!r} holds {kind}, this row {value!r:.80}: {error}"
     return pa.array(kept, type=kind), bad
+
+
+def _common(rows: list[Any]) -> pa.DataType:
+    """The type that holds most of the rows, where no type holds all of them."""
+    groups: dict[str, list[Any]] = {}
+    for value in rows:
+        if value is not None:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            groups.setdefault("number" if number else type(value).__name__, []).append(value)
+    for group in sorted(groups.values(), key=len, reverse=True):
+        try:
+            return to_arrow(group).type
+        except _REFUSED:
+            continue  # not even these agree: lists of lists and of numbers, say
+    return pa.string()
