@@ -243,7 +243,7 @@ def test_quiet_prints_nothing(folder: Path) -> None:
 def test_the_report_is_printed_on_stdout_and_the_rest_on_stderr(folder: Path) -> None:
     done = spawned("run", "model.py:model", "bad.npy", "-o", "out", COLUMNS="80")
     assert "8 at" in done.stdout
-    assert "! 1 rows in quarantine" in done.stdout
+    assert "! 1 row in quarantine" in done.stdout
     assert "code, and it ran" in done.stderr, "what loading could have done"
     assert max(map(len, (done.stdout + done.stderr).splitlines())) <= 80
     assert "\x1b" not in done.stdout + done.stderr
@@ -320,7 +320,7 @@ def test_a_terminal_without_colours(environment: dict[str, str], folder: Path) -
     os.close(master)
     text = printed.decode()
     assert process.returncode == 5
-    assert "! 1 rows in quarantine" in text
+    assert "! 1 row in quarantine" in text
     colours = ("\x1b[38", "\x1b[31", "\x1b[32", "\x1b[33", "\x1b[48")
     assert not any(colour in text for colour in colours)
     if environment == {"TERM": "dumb"}:

@@ -150,6 +150,7 @@ def run(
         from forwardpass.running import Progress
         from forwardpass.running import run as compute
         from forwardpass.showing.live import live
+        from forwardpass.showing.terminal import visible
 
         class Announced(Progress):
             def loaded(self, forward: Any) -> None:
@@ -172,9 +173,8 @@ def run(
         Console().print(report)
     if out == "-":
         for failure in report.failures:
-            click.echo(
-                f"fwd: left out {failure.key!r} ({failure.stage}): {failure.error}", err=True
-            )
+            said = f"{failure.key!r} ({failure.stage}): {failure.error}"
+            click.echo(f"fwd: left out {visible(said)}", err=True)
     if report.quarantined:
         sys.exit(5)
 

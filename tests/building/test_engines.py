@@ -1,4 +1,4 @@
-"""Forward → Engine: names are checked, the user's module is not touched, inputs find their place."""
+"""Forward → Engine: names are checked, the module is not touched, inputs find their place."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_copied_is_said() -> None:
 
     module = nn.Linear(16, 4)
     module.lock = threading.Lock()
-    with pytest.raises(LoadError, match="Linear cannot be copied.*lock"):
+    with pytest.raises(LoadError, match=r"Linear cannot be copied.*lock"):
         build(Forward(Model(module, "features: f32[batch 16]")))
 
 

@@ -109,7 +109,7 @@ def test_axes_that_cannot_be_told_must_be_declared() -> None:
 
 
 def test_nothing_that_belongs_to_rows() -> None:
-    with pytest.raises(UsageError, match="no tensor with one value a row.*output"):
+    with pytest.raises(UsageError, match=r"no tensor with one value a row.*output"):
         inferred(lambda x: x.sum(), TOKENS, 5)
 
 

@@ -49,28 +49,43 @@ def test_arrays_and_numbers_give_the_same(
     assert costs.seconds(rows, np.array([cells, cells]))[1] == single
 
 
-@given(
-    st.lists(st.floats(1e-6, 1.0), min_size=9, max_size=9),
-    st.integers(1, 3000),
-    st.integers(1, 3000),
-    st.sampled_from(((), ((64, 16),), ((64, 256), (64, 64)), ((8, 64), (64, 64)))),
-)
-def test_more_rows_or_cells_never_cost_less_where_measurements_rise(
-    seconds: list[float], rows: int, cells: int, missing: tuple[tuple[int, int], ...]
-) -> None:
+rising = st.lists(st.floats(1e-6, 1.0), min_size=9, max_size=9)
+
+
+def grown(seconds: list[float], missing: tuple[tuple[int, int], ...] = ()) -> CostTable:
+    """Measurements that rise with rows and with cells, without the `missing` ones."""
     grid = np.sort(np.sort(np.array(seconds).reshape(3, 3), axis=0), axis=1)
-    knots = (1, 8, 64)
-    costs = table(
+    return table(
         [
             (r, c, float(grid[i, j]))
-            for i, r in enumerate(knots)
+            for i, r in enumerate((1, 8, 64))
             for j, c in enumerate((16, 64, 256))
             if (r, c) not in missing
         ]
     )
+
+
+@given(rising, st.integers(1, 3000), st.integers(1, 3000))
+def test_more_rows_or_cells_never_cost_less_where_measurements_rise(
+    seconds: list[float], rows: int, cells: int
+) -> None:
+    costs = grown(seconds)
     here = costs.seconds(rows, cells) * (1 - 1e-9)
     assert costs.seconds(rows + 1, cells) >= here
     assert costs.seconds(rows, cells + 1) >= here
+
+
+@given(
+    rising,
+    st.integers(1, 64),
+    st.sampled_from((16, 64, 256)),
+    st.sampled_from((((64, 16),), ((64, 256), (64, 64)), ((8, 64), (64, 64)))),
+)
+def test_more_rows_never_cost_less_on_a_ladder_that_was_cut_short(
+    seconds: list[float], rows: int, cells: int, missing: tuple[tuple[int, int], ...]
+) -> None:
+    costs = grown(seconds, missing)
+    assert costs.seconds(rows + 1, cells) >= costs.seconds(rows, cells) * (1 - 1e-9)
 
 
 def test_a_cost_of_the_form_a_plus_b_rows_cells_is_predicted_exactly_between_points() -> None:

@@ -93,6 +93,11 @@ class Delivery:
             columns[self._key] = take(keys, indices)
         columns |= {name: take(rows.columns[name], indices) for name in self._keep if len(rows)}
         twice = next((name for name in outputs if name in columns), None)
+        if twice and twice == self._key and twice not in rows.columns:
+            raise UsageError(
+                f"the output {twice!r} has the name of the key column; rename the output, or name "
+                "the rows by a column: --key COLUMN"
+            )
         if twice:
             raise UsageError(
                 f"the output {twice!r} and a column of the data have one name; "

@@ -22,6 +22,7 @@ from forwardpass.running.durable import ASIDE, appended, sync_folder, truncated,
 
 MANIFEST = "manifest.jsonl"
 QUARANTINE = "quarantine.jsonl"
+_SHOWN = 100
 
 
 class Header(
@@ -80,6 +81,7 @@ class Journal:
         self.header: Header | None = None
         self.entries: list[Entry] = []
         self.finished: Finished | None = None
+        self.quarantined: tuple[Failure, ...] = ()
         self._lock: int | None = None
 
     @classmethod
@@ -170,6 +172,10 @@ class Journal:
         truncated(manifest, len(whole))
         quarantined = self.entries[-1].quarantine_bytes if self.entries else 0
         truncated(self.folder / QUARANTINE, quarantined)
+        if quarantined:
+            with (self.folder / QUARANTINE).open("rb") as lines:
+                first = [line for line, _ in zip(lines, range(_SHOWN), strict=False)]
+            self.quarantined = tuple(msgspec.json.decode(line, type=Failure) for line in first)
         committed = {entry.file for entry in self.entries}
         if self.finished is None:
             for part in self.folder.glob("part-*"):

@@ -28,7 +28,7 @@ class Options:
                 f"batch={self.batch!r}: expected 'auto' or a whole number of rows from 1"
             )
         for name, value in (("limit", self.limit), ("shard_rows", self.shard_rows)):
-            if value is not None and value < 1:
+            if value is not None and (type(value) is not int or value < 1):
                 raise UsageError(f"{name}={value!r}: expected a whole number of rows from 1")
 
         if self.key is None and "key" in self.keep:

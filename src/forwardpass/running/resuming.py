@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +27,24 @@ class Identity:
         self.forward_sha256 = digest(forward)
         self.source = source
         self.options = options
+        device = str(engine.replicas[0].device)
+        here = machine(device)
+        here = msgspec.structs.replace(here, threads=engine.replicas[0].threads or here.threads)
+        self.machine_digest = here.digest
+        self.machine: dict[str, Any] = {**msgspec.to_builtins(here), "device": device}
+        self.machine["devices"] = list(here.devices)
+        del self.machine["memory_bytes"]  # decides no value, and changes from day to day
+        # now, before a row is encoded: an encoder may remember what it has seen
+        self.forward_sha256 = digest(forward)
+        self.source = source
+        self.options = options
         self.device = str(engine.replicas[0].device)
         self.threads = engine.replicas[0].threads
-
-    @cached_property
-    def machine(self) -> dict[str, Any]:
-        """Hardware, versions, device and threads; memory decides no value and is left out."""
-        known = msgspec.to_builtins(machine(self.device))
-        del known["memory_bytes"]
-        return {**known, "devices": list(known["devices"]), "device": self.device}
 
     @property
     def costs_key(self) -> dict[str, Any]:
         """What measured costs belong to: the same model on the same machine."""
-        return {"forward": self.forward_sha256, "machine": machine(self.device).digest}
+        return {"forward": self.forward_sha256, "machine": self.machine_digest}
 
     def header(self, engine: Engine, prepared: Prepared | None) -> Header:
         """The first line of the manifest."""

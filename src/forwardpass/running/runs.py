@@ -18,7 +18,7 @@ from forwardpass.executing.executors import InProcess
 from forwardpass.loading import load
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.reports import RunReport, Seconds
-from forwardpass.nouns.rows import Rows
+from forwardpass.nouns.rows import Failure, Rows
 from forwardpass.nouns.signatures import Signature
 from forwardpass.reading import open_source
 from forwardpass.running.computing import Computed, Policy, compute
@@ -35,6 +35,8 @@ from forwardpass.running.threads import Ahead, Behind, Busy
 
 _SHOWN = 100
 """Failures that the report holds; all of them stand in the quarantine."""
+_LOOK_SECONDS = 0.2
+"""How long to wait for a second block, where nobody knows how many rows there are."""
 _HOPELESS = 100
 """Rows that all fail to encode before the encoding rather than the rows is to blame."""
 
@@ -128,10 +130,11 @@ class Run:
         self._closing.callback(executor.close)
         encoder = Encoder(self.engine.forward.model, self.options.columns)
         done = encoded(chain([first], reader), encoder, self.options.kept, self.encoding)
-        stream = iter(self._ahead(done, "encode"))
+        ahead: Ahead[EncodedRows] = self._ahead(done, "encode")
+        stream = iter(ahead)
         if header is None:
             with self.calibrating:
-                prepared, seen = self._prepared(stream, executor)
+                prepared, seen = self._prepared(stream, ahead, executor)
             stream = chain(seen, stream)
         else:
             prepared = Prepared.restored(header, self.engine)
@@ -168,7 +171,7 @@ class Run:
             raise
 
     def _prepared(
-        self, stream: Iterator[EncodedRows], executor: InProcess
+        self, stream: Iterator[EncodedRows], ahead: Ahead[EncodedRows], executor: InProcess
     ) -> tuple[Prepared | None, list[EncodedRows]]:
         """Look at blocks until one has a row that can be computed; then infer, prove, calibrate."""
         self.progress.stage = "calibrating"
@@ -177,13 +180,16 @@ class Run:
             seen.append(block)
             row = works(self.engine, executor, block)
             if row is not None:
+                expected = self.progress.total
+                if expected is None and ahead.over(_LOOK_SECONDS):
+                    expected = sum(len(part.rows) for part in seen)
                 prepared = prepare(
                     self.engine,
                     executor,
                     block,
                     row,
                     self.identity.costs_key,
-                    self.progress.total,
+                    expected,
                 )
                 self.engine = prepared.engine
                 return prepared, seen
@@ -227,6 +233,10 @@ class Run:
         if self.journal is not None and header is None:
             self.journal.begin(self.identity.header(self.engine, prepared))
 
+    def _quarantined(self) -> tuple[Failure, ...]:
+        """The rows that earlier runs left out."""
+        return self.journal.quarantined if self.journal else ()
+
     def _ahead(self, items: Iterator[Any], name: str) -> Ahead[Any]:
         thread = Ahead(items, 2, name)
         self._threads.append(thread)
@@ -263,7 +273,7 @@ class Run:
             device=", ".join(str(replica.device) for replica in self.engine.replicas),
             resumed_rows=resumed,
             digest=total.hexdigest(),
-            failures=tuple(delivery.failures[:_SHOWN]),
+            failures=tuple((*self._quarantined(), *delivery.failures)[:_SHOWN]),
         )
 
 

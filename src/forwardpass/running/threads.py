@@ -85,6 +85,16 @@ class Ahead(Generic[Item]):
                 return
             yield item  # type: ignore[misc]
 
+    def over(self, seconds: float) -> bool:
+        """Whether nothing is to come, as far as can be told within `seconds`."""
+        ends = time.perf_counter() + seconds
+        while time.perf_counter() < ends:
+            with self._queue.mutex:
+                if self._queue.queue:
+                    return self._queue.queue[0] is _END
+            time.sleep(0.01)
+        return False
+
     def stop(self) -> None:
         """Make no further items. What takes them from here ends, too."""
         self._stopped.set()

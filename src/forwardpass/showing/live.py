@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -29,7 +29,6 @@ def live(counters: Counters, console: Console) -> Generator[None]:
         yield
         return
     progress = _Line(
-        counters,
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -41,6 +40,8 @@ def live(counters: Counters, console: Console) -> Generator[None]:
         transient=True,
         refresh_per_second=5,
     )
+    progress.counters = counters
+    progress.add_task(counters.stage, total=counters.total)
     with progress:
         yield
 
@@ -48,16 +49,19 @@ def live(counters: Counters, console: Console) -> Generator[None]:
 class _Line(Progress):
     """Reads the counters each time it is drawn."""
 
-    def __init__(self, counters: Counters, *columns: object, **settings: object) -> None:
-        self._counters = counters
-        super().__init__(*columns, **settings)  # type: ignore[arg-type]
-        self._task = self.add_task(counters.stage, total=counters.total)
+    counters: Counters | None = None
 
-    def get_renderables(self):
-        counters = self._counters
-        self.update(
-            self._task, description=counters.stage, completed=counters.rows, total=counters.total
-        )
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The line as the counters stand now."""
+        counters = self.counters
+        if counters is not None:
+            for task in self.task_ids:
+                self.update(
+                    task,
+                    description=counters.stage,
+                    completed=counters.rows,
+                    total=counters.total,
+                )
         return super().get_renderables()
 
 

@@ -18,8 +18,20 @@ def renderable(report: RunReport) -> RenderableType:
     table.add_column(style="dim", justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in _lines(report):
-        table.add_row(name, value)
-    return Group(Text(report.forward, style="bold"), table)
+        table.add_row(name, _plain(value))
+    return Group(_plain(Text(report.forward, style="bold")), table)
+
+
+def _plain(value: Text | str) -> Text:
+    """Text as it is: no markup in it, and no control characters that a terminal would obey."""
+    text = value if isinstance(value, Text) else Text(value)
+    text.plain = visible(text.plain)
+    return text
+
+
+def visible(text: str) -> str:
+    """Text from data or errors with its control characters written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def text(noun: RunReport, width: int = 80) -> str:
@@ -27,11 +39,13 @@ def text(noun: RunReport, width: int = 80) -> str:
     console = Console(width=width, no_color=True, highlight=False, force_terminal=False)
     with console.capture() as captured:
         console.print(renderable(noun))
-    return captured.get().rstrip("\n")
+    return "\n".join(line.rstrip() for line in captured.get().rstrip("\n").splitlines())
 
 
 def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
     rows = f"{report.rows:,} at {rate(report.rows_per_second)} rows/s on {report.device}"
+    if report.rows and report.rows == report.resumed_rows:
+        rows = f"{report.rows:,}"
     if report.resumed_rows:
         rows += f" ({report.resumed_rows:,} of them by an earlier run)"
     lines: list[tuple[str, Text | str]] = [("rows", rows)]
@@ -53,18 +67,26 @@ def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
         lines.append(("padding", report.padding))
     if report.truncated:
         lines.append(
-            ("cut", Text(f"! {report.truncated:,} rows cut at the maximum length", ORANGE))
+            ("cut", Text(f"! {counted(report.truncated)} cut at the maximum length", ORANGE))
         )
     if report.nan_rows:
-        lines.append(("NaN", Text(f"! {report.nan_rows:,} rows came out as NaN", VERMILLION)))
+        lines.append(("NaN", Text(f"! {counted(report.nan_rows)} came out as NaN", VERMILLION)))
     if report.quarantined:
         first = report.failures[0] if report.failures else None
         example = f"; first: {first.key!r}, {first.stage}: {first.error}" if first else ""
         lines.append(
-            ("left out", Text(f"! {report.quarantined:,} rows in quarantine{example}", VERMILLION))
+            (
+                "left out",
+                Text(f"! {counted(report.quarantined)} in quarantine{example}", VERMILLION),
+            )
         )
     lines.append(("digest", f"sha256:{report.digest[:16]}"))
     return lines
+
+
+def counted(rows: int) -> str:
+    """A number of rows, in words."""
+    return f"{rows:,} row" if rows == 1 else f"{rows:,} rows"
 
 
 def rate(value: float) -> str:
@@ -74,9 +96,9 @@ def rate(value: float) -> str:
 
 def seconds(value: float) -> str:
     """A span of time in the unit that suits it."""
-    if value < 1e-3:
+    if value < 0.9995e-3:
         return f"{value * 1e6:.0f} µs"
-    if value < 1:
+    if value < 0.9995:
         return f"{value * 1e3:.0f} ms"
     if value < 120:
         return f"{value:.1f} s"
