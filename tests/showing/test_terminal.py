@@ -69,7 +69,7 @@ def test_the_report_of_a_real_run() -> None:
     assert masked(str(came)) == (
         "Function @ eager rows 5 at RATE rows/s on cpu time TIME = load TIME · build TIME · "
         "calibrate TIME · read TIME · encode TIME · compute TIME · write TIME (overlapping) "
-        "batches 2 of 3 cells on average, 0.0% padding padding no axis varies left out ! 1 rows "
+        "batches 2 of 3 cells on average, 0.0% padding padding no axis varies left out ! 1 row "
         "in quarantine; first: 2, compute: ValueError: poison: a feature is above 1e6 "
         f"digest sha256:{came.digest[:16]}"
     )
