@@ -6,7 +6,6 @@ loaded when it is first used.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,6 +48,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("forwardpass")
     if name not in _HOMES:
         raise AttributeError(f"module 'forwardpass' has no attribute {name!r}")

@@ -107,7 +107,8 @@ def compute(windows: Iterator[Window], executor: InProcess, policy: Policy) -> I
                 while len(pending) > executor.workers:
                     pending -= wait(pending, return_when=FIRST_COMPLETED).done
                 futures.append(executor.submit(batch))
-                pending.add(futures[-1])
+                if not futures[-1].done():
+                    pending.add(futures[-1])
             while under_way and (window.ends_shard or all(f.done() for f in under_way[0][2])):
                 yield _assembled(*under_way.popleft(), policy.cells)
             if window.ends_shard:
