@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from forwardpass.batching.packing import Cells, cells_of
@@ -18,6 +19,7 @@ from forwardpass.executing.batches import Batch
 from forwardpass.executing.encoding import EncodedRows, Encodings
 from forwardpass.executing.executors import InProcess, failed
 from forwardpass.executing.salvaging import said
+from forwardpass.measuring import caches
 from forwardpass.measuring.calibrating import calibrate, representative
 from forwardpass.nouns.costs import CostTable
 from forwardpass.nouns.signatures import Output
@@ -141,7 +143,7 @@ def prepare(
     block = done.block
     if isinstance(block, Block):
         signature = block.signature
-        engine, proof = executor.call(lambda: _proved(engine, block, row))
+        engine, proof = executor.call(lambda: _proved(engine, block, row, identity))
         executor.engine = engine
         paddable, said_ = proof.paddable, proof.said
         axes = tuple(signature.variable.values())
@@ -184,13 +186,30 @@ def _budget(
     return min(_LONGEST_CALIBRATION, max(_SHORTEST_CALIBRATION, tenth))
 
 
-def _proved(engine: Engine, block: Block, row: int) -> tuple[Engine, PaddingProof]:
-    """The engine with its outputs known, and what may be padded."""
+class _Known(msgspec.Struct, frozen=True):
+    """What an earlier run of the same Forward on the same machine found."""
+
+    outputs: tuple[str, ...]
+    proof: PaddingProof
+
+
+def _proved(
+    engine: Engine, block: Block, row: int, identity: dict[str, Any]
+) -> tuple[Engine, PaddingProof]:
+    """The engine with its outputs known, and what may be padded; kept as measured costs are."""
+    key = {**identity, "inputs": sorted(block.values)}
+    known = caches.load("proofs", key, _Known)
+    if known is not None:
+        return engine.with_outputs([Output.parse(text) for text in known.outputs]), known.proof
     if block.signature.outputs:
         verify(engine, block, row)
     else:
         engine = engine.with_outputs(infer(engine, block, row))
-    return engine, prove(engine, block, row)
+    proof = prove(engine, block, row)
+    assert engine.signature is not None
+    outputs = tuple(str(output) for output in engine.signature.outputs)
+    caches.store("proofs", key, _Known(outputs, proof))
+    return engine, proof
 
 
 def _only(sizes: Any) -> int:
