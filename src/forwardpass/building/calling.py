@@ -62,10 +62,3 @@ def placed(module: nn.Module, paths: list[str]) -> Mapping[str, str]:
         return {path: path for path in paths}
     order = {root: str(place) for place, root in enumerate(roots)}
     return {path: ".".join([order[path.split(".")[0]], *path.split(".")[1:]]) for path in paths}
-
-
-def described(value: Any) -> str:
-    """A value in an error: tensors by dtype and shape, others by their type."""
-    if isinstance(value, torch.Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-    return type(value).__name__
