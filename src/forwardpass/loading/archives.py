@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import re
 import zipfile
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, Final
 
 from forwardpass.errors import LoadError
 from forwardpass.loading.graphs import UnsafeGraph, check_graph, check_payload_names
+from forwardpass.loading.pickles import UnsafePickleError, opened
 
 _TEXT: Final = re.compile(
     r"archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)|\.format_version"
@@ -146,20 +146,11 @@ def _raw_payloads(path: Path, records: list[str], content: Any) -> set[str]:
 
 def check_pickle(path: Path, name: str, data: bytes) -> None:
     """Load a pickled member with `weights_only=True`, which runs nothing. Raises LoadError."""
-    import torch
-
     if not data:
         return
     try:
-        torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-        TypeError,
-        KeyError,
-    ) as error:
+        opened(io.BytesIO(data), "cpu")
+    except UnsafePickleError as error:
         raise refused(
             path, f"its member {name!r} is a pickle that does not load with weights_only=True"
         ) from error

@@ -10,6 +10,7 @@ from torch import nn
 
 from forwardpass.errors import LoadError, nearest
 from forwardpass.loading.folders import read_config, read_json
+from forwardpass.loading.pickles import UnsafePickleError, opened
 from forwardpass.loading.pooling import MODES, Dense, LayerNorm, Normalize, Pooling, SentenceEncoder
 from forwardpass.loading.text_encoders import TextEncoder
 from forwardpass.loading.transformers_folders import (
@@ -254,13 +255,18 @@ def _required(layer: type[nn.Module]) -> list[str]:
 
 
 def _filled(layer: nn.Module, place: Path) -> nn.Module:
-    import torch
     from safetensors.torch import load_file
 
     if (place / "model.safetensors").is_file():
         weights = load_file(place / "model.safetensors")
     elif (place / "pytorch_model.bin").is_file():
-        weights = torch.load(place / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        try:
+            weights = opened(place / "pytorch_model.bin", "cpu")
+        except UnsafePickleError as error:
+            raise LoadError(
+                f"{place / 'pytorch_model.bin'} is a pickle that holds more than tensors, so it "
+                "was not opened; save the layer's weights as model.safetensors"
+            ) from error
     else:
         raise LoadError(f"{place} has neither model.safetensors nor pytorch_model.bin")
     try:

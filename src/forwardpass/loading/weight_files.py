@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from forwardpass.errors import LoadError
+from forwardpass.loading.pickles import UnsafePickleError, opened
 from forwardpass.nouns.models import Model
 
 _WITHOUT_CODE = "give file.py:name, a function that builds the module and loads them"
@@ -67,21 +67,9 @@ def _torchscript(path: Path, origin: str) -> Model:
 
 def _weights_or_pickle(path: Path) -> LoadError:
     """What a file for `torch.load` holds, without running anything in it."""
-    import torch
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="meta", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-        TypeError,
-        KeyError,
-        AttributeError,
-    ):
+        content = opened(path, "meta")
+    except UnsafePickleError:
         return LoadError(
             f"{path} is a pickle that could run code when it is opened, so it was not opened. If "
             "it is a module of your own, load it once in your code, save `module.state_dict()`, "
