@@ -1,0 +1,40 @@
+"""What the operators of a pass compute: their formula, their macs, their plain arithmetic.
+
+The folder is the list: one file an operator. Each file's docstring gives the formula, and it has
+
+    COVERS: the aten names that it explains, without overload: `("aten.linear", "aten.addmm", …)`
+    macs(operator, arguments, outputs) -> int
+        multiply-accumulates of its contractions; 0 for an operator that has none. Reads shapes
+        only: tensors among the arguments may be anything that has a `.shape`.
+    terms(operator, arguments, output, element) -> list[Step]
+        the arithmetic of one element, in float64; the last step's value is the element. Here the
+        tensors are real ones.
+        Raises LookupError (itself, no subclass) where the arguments do not tell: what dropout kept,
+        complex numbers, outputs that are kept for autograd.
+    gradient(operator, arguments, name, element, delta) -> list[Step]        (affine ones only)
+        ∂loss/∂element of the argument `name`, where `delta` is ∂loss/∂output; likewise.
+
+`operator` is one of COVERS, `arguments` are bound to the names of the operator's schema (defaults
+included), `outputs` are what it returned, `output` says which of them is asked for, `element` is a
+full index.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+
+
+def find(operator: str) -> ModuleType | None:
+    """The file that covers an aten name such as `aten.addmm`; None where no file does."""
+    return _files().get(operator)
+
+
+@cache
+def _files() -> dict[str, ModuleType]:
+    """Each covered name and its file; a name with a leading underscore is what files share."""
+    names = [file.name for file in iter_modules(__path__) if not file.name.startswith("_")]
+    modules = [import_module(f"{__name__}.{name}") for name in names]
+    return {operator: module for module in modules for operator in module.COVERS}
