@@ -62,12 +62,28 @@ bench: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.row_throughput
 	$(BIN)/python -m benchmarks.parquet_throughput
 	$(BIN)/python -m benchmarks.text_throughput
+	$(BIN)/python -m benchmarks.recording_cost
 
 bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.start_up --quick
 	$(BIN)/python -m benchmarks.row_throughput --quick
 	$(BIN)/python -m benchmarks.parquet_throughput --quick
 	$(BIN)/python -m benchmarks.text_throughput --quick
+	$(BIN)/python -m benchmarks.recording_cost --quick
+
+# Other people's recorders, pinned, in a venv of their own: recording_cost beside them. After
+# make bench, whose table lists them as not installed. ARGS=--quick for a small smoke run.
+PEERS := benchmarks/peers/.venv
+
+$(PEERS)/stamp: $(NEEDS) benchmarks/peers/requirements.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e . -r benchmarks/peers/requirements.txt
+	@touch $@
+
+.PHONY: bench-peers
+bench-peers: $(PEERS)/stamp
+	$(PEERS)/bin/python -m benchmarks.recording_cost $(ARGS)
 
 # A local label such as +cpu is the build of this machine, not the version. setuptools is left to
 # the packages that need it: their bounds differ by Python version.

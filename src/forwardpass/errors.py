@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ForwardpassError(Exception):
@@ -66,9 +66,13 @@ class DataError(ForwardpassError):
 
 
 class PassError(ForwardpassError):
-    """The forward pass itself raised."""
+    """The forward pass itself raised.
+
+    `record` is the Record of the calls before that, where the pass was being recorded.
+    """
 
     exit_code = 4
+    record: Any = None
 
 
 class LeftOutError(ForwardpassError):

@@ -13,7 +13,8 @@ import pytest
 import forwardpass as fwd
 from forwardpass.nouns.reports import RunReport, Seconds
 from forwardpass.nouns.rows import Failure
-from forwardpass.showing.terminal import rate, seconds, text
+from forwardpass.showing.terminal import text
+from forwardpass.showing.wording import rate, seconds
 
 GOLDEN = Path(__file__).parent / "report.txt"
 

@@ -1,47 +1,14 @@
-"""fwd: one command a verb, each a thin call."""
+"""fwd run: compute a Forward for every row of the data, once each."""
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
 import click
 
-from forwardpass.errors import ForwardpassError, UsageError
-
-_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-class _Group(click.Group):
-    """Turns our errors into one message and the exit code of their class."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ForwardpassError as error:
-            if os.environ.get("FORWARDPASS_TRACEBACK"):
-                raise
-            click.echo(f"fwd: {error}", err=True)
-            ctx.exit(error.exit_code)
-
-
-@click.group(cls=_Group, context_settings=_CONTEXT)
-@click.version_option(package_name="forwardpass", prog_name="fwd")
-def main() -> None:
-    """The forward pass of any PyTorch model.
-
-    \b
-    FORWARD is a reference and, if you like, a plan:
-      model.py          its `model`           model.py:name    a name in it
-      package.mod:name  a name in a module    pkg:package/dir  a folder in a package
-      folder/           transformers or sentence-transformers
-      hf:org/name@rev   from the hub          model.pt2, model.pt (TorchScript)
-      "model.py | cast(bf16) @ eager(device=cuda:0, threads=2)"
-
-    Exit codes: 0 fine; 2 usage; 3 model or data not loadable; 4 the forward pass raised;
-    5 rows were left out; 130 interrupted. FORWARDPASS_TRACEBACK=1 shows where an error arose.
-    """
+from forwardpass.cli.options import names, said
+from forwardpass.errors import UsageError
 
 
 def _batch(ctx: click.Context, parameter: click.Parameter, value: str) -> int | str:
@@ -62,13 +29,7 @@ def _columns(
     return {name: column for name, _, column in pairs}
 
 
-def _names(
-    ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]
-) -> tuple[str, ...]:
-    return tuple(name for item in value for name in item.split(",") if name)
-
-
-@main.command()
+@click.command()
 @click.argument("forward")
 @click.argument("data")
 @click.option(
@@ -92,7 +53,7 @@ def _names(
 @click.option(
     "--keep",
     multiple=True,
-    callback=_names,
+    callback=names,
     metavar="COLUMN",
     help="Deliver this column along. Repeatable, or a,b.",
 )
@@ -106,7 +67,7 @@ def _names(
 @click.option(
     "--outputs",
     multiple=True,
-    callback=_names,
+    callback=names,
     metavar="NAME",
     help="Deliver this output of the model. Repeatable, or a,b.",
 )
@@ -150,11 +111,11 @@ def run(
         from forwardpass.running import Progress
         from forwardpass.running import run as compute
         from forwardpass.showing.live import live
-        from forwardpass.showing.terminal import visible
+        from forwardpass.showing.wording import visible
 
         class Announced(Progress):
             def loaded(self, forward: Any) -> None:
-                console.print(_said(forward), style="dim", highlight=False, markup=False)
+                console.print(said(forward), style="dim", highlight=False, markup=False)
 
         progress = Announced()
         with live(progress, console):
@@ -173,25 +134,7 @@ def run(
         Console().print(report)
     if out == "-":
         for failure in report.failures:
-            said = f"{failure.key!r} ({failure.stage}): {failure.error}"
-            click.echo(f"fwd: left out {visible(said)}", err=True)
+            what = f"{failure.key!r} ({failure.stage}): {failure.error}"
+            click.echo(f"fwd: left out {visible(what)}", err=True)
     if report.quarantined:
         sys.exit(5)
-
-
-_TRUST = {
-    "data": "weights are data, which cannot run code",
-    "code": "this is code, and it ran",
-    "native": "this is machine code",
-}
-
-
-def _said(forward: Any) -> str:
-    """What was loaded, and what reading it could have done."""
-    module = forward.model.module
-    count = sum(parameter.numel() for parameter in module.parameters())
-    size = f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
-    return (
-        f"{forward.model.name}: {type(module).__name__}, {size} parameters · "
-        f"trust {forward.model.trust}: {_TRUST[forward.model.trust]}"
-    )

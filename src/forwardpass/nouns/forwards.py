@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.plans import Plan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ForwardLike: TypeAlias = "str | os.PathLike[str] | nn.Module | Model | Forward"
+"""What every verb takes: a reference with its plan, a module, a Model or a Forward."""
 
 
 @dataclass(frozen=True, eq=False)

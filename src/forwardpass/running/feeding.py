@@ -37,23 +37,6 @@ class Window:
     ends_shard: bool
 
 
-def limited(blocks: Iterator[Rows], limit: int | None) -> Iterator[Rows]:
-    """The blocks up to the row at position `limit`."""
-    for rows in blocks:
-        if limit is None:
-            yield rows
-            continue
-        inside = int(np.searchsorted(rows.positions, limit))
-        kept = rows if inside == len(rows) else rows.take(slice(0, inside))
-        failures = tuple(failure for failure in rows.failures if failure.position < limit)
-        if inside or failures:
-            yield Rows(kept.columns, kept.positions, kept.keys, failures)
-        if inside < len(rows) or len(failures) < len(rows.failures):
-            return
-        if len(rows) and rows.positions[-1] + 1 >= limit:
-            return
-
-
 def encoded(
     blocks: Iterator[Rows], encoder: Encoder, keep: Sequence[str], busy: Busy
 ) -> Iterator[EncodedRows]:

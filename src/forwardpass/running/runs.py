@@ -21,10 +21,11 @@ from forwardpass.nouns.reports import RunReport, Seconds
 from forwardpass.nouns.rows import Failure, Rows
 from forwardpass.nouns.signatures import Signature
 from forwardpass.reading import open_source
+from forwardpass.reading.blocks import limited
 from forwardpass.running.computing import Computed, Policy, compute
 from forwardpass.running.delivering import Delivery, strictly
 from forwardpass.running.destinations import opened
-from forwardpass.running.feeding import encoded, limited, windows
+from forwardpass.running.feeding import encoded, windows
 from forwardpass.running.journals import Finished, Header
 from forwardpass.running.options import Options
 from forwardpass.running.preparing import Prepared, prepare, works

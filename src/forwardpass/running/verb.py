@@ -6,18 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
-from torch import nn
-
-from forwardpass.executing.untouched import generators_kept
-from forwardpass.nouns.forwards import Forward
-from forwardpass.nouns.models import Model
+from forwardpass.nouns.forwards import ForwardLike
 from forwardpass.nouns.reports import RunReport
 from forwardpass.running.options import Options
 from forwardpass.running.progress import Progress
 from forwardpass.running.runs import Run
 from forwardpass.running.sinks.memory import Memory
-
-ForwardLike = str | os.PathLike[str] | nn.Module | Model | Forward
+from forwardpass.tensors.generators import generators_kept
 
 
 @overload

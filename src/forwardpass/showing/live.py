@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from forwardpass.running.progress import Progress as Counters
-from forwardpass.showing.terminal import VERMILLION, rate
+from forwardpass.showing.wording import VERMILLION, rate
 
 
 @contextmanager
@@ -83,3 +83,20 @@ class _State(TextColumn):
         if counters.quarantined:
             text.append(f" ! {counters.quarantined} left out", VERMILLION)
         return text
+
+
+@contextmanager
+def steps(title: str, total: int, console: Console) -> Generator[Callable[[], object]]:
+    """A bar of `total` steps until the block ends, and the function that takes one."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda: progress.advance(task)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 from rich.console import Console
 
-from forwardpass.nouns.reports import RunReport
 from forwardpass.showing.terminal import renderable
 
 
-def html(noun: RunReport) -> str:
+def html(noun: Any) -> str:
     """A fragment of HTML with its styles inside; text from the data is escaped."""
     console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
     console.print(renderable(noun))

@@ -27,3 +27,8 @@ def coarsest(dtypes: set[torch.dtype]) -> torch.dtype:
     """The floating dtype with the largest rounding error among `dtypes`; float32 without one."""
     floating = [dtype for dtype in dtypes if dtype.is_floating_point]
     return max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
+
+
+def spelled(dtype: torch.dtype) -> str:
+    """A dtype in the notation where that has a name for it, else in PyTorch's: `quint8`."""
+    return NAMES.get(dtype) or str(dtype).removeprefix("torch.")

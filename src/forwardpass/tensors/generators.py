@@ -1,23 +1,60 @@
-"""What a verb leaves as it was: the random generators of the process."""
+"""The random generators of the process: their states, kept and put back."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 
+class GeneratorStates(NamedTuple):
+    """The states of torch's, NumPy's and Python's global generators at one moment."""
+
+    torch: torch.Tensor
+    devices: tuple[torch.Tensor, ...]
+    numpy: Any
+    python: Any
+
+    @classmethod
+    def now(cls) -> GeneratorStates:
+        """The states as they are; of CUDA devices only where CUDA is in use."""
+        used = torch.cuda.is_initialized()
+        return cls(
+            torch.get_rng_state(),
+            tuple(torch.cuda.get_rng_state_all()) if used else (),
+            np.random.get_state(),
+            random.getstate(),
+        )
+
+    def equals(self, other: GeneratorStates) -> bool:
+        """Whether all generators stand where they stood."""
+        return (
+            torch.equal(self.torch, other.torch)
+            and len(self.devices) == len(other.devices)
+            and all(torch.equal(a, b) for a, b in zip(self.devices, other.devices, strict=True))
+            and np.array_equal(self.numpy[1], other.numpy[1])
+            and self.numpy[2:] == other.numpy[2:]
+            and self.python == other.python
+        )
+
+    def restore(self) -> None:
+        """Put the generators back into these states."""
+        torch.set_rng_state(self.torch)
+        if self.devices:
+            torch.cuda.set_rng_state_all(list(self.devices))
+        np.random.set_state(self.numpy)
+        random.setstate(self.python)
+
+
 @contextmanager
 def generators_kept() -> Generator[None]:
-    """Restore the state of torch's, NumPy's and Python's global generators at the end."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    python, numpy = random.getstate(), np.random.get_state()
+    """Restore the generators at the end to what they are now."""
+    before = GeneratorStates.now()
     try:
-        with torch.random.fork_rng(devices=list(devices)):
-            yield
+        yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+        before.restore()

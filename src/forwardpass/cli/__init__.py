@@ -1,0 +1,51 @@
+"""fwd: one command a verb, each a thin call; a file each."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from forwardpass.cli.explain import explain
+from forwardpass.cli.record import record
+from forwardpass.cli.run import run
+from forwardpass.errors import ForwardpassError
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _Group(click.Group):
+    """Turns our errors into one message and the exit code of their class."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ForwardpassError as error:
+            if os.environ.get("FORWARDPASS_TRACEBACK"):
+                raise
+            click.echo(f"fwd: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings=_CONTEXT)
+@click.version_option(package_name="forwardpass", prog_name="fwd")
+def main() -> None:
+    """The forward pass of any PyTorch model.
+
+    \b
+    FORWARD is a reference and, if you like, a plan:
+      model.py          its `model`           model.py:name    a name in it
+      package.mod:name  a name in a module    pkg:package/dir  a folder in a package
+      folder/           transformers or sentence-transformers
+      hf:org/name@rev   from the hub          model.pt2, model.pt (TorchScript)
+      "model.py | cast(bf16) @ eager(device=cuda:0, threads=2)"
+
+    Exit codes: 0 fine; 1 not valid; 2 usage; 3 model or data not loadable; 4 the forward pass
+    raised; 5 rows were left out; 130 interrupted. FORWARDPASS_TRACEBACK=1 shows where an error
+    arose.
+    """
+
+
+for _command in (record, explain, run):
+    main.add_command(_command)

@@ -1,0 +1,103 @@
+"""fwd record: one forward pass as it really happened."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from forwardpass.cli.options import given, inputs, names, said
+
+
+@click.command()
+@click.argument("forward")
+@inputs
+@click.option("--mode", type=click.Choice(["eval", "train"]), default="eval", help="[eval]")
+@click.option(
+    "--grad",
+    type=click.Choice(["inference", "off", "on"]),
+    default="inference",
+    help="[inference]",
+)
+@click.option("--expanded", is_flag=True, help="With PyTorch's fused fast path off.")
+@click.option("--statistics", is_flag=True, help="Of every floating value; see --json.")
+@click.option(
+    "--values",
+    multiple=True,
+    callback=names,
+    metavar="GLOB",
+    help="Keep the values of these modules (`all`); goes with -o.",
+)
+@click.option("--saved", is_flag=True, help="What lines keep for backward (with --grad on).")
+@click.option(
+    "--validate",
+    "level",
+    is_flag=False,
+    flag_value="d",
+    type=click.Choice(list("abcdef")),
+    metavar="[LEVEL]",
+    help="Prove the record right, up to this rung (a to f) [d]; exit code 1 unless valid.",
+)
+@click.option("--depth", type=click.IntRange(0), default=3, metavar="N", help="Levels shown. [3]")
+@click.option("--calls", is_flag=True, help="Show every operator call.")
+@click.option("--module", metavar="GLOB", help="Show only these modules.")
+@click.option("--python", "as_python", is_flag=True, help="Print the pass as torch code.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+@click.option("-o", "--out", metavar="FILE", help="Save the record.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress, nothing of what was loaded.")
+def record(
+    forward: str,
+    mode: Any,
+    grad: Any,
+    expanded: bool,
+    statistics: bool,
+    values: tuple[str, ...],
+    saved: bool,
+    level: Any,
+    depth: int,
+    calls: bool,
+    module: str | None,
+    as_python: bool,
+    as_json: bool,
+    out: str | None,
+    quiet: bool,
+    **which: Any,
+) -> None:
+    """Record one forward pass of FORWARD: every operator call, where it was written, what it cost.
+
+    \b
+    What goes in is an example drawn by the signature, unless you say
+      --inputs FILE      named arrays          --data SOURCE --limit N   real rows
+    """
+    from rich.console import Console
+
+    from forwardpass.loading import load
+    from forwardpass.recording import record as recorded
+    from forwardpass.showing.live import steps
+    from forwardpass.showing.records import shown
+
+    console = Console(stderr=True, quiet=quiet)
+    loaded = load(forward)
+    console.print(said(loaded), style="dim", highlight=False, markup=False)
+    done = recorded(
+        loaded, given(loaded, **which), mode=mode, grad=grad, statistics=statistics,
+        values="all" if "all" in values else values or None, saved=saved, expanded=expanded,
+    )  # fmt: skip
+    if out is not None:
+        done.save(out)
+    if as_json:
+        click.echo(done.to_json())
+    elif as_python:
+        click.echo(done.to_python())
+    elif not quiet or level is None:
+        Console().print(shown(done, depth, calls, module))
+    if level is None:
+        return
+    from forwardpass.recording import validate
+
+    with steps("validating", done.totals.calls, console) as advance:
+        validation = validate(done, level, advance=advance)
+    (console if as_json or as_python else Console()).print(validation)
+    if validation.verdict != "valid":
+        sys.exit(1)

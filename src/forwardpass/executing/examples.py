@@ -1,0 +1,139 @@
+"""Inputs for one pass: drawn by the signature, read from a file, or encoded from real rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from forwardpass.errors import DataError, UsageError, nearest
+from forwardpass.executing.encoding import Encoder, inferred, together
+from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.signatures import Axis, Input, Signature
+from forwardpass.reading import open_source
+from forwardpass.reading.blocks import limited
+from forwardpass.tensors.blocks import Block
+from forwardpass.tensors.dtypes import TORCH
+
+_SIZE = 16
+"""What a variable axis gets that nobody asked for, where its bounds allow it."""
+_FEW_WORDS = 16
+"""An embedding of fewer rows is no vocabulary: numbers are drawn for the others."""
+
+
+def drawn(
+    forward: Forward, *, batch: int = 1, axes: Mapping[str, int] | None = None, seed: int = 0
+) -> dict[str, torch.Tensor]:
+    """A batch that fits the signature: normal floats, and whole numbers within the vocabulary.
+
+    Args:
+        batch: rows. axes: sizes of variable axes. seed: of the numbers; the generators of the
+            process are left alone.
+
+    Raises:
+        UsageError: the model has no signature; an axis is unknown, or the size not allowed.
+    """
+    signature = forward.model.signature
+    if signature is None:
+        raise UsageError(
+            f"{forward.model.name} has no signature to draw an example by. Give a file (.npz, "
+            ".safetensors) or --data SOURCE, or say what goes in: "
+            'Model(module, inputs="features: f32[batch 16]")'
+        )
+    sizes = _sizes(signature, axes or {})
+    generator = torch.Generator().manual_seed(seed)
+    words = _vocabulary(forward.model.module)
+    values = {
+        item.path: _drawn(item, batch, sizes, words, generator)
+        for item in signature.given
+        if not item.optional
+    }
+    lengths = np.tile(np.array(list(sizes.values()), np.int64), (batch, 1))
+    block = Block(signature, values, lengths, lengths)
+    return block.collate(np.arange(batch), list(sizes.values()))
+
+
+def _sizes(signature: Signature, wanted: Mapping[str, int]) -> dict[str, int]:
+    for name in wanted:
+        if name not in signature.variable:
+            raise UsageError(f"--axis {name}=…: no such axis; {nearest(name, signature.variable)}")
+    return {name: _size(axis, wanted.get(name)) for name, axis in signature.variable.items()}
+
+
+def _size(axis: Axis, wanted: int | None) -> int:
+    if wanted is None:
+        size = axis.rounded(_SIZE)
+        return size if axis.high is None else min(size, axis.high - axis.high % axis.multiple)
+    if axis.rounded(wanted) != wanted or (axis.high is not None and wanted > axis.high):
+        raise UsageError(f"--axis {axis.name}={wanted}: the signature allows `{axis}`")
+    return wanted
+
+
+def _vocabulary(module: nn.Module) -> int:
+    """Whole numbers below this are in every vocabulary of the module."""
+    sizes = [m.num_embeddings for m in module.modules() if isinstance(m, nn.Embedding)]
+    return min([size for size in sizes if size >= _FEW_WORDS] or sizes or [2])
+
+
+def _drawn(
+    item: Input, batch: int, sizes: Mapping[str, int], words: int, generator: torch.Generator
+) -> torch.Tensor:
+    shape = [batch, *(sizes[a.name] if a.is_variable else a.size for a in item.row_axes)]
+    dtype = TORCH[item.dtype]
+    if dtype.is_floating_point or dtype.is_complex:
+        return torch.randn(shape, generator=generator).to(dtype)
+    if dtype == torch.bool:
+        return torch.ones(shape, dtype=dtype)
+    return torch.randint(0, words, shape, generator=generator).to(dtype)
+
+
+def read(path: str | Path) -> dict[str, torch.Tensor]:
+    """The named arrays of a `.npz`, `.npy` or `.safetensors` file, as the inputs of one pass.
+
+    Raises DataError for a file that is none of these, or broken. Nothing is unpickled.
+    """
+    place = Path(path)
+    kind = place.suffix
+    try:
+        if kind == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(place)
+        if kind == ".npz":
+            with np.load(place, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        if kind == ".npy":
+            return {"0": torch.from_numpy(np.load(place, allow_pickle=False))}
+    except Exception as error:
+        raise DataError(f"{path} cannot be read as inputs: {error}") from error
+    raise DataError(
+        f"{path}: inputs come from .npz, .npy or .safetensors; for rows of data use --data {path}"
+    )
+
+
+def encoded(forward: Forward, source: Any, limit: int) -> Any:
+    """The first `limit` rows of a source, encoded and padded into one batch.
+
+    Returns the inputs by path, or what the model's own collate makes. Raises DataError where no row
+    can be encoded.
+    """
+    model = forward.model
+    blocks = list(limited(open_source(source, None).read(0), limit))
+    rows = next((rows for rows in blocks if len(rows)), None)
+    if rows is None:
+        failures = [failure for block in blocks for failure in block.failures]
+        why = f": {failures[0].error}" if failures else ""
+        raise DataError(f"{source}: there is no row to record{why}")
+    if model.signature is None and model.collate is None:
+        model = model.with_signature(inferred(model, rows, {}))
+    encoder = Encoder(model)
+    done = [encoder(block) for block in blocks]
+    failures = [failure for part in done for failure in part.failures]
+    block = together([part.block for part in done])
+    if not len(block):
+        raise DataError(f"none of {len(failures)} rows can be encoded: {failures[0].error}")
+    return block.collate(np.arange(len(block)), block.sizes.max(axis=0).tolist())

@@ -1,0 +1,120 @@
+"""What can be explained, and what the text of an element means.
+
+fc1[0, 7]            the output of a module (of its first call; `fc1:1[…]` of its second)
+#12[0, 7]            the output of call 12 of the record
+output[0, 3]         an output of the pass
+fc1.weight[7, 3]     a parameter, for the way back
+x[0, 3], fc1.input[0, 3]     an input of the pass or of a module, for the way back
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from forwardpass.errors import UsageError, nearest
+from forwardpass.nouns.calls import Value
+from forwardpass.nouns.records import Record
+
+_TEXT = re.compile(r"^\s*(?P<name>[^\[\]]+?)\s*(?:\[(?P<index>[^\[\]]*)\])?\s*$")
+_CALL = re.compile(r"^#(\d+)$")
+_TIMES = re.compile(r"^(?P<path>.*):(?P<index>\d+)$")
+
+
+class Target(NamedTuple):
+    """Something whose elements can be explained: its name, and the value that it names."""
+
+    name: str
+    value: Value
+    made_by: str
+
+
+def targets(record: Record) -> Iterator[Target]:
+    """What can be explained: the modules' outputs, the outputs, and the calls of no module."""
+    for path, serial in record.outputs.items():
+        yield Target(path, record.values[serial], _maker(record, record.values[serial]))
+    for entry in record.modules[1:]:
+        if entry.outputs:
+            name = entry.path if entry.index == 0 else f"{entry.path}:{entry.index}"
+            value = record.values[entry.outputs[0]]
+            yield Target(name, value, _maker(record, value))
+    for call in record.calls:
+        if call.outputs and call.kind not in ("view", "host"):
+            yield Target(f"#{call.index}", record.values[call.outputs[0]], call.operator)
+
+
+def _maker(record: Record, value: Value) -> str:
+    return record.calls[value.producer].operator if value.producer >= 0 else value.origin
+
+
+def found(record: Record, text: str, *, backward: bool) -> tuple[Value, tuple[int, ...]]:
+    """The value that `text` names, and the full index into it.
+
+    With `backward` a parameter or an input is meant as well as what a call made. Raises UsageError
+    where nothing is called so, or the index does not fit.
+    """
+    match = _TEXT.match(text)
+    if match is None:
+        raise UsageError(f"{text!r} is no element; write for example `fc1[0, 7]` or `#12[0, 7]`")
+    name = match["name"]
+    value = _value(record, name, backward)
+    return value, _index(text, value, match["index"])
+
+
+def _value(record: Record, name: str, backward: bool) -> Value:
+    call = _CALL.match(name)
+    if call:
+        number = int(call[1])
+        if number >= len(record.calls) or not record.calls[number].outputs:
+            raise UsageError(
+                f"{name}: the record has calls #0 to #{len(record.calls) - 1}, and the call must "
+                "have made a tensor"
+            )
+        return record.values[record.calls[number].outputs[0]]
+    module, after = (name, 0) if not (m := _TIMES.match(name)) else (m["path"], int(m["index"]))
+    for entry in record.modules:
+        if entry.path == module and entry.index == after and entry.outputs and entry.path:
+            return record.values[entry.outputs[0]]
+    if name in record.outputs:
+        return record.values[record.outputs[name]]
+    if backward:
+        for value in record.values:
+            if value.name == name and value.origin in ("parameter", "input"):
+                return value
+        parent, _, last = name.rpartition(".")
+        for entry in record.modules:
+            if last == "input" and entry.path == parent and entry.inputs:
+                return record.values[entry.inputs[0]]
+    known = [target.name for target in targets(record) if not target.name.startswith("#")]
+    if backward:
+        known += [value.name for value in record.values if value.name]
+    elif any(value.name == name for value in record.values):
+        raise UsageError(
+            f"{name} is given, not computed; with --gradient its way back can be explained"
+        )
+    raise UsageError(f"nothing in the record is called {name!r}; {_near(name, known)}")
+
+
+def _near(name: str, known: list[str]) -> str:
+    text = nearest(name, known)
+    return text if len(text) < 400 else f"{text[:400]} …"
+
+
+def _index(text: str, value: Value, index: str | None) -> tuple[int, ...]:
+    shape = value.shape
+    axes = " ".join(map(str, shape))
+    if not index:
+        if value.elements == 1:
+            return (0,) * len(shape)
+        raise UsageError(f"{text!r} names a tensor [{axes}]; say which element: {text.strip()}[…]")
+    parts = [part.strip() for part in index.split(",")]
+    if not all(re.fullmatch(r"-?\d+", part) for part in parts):
+        raise UsageError(f"{text!r}: an index is whole numbers with commas, such as [0, 7]")
+    numbers = [int(part) for part in parts]
+    if len(numbers) != len(shape):
+        raise UsageError(f"{text!r} has {len(numbers)} numbers, and [{axes}] has {len(shape)} axes")
+    for number, size in zip(numbers, shape, strict=True):
+        if not -size <= number < size:
+            raise UsageError(f"{text!r} lies outside of [{axes}]; indexes begin at 0")
+    return tuple(n if n >= 0 else n + s for n, s in zip(numbers, shape, strict=True))

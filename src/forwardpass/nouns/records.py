@@ -1,0 +1,242 @@
+"""Record: one forward pass as it really happened, as a graph of calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from forwardpass.nouns.calls import Call, Edge, ModuleCall, Parameter, Site, Statistics, Value
+
+if TYPE_CHECKING:
+    from forwardpass.nouns.explanations import Explanation
+    from forwardpass.nouns.validations import Level, Validation
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """What a whole pass amounts to.
+
+    Attributes:
+        calls: operators that ran; host calls are not among them.
+        parameters: numbers in the parameters of the module, tied ones once.
+        macs: multiply-accumulates of contractions: matmul, convolution, attention, RNN.
+        flops: 2 × macs.
+        elements: elementwise and reduction work, counted apart.
+        bytes: read and written by the calls.
+        unknown: contractions that no formula covers, by operator; they are not in `macs`.
+    """
+
+    calls: int
+    parameters: int
+    macs: int
+    flops: int
+    elements: int
+    bytes: int
+    unknown: tuple[str, ...] = ()
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The call at which a pass raised: its operator, its operands, where it was written."""
+
+    operator: str
+    operands: tuple[str, ...]
+    module: str
+    site: Site | None
+    error: str
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """A layer that computes `activation(W · x + b)`.
+
+    Attributes:
+        module: path of the module.
+        affine: index of the call that computes W · x (+ b).
+        weight, bias: names of its parameters; bias is "" for none.
+        activation: index of the elementwise call that follows, or -1.
+    """
+
+    module: str
+    affine: int
+    weight: str
+    bias: str
+    activation: int
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """Tensors that one line keeps for the backward pass, parameters not counted."""
+
+    site: Site
+    tensors: int
+    bytes: int
+
+
+class Record(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    dict=True,
+    tag_field="schema",
+    tag="forwardpass/record/1",
+):
+    """One recorded pass: a graph of Calls.
+
+    Attributes:
+        forward: the text of the Forward.
+        inputs, outputs: serials of the values that went in and came out, by path.
+        mode: train, eval, or mixed. grad: on, off, inference.
+        device: where the pass ran.
+        versions: of Python, torch and forwardpass.
+        totals: see Totals.
+        path: a hash over lines and operators in order: two inputs that went different ways
+            through the code have different paths.
+        calls, values, modules, sites: the graph; indices and serials are places in these.
+        parameters: parameters and buffers, tied ones once.
+        layers: the layers that compute `activation(W · x + b)`.
+        changes: what the pass changed of the module's state, each in a sentence; the module itself
+            was put back.
+        notes: what one should know of how it was recorded.
+        statistics: by serial, where they were asked for.
+        reaches: by output, the parameters that it depends on through autograd (`grad="on"`).
+        saved: what lines keep for backward (`saved=True`).
+        failed: where the pass raised; the calls before it are there.
+        caller: the line that called the module, and `began_seconds` since watching began; of
+            records that `watch` made.
+    """
+
+    forward: str
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+    mode: Literal["train", "eval", "mixed"]
+    grad: Literal["on", "off", "inference"]
+    device: str
+    versions: dict[str, str]
+    totals: Totals
+    path: str
+    calls: tuple[Call, ...]
+    values: tuple[Value, ...]
+    modules: tuple[ModuleCall, ...]
+    sites: tuple[Site, ...]
+    parameters: tuple[Parameter, ...]
+    layers: tuple[Layer, ...] = ()
+    changes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    statistics: dict[int, Statistics] = {}
+    reaches: dict[str, tuple[str, ...]] = {}
+    saved: tuple[Saved, ...] = ()
+    failed: Failed | None = None
+    caller: Site | None = None
+    began_seconds: float | None = None
+
+    @cached_property
+    def edges(self) -> tuple[Edge, ...]:
+        """Why calls must come after others: data, alias and mutation edges, by target."""
+        return tuple(_edges(self))
+
+    @property
+    def live(self) -> Any:
+        """The pass itself, by which it can be run again; None for a record from a file."""
+        return vars(self).get("_live")
+
+    @property
+    def tensors(self) -> Mapping[int, Any]:
+        """The values that were kept, as tensors by serial (`values=…`)."""
+        return vars(self).get("_tensors", {})
+
+    def site(self, call: Call) -> Site:
+        """Where a call was written."""
+        return self.sites[call.site]
+
+    def module(self, call: Call) -> ModuleCall:
+        """The innermost module that was running at a call."""
+        return self.modules[call.module]
+
+    def of_module(self, path: str) -> Iterator[ModuleCall]:
+        """The calls of the module at `path`, in order."""
+        return (entry for entry in self.modules if entry.path == path)
+
+    def validate(self, level: Level = "d", module: Any = None, inputs: Any = None) -> Validation:
+        """Prove the record right; see recording.validating.validate."""
+        from forwardpass.recording import validate
+
+        return validate(self, level, module, inputs)
+
+    def explain(self, element: str, *, gradient: bool = False, loss: Any = None) -> Explanation:
+        """Where one number comes from; see explaining.explain."""
+        from forwardpass.explaining import explain
+
+        return explain(self, element, gradient=gradient, loss=loss)
+
+    def to_python(self) -> str:
+        """The pass as plain torch code; see recording.writing.written."""
+        from forwardpass.recording import written
+
+        return written(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the record, with the values that were kept, into one file."""
+        from forwardpass.recording import save
+
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Record:
+        """The record that `save` wrote. Raises DataError for anything else."""
+        from forwardpass.recording import opened
+
+        return opened(path)
+
+    def to_json(self) -> str:
+        """This record as one JSON document with its schema; without the values kept."""
+        from forwardpass.recording import to_json
+
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Record:
+        """The record that `to_json` wrote."""
+        return msgspec.json.decode(text, type=cls)
+
+    def __str__(self) -> str:
+        from forwardpass.showing.terminal import text
+
+        return text(self)
+
+    def __repr__(self) -> str:
+        return f"Record({self.forward!r}, {self.totals.calls} calls)"
+
+    def _repr_html_(self) -> str:
+        from forwardpass.showing.notebook import html
+
+        return html(self)
+
+    def __rich__(self) -> Any:
+        from forwardpass.showing.terminal import renderable
+
+        return renderable(self)
+
+
+def _edges(record: Record) -> Iterator[Edge]:
+    writers: dict[int, list[int]] = {}  # by storage, the calls that wrote it, in order
+    values: Sequence[Value] = record.values
+    for call in record.calls:
+        seen: set[int] = set()
+        for serial in call.inputs:
+            if serial in seen:
+                continue
+            seen.add(serial)
+            value = values[serial]
+            if value.producer >= 0:
+                yield Edge(value.producer, call.index, serial, "data")
+            for writer in writers.get(value.storage, ())[value.version :]:
+                yield Edge(writer, call.index, serial, "mutation")
+        for serial in call.outputs:
+            value = values[serial]
+            if value.producer != call.index:
+                continue
+            if value.base >= 0 and values[value.base].producer >= 0:
+                yield Edge(values[value.base].producer, call.index, serial, "alias")
+        for storage in call.writes:
+            writers.setdefault(storage, []).append(call.index)

@@ -1,0 +1,108 @@
+"""Validation: how far a record was proved right, and what stands against it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import msgspec
+
+Level = Literal["a", "b", "c", "d", "e", "f"]
+LEVELS: tuple[str, ...] = get_args(Level)
+RUNGS = {
+    "a": "same outputs as the plain pass, same operators as a bare recorder saw",
+    "b": "each call replayed from its own inputs",
+    "c": "every tensor has a known producer",
+    "d": "the whole graph replayed from inputs and state alone",
+    "e": "perturbed inputs move what the edges say they move",
+    "f": "sampled elements recomputed by the operators' formulas",
+}
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Something that stands against the record. `call` is -1 where no single call is to blame."""
+
+    rung: str
+    call: int
+    operator: str
+    said: str
+
+
+class Exempt(msgspec.Struct, frozen=True):
+    """A call that could not be replayed, and why."""
+
+    call: int
+    operator: str
+    reason: str
+
+
+class Foreign(msgspec.Struct, frozen=True):
+    """A tensor that came from outside of what was seen: a constant, or an orphan."""
+
+    value: int
+    call: int
+    operator: str
+    described: str
+
+
+class Validation(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/validation/1"
+):
+    """What validating a record found.
+
+    Attributes:
+        level: the highest rung that was climbed; the lower ones are part of it.
+        verdict: `invalid` where something stands against the record; `incomplete` where a part
+            of it could not be proved (orphans, unseen work, under 99 % of the calls replayed);
+            else `valid`.
+        calls: operators in the record. replayed: those computed again from what was recorded.
+        exact: replayed calls that came out equal bit for bit; the others within rounding.
+        exempt: those that could not be replayed.
+        orphans: tensors that no call that was seen has made.
+        constants: tensors that were made of host numbers.
+        unseen: what moved or ran without the record knowing why, a sentence each.
+        faults: what stands against the record.
+        sampled: elements recomputed by formulas (rung f).
+        formulas_missing: operators that compute and have no formula (rung f).
+    """
+
+    level: Level
+    verdict: Literal["valid", "invalid", "incomplete"]
+    calls: int
+    replayed: int
+    exact: int
+    exempt: tuple[Exempt, ...] = ()
+    orphans: tuple[Foreign, ...] = ()
+    constants: tuple[Foreign, ...] = ()
+    unseen: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    sampled: int = 0
+    formulas_missing: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Share of the calls that was replayed, 0 to 1; of no calls, all."""
+        return self.replayed / self.calls if self.calls else 1.0
+
+    def to_json(self) -> str:
+        """This validation as one JSON document with its schema."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Validation:
+        """The validation that `to_json` wrote."""
+        return msgspec.json.decode(text, type=cls)
+
+    def __str__(self) -> str:
+        from forwardpass.showing.terminal import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from forwardpass.showing.notebook import html
+
+        return html(self)
+
+    def __rich__(self) -> Any:
+        from forwardpass.showing.terminal import renderable
+
+        return renderable(self)

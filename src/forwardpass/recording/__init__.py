@@ -1,0 +1,8 @@
+"""Forward + inputs → Record: interception, identity, attribution, costs, validation."""
+
+from forwardpass.recording.archives import opened, save, to_json
+from forwardpass.recording.validating import validate
+from forwardpass.recording.verb import record
+from forwardpass.recording.writing import written
+
+__all__ = ["opened", "record", "save", "to_json", "validate", "written"]

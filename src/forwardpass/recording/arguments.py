@@ -1,0 +1,97 @@
+"""Arguments of any form: the tensors in them by path, and copies of them.
+
+Lists, tuples, dicts and what derives from them are entered, and the attributes of other objects:
+dataclasses, caches, batches. Modules, functions and classes are not.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from forwardpass.recording.memories import Copies
+
+_CLOSED = (
+    bool, int, float, complex, str, bytes, type(None), type, nn.Module, torch.Generator,
+    torch.dtype, torch.device, FunctionType, BuiltinFunctionType, MethodType, ModuleType,
+)  # fmt: skip
+
+
+def tensors_in(tree: Any) -> dict[str, torch.Tensor]:
+    """The tensors among arguments, each under the first path that leads to it: `image.pixels`."""
+    return dict(_found(tree, "", set()))
+
+
+def copied(tree: Any) -> Any:
+    """The same structure with copies of its tensors, which alias each other as the originals do and
+    are leaves of autograd as they were."""
+    with torch.inference_mode(mode=False):
+        return _copied(tree, Copies(), {})
+
+
+def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    """What is in a value, each with the name that leads to it."""
+    if isinstance(value, dict):
+        yield from ((str(key), item) for key, item in cast("dict[Any, Any]", value).items())
+    elif isinstance(value, list | tuple):
+        names = getattr(value, "_fields", None)
+        items = cast("list[Any]", value)
+        yield from ((names[i] if names else str(i), item) for i, item in enumerate(items))
+    yield from _attributes(value)
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    yield from list(getattr(value, "__dict__", {}).items())
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(value, name):
+                yield name, getattr(value, name)
+
+
+def _found(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif not isinstance(value, _CLOSED) and id(value) not in seen:
+        seen.add(id(value))
+        for name, item in _children(value):
+            yield from _found(item, f"{path}.{name}" if path else name, seen)
+
+
+def _copied(value: Any, copies: Copies, done: dict[int, tuple[Any, Any]]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return copies.of(value)
+    if isinstance(value, _CLOSED):
+        return value
+    if id(value) in done:
+        return done[id(value)][1]
+    if type(value) is list or type(value) is dict:
+        twin: Any = type(value)()
+    elif isinstance(value, tuple):
+        items = [_copied(item, copies, done) for item in cast("tuple[Any, ...]", value)]
+        twin = tuple.__new__(cast("Any", type(value)), items)
+        done[id(value)] = (value, twin)
+        return twin
+    else:
+        try:
+            twin = copy.copy(value)
+        except Exception:  # noqa: BLE001 - what cannot be copied (a lock, a file) is shared
+            return value
+    done[id(value)] = (value, twin)
+    if isinstance(value, dict):
+        for key, item in cast("dict[Any, Any]", value).items():
+            dict.__setitem__(twin, key, _copied(item, copies, done))
+    elif isinstance(value, list):
+        list.__setitem__(
+            twin, slice(None), [_copied(item, copies, done) for item in cast("list[Any]", value)]
+        )
+    for name, item in _attributes(value):
+        other = _copied(item, copies, done)
+        if other is not item:
+            object.__setattr__(twin, name, other)
+    return twin

@@ -1,0 +1,145 @@
+"""Notes → Record: the tuples of a Tracer become nouns, with kinds, costs and layers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from forwardpass.nouns.calls import Call, Kind, ModuleCall, Value
+from forwardpass.recording.costs import cost
+from forwardpass.recording.notes import RawCall
+from forwardpass.recording.schemas import Schema, schema_of
+from forwardpass.recording.tracing import Tracer
+from forwardpass.tensors.dtypes import spelled
+
+_LIFTED = {"aten.lift_fresh", "aten.lift_fresh_copy"}
+_OFF = ("train", "training", "use_input_stats")
+_SHARES = ("dropout_p", "dropout", "p")
+
+
+def values_of(tracer: Tracer) -> tuple[Value, ...]:
+    """The values of a pass.
+
+    What is lifted out of host memory is a constant, unless values of the pass had gone there as
+    arrays before: then nobody can tell, and it stays unknown.
+    """
+    lifted: set[int] = set()
+    for call in tracer.calls:
+        if isinstance(call.operator, str):
+            break
+        if schema_of(call.operator).packet in _LIFTED:
+            lifted.add(call.inputs[0])
+    nodes = tracer.nodes
+    names: dict[Any, str] = {}  # spelling a dtype or a device anew takes longer than the rest
+    found: list[Value] = []
+    for serial, raw in enumerate(tracer.values):
+        shape, dtype, device, strides, offset, layout, nbytes, nested = raw.meta
+        origin: Any = "constant" if raw.origin == "unknown" and serial in lifted else raw.origin
+        found.append(
+            Value(
+                serial, shape, names.get(dtype) or names.setdefault(dtype, spelled(dtype)),
+                names.get(device) or names.setdefault(device, str(device)), strides, offset,
+                raw.storage, raw.version, origin, raw.name, raw.producer, raw.base, nbytes, layout,
+                nested, nodes.get(serial, ""),
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def calls_of(tracer: Tracer, values: Sequence[Value]) -> tuple[Call, ...]:
+    """The calls of a pass."""
+    names = tracer.frames.names()
+    parameters = {v.serial: v.name for v in values if v.origin == "parameter"}
+    sources = _parameter_sources(values, parameters)
+    return tuple(
+        _call(index, raw, values, names[raw.site], sources)
+        for index, raw in enumerate(tracer.calls)
+    )
+
+
+def _call(
+    index: int, raw: RawCall, values: Sequence[Value], name: str, sources: Mapping[int, str]
+) -> Call:
+    parameters = tuple(dict.fromkeys(sources[s] for s in raw.inputs if s in sources))
+    if isinstance(raw.operator, str):
+        moved = sum(values[s].nbytes for s in raw.inputs)
+        return Call(
+            index, raw.operator, name or f".{raw.operator.rpartition('.')[2]}", "host", raw.module,
+            raw.site, raw.inputs, raw.outputs, raw.arguments, raw.keywords, 0, 0, moved, 0,
+            parameters,
+        )  # fmt: skip
+    schema = schema_of(raw.operator)
+    kind = kind_of(schema, raw, values)
+    fresh = [s for s in raw.outputs if values[s].producer == index]
+    macs, elements, read, written = cost(schema, raw, values, kind)
+    return Call(
+        index, schema.name, name or f"aten.{schema.packet.removeprefix('aten.')}", kind,
+        raw.module, raw.site, raw.inputs, raw.outputs, raw.arguments, raw.keywords, macs, elements,
+        read, written, parameters, raw.writes,
+        next((values[s].grad_fn for s in fresh if values[s].grad_fn), ""),
+    )  # fmt: skip
+
+
+def kind_of(schema: Schema, raw: RawCall | Call, values: Sequence[Value]) -> Kind:
+    """What a call does, by its schema and by the memory in which its results stand."""
+    if schema.host:
+        return "host"
+    if schema.random and draws(schema, raw):
+        return "random"
+    if raw.writes:
+        return "in-place"
+    given = {values[s].storage for s in raw.inputs}
+    fresh = [s for s in raw.outputs if s not in raw.inputs]
+    if raw.outputs and all(values[s].storage in given for s in fresh):
+        return "view"
+    return "compute"
+
+
+def draws(schema: Schema, raw: RawCall | Call) -> bool:
+    """Whether a call of an operator that may draw random numbers did, by its arguments."""
+    given = {**dict(zip(schema.names, raw.arguments, strict=False)), **raw.keywords}
+    if any(name in given and given[name] is False for name in _OFF):
+        return False
+    shares = [given[name] for name in _SHARES if name in given]
+    if shares:
+        return any(share != 0 for share in shares)
+    return not any(name in schema.names for name in ("dropout_p", "dropout"))
+
+
+def _parameter_sources(values: Sequence[Value], parameters: Mapping[int, str]) -> dict[int, str]:
+    """Which parameter a value is, or is a view of: `W.T` reads W."""
+    sources = dict(parameters)
+    for value in values:
+        if value.base in sources and value.origin == "call" and value.version == 0:
+            sources[value.serial] = sources[value.base]
+    return sources
+
+
+def modules_of(tracer: Tracer) -> tuple[ModuleCall, ...]:
+    """The module calls of a pass."""
+    return tuple(
+        ModuleCall(
+            raw.path, raw.index, raw.kind, raw.parent, raw.first, raw.stop, raw.training,
+            raw.inputs, raw.outputs, raw.direct,
+        )
+        for raw in tracer.modules
+    )  # fmt: skip
+
+
+def path_of(tracer: Tracer) -> str:
+    """16 hex digits of a hash over lines and operators, in order."""
+    digest = hashlib.sha256()
+    sites = [f"{site.file}:{site.line}" for site in tracer.frames.sites()]
+    for call in tracer.calls:
+        digest.update(f"{sites[call.site]} {call.operator}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def device_of(values: Sequence[Value]) -> str:
+    """Where the pass ran: the devices of what was computed, most used first."""
+    counts: dict[str, int] = {}
+    for value in values:
+        if value.origin == "call":
+            counts[value.device] = counts.get(value.device, 0) + 1
+    return ", ".join(sorted(counts, key=lambda device: -counts[device])) or "cpu"

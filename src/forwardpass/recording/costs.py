@@ -1,0 +1,105 @@
+"""What a call costs: macs by the operators' formulas, elements and bytes by its operands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from forwardpass import operators
+from forwardpass.nouns.calls import Call, Ref, Value
+from forwardpass.operators import encoder_layer
+from forwardpass.recording.notes import RawCall
+from forwardpass.recording.schemas import Schema
+
+_CONTRACTS = re.compile(
+    r"(^|_)(linear|matmul|mm|bmm|mv|dot|einsum|conv\w*|attention|attn|lstm|gru|rnn|gemm|bilinear|"
+    r"trilinear|cdist|kron|tensordot|inverse|solve\w*|cholesky\w*|qr|svd\w*|eigh?|lu\w*|fft\w*)(_|$)"
+)
+"""Names that say that an operator contracts; those without a formula are named, never counted 0."""
+_BY_SAMPLE = {
+    "aten.linear": "aten.linear", "aten.matmul": "aten.matmul", "aten.bmm": "aten.mm",
+    "aten.scaled_dot_product_attention": "aten.scaled_dot_product_attention",
+}  # fmt: skip
+"""Products of nested tensors, and the product that they make of each sample."""
+_PURE = {"aten", "prims", "prim"}
+
+
+def cost(
+    schema: Schema, raw: RawCall, values: Sequence[Value], kind: str
+) -> tuple[int | None, int, int, int]:
+    """Macs (None where no formula is known), elements, bytes read, bytes written.
+
+    Elements are numbers written, or read where more are read (a reduction); a contraction counts
+    its macs instead. A view moves nothing.
+    """
+    if kind == "view":
+        return 0, 0, 0, 0
+    ins = [values[s] for s in dict.fromkeys(raw.inputs)]
+    outs = [values[s] for s in dict.fromkeys(raw.outputs)]
+    read = sum([value.nbytes for value in ins])
+    written = sum([value.nbytes for value in outs])
+    macs = _macs(schema, raw, values, outs)
+    if macs != 0:
+        return macs, 0, read, written
+    elements = max(
+        sum([value.elements for value in outs]),
+        max([value.elements for value in ins], default=0),
+    )
+    return 0, elements, read, written
+
+
+def _macs(schema: Schema, raw: RawCall, values: Sequence[Value], outs: list[Value]) -> int | None:
+    formula = operators.find(schema.packet)
+    if formula not in (None, encoder_layer) and any(values[s].nested for s in raw.inputs):
+        return _nested_macs(schema, raw, values)
+    if formula is not None:
+        return formula.macs(schema.packet, bound(schema, raw, values), outs)
+    namespace, _, name = schema.packet.partition(".")
+    if namespace not in _PURE or _CONTRACTS.search(name):
+        return None
+    return 0
+
+
+class _Sample(NamedTuple):
+    """One sample of a nested tensor, as the formulas look at it."""
+
+    shape: tuple[int, ...]
+
+
+def _nested_macs(schema: Schema, raw: RawCall, values: Sequence[Value]) -> int | None:
+    """The sum over the samples of nested operands, for products; else None."""
+    packet = _BY_SAMPLE.get(schema.packet)
+    if packet is None:
+        return 0 if not _CONTRACTS.search(schema.packet.partition(".")[2]) else None
+    formula = operators.find(packet)
+    assert formula is not None
+    given = bound(schema, raw, values)
+    samples = max(len(v.nested or ()) for v in given.values() if isinstance(v, Value))
+    total = 0
+    for place in range(samples):
+        one = {
+            name: _Sample(v.nested[place]) if isinstance(v, Value) and v.nested else v
+            for name, v in given.items()
+        }
+        total += formula.macs(packet, one, ())
+    return total
+
+
+def bound(schema: Schema, raw: RawCall | Call, tensors: Any) -> dict[str, Any]:
+    """The arguments by the names of the schema, defaults included; tensors by `tensors[serial]`."""
+    given = {
+        **schema.defaults,
+        **dict(zip(schema.names, raw.arguments, strict=False)),
+        **raw.keywords,
+    }
+    return {name: filled(value, tensors) for name, value in given.items()}
+
+
+def filled(value: Any, tensors: Any) -> Any:
+    """An argument with `tensors[serial]` in place of each Ref."""
+    if isinstance(value, Ref):
+        return tensors[value.value]
+    if isinstance(value, list):
+        return [filled(item, tensors) for item in value]
+    return value

@@ -1,0 +1,47 @@
+"""Interception: what all our dispatch modes have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from forwardpass.recording.schemas import Schema, schema_of
+
+
+class Interception(TorchDispatchMode):
+    """Sees each operator of a pass: `intercepted` is called in its place, and runs it.
+
+    A composite that no formula explains is opened: the operators that it is made of are seen
+    instead. Marks for profilers are no operators, and pass through.
+    """
+
+    supports_higher_order_operators = True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not to be wrapped for torch.compile: the wrapper costs more than noting a call."""
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        schema = schema_of(func)
+        if schema.opens:
+            with self:
+                result = func.decompose(*args, **(kwargs or {}))
+            if result is not NotImplemented:
+                return result
+        elif schema.marks:
+            return func(*args, **(kwargs or {}))
+        return self.intercepted(func, schema, args, kwargs or {})
+
+    def intercepted(
+        self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run `func`, an operator that the pass calls, and return what it returns."""
+        raise NotImplementedError

@@ -1,0 +1,62 @@
+"""Which calls make a layer: the affine part W · x + b, and the activation that follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from forwardpass.nouns.calls import Call, Parameter, Value
+from forwardpass.nouns.records import Layer
+from forwardpass.operators import activation, convolution, linear
+
+_AFFINE = frozenset((*linear.COVERS, *convolution.COVERS))
+_ACTIVATIONS = frozenset(activation.COVERS)
+
+
+def layers_of(
+    calls: Sequence[Call],
+    values: Sequence[Value],
+    paths: Sequence[str],
+    parameters: Sequence[Parameter],
+) -> tuple[Layer, ...]:
+    """Every call that multiplies inputs by a weight of the module, in order.
+
+    `paths` is the path of each module call.
+    """
+    shapes = {p.name: p.shape for p in parameters}
+    readers: dict[int, list[int]] = {}
+    for call in calls:
+        for serial in call.inputs:
+            readers.setdefault(serial, []).append(call.index)
+    found: list[Layer] = []
+    for call in calls:
+        if _packet(call) not in _AFFINE:
+            continue
+        weights = [name for name in call.parameters if len(shapes.get(name, ())) > 1]
+        biases = [name for name in call.parameters if len(shapes.get(name, ())) == 1]
+        if len(weights) == 1:
+            after = _activation(call, calls, values, readers)
+            path = paths[call.module]
+            found.append(Layer(path, call.index, weights[0], biases[0] if biases else "", after))
+    return tuple(found)
+
+
+def _activation(
+    call: Call, calls: Sequence[Call], values: Sequence[Value], readers: Mapping[int, list[int]]
+) -> int:
+    """The only call that reads what `call` made, views left out, where that is an activation."""
+    serial = call.outputs[0]
+    while True:
+        following = readers.get(serial, [])
+        if len(set(following)) != 1:
+            return -1
+        reader = calls[following[0]]
+        if reader.kind == "view" and reader.outputs:
+            if reader.outputs[0] == serial:
+                return -1
+            serial = reader.outputs[0]
+            continue
+        return reader.index if _packet(reader) in _ACTIVATIONS else -1
+
+
+def _packet(call: Call) -> str:
+    return call.operator.rpartition(".")[0]

@@ -1,0 +1,108 @@
+"""Memory: copies of the storages in which tensors stand, to compare with and to put back."""
+
+from __future__ import annotations
+
+import torch
+
+
+class Memory:
+    """What some storages held when they were kept. Tensors that share one share its copy."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+        self._others: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def keep(self, tensor: torch.Tensor) -> None:
+        """Keep the memory of a tensor as it is now, unless it is kept already."""
+        if tensor.device.type == "meta":
+            return
+        if not is_strided(tensor):
+            self._others.setdefault(id(tensor), (tensor, tensor.detach().clone()))
+            return
+        storage = tensor.untyped_storage()
+        key = storage._cdata  # pyright: ignore[reportPrivateUsage]
+        if key not in self._kept:
+            self._kept[key] = (storage, storage.clone())
+
+    def has(self, tensor: torch.Tensor) -> bool:
+        """Whether the memory of a tensor was kept."""
+        return is_strided(tensor) and _key(tensor) in self._kept
+
+    def changed(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor whose memory was kept holds other bits now."""
+        return not torch.equal(_bits(tensor), _bits(self.twin(tensor)))
+
+    def twin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The same view of the copy as `tensor` is of its memory."""
+        return viewed(self._kept[_key(tensor)][1], tensor)
+
+    def restore(self) -> None:
+        """Write back what has changed; versions do not move by it."""
+        for storage, copy in self._kept.values():
+            if storage.nbytes() == copy.nbytes() and not torch.equal(_bytes(storage), _bytes(copy)):
+                storage.copy_(copy)
+        for tensor, copy in self._others.values():
+            tensor.data = copy.data
+
+
+class Copies:
+    """Copies of tensors that alias each other as the originals do."""
+
+    def __init__(self) -> None:
+        self._storages: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+        self._done: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def of(self, tensor: torch.Tensor, source: torch.UntypedStorage | None = None) -> torch.Tensor:
+        """The copy of a tensor; of one that was copied before, the same object.
+
+        Args:
+            source: the storage to copy from, where that is not the tensor's own.
+        """
+        known = self._done.get(id(tensor))
+        if known is not None:
+            return known[1]
+        if is_strided(tensor) and not tensor.is_quantized and tensor.device.type != "meta":
+            storage = tensor.untyped_storage()
+            key = storage._cdata  # pyright: ignore[reportPrivateUsage]
+            if key not in self._storages:
+                self._storages[key] = (storage, (source or storage).clone())
+            copy = viewed(self._storages[key][1], tensor)
+        else:
+            copy = tensor.detach().clone()
+        copy.requires_grad_(tensor.requires_grad)
+        self._done[id(tensor)] = (tensor, copy)
+        return copy
+
+
+def is_strided(tensor: torch.Tensor) -> bool:
+    """Whether a tensor stands in one storage, by strides."""
+    return tensor.layout is torch.strided and not tensor.is_nested
+
+
+def viewed(storage: torch.UntypedStorage, tensor: torch.Tensor) -> torch.Tensor:
+    """`storage` through the dtype, offset, shape and strides of `tensor`."""
+    if tensor.is_quantized:
+        return tensor.detach().clone()
+    empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return empty.set_(storage, tensor.storage_offset(), tensor.shape, tensor.stride())  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def _key(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
+
+
+def _bytes(storage: torch.UntypedStorage) -> torch.Tensor:
+    empty = torch.empty(0, dtype=torch.uint8, device=storage.device)
+    return empty.set_(storage)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    """The elements as integers, so that NaN equals NaN and -0 is not 0."""
+    if tensor.is_quantized:
+        return tensor.int_repr()
+    if tensor.dtype == torch.bool:
+        return tensor
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    sizes = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return tensor.view(sizes[tensor.element_size()])

@@ -1,0 +1,159 @@
+"""What is looked at while the pass runs: statistics of its values, and the values themselves."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+import torch
+
+from forwardpass.errors import UsageError
+from forwardpass.nouns.calls import Statistics
+from forwardpass.recording.tracing import Tracer
+
+_CANCELS = 1e-2
+"""A variance below this share of the mean square has lost digits in float32."""
+_TINY = 1e-30
+
+
+class Watching:
+    """Observes a pass: computes statistics of floating values, keeps chosen values.
+
+    Statistics are computed where the values are; nothing waits for a device during the pass.
+
+    Args:
+        statistics: whether to compute statistics.
+        keep: "all", or globs of module paths whose values are kept; None for none.
+        limit_bytes: values are kept while they fit.
+    """
+
+    def __init__(
+        self, statistics: bool, keep: str | Sequence[str] | None, limit_bytes: int | None
+    ) -> None:
+        self.tracer: Tracer | None = None
+        self.kept: dict[int, torch.Tensor] = {}
+        self.too_large = 0
+        self.unfit = 0
+        self._statistics = statistics
+        self._globs = _globs(keep)
+        self._room = limit_bytes
+        self._measured: dict[int, tuple[torch.Tensor, ...]] = {}
+        self._sizes: dict[int, int] = {}
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to look at."""
+        return self._statistics or bool(self._globs)
+
+    def given(self, tracer: Tracer, named: dict[str, torch.Tensor]) -> None:
+        """Look at the inputs, before the pass that `tracer` sees."""
+        self.tracer = tracer
+        for path, tensor in named.items():
+            self._look(tracer.inputs[path], tensor, whole="*" in self._globs)
+
+    def __call__(self, index: int, made: list[torch.Tensor], serials: tuple[int, ...]) -> None:
+        assert self.tracer is not None
+        whole = bool(self._globs) and self._wanted(self.tracer)
+        for serial, tensor in zip(serials, made, strict=True):
+            self._look(serial, tensor, whole)
+
+    def _wanted(self, tracer: Tracer) -> bool:
+        path = tracer.modules[tracer.current].path
+        return any(fnmatch.fnmatchcase(path, glob) for glob in self._globs)
+
+    def _look(self, serial: int, tensor: torch.Tensor, whole: bool) -> None:
+        if tensor.device.type == "meta":
+            return
+        if self._statistics and serial not in self._measured and _has_statistics(tensor):
+            self._measured[serial] = _measured(tensor.detach())
+            self._sizes[serial] = tensor.numel()
+        if whole and serial not in self.kept:
+            if not _can_be_kept(tensor):
+                self.unfit += 1
+                return
+            if self._room is not None and tensor.nbytes > self._room:
+                self.too_large += 1
+                return
+            if self._room is not None:
+                self._room -= tensor.nbytes
+            self.kept[serial] = tensor.detach().resolve_conj().resolve_neg().clone()
+
+    def notes(self) -> tuple[str, ...]:
+        """Which values were not kept, and why."""
+        found: list[str] = []
+        if self.too_large:
+            found.append(f"{self.too_large} values did not fit into value_bytes: not kept")
+        if self.unfit:
+            found.append(f"{self.unfit} values were sparse, nested, quantized or c128: not kept")
+        return tuple(found)
+
+    def statistics(self) -> dict[int, Statistics]:
+        """The statistics of every floating value, by serial."""
+        return {
+            serial: _read(parts, self._sizes[serial]) for serial, parts in self._measured.items()
+        }
+
+
+def _globs(keep: str | Sequence[str] | None) -> tuple[str, ...]:
+    if keep is None:
+        return ()
+    if isinstance(keep, str):
+        return ("*",) if keep == "all" else (keep,)
+    if all(isinstance(glob, str) for glob in keep):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return tuple(keep)
+    raise UsageError(f'record(values=…) takes "all" or globs of module paths, not {keep!r}')
+
+
+def _can_be_kept(tensor: torch.Tensor) -> bool:
+    """Values are kept as safetensors has them: strided, neither quantized nor complex128."""
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+        return False
+    return tensor.dtype != torch.complex128
+
+
+def _has_statistics(tensor: torch.Tensor) -> bool:
+    strided = tensor.layout is torch.strided and not tensor.is_nested
+    return strided and tensor.is_floating_point() and tensor.numel() > 0
+
+
+def _measured(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Minimum, maximum, mean, variance, count of non-zeros, on the tensor's device; where the
+    numbers are not all finite, the same of those that are, and the counts of the others."""
+    low, high = torch.aminmax(tensor)
+    if tensor.device.type == "cpu" and low.isfinite() and high.isfinite():
+        return low, high, *_moments(tensor, low, high), torch.count_nonzero(tensor)
+    nan, inf = tensor.isnan(), tensor.isinf()
+    good = ~(nan | inf)
+    count = good.sum().double().clamp(min=1)
+    finite = torch.where(good, tensor, 0).double()
+    mean = finite.sum() / count
+    variance = torch.where(good, (finite - mean).square(), 0).sum() / count
+    low = torch.where(good, tensor, torch.inf).amin()
+    high = torch.where(good, tensor, -torch.inf).amax()
+    return low, high, mean, variance, torch.count_nonzero(tensor), nan.sum(), inf.sum()
+
+
+def _moments(
+    tensor: torch.Tensor, low: torch.Tensor, high: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance. By the sum of squares, which is one fast pass, and where that cancels or
+    overflows, in float64."""
+    flat = tensor.reshape(-1)
+    if bool(low == high):
+        return low, torch.zeros(())
+    if flat.dtype == torch.float32:
+        mean = flat.sum() / flat.numel()
+        square = torch.dot(flat, flat) / flat.numel()
+        variance = square - mean * mean
+        if bool(variance.isfinite() & (variance > _CANCELS * square) & (square > _TINY)):
+            return mean, variance
+    variance, mean = torch.var_mean(flat.double(), correction=0)
+    return mean, variance
+
+
+def _read(parts: Sequence[torch.Tensor], count: int) -> Statistics:
+    low, high, mean, variance, filled, *others = [float(part) for part in parts]
+    nan, inf = (int(others[0]), int(others[1])) if others else (0, 0)
+    if nan + inf == count:
+        return Statistics(None, None, None, None, 0.0, nan, inf)
+    return Statistics(low, high, mean, variance**0.5, (count - filled) / count, nan, inf)

@@ -1,0 +1,217 @@
+"""Pass: one way to call a module that can be repeated, and that leaves no trace.
+
+Every repetition starts from the same inputs, modes and random generators. Whatever a repetition
+changed of the module is put back, whether it returns or raises.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+
+from forwardpass.building.calling import arguments as parameters_of
+from forwardpass.recording.arguments import copied, tensors_in
+from forwardpass.recording.states import State
+from forwardpass.recording.tracing import Tracer
+from forwardpass.tensors.generators import GeneratorStates
+
+Mode = Literal["train", "eval"]
+Grad = Literal["on", "off", "inference"]
+_AUTOCASTS = ("cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A call of `module` that can be repeated.
+
+    Attributes:
+        arguments, keywords: pristine copies of what goes in; each repetition gets its own copies.
+        grad: whether autograd records, is off, or is off for good (inference mode).
+        mode: the mode that the whole module is put into, or None: as each part stands.
+        generators: the states from which each repetition starts.
+        autocast: device types on which autocast is on, with its dtype.
+        threads: inside an operator, or None: as they are.
+        expanded: whether PyTorch's fused fast path for transformers is off.
+        renamed: the names under which the user gave what forward names otherwise.
+    """
+
+    module: nn.Module
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    grad: Grad
+    mode: Mode | None
+    generators: GeneratorStates
+    autocast: Mapping[str, torch.dtype]
+    threads: int | None = None
+    expanded: bool = False
+    renamed: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def of(
+        cls,
+        module: nn.Module,
+        arguments: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+        *,
+        grad: Grad | None = None,
+        mode: Mode | None = None,
+        threads: int | None = None,
+        expanded: bool = False,
+        renamed: Mapping[str, str] | None = None,
+    ) -> Pass:
+        """The pass in the grad mode in which the caller stands, unless `grad` says otherwise."""
+        args, kwargs = copied((arguments, dict(keywords)))
+        autocast = {
+            kind: torch.get_autocast_dtype(kind)
+            for kind in _AUTOCASTS
+            if torch.is_autocast_enabled(kind)
+        }
+        states = GeneratorStates.now()
+        return cls(
+            module, args, kwargs, grad or standing(), mode, states, autocast, threads, expanded,
+            renamed or {},
+        )  # fmt: skip
+
+    @contextmanager
+    def staged(
+        self, *, contents: bool = False
+    ) -> Generator[tuple[State, tuple[Any, ...], dict[str, Any]]]:
+        """What holds around a repetition: the module's state, and inputs to call it with.
+
+        With `contents` parameters are put back even if nobody announces that they are written.
+        """
+        before = GeneratorStates.now()
+        collecting = gc.isenabled()
+        state = State(self.module, contents=contents)
+        with ExitStack() as stack:
+            stack.callback(before.restore)
+            stack.callback(state.restore)
+            stack.enter_context(grad_mode(self.grad))
+            for kind in _AUTOCASTS:
+                if kind in self.autocast:
+                    torch.clear_autocast_cache()  # the first pass of a region fills it
+                    stack.enter_context(torch.autocast(kind, dtype=self.autocast[kind]))
+                elif torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            if self.threads is not None:
+                stack.callback(torch.set_num_threads, torch.get_num_threads())
+                torch.set_num_threads(self.threads)
+            if "torch._dynamo" in sys.modules:  # what is compiled would trace our recorders, too
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            if self.expanded:
+                stack.callback(
+                    torch.backends.mha.set_fastpath_enabled,
+                    torch.backends.mha.get_fastpath_enabled(),
+                )
+                torch.backends.mha.set_fastpath_enabled(False)
+            if self.mode is not None:
+                self.module.train(self.mode == "train")
+                state.settled()
+            self.generators.restore()
+            if collecting:
+                gc.disable()
+                stack.callback(gc.enable)
+            args, kwargs = copied((self.arguments, self.keywords))
+            yield state, args, kwargs
+
+    def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """The tensors among these arguments, by the user's names, else by those of forward."""
+        try:
+            names, _ = parameters_of(self.module)
+        except (TypeError, ValueError):  # a forward without a signature
+            names = []
+        first = {names[i] if i < len(names) else str(i): value for i, value in enumerate(args)}
+        found = tensors_in({**first, **kwargs})
+        return {self._renamed(path): tensor for path, tensor in found.items()}
+
+    def _renamed(self, path: str) -> str:
+        root, dot, rest = path.partition(".")
+        return self.renamed.get(root, root) + dot + rest
+
+    def plain(self, around: AbstractContextManager[Any] | None = None) -> Any:
+        """What the module returns, called as it is, or within `around`."""
+        with self.staged(contents=True) as (_, args, kwargs), around or nullcontext():
+            return self.module(*args, **kwargs)
+
+
+def standing() -> Grad:
+    """The grad mode in which the caller stands."""
+    if torch.is_inference_mode_enabled():
+        return "inference"
+    return "on" if torch.is_grad_enabled() else "off"
+
+
+def grad_mode(grad: Grad) -> AbstractContextManager[Any]:
+    """The context in which autograd is `on`, `off`, or in inference mode."""
+    if grad == "inference":
+        return torch.inference_mode()
+    return torch.enable_grad() if grad == "on" else torch.no_grad()
+
+
+def traced(tracer: Tracer, module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> Any:
+    """Call `module` while `tracer` sees its operators, its modules and its ways to Python."""
+    with tracer, _patched(tracer):
+        return forwardpass_starts_the_pass(module, args, kwargs)
+
+
+def forwardpass_starts_the_pass(module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> Any:
+    """The frame past which nobody looks for a caller; see frames.START_NAME."""
+    return module(*args, **kwargs)
+
+
+_HOST_METHODS = ("numpy", "tolist")
+_Calls = Callable[..., Any]
+
+
+@contextmanager
+def _patched(tracer: Tracer) -> Generator[None]:
+    """Tell `tracer` of each module that is called on its thread, and of tensors that leave.
+
+    Attributes of the classes are replaced, which keeps PyTorch's fused paths on; other threads
+    pass through.
+    """
+    called = nn.Module.__call__
+
+    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if not tracer.on_this_thread():
+            return called(module, *args, **kwargs)
+        caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        number = tracer.enter(module, caller)
+        tracer.pushed(number, args, kwargs)
+        result = None
+        try:
+            result = called(module, *args, **kwargs)
+        finally:
+            tracer.popped(number, result)
+        return result
+
+    def method(name: str) -> _Calls:
+        original = cast("_Calls", getattr(torch.Tensor, name))
+
+        def leave(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            if tracer.on_this_thread():
+                tracer.host(f"Tensor.{name}", tensor, sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+            return original(tensor, *args, **kwargs)
+
+        return leave
+
+    own = {name: vars(torch.Tensor).get(name) for name in _HOST_METHODS}
+    nn.Module.__call__ = call
+    for name in _HOST_METHODS:
+        setattr(torch.Tensor, name, method(name))
+    try:
+        yield
+    finally:
+        nn.Module.__call__ = called
+        for name, before in own.items():
+            if before is None:
+                delattr(torch.Tensor, name)
+            else:
+                setattr(torch.Tensor, name, before)

@@ -1,0 +1,234 @@
+"""State: what a module holds, what a pass changed of it, and putting that back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from forwardpass.errors import UsageError
+from forwardpass.nouns.calls import Parameter
+from forwardpass.recording.containers import Snapshot, differs
+from forwardpass.recording.memories import Memory, is_strided
+from forwardpass.tensors.dtypes import spelled
+
+_OWN = frozenset(vars(nn.Module()))  # what every module has; the rest is the user's
+_STORES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
+"""Parameters, buffers, modules and all kinds of hooks."""
+_SAID = {"_parameters": "parameter", "_buffers": "buffer", "_modules": "module"}
+
+
+class Held(NamedTuple):
+    """A tensor that the module holds: `origin` is parameter, buffer or attribute.
+
+    `alias` stands in the same memory, whatever becomes of the tensor; `version`, `requires_grad`
+    and `gradient` are as they were.
+    """
+
+    tensor: torch.Tensor
+    origin: str
+    name: str
+    alias: torch.Tensor
+    version: int
+    requires_grad: bool
+    gradient: torch.Tensor | None
+
+
+class State:
+    """The parameters, buffers and attributes of a module as they were when this was made.
+
+    Args:
+        module: whose state it is.
+        contents: keep the content of parameters, too, which costs a copy. Without it a parameter is
+            put back if its writing is announced (`about_to_write`); buffers and tensors in
+            attributes, which are small, are kept in any case.
+
+    Raises UsageError for a module with parameters that have no shape yet.
+    """
+
+    def __init__(self, module: nn.Module, *, contents: bool = False) -> None:
+        self.modules: dict[int, tuple[nn.Module, str]] = {}
+        self.held: dict[int, Held] = {}
+        self.aliases: dict[str, list[str]] = {}
+        self.memory = Memory()
+        self._stores: list[tuple[Any, str, str, dict[str, Any]]] = []
+        self._attributes: list[tuple[nn.Module, str, dict[str, Snapshot]]] = []
+        for path, part in _walked(module):
+            self.modules[id(part)] = (part, path)
+            self._hold(part, f"{path}." if path else "")
+        self._training = {number: part.training for number, (part, _) in self.modules.items()}
+        self._expected = self._training
+        for held in self.held.values():
+            if contents or held.origin != "parameter":
+                self.memory.keep(held.alias)
+
+    def _hold(self, part: nn.Module, inside: str) -> None:
+        own = vars(part)
+        for store in _STORES:
+            before = getattr(part, store, None)
+            if before is not None:
+                self._stores.append((before, store, inside, dict(before.items())))
+        for store in ("_parameters", "_buffers"):
+            for name, tensor in getattr(part, store).items():
+                if tensor is None:
+                    continue
+                if is_lazy(tensor):
+                    raise UsageError(
+                        f"{type(part).__name__} {inside[:-1] or 'itself'} is lazy: its {name} has "
+                        "no shape yet, and recording never initialises a model; call the model "
+                        "once with real inputs, then record it"
+                    )
+                self._note(tensor, _SAID[store], inside + name)
+        attributes = {k: Snapshot.of(v) for k, v in own.items() if k not in _OWN}
+        self._attributes.append((part, inside, attributes))
+        for name, snapshot in attributes.items():
+            for suffix, tensor in snapshot.tensors():
+                self._note(tensor, "attribute", f"{inside}{name}{suffix}")
+
+    def _note(self, tensor: torch.Tensor, origin: str, name: str) -> None:
+        known = self.held.get(id(tensor))
+        if known is not None:
+            self.aliases.setdefault(known.name, []).append(name)
+            return
+        gradient = tensor.grad if tensor.is_leaf else None
+        self.held[id(tensor)] = Held(
+            tensor, origin, name, tensor.detach(), _version(tensor), tensor.requires_grad, gradient
+        )
+
+    def settled(self) -> None:
+        """The modes as they are now are what the pass is to leave as they are."""
+        self._expected = {number: part.training for number, (part, _) in self.modules.items()}
+
+    def about_to_write(self, tensor: torch.Tensor) -> None:
+        """Keep the memory of a held tensor before an operator writes to it."""
+        self.memory.keep(tensor)
+
+    def changes(self) -> tuple[str, ...]:
+        """What is no longer as it was, a sentence each.
+
+        Where the content was kept, that is compared; else the version tells.
+        """
+        found: list[str] = []
+        for held in self.held.values():
+            if not same_memory(held.tensor, held.alias):
+                found.append(f"{held.origin} {held.name} was given other data")
+            elif self.memory.has(held.alias):
+                if self.memory.changed(held.alias):
+                    found.append(f"{held.origin} {held.name} was written")
+            elif _version(held.tensor) != held.version:
+                found.append(f"{held.origin} {held.name} was written")
+        for store, kind, inside, before in self._stores:
+            said = _SAID.get(kind)
+            names = _replaced(store, before)
+            if said is None and names:
+                found.append(f"hooks of {inside[:-1] or 'the module'} were changed")
+            found += [f"{said} {inside}{name} was replaced" for name in names if said]
+        for part, inside, before in self._attributes:
+            now = {k: v for k, v in vars(part).items() if k not in _OWN}
+            found += [f"attribute {inside}{k} was added" for k in now if k not in before]
+            found += [f"attribute {inside}{k} was removed" for k in before if k not in now]
+            found += [
+                f"attribute {inside}{k} was changed"
+                for k, snapshot in before.items()
+                if k in now and differs(now[k], snapshot)
+            ]
+        found += [
+            f"mode of {path or 'the module'} was set to {'train' if part.training else 'eval'}"
+            for number, (part, path) in self.modules.items()
+            if part.training != self._expected[number]
+        ]
+        return tuple(found)
+
+    def restore(self) -> None:
+        """Put everything back as it was: objects, contents, versions, flags and gradients."""
+        for store, _, _, before in self._stores:
+            if _replaced(store, before):
+                for name in [k for k in dict(store.items()) if k not in before]:
+                    del store[name]
+                for name, value in before.items():
+                    store[name] = value
+        for held in self.held.values():
+            self._restore_tensor(held)
+        self.memory.restore()
+        for held in self.held.values():
+            if _version(held.tensor) != held.version:
+                torch._C._autograd._unsafe_set_version_counter((held.tensor,), (held.version,))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+        for part, _, before in self._attributes:
+            own = vars(part)
+            for name in [k for k in own if k not in _OWN and k not in before]:
+                del own[name]
+            for name, snapshot in before.items():
+                own[name] = snapshot.restored()
+        for number, (part, _) in self.modules.items():
+            part.training = self._training[number]
+
+    def _restore_tensor(self, held: Held) -> None:
+        tensor = held.tensor
+        if not same_memory(tensor, held.alias):
+            tensor.data = held.alias
+        if tensor.is_leaf:
+            if tensor.requires_grad != held.requires_grad:
+                tensor.requires_grad_(held.requires_grad)
+            if tensor.grad is not held.gradient:
+                tensor.grad = held.gradient
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Every parameter and buffer once, with its other names as aliases."""
+        return tuple(
+            Parameter(
+                held.name,
+                tuple(held.tensor.shape),
+                spelled(held.tensor.dtype),
+                held.tensor.numel(),
+                held.tensor.numel() * held.tensor.element_size(),
+                held.requires_grad,
+                held.origin == "buffer",
+                tuple(self.aliases.get(held.name, ())),
+            )
+            for held in self.held.values()
+            if held.origin != "attribute"
+        )
+
+
+def _walked(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module once, under the first of its names."""
+    seen: set[int] = set()
+    waiting: list[tuple[str, nn.Module]] = [("", module)]
+    while waiting:
+        path, part = waiting.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        yield path, part
+        inside = f"{path}." if path else ""
+        children = part._modules.items()  # pyright: ignore[reportPrivateUsage]
+        waiting += reversed([(inside + name, c) for name, c in children if c is not None])
+
+
+def _version(tensor: torch.Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version  # pyright: ignore[reportPrivateUsage]
+
+
+def same_memory(tensor: torch.Tensor, alias: torch.Tensor) -> bool:
+    """Whether a tensor still stands where its alias does: nobody has given it other data."""
+    if tensor.shape != alias.shape:
+        return False
+    if not (is_strided(tensor) and is_strided(alias)):
+        return tensor.layout == alias.layout
+    return (
+        tensor.untyped_storage()._cdata == alias.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
+        and tensor.stride() == alias.stride()
+        and tensor.storage_offset() == alias.storage_offset()
+    )
+
+
+def _replaced(store: Any, before: dict[str, Any]) -> list[str]:
+    """The names under which another object stands than before. TorchScript has stores of its own
+    kind, of which only `items` can be relied on."""
+    now = cast("dict[str, Any]", dict(store.items()))
+    if not now and not before:
+        return []
+    return [name for name in {**before, **now} if now.get(name) is not before.get(name)]

@@ -1,0 +1,319 @@
+"""Tracer: sees every operator of one pass, and notes it.
+
+While the pass runs, calls and values are appended as tuples; they become nouns afterwards
+(`assembling.py`). A tensor is known by its identity: an id that a live weak reference confirms,
+since Python gives ids anew. `TorchDispatchMode` and a patched `nn.Module.__call__` are the two
+interceptions, because both leave PyTorch's fused paths on; hooks or a `TorchFunctionMode` would
+switch them off.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from threading import get_ident
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
+
+from forwardpass.nouns.calls import Ref
+from forwardpass.recording.frames import Frames
+from forwardpass.recording.interception import Interception
+from forwardpass.recording.notes import Failing, Meta, RawCall, RawModule, RawValue, meta_of
+from forwardpass.recording.schemas import Schema, flattened
+from forwardpass.recording.states import State, same_memory
+
+Observer = Callable[[int, list[torch.Tensor], tuple[int, ...]], None]
+"""Called after each operator with its index and the tensors it made, with their serials."""
+
+_NOTHING: list[torch.Tensor] = []
+
+
+class Tracer(Interception):
+    """Notes one pass of `module`. Used as a context around the call.
+
+    Args:
+        module: what is called; its tree gives the paths.
+        state: what it holds, so that tensors are known by their names.
+        inputs: the tensors that go in, by path.
+        observe: see Observer; for statistics, values, validation.
+        gradients: whether to note the nodes that autograd makes.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        state: State,
+        inputs: dict[str, torch.Tensor],
+        *,
+        observe: Observer | None = None,
+        gradients: bool = False,
+    ) -> None:
+        super().__init__()
+        self.values: list[RawValue] = []
+        self.calls: list[RawCall] = []
+        self.modules: list[RawModule] = []
+        self.frames = Frames(module)
+        self.nodes: dict[int, str] = {}
+        self.failed: Failing | None = None
+        self.constants: dict[int, torch.Tensor] = {}
+        self._state = state
+        self._observe = observe
+        self._gradients = gradients
+        self._ids: dict[int, tuple[Callable[[], Any], int]] = {}
+        self._metas: dict[Meta, Meta] = {}
+        self._storages = 0
+        self._state_storages: dict[int, int] = {}
+        self._input_storages: dict[int, int] = {}
+        self._held_storages: set[int] = set()
+        self._writes: dict[int, int] = {}
+        self._stack: list[int] = []
+        self._frame_of: dict[int, FrameType] = {}
+        self._counts: dict[str, int] = {}
+        self._latest: list[tuple[int, Callable[[], Any]]] = []
+        self._thread = get_ident()
+        self.inputs = {path: self._input(tensor, path) for path, tensor in inputs.items()}
+
+    # What is seen
+
+    def intercepted(
+        self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if self._latest:
+            self._note_nodes()
+        site, forward = self.frames.here(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+        module = self._stack[-1] if forward is None else self._running(forward)
+        inputs: list[int] = []
+        tensors: list[torch.Tensor] = []
+        arguments = tuple([self._noted(a, inputs, tensors) for a in args])
+        keywords = {k: self._noted(v, inputs, tensors) for k, v in kwargs.items()}
+        written = self._written(schema, args, kwargs) if schema.may_write else _NOTHING
+        try:
+            result = func(*args, **kwargs)
+        except BaseException as error:
+            self.failed = Failing(error, schema.name, tuple(inputs), module, site)
+            raise
+        index = len(self.calls)
+        made: list[torch.Tensor] = []
+        flattened(result, made)
+        writes: tuple[int, ...] = ()
+        if written:  # what is written is made anew, whether it is returned or not
+            made += [t for t in written if not any(t is other for other in made)]
+            writes = tuple({self.values[self._serial(t)].storage: None for t in written})
+            for storage in writes:
+                self._writes[storage] = self._writes.get(storage, 0) + 1
+        outputs = tuple([self._output(t, index, schema, inputs, tensors, written) for t in made])
+        self.calls.append(
+            RawCall(func, arguments, keywords, tuple(inputs), outputs, module, site, writes)
+        )
+        if self._observe is not None:
+            self._observe(index, made, outputs)
+        if self._gradients:
+            # Weakly: a factory such as torch.zeros detaches what somebody else holds as well.
+            self._latest = [(s, self._ids[id(t)][0]) for s, t in zip(outputs, made, strict=True)]
+        return result
+
+    def host(self, name: str, tensor: torch.Tensor, frame: FrameType) -> None:
+        """Note that the code took a value to Python by a way that is no operator."""
+        site, forward = self.frames.here(frame)
+        module = self._stack[-1] if forward is None else self._running(forward)
+        serial = self._serial(tensor)
+        self.calls.append(RawCall(name, (Ref(serial),), {}, (serial,), (), module, site))
+
+    # Modules
+
+    def enter(self, module: nn.Module, caller: FrameType | None, direct: bool = False) -> int:
+        """Note that a module begins; its number among the module calls."""
+        parent = -1
+        if self._stack:
+            parent = self._stack[-1]
+            if caller is not None and self.frames.is_forward(caller):
+                parent = self._running(caller)
+        known = self._state.modules.get(id(module))
+        if known is None:
+            path = f"{self.modules[parent].path}/{type(module).__name__}"
+        else:
+            path = known[1]
+        index = self._counts.get(path, 0)
+        self._counts[path] = index + 1
+        number = len(self.modules)
+        self.modules.append(RawModule(module, path, index, parent, len(self.calls), direct))
+        return number
+
+    def pushed(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The module call `number` runs from now on."""
+        self._stack.append(number)
+        self.modules[number].inputs = self._known_serials((args, kwargs))
+
+    def popped(self, number: int, result: Any) -> None:
+        """The module call `number` has returned `result`, or raised (None)."""
+        self._stack.pop()
+        self._frame_of.pop(number, None)
+        entry = self.modules[number]
+        entry.module = None
+        entry.outputs = self._known_serials(result)
+        entry.stop = len(self.calls)
+
+    @property
+    def current(self) -> int:
+        """The number of the innermost module call that runs."""
+        return self.calls[-1].module if self.calls else 0
+
+    def on_this_thread(self) -> bool:
+        """Whether the caller runs on the thread that is recorded."""
+        return get_ident() == self._thread
+
+    def _running(self, frame: FrameType) -> int:
+        """The module call to which a frame of a forward belongs: the innermost that was entered,
+        unless another module's forward was called directly."""
+        top = self._stack[-1]
+        if self._frame_of.get(top) is frame:
+            return top
+        code = frame.f_code
+        name = code.co_varnames[0] if code.co_argcount else ""
+        owner = frame.f_locals.get(name)
+        entry = self.modules[top]
+        if owner is entry.module or id(owner) not in self._state.modules:
+            self._frame_of[top] = frame
+            return top
+        for number, known in self._frame_of.items():
+            if known is frame:
+                self.modules[number].stop = len(self.calls) + 1
+                return number
+        outer = frame.f_back
+        while outer is not None and not self.frames.is_forward(outer):
+            outer = None if self.frames.is_start(outer) else outer.f_back
+        number = self.enter(owner, outer, direct=True)  # pyright: ignore[reportArgumentType]
+        self.modules[number].stop = len(self.calls) + 1
+        self._frame_of[number] = frame
+        return number
+
+    def serials(self, tensors: Iterable[torch.Tensor]) -> tuple[int, ...]:
+        """The newest values of these tensors."""
+        return tuple([self._serial(tensor) for tensor in tensors])
+
+    def _known_serials(self, tree: Any) -> tuple[int, ...]:
+        found: list[torch.Tensor] = []
+        flattened(tree, found)
+        return self.serials(found)
+
+    # Values
+
+    def _noted(self, value: Any, serials: list[int], tensors: list[torch.Tensor]) -> Any:
+        """An argument with its tensors as Ref."""
+        if isinstance(value, torch.Tensor):
+            serial = self._serial(value)
+            serials.append(serial)
+            tensors.append(value)
+            return Ref(serial)
+        if isinstance(value, list | tuple):
+            return [self._noted(item, serials, tensors) for item in value]
+        return value
+
+    def _serial(self, tensor: torch.Tensor) -> int:
+        """The newest value of a tensor; one that was never seen is adopted."""
+        known = self._ids.get(id(tensor))
+        if known is not None and known[0]() is tensor:
+            return known[1]
+        held = self._state.held.get(id(tensor))
+        if held is not None and same_memory(tensor, held.alias):
+            storage = self._fresh()
+            key = _storage_key(tensor)
+            if key is not None:
+                storage = self._state_storages.setdefault(key, storage)
+                self._held_storages.add(storage)
+            return self._new(tensor, storage, 0, held.origin, held.name, -1, -1)
+        with _disable_current_modes():  # to describe it is no part of the pass
+            serial = self._new(tensor, self._fresh(), 0, "unknown", "", -1, -1)
+            self.constants[serial] = tensor.detach().clone()  # as it is before the pass writes it
+        return serial
+
+    def _input(self, tensor: torch.Tensor, path: str) -> int:
+        """The value of an input. One tensor under two names is one value; views share a storage."""
+        known = self._ids.get(id(tensor))
+        if known is not None:
+            return known[1]
+        key = _storage_key(tensor)
+        storage = self._fresh()
+        if key is not None:
+            storage = self._input_storages.setdefault(key, storage)
+        return self._new(tensor, storage, 0, "input", path, -1, -1)
+
+    def _output(
+        self,
+        tensor: torch.Tensor,
+        index: int,
+        schema: Schema,
+        inputs: list[int],
+        tensors: list[torch.Tensor],
+        written: list[torch.Tensor],
+    ) -> int:
+        known = self._ids.get(id(tensor))
+        if known is not None and known[0]() is tensor:
+            before = known[1]
+            if not any(tensor is other for other in written):
+                return before  # handed through, as `contiguous` does
+            storage = self.values[before].storage
+            return self._new(tensor, storage, self._writes[storage], "call", "", index, before)
+        if schema.may_alias:
+            key = _storage_key(tensor)
+            for serial, other in zip(inputs, tensors, strict=True):
+                if key is not None and _storage_key(other) == key:
+                    storage = self.values[serial].storage
+                    version = self._writes.get(storage, 0)
+                    return self._new(tensor, storage, version, "call", "", index, serial)
+        return self._new(tensor, self._fresh(), 0, "call", "", index, -1)
+
+    def _new(
+        self, tensor: torch.Tensor, storage: int, version: int, origin: str, name: str,
+        producer: int, base: int,
+    ) -> int:  # fmt: skip
+        serial = len(self.values)
+        meta = meta_of(tensor)
+        meta = self._metas.setdefault(meta, meta)
+        self.values.append(RawValue(meta, storage, version, origin, name, producer, base))
+        self._ids[id(tensor)] = (weakref.ref(tensor), serial)
+        return serial
+
+    def _fresh(self) -> int:
+        self._storages += 1
+        return self._storages - 1
+
+    def _written(
+        self, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[torch.Tensor]:
+        """The tensors that this call writes. Those that the module holds are kept aside before."""
+        found = schema.written(args, kwargs)
+        for tensor in found:
+            if self.values[self._serial(tensor)].storage in self._held_storages:
+                self._state.about_to_write(tensor)
+        return found
+
+    def _note_nodes(self) -> None:
+        """The nodes that autograd hung onto the last outputs, after the operator was done."""
+        for serial, alive in self._latest:
+            tensor = alive()
+            if tensor is not None and tensor.grad_fn is not None:
+                self.nodes[serial] = tensor.grad_fn.name()
+        self._latest = []
+
+    def finish(self) -> None:
+        """Let go of every object of the pass; only what was noted stays."""
+        if self._latest:
+            self._note_nodes()
+        self._ids.clear()
+        self._frame_of.clear()
+        self._state_storages.clear()
+        self._input_storages.clear()
+        for entry in self.modules:
+            entry.module = None
+
+
+def _storage_key(tensor: torch.Tensor) -> int | None:
+    if tensor.layout is not torch.strided:
+        return None
+    return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,236 @@
+"""The verb: one forward pass, recorded."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+import torch
+
+from forwardpass.errors import PassError, UsageError
+from forwardpass.loading import load
+from forwardpass.nouns.calls import Call, Site, Value
+from forwardpass.nouns.forwards import Forward, ForwardLike
+from forwardpass.nouns.records import Failed, Record, Totals
+from forwardpass.recording.assembling import calls_of, device_of, modules_of, path_of, values_of
+from forwardpass.recording.gradients import reached, saved_for_backward
+from forwardpass.recording.layers import layers_of
+from forwardpass.recording.observing import Watching
+from forwardpass.recording.passes import Grad, Mode, Pass, traced
+from forwardpass.recording.states import State
+from forwardpass.recording.subjects import subject
+from forwardpass.recording.tracing import Tracer
+from forwardpass.tensors.trees import flatten
+
+_SCRIPT_SETTLES = 2
+"""Runs of TorchScript after which its executor no longer rewrites the graph."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a record can be run again by.
+
+    Attributes:
+        forward: what was recorded.
+        this: the pass, with pristine copies of its inputs.
+        outputs: copies of the tensors that came out, by path.
+        constants: tensors that came from outside the pass, by serial.
+        operators: what PyTorch ran at each call; the name where no operator did.
+    """
+
+    forward: Forward
+    this: Pass
+    outputs: dict[str, torch.Tensor]
+    constants: dict[int, torch.Tensor]
+    operators: tuple[Any, ...]
+
+
+def record(
+    forward: ForwardLike,
+    inputs: Any,
+    *,
+    mode: Mode | None = None,
+    grad: Grad | None = None,
+    statistics: bool = False,
+    values: str | Sequence[str] | None = None,
+    value_bytes: int | None = None,
+    saved: bool = False,
+    expanded: bool = False,
+) -> Record:
+    """Record one forward pass: every operator that ran, in which module, at which line, on what.
+
+    The module is left as it was: weights, buffers, attributes, modes, generators.
+
+    Args:
+        forward: a reference with its plan, a module, a Model or a Forward. Without a plan it is the
+            user's own module that runs, otherwise the copy that the plan makes.
+        inputs: a tensor, a tuple of positional arguments, or a dict of named ones.
+        mode: "train" or "eval"; None: as the module stands.
+        grad: "on", "off" or "inference"; None: as the caller stands.
+        statistics: of every floating value: min, max, mean, std, share of zeros, NaN, Inf.
+        values: keep the values themselves: "all", or globs of module paths.
+        value_bytes: keep values while they fit into so many bytes.
+        saved: what lines keep for the backward pass (with grad "on"); runs the pass once more.
+        expanded: with PyTorch's fused fast path for transformers off.
+
+    Raises:
+        UsageError: the inputs are of a form that no call has; the module is lazy.
+        PassError: the module raised; its cause is the original error, and `error.record` is the
+            record of the calls before it.
+        LoadError: the model cannot be loaded.
+    """
+    loaded = load(forward)
+    called = subject(loaded, inputs)
+    this = Pass.of(
+        called.module, called.arguments, called.keywords,
+        grad=grad, mode=mode, threads=called.threads, expanded=expanded, renamed=called.renamed,
+    )  # fmt: skip
+    if saved and this.grad != "on":
+        raise UsageError('record(saved=True) needs grad="on": nothing is saved for backward else')
+    if any(isinstance(part, torch.jit.ScriptModule) for part in this.module.modules()):
+        for _ in range(_SCRIPT_SETTLES):
+            this.plain()
+    watching = Watching(statistics, values, value_bytes)
+    with this.staged() as (state, args, kwargs):
+        given = this.named(args, kwargs)
+        tracer = Tracer(
+            this.module, state, given,
+            observe=watching if watching.is_needed else None, gradients=this.grad == "on",
+        )  # fmt: skip
+        watching.given(tracer, given)
+        error: Exception | None = None
+        outputs: dict[str, torch.Tensor] = {}
+        try:
+            outputs = flatten(traced(tracer, this.module, args, kwargs))
+        except Exception as raised:  # noqa: BLE001 - raised again below, with what was recorded
+            error = raised
+        named = dict(zip(outputs, tracer.serials(outputs.values()), strict=True))
+        tracer.finish()
+        reaches = reached(outputs, state) if this.grad == "on" else {}
+        live = Live(
+            loaded, this,
+            {path: tensor.detach().clone() for path, tensor in outputs.items()},
+            tracer.constants, tuple(call.operator for call in tracer.calls),
+        )  # fmt: skip
+        done = assembled(
+            str(loaded), tracer, state, this.grad,
+            inputs=tracer.inputs, outputs=named,
+            notes=(*called.notes, *watching.notes()),
+            statistics=watching.statistics(), reaches=reaches, error=error,
+        )  # fmt: skip
+    if saved and error is None:
+        done = _with_saved(done, this)
+    vars(done).update(_live=live, _tensors=watching.kept)
+    if error is not None:
+        raise _raised(done, error) from error
+    return done
+
+
+def assembled(
+    forward: str,
+    tracer: Tracer,
+    state: State,
+    grad: Grad,
+    *,
+    inputs: dict[str, int],
+    outputs: dict[str, int],
+    notes: tuple[str, ...] = (),
+    statistics: Mapping[int, Any] | None = None,
+    reaches: dict[str, tuple[str, ...]] | None = None,
+    error: Exception | None = None,
+) -> Record:
+    """The Record of what a tracer noted."""
+    values = values_of(tracer)
+    calls = calls_of(tracer, values)
+    modules = modules_of(tracer)
+    sites = tracer.frames.sites()
+    parameters = state.parameters()
+    modes = {entry.training for entry in modules}
+    return Record(
+        forward=forward,
+        inputs=inputs,
+        outputs=outputs,
+        mode="mixed" if len(modes) > 1 else "train" if True in modes else "eval",
+        grad=grad,
+        device=device_of(values),
+        versions=versions(),
+        totals=_totals(calls, sum(p.elements for p in parameters if not p.buffer)),
+        path=path_of(tracer),
+        calls=calls,
+        values=values,
+        modules=modules,
+        sites=sites,
+        parameters=parameters,
+        layers=layers_of(calls, values, [entry.path for entry in modules], parameters),
+        changes=state.changes(),
+        notes=notes,
+        statistics=dict(statistics or {}),
+        reaches=reaches or {},
+        failed=None if error is None else _failed(tracer, values, sites, error),
+    )
+
+
+def versions() -> dict[str, str]:
+    """What computed the pass."""
+    return {
+        "forwardpass": version("forwardpass"),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+
+
+def _totals(calls: Sequence[Call], parameters: int) -> Totals:
+    ran = [call for call in calls if not call.operator.startswith("Tensor.")]
+    macs = sum([call.macs or 0 for call in ran])
+    return Totals(
+        calls=len(ran),
+        parameters=parameters,
+        macs=macs,
+        flops=2 * macs,
+        elements=sum([call.elements for call in ran]),
+        bytes=sum([call.bytes_read + call.bytes_written for call in ran]),
+        unknown=tuple(dict.fromkeys(call.operator for call in ran if call.macs is None)),
+    )
+
+
+def _failed(
+    tracer: Tracer, values: Sequence[Value], sites: Sequence[Site], error: Exception
+) -> Failed:
+    said = f"{type(error).__name__}: {error}"
+    if tracer.failed is None or not _comes_from(error, tracer.failed.error):
+        last = tracer.modules[-1].path if tracer.modules else ""
+        return Failed("", (), last, None, said)
+    failing = tracer.failed
+    operands = tuple(str(values[serial]) for serial in failing.inputs)
+    path = tracer.modules[failing.module].path
+    return Failed(failing.operator, operands, path, sites[failing.site], said)
+
+
+def _comes_from(error: BaseException | None, cause: BaseException) -> bool:
+    """Whether `error` is `cause`, or was raised while that was handled."""
+    while error is not None and error is not cause:
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _raised(partial: Record, error: Exception) -> PassError:
+    failed = partial.failed
+    assert failed is not None
+    where = f" in {failed.module}" if failed.module else ""
+    done = f"{partial.totals.calls:,} calls had run; error.record holds them"
+    if failed.operator:
+        operands = ", ".join(failed.operands) or "no tensors"
+        text = f"{failed.operator} on {operands}{where}, {failed.site}, raised {failed.error}"
+    else:
+        text = f"the pass raised{where}, outside of any operator: {failed.error}"
+    raised = PassError(f"{partial.forward}: {text} ({done})")
+    raised.record = partial
+    return raised
+
+
+def _with_saved(done: Record, this: Pass) -> Record:
+    return msgspec.structs.replace(done, saved=saved_for_backward(this))

@@ -1,0 +1,224 @@
+"""A Record: the pass in one line, what it amounts to, and the tree of its modules."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from forwardpass.nouns.calls import Call
+from forwardpass.nouns.records import Record
+from forwardpass.showing.drawing import drawn, sizes
+from forwardpass.showing.wording import ORANGE, VERMILLION, amount, facts, plain
+
+_DEPTH = 3
+_MOST_CALLS = 200
+
+
+@dataclass
+class _Node:
+    """One module of the tree: all its calls together."""
+
+    path: str
+    kind: str
+    depth: int
+    times: int = 0
+    output: str = ""
+    calls: int = 0
+    parameters: int = 0
+    macs: int = 0
+    unknown: bool = False
+    flags: Counter[str] = field(default_factory=Counter[str])
+    own: list[Call] = field(default_factory=list[Call])
+    children: dict[str, _Node] = field(default_factory=dict[str, "_Node"])
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(".")[2].rpartition("/")[2]
+
+    def likeness(self) -> object:
+        """What siblings must share to be shown as one."""
+        return (
+            self.kind, self.times, self.output, self.calls, self.parameters, self.macs,
+            tuple(self.flags.items()), tuple(c.likeness() for c in self.children.values()),
+        )  # fmt: skip
+
+
+def shown(
+    record: Record, depth: int = _DEPTH, calls: bool = False, module: str | None = None
+) -> RenderableType:
+    """A Record as rich draws it.
+
+    Args:
+        depth: levels of modules in the table.
+        calls: list the calls of every module, too.
+        module: a glob of paths; only these modules, with what is in them.
+    """
+    line = Text(drawn(record), style="bold")
+    tree = _tree(record)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("module", overflow="fold", ratio=1)
+    for title in ("calls", "output", "parameters", "macs"):
+        table.add_column(title, justify="right", no_wrap=title != "output")
+    table.add_column("")
+    for node in _chosen(tree, module):
+        _rows(table, record, node, node.depth, depth, calls)
+    return Group(plain(line), facts(_facts(record)), table)
+
+
+def _chosen(tree: _Node, module: str | None) -> list[_Node]:
+    if module is None:
+        return [tree]
+    found: list[_Node] = []
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop(0)
+        if fnmatch.fnmatchcase(node.path, module):
+            found.append(node)
+        else:
+            waiting += node.children.values()
+    return found
+
+
+def _facts(record: Record) -> Iterator[tuple[str, Text | str]]:
+    yield "forward", record.forward
+    inputs = [f"{path} {record.values[s]}" for path, s in record.inputs.items()]
+    yield "inputs", " · ".join(inputs) or "none"
+    yield (
+        "on",
+        f"{record.device} · {record.mode} mode · grad {record.grad} · "
+        f"torch {record.versions['torch']}",
+    )
+    totals = record.totals
+    yield (
+        "totals",
+        f"{totals.calls:,} calls · {totals.parameters:,} parameters · {amount(totals.macs)} macs "
+        f"({amount(totals.flops)}flops) · {amount(totals.bytes)}B moved",
+    )
+    if totals.unknown:
+        yield "unknown", Text(f"! no formula for {', '.join(totals.unknown)}: not counted", ORANGE)
+    yield "path", record.path
+    if record.changes:
+        yield "state", Text(f"! {_some(record.changes)}; the module was put back", ORANGE)
+    else:
+        yield "state", "the pass changed nothing of the module"
+    for path, names in record.reaches.items():
+        every = sum(1 for p in record.parameters if not p.buffer)
+        yield "reaches", f"{path} depends on {len(names)} of {every} parameters"
+    for saved in record.saved[:5]:
+        yield "saved", f"{amount(saved.bytes)}B in {saved.tensors} tensors at {saved.site}"
+    for note in record.notes:
+        yield "note", note
+    if record.failed is not None:
+        where = f" at {record.failed.site}" if record.failed.site else ""
+        at = f" in {record.failed.operator}" if record.failed.operator else ""
+        yield "failed", Text(f"✗ {record.failed.error}{at}{where}", VERMILLION)
+
+
+def _some(items: tuple[str, ...], most: int = 4) -> str:
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
+
+
+def _tree(record: Record) -> _Node:
+    root = _Node("", record.modules[0].kind if record.modules else "", 0)
+    nodes: dict[int, _Node] = {}
+    for number, entry in enumerate(record.modules):
+        if entry.parent < 0:
+            node = root
+        else:
+            parent = nodes[entry.parent]
+            new = partial(_Node, entry.path, entry.kind, parent.depth + 1)
+            node = parent.children.get(entry.path) or parent.children.setdefault(entry.path, new())
+        nodes[number] = node
+        node.times += 1
+        if entry.outputs and not node.output:
+            node.output = sizes(record.values[entry.outputs[0]])
+    above = _ancestors(record)
+    for call in record.calls:
+        nodes[call.module].own.append(call)
+        for node in {id(nodes[n]): nodes[n] for n in above[call.module]}.values():
+            node.calls += not call.operator.startswith("Tensor.")
+            node.macs += call.macs or 0
+            node.unknown |= call.macs is None
+            if call.kind in ("in-place", "random", "host"):
+                node.flags[call.kind] += 1
+    _count_parameters(record, root)
+    return root
+
+
+def _ancestors(record: Record) -> list[tuple[int, ...]]:
+    above: list[tuple[int, ...]] = []
+    for number, entry in enumerate(record.modules):
+        above.append((number, *(above[entry.parent] if entry.parent >= 0 else ())))
+    return above
+
+
+def _count_parameters(record: Record, node: _Node) -> None:
+    inside = f"{node.path}." if node.path else ""
+    node.parameters = sum(
+        p.elements
+        for p in record.parameters
+        if not p.buffer and any(name.startswith(inside) for name in (p.name, *p.aliases))
+    )
+    for child in node.children.values():
+        _count_parameters(record, child)
+
+
+def _rows(
+    table: Table, record: Record, node: _Node, base: int, depth: int, calls: bool, name: str = ""
+) -> None:
+    indent = "  " * (node.depth - base)
+    label = name or node.name or node.kind
+    title = label if label == node.kind else f"{label} {node.kind}"
+    times = f" ({node.times} ×)" if node.times > 1 else ""
+    table.add_row(
+        plain(f"{indent}{title}{times}"),
+        f"{node.calls:,}",
+        plain(node.output),
+        amount(node.parameters) if node.parameters else "",
+        (amount(node.macs) if node.macs else "") + (" + ?" if node.unknown else ""),
+        plain(", ".join(f"{count} {flag}" for flag, count in node.flags.items())),
+    )
+    if calls:
+        for call in node.own[:_MOST_CALLS]:
+            _call_row(table, record, call, indent + "  ")
+        if len(node.own) > _MOST_CALLS:
+            table.add_row(f"{indent}  … {len(node.own) - _MOST_CALLS:,} more calls")
+    if node.depth - base >= depth:
+        return
+    for members in _alike(list(node.children.values())):
+        first, last = members[0], members[-1]
+        folded = "" if len(members) == 1 else f"{first.name}…{last.name}, each of {len(members)}:"
+        _rows(table, record, first, base, depth, calls, folded)
+
+
+def _alike(children: list[_Node]) -> Iterator[list[_Node]]:
+    """Neighbours that are the same but for their name, together."""
+    group: list[_Node] = []
+    for child in children:
+        if group and child.likeness() != group[-1].likeness():
+            yield group
+            group = []
+        group.append(child)
+    if group:
+        yield group
+
+
+def _call_row(table: Table, record: Record, call: Call, indent: str) -> None:
+    output = sizes(record.values[call.outputs[0]]) if call.outputs else ""
+    table.add_row(
+        plain(Text(f"{indent}{call.index} {call.name}", style="dim")),
+        plain(Text(call.short, style="dim")),
+        plain(output),
+        "",
+        "?" if call.macs is None else amount(call.macs) if call.macs else "",
+        plain(f"{'' if call.kind == 'compute' else call.kind + ' '}{record.site(call)}"),
+    )

@@ -1,0 +1,77 @@
+"""Numbers and names as a person reads them, and the colours that underline them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.table import Table
+from rich.text import Text
+
+# Okabe-Ito: told apart with any colour vision
+BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+
+_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def visible(text: str) -> str:
+    """Text from data or errors with its control characters written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def plain(value: Text | str) -> Text:
+    """Text as it is: no markup in it, and no control characters that a terminal would obey."""
+    text = value if isinstance(value, Text) else Text(value)
+    text.plain = visible(text.plain)
+    return text
+
+
+def facts(lines: Iterable[tuple[str, Text | str]]) -> Table:
+    """Names to the right, what they are to the left of each other, without a frame."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in lines:
+        table.add_row(name, plain(value))
+    return table
+
+
+def counted(rows: int) -> str:
+    """A number of rows, in words."""
+    return f"{rows:,} row" if rows == 1 else f"{rows:,} rows"
+
+
+def rate(value: float) -> str:
+    """A number per second, to three digits where it is small."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def seconds(value: float) -> str:
+    """A span of time in the unit that suits it."""
+    if value < 0.9995e-3:
+        return f"{value * 1e6:.0f} µs"
+    if value < 0.9995:
+        return f"{value * 1e3:.0f} ms"
+    if value < 120:
+        return f"{value:.1f} s"
+    return f"{int(value // 60)} min {int(value % 60):02d} s"
+
+
+def amount(value: float) -> str:
+    """A count to three digits, with the prefix that suits it: `2.52 G`."""
+    for size, prefix in _UNITS:
+        if abs(value) >= 0.9995 * size:
+            scaled = value / size
+            digits = 0 if abs(scaled) >= 99.95 else 1 if abs(scaled) >= 9.995 else 2
+            return f"{scaled:.{digits}f} {prefix}"
+    return f"{value:,.0f}"
+
+
+def number(value: float) -> str:
+    """A number of a pass: four digits after the point, or an exponent where that says nothing."""
+    if value != value or value in (float("inf"), float("-inf")):
+        return str(value)
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e5:
+        return f"{value:.5g}" if abs(value) >= 1 else f"{value:.4f}"
+    return f"{value:.3e}"
