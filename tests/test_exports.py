@@ -12,15 +12,22 @@ import forwardpass as fwd
 
 PUBLIC = [
     "Encoded",
+    "Explanation",
     "Forward",
     "ForwardpassError",
     "Model",
     "Plan",
+    "Record",
     "Rows",
     "RunReport",
     "Signature",
+    "Validation",
+    "Watched",
+    "explain",
     "load",
+    "record",
     "run",
+    "watch",
 ]
 
 

@@ -10,39 +10,59 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from forwardpass.errors import ForwardpassError
+    from forwardpass.explaining import explain
     from forwardpass.loading import load
+    from forwardpass.nouns.explanations import Explanation
     from forwardpass.nouns.forwards import Forward
     from forwardpass.nouns.models import Encoded, Model
     from forwardpass.nouns.plans import Plan
+    from forwardpass.nouns.records import Record
     from forwardpass.nouns.reports import RunReport
     from forwardpass.nouns.rows import Rows
     from forwardpass.nouns.signatures import Signature
+    from forwardpass.nouns.validations import Validation
+    from forwardpass.nouns.watched import Watched
+    from forwardpass.recording import record, watch
     from forwardpass.running import run
 
 __all__ = [
     "Encoded",
+    "Explanation",
     "Forward",
     "ForwardpassError",
     "Model",
     "Plan",
+    "Record",
     "Rows",
     "RunReport",
     "Signature",
+    "Validation",
+    "Watched",
+    "explain",
     "load",
+    "record",
     "run",
+    "watch",
 ]
 
 _HOMES = {
     "Encoded": "nouns.models",
+    "Explanation": "nouns.explanations",
     "Forward": "nouns.forwards",
     "ForwardpassError": "errors",
     "Model": "nouns.models",
     "Plan": "nouns.plans",
+    "Record": "nouns.records",
     "Rows": "nouns.rows",
     "RunReport": "nouns.reports",
     "Signature": "nouns.signatures",
+    "Validation": "nouns.validations",
+    "Watched": "nouns.watched",
+    "explain": "explaining",
     "load": "loading",
+    "record": "recording",
     "run": "running",
+    "watch": "recording",
 }
 
 

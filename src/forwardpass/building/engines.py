@@ -74,9 +74,11 @@ class Engine:
 
         All tensors leave while the outputs are unknown; afterwards only the declared ones.
         """
-        return self._selected(
-            flatten(replica.compute({self._places[path]: value for path, value in staged.items()}))
-        )
+        return self._selected(flatten(replica.compute(self.placed(staged))))
+
+    def placed(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The inputs under the names and positions that forward takes them by."""
+        return {self._places[path]: value for path, value in inputs.items()}
 
     def _selected(self, found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         declared = self.signature.outputs if self.signature else ()

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import torch
 
 from forwardpass import operators
@@ -17,9 +16,9 @@ from forwardpass.explaining.views import Element, seen_in
 from forwardpass.nouns.calls import Call, Ref, Value
 from forwardpass.nouns.explanations import Gradient, Step
 from forwardpass.nouns.records import Record
-from forwardpass.recording import record as recorded
 from forwardpass.recording.costs import bound
 from forwardpass.recording.schemas import schema_of
+from forwardpass.recording.verb import recorded
 from forwardpass.tensors.trees import flatten
 
 Loss = str | Callable[[dict[str, torch.Tensor]], torch.Tensor] | None
@@ -74,25 +73,15 @@ def way_back(record: Record, text: str, value: Value, element: Element, loss: Lo
 
 def _with_autograd(record: Record, text: str, loss: Loss) -> Gradient:
     """The same for a new record of the pass with autograd on."""
-    live = record.live
-    this = live.this
-    twin = replace(this, grad="on")
-    inputs = this.arguments if not this.keywords else None
-    if inputs is None:
-        inputs = {**this.keywords}
-        names = [path for path in record.inputs if path.split(".")[0] not in this.keywords]
-        inputs |= dict(zip(names, this.arguments, strict=False))
-    fresh = recorded(twin.module, inputs, mode=twin.mode, grad="on")
+    fresh = recorded(record.live.forward, replace(record.live.this, grad="on"), record.notes)
     value, element = found(fresh, text, backward=True)
-    named = msgspec.structs.replace(fresh, forward=record.forward)
-    vars(named).update(vars(fresh))
-    return way_back(named, text, value, element, loss)
+    return way_back(fresh, text, value, element, loss)
 
 
 def _readers(record: Record, value: Value) -> list[tuple[Call, Value]]:
     """The calls that compute with a value, or with a view of it, and what each of them reads."""
     views = {value.serial: value}
-    found_: list[tuple[Call, Value]] = []
+    parts: list[tuple[Call, Value]] = []
     for call in record.calls:
         for serial in dict.fromkeys(call.inputs):
             if serial not in views:
@@ -101,8 +90,8 @@ def _readers(record: Record, value: Value) -> list[tuple[Call, Value]]:
                 for made in call.outputs:
                     views[made] = record.values[made]
             else:
-                found_.append((call, record.values[serial]))
-    return found_
+                parts.append((call, record.values[serial]))
+    return parts
 
 
 def _steps(
@@ -110,7 +99,7 @@ def _steps(
     capture: Capture,
 ) -> list[list[Step]] | None:  # fmt: skip
     """The arithmetic of each reader; None where one of them has no breakdown."""
-    found_: list[list[Step]] = []
+    parts: list[list[Step]] = []
     for call, read in readers:
         came = capture.calls[call.index]
         if came.gradient is None:
@@ -125,14 +114,12 @@ def _steps(
             return None
         arguments = bound(schema, call, came.tensors)
         try:
-            found_.append(
-                formula.gradient(schema.packet, arguments, names[0], place, came.gradient)
-            )
+            parts.append(formula.gradient(schema.packet, arguments, names[0], place, came.gradient))
         except LookupError as error:
             if type(error) is not LookupError:
                 raise
             return None
-    return found_
+    return parts
 
 
 def _given(names: tuple[str, ...], call: Call) -> list[tuple[str, Any]]:

@@ -46,7 +46,8 @@ class RunReport(
         device: where it ran.
         resumed_rows: rows that an earlier run had already committed.
         digest: SHA-256 over everything that was delivered; equal digests, equal results.
-        limit_share: share of this machine's limit that was reached; null until macs are known.
+        limit_share: flops by the recorded macs ÷ seconds of computing, as a share of the device's
+            measured matmul rate; null where the macs are not known.
         failures: the first of the rows left out; all of them stand in quarantine.jsonl.
     """
 

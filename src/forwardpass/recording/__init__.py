@@ -3,6 +3,7 @@
 from forwardpass.recording.archives import opened, save, to_json
 from forwardpass.recording.validating import validate
 from forwardpass.recording.verb import record
+from forwardpass.recording.watching import watch
 from forwardpass.recording.writing import written
 
-__all__ = ["opened", "record", "save", "to_json", "validate", "written"]
+__all__ = ["opened", "record", "save", "to_json", "validate", "watch", "written"]

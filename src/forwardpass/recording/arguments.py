@@ -7,13 +7,14 @@ dataclasses, caches, batches. Modules, functions and classes are not.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
 import torch
 from torch import nn
 
+from forwardpass.building.calling import arguments
 from forwardpass.recording.memories import Copies
 
 _CLOSED = (
@@ -25,6 +26,18 @@ _CLOSED = (
 def tensors_in(tree: Any) -> dict[str, torch.Tensor]:
     """The tensors among arguments, each under the first path that leads to it: `image.pixels`."""
     return dict(_found(tree, "", set()))
+
+
+def named_tensors(
+    module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, torch.Tensor]:
+    """The tensors among the arguments of a call, under the names that forward gives them."""
+    try:
+        names, _ = arguments(module)
+    except (TypeError, ValueError):  # a forward without a signature
+        names = []
+    first = {names[i] if i < len(names) else str(i): value for i, value in enumerate(args)}
+    return tensors_in({**first, **kwargs})
 
 
 def copied(tree: Any) -> Any:

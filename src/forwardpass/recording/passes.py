@@ -16,8 +16,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
-from forwardpass.building.calling import arguments as parameters_of
-from forwardpass.recording.arguments import copied, tensors_in
+from forwardpass.recording.arguments import copied, named_tensors
 from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
 from forwardpass.tensors.generators import GeneratorStates
@@ -123,12 +122,7 @@ class Pass:
 
     def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """The tensors among these arguments, by the user's names, else by those of forward."""
-        try:
-            names, _ = parameters_of(self.module)
-        except (TypeError, ValueError):  # a forward without a signature
-            names = []
-        first = {names[i] if i < len(names) else str(i): value for i, value in enumerate(args)}
-        found = tensors_in({**first, **kwargs})
+        found = named_tensors(self.module, args, kwargs)
         return {self._renamed(path): tensor for path, tensor in found.items()}
 
     def _renamed(self, path: str) -> str:

@@ -95,6 +95,19 @@ def record(
         for _ in range(_SCRIPT_SETTLES):
             this.plain()
     watching = Watching(statistics, values, value_bytes)
+    done = recorded(loaded, this, called.notes, watching)
+    if saved:
+        live = vars(done)
+        done = msgspec.structs.replace(done, saved=saved_for_backward(this))
+        vars(done).update(live)
+    return done
+
+
+def recorded(
+    forward: Forward, this: Pass, notes: tuple[str, ...], watching: Watching | None = None
+) -> Record:
+    """The Record of a pass that can be repeated. Raises PassError where it raises."""
+    watching = watching or Watching(False, None, None)
     with this.staged() as (state, args, kwargs):
         given = this.named(args, kwargs)
         tracer = Tracer(
@@ -108,22 +121,15 @@ def record(
             outputs = flatten(traced(tracer, this.module, args, kwargs))
         except Exception as raised:  # noqa: BLE001 - raised again below, with what was recorded
             error = raised
-        named = dict(zip(outputs, tracer.serials(outputs.values()), strict=True))
-        tracer.finish()
-        reaches = reached(outputs, state) if this.grad == "on" else {}
+        done = assembled(
+            str(forward), tracer, state, this.grad, outputs=outputs,
+            notes=(*notes, *watching.notes()), statistics=watching.statistics(), error=error,
+        )  # fmt: skip
         live = Live(
-            loaded, this,
+            forward, this,
             {path: tensor.detach().clone() for path, tensor in outputs.items()},
             tracer.constants, tuple(call.operator for call in tracer.calls),
         )  # fmt: skip
-        done = assembled(
-            str(loaded), tracer, state, this.grad,
-            inputs=tracer.inputs, outputs=named,
-            notes=(*called.notes, *watching.notes()),
-            statistics=watching.statistics(), reaches=reaches, error=error,
-        )  # fmt: skip
-    if saved and error is None:
-        done = _with_saved(done, this)
     vars(done).update(_live=live, _tensors=watching.kept)
     if error is not None:
         raise _raised(done, error) from error
@@ -136,14 +142,14 @@ def assembled(
     state: State,
     grad: Grad,
     *,
-    inputs: dict[str, int],
-    outputs: dict[str, int],
+    outputs: Mapping[str, torch.Tensor],
     notes: tuple[str, ...] = (),
     statistics: Mapping[int, Any] | None = None,
-    reaches: dict[str, tuple[str, ...]] | None = None,
     error: Exception | None = None,
 ) -> Record:
-    """The Record of what a tracer noted."""
+    """The Record of what a tracer noted, which then lets go of the pass."""
+    named = dict(zip(outputs, tracer.serials(outputs.values()), strict=True))
+    tracer.finish()
     values = values_of(tracer)
     calls = calls_of(tracer, values)
     modules = modules_of(tracer)
@@ -152,8 +158,8 @@ def assembled(
     modes = {entry.training for entry in modules}
     return Record(
         forward=forward,
-        inputs=inputs,
-        outputs=outputs,
+        inputs=tracer.inputs,
+        outputs=named,
         mode="mixed" if len(modes) > 1 else "train" if True in modes else "eval",
         grad=grad,
         device=device_of(values),
@@ -169,7 +175,7 @@ def assembled(
         changes=state.changes(),
         notes=notes,
         statistics=dict(statistics or {}),
-        reaches=reaches or {},
+        reaches=reached(outputs, state) if grad == "on" else {},
         failed=None if error is None else _failed(tracer, values, sites, error),
     )
 
@@ -230,7 +236,3 @@ def _raised(partial: Record, error: Exception) -> PassError:
     raised = PassError(f"{partial.forward}: {text} ({done})")
     raised.record = partial
     return raised
-
-
-def _with_saved(done: Record, this: Pass) -> Record:
-    return msgspec.structs.replace(done, saved=saved_for_backward(this))

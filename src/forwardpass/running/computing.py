@@ -73,6 +73,7 @@ class Computed:
     """A window with its outputs, rows that failed left out.
 
     `outputs` hold one value for each row of `good`, in order; `good` are indices into the window.
+    `batches` are the rows, and the cells of a row, of each batch.
     """
 
     window: Window
@@ -82,7 +83,7 @@ class Computed:
     nan: tuple[int, ...]
     real_cells: int
     padded_cells: int
-    batches: int
+    batches: tuple[tuple[int, int], ...]
     seconds: float
 
 
@@ -156,7 +157,7 @@ def _assembled(
         tuple(sorted(nan)),
         int(cells(window.block.lengths).sum()) if count else 0,
         sum(batch.cells * len(batch) for batch in batches),
-        len(batches),
+        tuple((len(batch), batch.cells) for batch in batches),
         sum(result.seconds for result in results),
     )
 

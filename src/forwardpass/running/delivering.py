@@ -111,7 +111,7 @@ class Delivery:
         shard.failures += [*window.failures, *computed.failures, *failures]
         shard.real_cells += computed.real_cells
         shard.padded_cells += computed.padded_cells
-        shard.batches += computed.batches
+        shard.batches += len(computed.batches)
         shard.truncated += int(window.truncated[indices].sum())
         shard.nan_rows += len(set(computed.nan) & set(indices.tolist())) if computed.nan else 0
 

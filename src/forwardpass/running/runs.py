@@ -27,6 +27,7 @@ from forwardpass.running.delivering import Delivery, strictly
 from forwardpass.running.destinations import opened
 from forwardpass.running.feeding import encoded, windows
 from forwardpass.running.journals import Finished, Header
+from forwardpass.running.limit_shares import MacTable, limit_share, mac_table
 from forwardpass.running.options import Options
 from forwardpass.running.preparing import Prepared, prepare, works
 from forwardpass.running.progress import Progress
@@ -54,6 +55,8 @@ class Run:
         self.loading, self.building = Busy(), Busy()
         self.reading, self.encoding = Busy(), Busy()
         self.calibrating, self.compute_seconds = Busy(), 0.0
+        self.mac_table: MacTable | None = None
+        self.macs = 0.0
         self._threads: list[Ahead[Any]] = []
         self._closing = ExitStack()
         try:
@@ -139,6 +142,8 @@ class Run:
             stream = chain(seen, stream)
         else:
             prepared = Prepared.restored(header, self.engine)
+        with self.calibrating:
+            stream = self._with_macs(stream, executor)
         self._begin(header, prepared)
         if delivery.entries:
             executor.ceiling.cells = delivery.entries[-1].ceiling_cells
@@ -164,6 +169,8 @@ class Run:
                 if self.strict:
                     strictly(done)
                 self.compute_seconds += done.seconds
+                if self.mac_table is not None:
+                    self.macs += sum(self.mac_table.of(*batch) for batch in done.batches)
                 self.progress.add(done)
                 behind.put((done, executor.ceiling.cells))
             behind.finish()
@@ -201,6 +208,17 @@ class Run:
                     f"{failures[0].error}"
                 )
         return None, seen
+
+    def _with_macs(
+        self, stream: Iterator[EncodedRows], executor: InProcess
+    ) -> Iterator[EncodedRows]:
+        """The same stream, after the macs of rows of its first block have been counted."""
+        first = next(stream, None)
+        if first is None:
+            return stream
+        if len(first.block):
+            self.mac_table = executor.call(lambda: mac_table(self.engine, first.block))
+        return chain([first], stream)
 
     def _complete_signature(self, header: Header | None, rows: Rows) -> None:
         """Take the signature from the manifest, or infer it from the data where there is none."""
@@ -274,6 +292,7 @@ class Run:
             device=", ".join(str(replica.device) for replica in self.engine.replicas),
             resumed_rows=resumed,
             digest=total.hexdigest(),
+            limit_share=limit_share(self.engine, self.macs, self.compute_seconds),
             failures=tuple((*self._quarantined(), *delivery.failures)[:_SHOWN]),
         )
 

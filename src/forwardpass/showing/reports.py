@@ -35,6 +35,8 @@ def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
                 f"on average, {report.padding_share:.1%} padding",
             )
         )
+    if report.limit_share is not None:
+        lines.append(("limit", f"{report.limit_share:.1%} of the matmul rate of this machine"))
     if report.padding:
         lines.append(("padding", report.padding))
     if report.truncated:
