@@ -9,15 +9,16 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 NEEDS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak lint format bench bench-quick constraints clean
+.PHONY: help install demo test soak lint format bench bench-quick bench-peers constraints clean
 
 help:
-	@echo "make demo         digits and docstrings through fwd run, then two questions (installs first)"
+	@echo "make demo         a digit explained, digits and docstrings through fwd run (installs first)"
 	@echo "make test         the tests (installs first); ARGS=… goes to pytest"
 	@echo "make soak         the long tests"
 	@echo "make lint         ruff, ruff format --check, pyright"
 	@echo "make format       let ruff repair and format"
 	@echo "make bench        the benchmarks, into benchmarks/RESULTS.md; bench-quick: a small smoke run"
+	@echo "make bench-peers  recording beside other people's recorders, in a venv of their own"
 	@echo "make constraints  write constraints.txt from what is installed"
 	@echo "make clean        remove .venv and everything that was made"
 
@@ -81,7 +82,6 @@ $(PEERS)/stamp: $(NEEDS) benchmarks/peers/requirements.txt
 		-e . -r benchmarks/peers/requirements.txt
 	@touch $@
 
-.PHONY: bench-peers
 bench-peers: $(PEERS)/stamp
 	$(PEERS)/bin/python -m benchmarks.recording_cost $(ARGS)
 
@@ -94,5 +94,5 @@ constraints: $(VENV)/stamp-lint
 	@mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) demo build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What `make demo` runs: two models over real rows, and two questions to what came out.
+# What `make demo` runs: one digit looked at, two models over real rows, and two questions to what
+# came out.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rm -rf demo
@@ -7,11 +8,15 @@ rm -rf demo
 show() {
   printf '\n$'
   for word in "$@"; do
-    case $word in *[\ ?]*) printf ' "%s"' "$word" ;; *) printf ' %s' "$word" ;; esac
+    case $word in *[\ ?\[]*) printf ' "%s"' "$word" ;; *) printf ' %s' "$word" ;; esac
   done
   printf '\n'
   "$@"
 }
+
+digit=(--data examples/digits.py:rows --limit 1 --quiet)
+show fwd record examples/digits.py "${digit[@]}" --depth 0
+show fwd explain examples/digits.py "0[0, 3, 4, 4]" "${digit[@]}"
 
 show fwd run examples/digits.py examples/digits.py:rows -o demo/digits --key image --keep label
 

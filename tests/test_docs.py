@@ -145,9 +145,10 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in slugs, f"{page.name}: {link}; there are {sorted(slugs)}"
 
 
-def test_every_option_of_run_stands_on_its_page() -> None:
-    page = (ROOT / "docs" / "run.md").read_text()
-    for parameter in main.commands["run"].params:
+@pytest.mark.parametrize("verb", sorted(main.commands))
+def test_every_option_stands_on_its_page(verb: str) -> None:
+    page = (ROOT / "docs" / f"{verb}.md").read_text()
+    for parameter in main.commands[verb].params:
         for option in parameter.opts:
             if option.startswith("--") and option != "--out":
                 assert f"`{option}" in page, option
@@ -165,7 +166,8 @@ def test_examples_in_docstrings(module: str) -> None:
     assert not result.failed
 
 
-def test_the_manual_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("verb", sorted(main.commands))
+def test_the_manual_fits_80_columns(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "COLUMNS", "80")
-    result = CliRunner().invoke(main, ["run", "--help"], terminal_width=80)
+    result = CliRunner().invoke(main, [verb, "--help"], terminal_width=80)
     assert max(map(len, result.output.splitlines())) <= 80

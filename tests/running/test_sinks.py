@@ -147,7 +147,9 @@ def test_ragged_outputs_of_rows_of_different_length(tmp_path: Path) -> None:
     assert kind == "list<fixed_size_list<float>[8]>"
     memory, _ = fwd.run(model, {"samples": samples})
     assert [len(row) for row in memory["output"]] == [(n - 15) // 10 for n in (25, 40, 61, 40, 99)]
-    assert came["output"].to_pylist() == [row.tolist() for row in memory["output"]]
+    for written, row in zip(came["output"].to_pylist(), memory["output"], strict=True):
+        # other shards are other batches: the same rows up to rounding
+        torch.testing.assert_close(torch.tensor(written), torch.as_tensor(row))
 
 
 def test_bf16_is_kept_exactly_as_f32(tmp_path: Path) -> None:

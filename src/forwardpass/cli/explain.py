@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from forwardpass.cli.options import given, inputs, said
+from forwardpass.errors import UsageError
 
 
 @click.command()
@@ -36,10 +37,12 @@ def explain(
 
     \b
     ELEMENT is a module or a call, and an index:
-      'fc1[0, 7]'   'encoder.layer.0.output[0, 3, 5]'   '#12[0, 7]'   'output[0, 3]'
+      'fc1[0, 7]'   'layer.0.output[0, 3, 5]'   '#12[0, 7]'   'output[0, 3]'
       'fc1.weight[7, 3]' and 'x[0, 3]' with --gradient
     Without it, what can be explained is listed.
     """
+    if as_json and element is None:
+        raise UsageError("--json needs an ELEMENT; without one a list is printed to read")
     from rich.console import Console
 
     from forwardpass.explaining import explain as explained

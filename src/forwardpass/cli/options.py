@@ -26,7 +26,7 @@ def _sizes(
     found: dict[str, int] = {}
     for item in value:
         name, equals, size = item.partition("=")
-        if not (name and equals and size.isdigit() and int(size)):
+        if not (name and equals and size.isascii() and size.isdecimal() and int(size)):
             raise click.BadParameter(f"{item!r} is not axis=size, such as tokens=64")
         found[name] = int(size)
     return found
@@ -59,7 +59,8 @@ def given(
     """The inputs that the options ask for: a file, rows of data, or an example by the signature."""
     from forwardpass.executing import examples
 
-    drawn = [name for name, v in (("--batch", batch), ("--axis", axis), ("--seed", seed)) if v]
+    said = {"--batch": batch, "--axis": axis or None, "--seed": seed}
+    drawn = [name for name, value in said.items() if value is not None]
     if file and data:
         raise UsageError("--inputs and --data both say what goes in; give one")
     if (file or data) and drawn:
@@ -82,8 +83,10 @@ _TRUST = {
 
 def said(forward: Any) -> str:
     """What was loaded, and what reading it could have done."""
+    from torch.nn.parameter import is_lazy
+
     module = forward.model.module
-    count = sum(parameter.numel() for parameter in module.parameters())
+    count = sum(p.numel() for p in module.parameters() if not is_lazy(p))
     size = f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
     return (
         f"{forward.model.name}: {type(module).__name__}, {size} parameters · "

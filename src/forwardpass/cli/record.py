@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import sys
 from typing import Any
 
 import click
 
 from forwardpass.cli.options import given, inputs, names, said
+from forwardpass.errors import UsageError, nearest
 
 
 @click.command()
@@ -77,6 +79,10 @@ def record(
     from forwardpass.showing.live import steps
     from forwardpass.showing.records import shown
 
+    if as_json and as_python:
+        raise UsageError("--json and --python both take standard output; give one")
+    if saved and grad != "on":
+        raise UsageError("--saved needs --grad on: nothing is saved for backward else")
     console = Console(stderr=True, quiet=quiet)
     loaded = load(forward)
     console.print(said(loaded), style="dim", highlight=False, markup=False)
@@ -84,8 +90,17 @@ def record(
         loaded, given(loaded, **which), mode=mode, grad=grad, statistics=statistics,
         values="all" if "all" in values else values or None, saved=saved, expanded=expanded,
     )  # fmt: skip
+    paths = [entry.path for entry in done.modules]
+    if module is not None and not fnmatch.filter(paths, module):
+        raise UsageError(
+            f"--module {module}: no module of this pass has such a path; "
+            f"{nearest(module, sorted(set(paths) - {''}))}"
+        )
     if out is not None:
-        done.save(out)
+        try:
+            done.save(out)
+        except OSError as error:
+            raise UsageError(f"-o {out}: the record cannot be saved: {error}") from error
     if as_json:
         click.echo(done.to_json())
     elif as_python:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,71 +12,160 @@ import torch
 from forwardpass import operators
 from forwardpass.errors import UsageError
 from forwardpass.explaining.capturing import Capture, live_pass
-from forwardpass.explaining.targets import found
-from forwardpass.explaining.views import Element, seen_in
+from forwardpass.explaining.targets import found, is_readable, output_element
+from forwardpass.explaining.views import Element, Origin, moves, operands, origin, seen_in
 from forwardpass.nouns.calls import Call, Ref, Value
-from forwardpass.nouns.explanations import Gradient, Step
+from forwardpass.nouns.explanations import Gradient, Step, Term
 from forwardpass.nouns.records import Record
+from forwardpass.recording.arguments import copied
 from forwardpass.recording.costs import bound
 from forwardpass.recording.schemas import schema_of
 from forwardpass.recording.verb import recorded
+from forwardpass.tensors.dtypes import coarsest, spelled
 from forwardpass.tensors.trees import flatten
 
 Loss = str | Callable[[dict[str, torch.Tensor]], torch.Tensor] | None
 
 
-def way_back(record: Record, text: str, value: Value, element: Element, loss: Loss) -> Gradient:
-    """The gradient of a loss by one element of a parameter or an input.
+def way_back(record: Record, text: str, loss: Loss) -> Gradient:
+    """The gradient of a loss by one element of a parameter, an input, or what the pass computed.
 
-    The pass runs with autograd on; where the record was made without, the operators may be others,
-    so it is recorded anew.
+    The pass runs with autograd on, and what is asked for requires a gradient. Where the record was
+    made otherwise the operators may be others, so the pass is recorded anew.
     """
-    this = live_pass(record)
-    if this.grad != "on":
-        return _with_autograd(record, text, loss)
-    if value.origin not in ("parameter", "input"):
+    live_pass(record)
+    if record.failed is not None:
+        raise UsageError(f"the pass raised {record.failed.error}: there is no way back through it")
+    of = text.strip()
+    value, element, moment = found(record, text, backward=True)
+    is_readable(of, value)
+    if not value.dtype.startswith(("f", "bf")):
+        raise UsageError(f"{of} is {value.dtype}: only floating values have gradients")
+    start = origin(record, value, element, moment)
+    if start.call is None and start.value.origin not in ("parameter", "input"):
         raise UsageError(
-            f"{text}: the way back is explained for a parameter (`fc1.weight[7, 3]`) or an input "
-            f"of the pass ({', '.join(record.inputs) or 'none'})"
+            f"{of} is a {start.value.origin}: the way back is explained for a parameter "
+            f"(`fc1.weight[7, 3]`), an input ({', '.join(record.inputs) or 'it has none'}) and "
+            "what the pass computed"
         )
+    name = start.value.name if start.call is None else None
+    with torch.inference_mode(False), _requiring(record, name) as (ready, leaves):
+        if ready is not record:
+            value, element, moment = found(ready, text, backward=True)
+            if start.call and of.startswith("#") and not _same_call(of, record, ready):
+                raise UsageError(
+                    f"{of}: with autograd on, the calls of the pass have other numbers; record it "
+                    'with grad="on", or name a module'
+                )
+            start = origin(ready, value, element, moment)
+        return _followed(ready, of, start, leaves, loss)
+
+
+def _same_call(of: str, record: Record, other: Record) -> bool:
+    number = int(of[1:].partition("[")[0])
+    return record.calls[number].operator == other.calls[number].operator
+
+
+@contextmanager
+def _requiring(record: Record, name: str | None) -> Generator[tuple[Record, list[str]]]:
+    """A record of the pass in which a parameter or input requires a gradient (all do, without a
+    name), and the names of those that do. Flags of the module's parameters are put back."""
+    this = record.live.this
+    args, kwargs = copied((this.arguments, this.keywords))
+    parameters: dict[str, torch.Tensor] = dict(this.module.named_parameters())
+    every = {**parameters, **this.named(args, kwargs)}
+    wanted = {
+        key: tensor
+        for key, tensor in every.items()
+        if name in (None, key) and tensor.is_leaf and tensor.is_floating_point()
+    }
+    flags = [(tensor, tensor.requires_grad) for tensor in wanted.values()]
+    try:
+        for tensor in wanted.values():
+            tensor.requires_grad_(True)
+        if this.grad == "on" and all(flag for _, flag in flags):
+            yield record, list(wanted)
+        else:
+            fresh = replace(this, grad="on", arguments=args, keywords=kwargs)
+            yield recorded(record.live.forward, fresh, record.notes), list(wanted)
+    finally:
+        for tensor, flag in flags:
+            tensor.requires_grad_(flag)
+
+
+def _followed(
+    record: Record, of: str, start: Origin, names: list[str], loss: Loss
+) -> Gradient:  # fmt: skip
+    """The gradient by the number that stands at `start`, by the pass and then its way back."""
+    call, value, element = start
+    if call is None:
+        of = f"{value.name}[{', '.join(map(str, element))}]"
     readers = _readers(record, value)
-    capture = Capture(record, [call.index for call, _ in readers], backward=True)
-    with this.staged() as (state, args, kwargs):
-        given = this.named(args, kwargs)
-        held = {entry.name: entry.tensor for entry in state.held.values()}
-        leaf = given[value.name] if value.origin == "input" else held[value.name]
-        if not leaf.is_floating_point():
-            raise UsageError(f"{text} is {value.dtype}: only floating values have gradients")
-        flags = [(t, t.requires_grad) for t in held.values() if t.is_leaf]
-        try:
-            leaf.requires_grad_(True)
-            with capture:
-                outputs = flatten(this.module(*args, **kwargs))
-                capture.follow()
-            scalar, said = _loss(outputs, record, loss)
-            if not scalar.requires_grad:
-                raise UsageError(f"{said} does not depend on {value.name} through autograd")
-            (came,) = torch.autograd.grad(scalar, [leaf], allow_unused=True)
-        finally:
-            for tensor, flag in flags:
-                tensor.requires_grad_(flag)
-    autograd = float(came[element]) if isinstance(came, torch.Tensor) else 0.0  # pyright: ignore[reportUnnecessaryIsInstance]
+    wanted = {reader.index for reader, _ in readers} | ({call.index} if call else set())
+    capture = Capture(record, wanted, backward=True)
+    this = live_pass(record)
+    with this.staged(contents=True) as (_, args, kwargs):
+        every = {**dict(this.module.named_parameters()), **this.named(args, kwargs)}
+        leaves = [every[name] for name in names]
+        with capture:
+            outputs = flatten(this.module(*args, **kwargs))
+            capture.follow()
+        capture.check()
+        scalar, said = _loss(outputs, record, loss)
+        if not scalar.requires_grad:
+            raise UsageError(f"{said} does not depend on {of} through autograd")
+        came = torch.autograd.grad(scalar, leaves, allow_unused=True)
+        direct = list(_direct(record, value, element, outputs, loss))
+    if call is None:
+        whole = came[0]
+    else:
+        whole = capture.calls[call.index].gradients.get(call.outputs.index(value.serial))
     steps = _steps(record, value, element, readers, capture)
-    total = sum(step[-1].value for step in steps) if steps else None
+    steps = None if steps is None else steps + direct
     lines = [line for step in steps or () for line in step]
-    if steps and len(steps) > 1:
-        lines.append(Step("∂loss", f"sum over its {len(steps)} uses", float(total or 0.0)))
-    index = ", ".join(map(str, element))
-    return Gradient(
-        f"{value.name}[{index}]", said, float(scalar.detach()), tuple(lines), total, autograd
-    )
+    total = None
+    if steps is not None:
+        total = sum(step[-1].value for step in steps)
+        if not steps:
+            lines.append(Step("gradient", "no use of it reaches the loss", 0.0))
+        elif len(steps) > 1:
+            lines.append(Step("gradient", f"the sum over its {len(steps)} uses", total))
+    number = _element(whole, element)
+    ways = [way for came in capture.calls.values() for way in came.gradients.values()]
+    dtype = spelled(coarsest({scalar.dtype, *(way.dtype for way in ways)}))
+    return Gradient(of, said, float(scalar.detach()), tuple(lines), total, number, dtype)
 
 
-def _with_autograd(record: Record, text: str, loss: Loss) -> Gradient:
-    """The same for a new record of the pass with autograd on."""
-    fresh = recorded(record.live.forward, replace(record.live.this, grad="on"), record.notes)
-    value, element = found(fresh, text, backward=True)
-    return way_back(fresh, text, value, element, loss)
+def _direct(
+    record: Record, value: Value, element: Element, outputs: dict[str, torch.Tensor], loss: Loss
+) -> Iterator[list[Step]]:
+    """What the loss adds where an output is the value itself, or a view of it."""
+    held = {
+        path: places
+        for path, serial in record.outputs.items()
+        if (places := seen_in(record, value, element, record.values[serial]))
+    }
+    if not held:
+        return
+    cut = {path: tensor.detach().clone() for path, tensor in outputs.items()}
+    for tensor in cut.values():
+        tensor.requires_grad_(tensor.is_floating_point())
+    scalar, _ = _loss(cut, record, loss)
+    for path, places in held.items():
+        if scalar.requires_grad and cut[path].requires_grad:
+            came = torch.autograd.grad(scalar, [cut[path]], allow_unused=True, retain_graph=True)
+            for place in places:
+                term = Term(f"δ[{', '.join(map(str, place))}]", _element(came[0], place))
+                if term.value:
+                    said = f"Σ δ, as the loss reads {path}"
+                    yield [Step("gradient", said, term.value, (term,))]
+
+
+def _element(gradient: torch.Tensor | None, element: Element) -> float:
+    """One number of what autograd gave; 0 where it gave nothing."""
+    if gradient is None:
+        return 0.0
+    return float((gradient if gradient.layout is torch.strided else gradient.to_dense())[element])
 
 
 def _readers(record: Record, value: Value) -> list[tuple[Call, Value]]:
@@ -86,7 +176,7 @@ def _readers(record: Record, value: Value) -> list[tuple[Call, Value]]:
         for serial in dict.fromkeys(call.inputs):
             if serial not in views:
                 continue
-            if call.kind == "view":
+            if serial in operands(call) and moves(record, call):
                 for made in call.outputs:
                     views[made] = record.values[made]
             else:
@@ -100,21 +190,30 @@ def _steps(
 ) -> list[list[Step]] | None:  # fmt: skip
     """The arithmetic of each reader; None where one of them has no breakdown."""
     parts: list[list[Step]] = []
+    rewritten = {storage for call in record.calls for storage in call.writes}
     for call, read in readers:
         came = capture.calls[call.index]
-        if came.gradient is None:
+        delta = came.gradients.get(0)
+        if delta is None:
             continue  # nothing of the loss goes through it
-        place = seen_in(record, value, element, read)
+        places = seen_in(record, value, element, read)
+        if read.storage in rewritten:  # only where nothing was written over it by then
+            still = [origin(record, read, place, call.index) for place in places]
+            places = [p for p, o in zip(places, still, strict=True) if o[1:] == (value, element)]
+        if not places:
+            continue  # this reader looks at another part of it
         schema = schema_of(record.live.operators[call.index])
         formula: Any = operators.find(schema.packet)
-        if place is None:
-            continue  # this reader looks at another part of it
         names = [n for n, a in _given(schema.names, call) if a == Ref(read.serial)]
-        if not hasattr(formula, "gradient") or len(names) != 1:
+        if not hasattr(formula, "gradient") or not names:
             return None
         arguments = bound(schema, call, came.tensors)
         try:
-            parts.append(formula.gradient(schema.packet, arguments, names[0], place, came.gradient))
+            parts += [
+                formula.gradient(schema.packet, arguments, name, place, delta)
+                for name in names  # both factors, in x · x
+                for place in places
+            ]
         except LookupError as error:
             if type(error) is not LookupError:
                 raise
@@ -129,18 +228,16 @@ def _given(names: tuple[str, ...], call: Call) -> list[tuple[str, Any]]:
 def _loss(outputs: dict[str, torch.Tensor], record: Record, loss: Loss) -> tuple[torch.Tensor, str]:
     """The scalar to differentiate, and what it is in words."""
     if callable(loss):
-        scalar = loss(outputs)
+        scalar: Any = loss(outputs)
+        said = getattr(loss, "__name__", "loss").replace("<lambda>", "your function")
+        if not isinstance(scalar, torch.Tensor):
+            raise UsageError(f"loss(outputs) must give a tensor, not {type(scalar).__name__}")
         if scalar.numel() != 1:
             raise UsageError(f"loss(outputs) must give one number, not {tuple(scalar.shape)}")
-        return scalar.reshape(()), getattr(loss, "__name__", "loss")
+        return scalar.reshape(()), said
     if isinstance(loss, str):
-        value, element = found(record, loss, backward=False)
-        for path, serial in record.outputs.items():
-            if serial == value.serial:
-                return outputs[path][element], f"{path}[{', '.join(map(str, element))}]"
-        raise UsageError(
-            f"loss={loss!r} must be an element of an output: {', '.join(record.outputs)}"
-        )
+        path, element = output_element(record, loss)
+        return outputs[path][element], f"{path}[{', '.join(map(str, element))}]"
     for path, tensor in outputs.items():
         if tensor.is_floating_point():
             return tensor.sum(), f"the sum of {path}" if tensor.numel() > 1 else path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,18 +17,22 @@ from forwardpass.recording.schemas import Schema, flattened
 class Captured:
     """What one call was given and what it made; operands as they were before it.
 
-    `gradient` is ∂loss/∂(its first result), once the backward pass has run.
+    `gradients` is ∂loss/∂result by the place of the result, once the backward pass has run.
     """
 
     def __init__(self, tensors: dict[int, torch.Tensor], made: list[torch.Tensor]) -> None:
         self.tensors = tensors
         self.made = made
-        self.gradient: torch.Tensor | None = None
+        self.gradients: dict[int, torch.Tensor] = {}
 
-    def take(self, gradient: torch.Tensor) -> None:
-        """Keep the gradient of the first result; parts of it may arrive one by one."""
-        arrived = gradient.detach().clone()
-        self.gradient = arrived if self.gradient is None else self.gradient + arrived
+    def taking(self, output: int) -> Callable[[torch.Tensor], None]:
+        """What keeps the gradient of a result; parts of it may arrive one by one."""
+
+        def take(gradient: torch.Tensor) -> None:
+            arrived, before = gradient.detach().clone(), self.gradients.get(output)
+            self.gradients[output] = arrived if before is None else before + arrived
+
+        return take
 
 
 class Capture(Interception):
@@ -37,7 +41,7 @@ class Capture(Interception):
     Args:
         record: the record whose pass runs; raises PassError where the pass goes another way.
         wanted: indices of calls.
-        backward: whether to follow the gradients of the first results, too.
+        backward: whether to follow the gradients of the results, too.
     """
 
     def __init__(self, record: Record, wanted: Iterable[int], *, backward: bool = False) -> None:
@@ -47,7 +51,7 @@ class Capture(Interception):
         self._order = iter([c for c in record.calls if not c.operator.startswith("Tensor.")])
         self._wanted = frozenset(wanted)
         self._backward = backward
-        self._latest: tuple[Captured, torch.Tensor] | None = None
+        self._latest: tuple[Captured, Sequence[torch.Tensor]] | None = None
 
     def intercepted(
         self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -68,33 +72,59 @@ class Capture(Interception):
         made = schema.made(result, args, kwargs)
         captured = Captured(copies, [t.detach().clone() for t in made])
         self.calls[call.index] = captured
-        if self._backward and made:
-            self._latest = (captured, made[0])
+        if self._backward:
+            self._latest = (captured, made)
         return result
 
     def follow(self) -> None:
-        """Follow the gradient of the latest result, now that autograd knows it: an in-place
-        operator may be next, and would take its place."""
+        """Follow the gradients of the latest results, now that autograd knows them: an in-place
+        operator may be next, and would take their place."""
         if self._latest is not None:
-            captured, tensor = self._latest
+            captured, made = self._latest
             self._latest = None
-            if tensor.requires_grad:
-                tensor.register_hook(captured.take)
+            for output, tensor in enumerate(made):
+                if tensor.requires_grad:
+                    tensor.register_hook(captured.taking(output))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all wanted calls ran."""
+        return self._wanted <= self.calls.keys()
+
+    def check(self) -> None:
+        """Raises PassError where a wanted call did not run."""
+        if not self.complete:
+            missing = min(self._wanted - self.calls.keys())
+            raise PassError(
+                f"the pass went another way than when it was recorded: call #{missing} did not "
+                "run; record it again"
+            )
 
 
 def captured(record: Record, wanted: Iterable[int]) -> dict[int, Captured]:
     """The operands and results of the calls `wanted`, by their index."""
     this = live_pass(record)
     capture = Capture(record, wanted)
-    this.plain(capture)
+    try:
+        with torch.inference_mode(False):
+            this.plain(capture)
+    except Exception:
+        if record.failed is None or not capture.complete:
+            raise  # else it raised where it did when it was recorded, and what is wanted is there
+    capture.check()
     return capture.calls
 
 
 def live_pass(record: Record) -> Any:
-    """The pass of a record. Raises UsageError for a record from a file, which has none."""
+    """The pass of a record. Raises UsageError where there are no numbers to be had."""
     if record.live is None:
         raise UsageError(
             "a record from a file holds no model to compute with; record the model again, then "
             "explain"
+        )
+    if record.device == "meta":
+        raise UsageError(
+            "the model is on the meta device, which has shapes and no numbers; record it with real "
+            "weights, then explain"
         )
     return record.live.this

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from forwardpass.errors import UsageError, nearest
+from forwardpass.explaining.views import moves, operands
 from forwardpass.nouns.calls import Value
 from forwardpass.nouns.records import Record
 
@@ -40,16 +41,38 @@ def targets(record: Record) -> Iterator[Target]:
             value = record.values[entry.outputs[0]]
             yield Target(name, value, _maker(record, value))
     for call in record.calls:
-        if call.outputs and call.kind not in ("view", "host"):
-            yield Target(f"#{call.index}", record.values[call.outputs[0]], call.operator)
+        if call.outputs and call.kind not in ("view", "host") and not moves(record, call):
+            yield Target(f"#{call.index}", record.values[call.outputs[0]], call.short)
 
 
 def _maker(record: Record, value: Value) -> str:
-    return record.calls[value.producer].operator if value.producer >= 0 else value.origin
+    """The operator that computed a value, past the views and copies of it."""
+    while value.producer >= 0:
+        call = record.calls[value.producer]
+        if not moves(record, call) or len(operands(call)) > 1:
+            return call.short
+        value = record.values[call.inputs[0]]
+    return f"{value.origin} {value.name}".rstrip()
 
 
-def found(record: Record, text: str, *, backward: bool) -> tuple[Value, tuple[int, ...]]:
-    """The value that `text` names, and the full index into it.
+def is_readable(text: str, value: Value) -> None:
+    """Raises UsageError for elements that are no real numbers in a plain tensor."""
+    said = "sparse or nested" if value.layout != "strided" or value.nested is not None else ""
+    said = "complex" if value.dtype.startswith("c") else said
+    if said:
+        raise UsageError(f"{text} is {said} ({value}): dense real tensors are explained")
+
+
+class Found(NamedTuple):
+    """What a text means: an element of a value, as it stood before call `moment`."""
+
+    value: Value
+    element: tuple[int, ...]
+    moment: int
+
+
+def found(record: Record, text: str, *, backward: bool) -> Found:
+    """The value that `text` names, the full index into it, and when.
 
     With `backward` a parameter or an input is meant as well as what a call made. Raises UsageError
     where nothing is called so, or the index does not fit.
@@ -58,11 +81,26 @@ def found(record: Record, text: str, *, backward: bool) -> tuple[Value, tuple[in
     if match is None:
         raise UsageError(f"{text!r} is no element; write for example `fc1[0, 7]` or `#12[0, 7]`")
     name = match["name"]
-    value = _value(record, name, backward)
-    return value, _index(text, value, match["index"])
+    value, moment = _value(record, name, backward)
+    return Found(value, _index(text, value, match["index"]), moment)
 
 
-def _value(record: Record, name: str, backward: bool) -> Value:
+def output_element(record: Record, text: str) -> tuple[str, tuple[int, ...]]:
+    """The path of an output and the full index into it. Raises UsageError for anything else."""
+    match = _TEXT.match(text)
+    name = match["name"] if match else text
+    path = name if name in record.outputs else None
+    if match and path is None:
+        serial = _value(record, name, False)[0].serial
+        path = next((p for p, s in record.outputs.items() if s == serial), None)
+    if match is None or path is None:
+        known = ", ".join(f"{path}[…]" for path in record.outputs)
+        raise UsageError(f"loss={text!r} must be an element of an output: {known}")
+    return path, _index(text, record.values[record.outputs[path]], match["index"])
+
+
+def _value(record: Record, name: str, backward: bool) -> tuple[Value, int]:
+    end = len(record.calls)
     call = _CALL.match(name)
     if call:
         number = int(call[1])
@@ -71,21 +109,24 @@ def _value(record: Record, name: str, backward: bool) -> Value:
                 f"{name}: the record has calls #0 to #{len(record.calls) - 1}, and the call must "
                 "have made a tensor"
             )
-        return record.values[record.calls[number].outputs[0]]
+        return record.values[record.calls[number].outputs[0]], number + 1
     module, after = (name, 0) if not (m := _TIMES.match(name)) else (m["path"], int(m["index"]))
     for entry in record.modules:
         if entry.path == module and entry.index == after and entry.outputs and entry.path:
-            return record.values[entry.outputs[0]]
+            return record.values[entry.outputs[0]], entry.stop
     if name in record.outputs:
-        return record.values[record.outputs[name]]
+        return record.values[record.outputs[name]], end
     if backward:
+        first = next((p.name for p in record.parameters if name in p.aliases), name)
         for value in record.values:
-            if value.name == name and value.origin in ("parameter", "input"):
-                return value
+            if value.name == first and value.origin in ("parameter", "input"):
+                return value, 0
         parent, _, last = name.rpartition(".")
         for entry in record.modules:
             if last == "input" and entry.path == parent and entry.inputs:
-                return record.values[entry.inputs[0]]
+                return record.values[entry.inputs[0]], entry.first
+        if any(p.name == first and not p.buffer for p in record.parameters):
+            raise UsageError(f"nothing in the pass reads {name}: its gradient is 0")
     known = [target.name for target in targets(record) if not target.name.startswith("#")]
     if backward:
         known += [value.name for value in record.values if value.name]

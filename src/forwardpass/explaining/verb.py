@@ -10,8 +10,8 @@ import torch
 from forwardpass import operators
 from forwardpass.errors import UsageError
 from forwardpass.explaining.backward import way_back
-from forwardpass.explaining.capturing import Captured, captured
-from forwardpass.explaining.targets import found
+from forwardpass.explaining.capturing import Captured, captured, live_pass
+from forwardpass.explaining.targets import found, is_readable
 from forwardpass.explaining.views import Element, origin, seen_in
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.explanations import Explanation, Part, Step
@@ -37,16 +37,18 @@ def explain(
         UsageError: nothing in the record is called so, the index does not fit, the record is from a
             file. PassError: the pass went another way than when it was recorded.
     """
-    value, index = found(record, element, backward=gradient)
+    value, index, moment = found(record, element, backward=gradient)
     if gradient:
-        back = way_back(record, element, value, index, loss)
+        back = way_back(record, element, loss)
         return Explanation(forward=record.forward, element=element, parts=(), gradient=back)
-    start = origin(record, value, index)
+    live_pass(record)
+    start = origin(record, value, index, moment)
     if start.call is None:
         raise UsageError(
             f"{element} is element {list(start.element)} of {start.value.name or 'a value'}, which "
             "is given, not computed; --gradient explains its way back"
         )
+    is_readable(element, start.value)
     wanted = [(start.call, start.value, start.element)]
     after = _activation(record, start.call, start.value, start.element)
     if after is not None:
@@ -64,8 +66,8 @@ def _activation(
     if layer is None or layer.activation < 0:
         return None
     after = record.calls[layer.activation]
-    place = seen_in(record, value, element, record.values[after.inputs[0]])
-    return None if place is None else (after, record.values[after.outputs[0]], place)
+    places = seen_in(record, value, element, record.values[after.inputs[0]])
+    return (after, record.values[after.outputs[0]], places[0]) if len(places) == 1 else None
 
 
 def _part(record: Record, call: Call, made: Value, element: Element, came: Captured) -> Part:
@@ -90,7 +92,7 @@ def _part(record: Record, call: Call, made: Value, element: Element, came: Captu
     return Part(
         call.index, call.operator, call.name, record.module(call).path, str(record.site(call)),
         element, tuple(steps), "" if steps else lacking, inputs,
-        steps[-1].value if steps else None, recorded,
+        steps[-1].value if steps else None, recorded, made.dtype,
     )  # fmt: skip
 
 
@@ -101,5 +103,7 @@ def _ranged(value: Value, tensor: torch.Tensor) -> str:
         return f"{name}{value}"
     if tensor.dtype == torch.bool or tensor.is_complex() or tensor.is_quantized:
         return f"{name}{value}"
+    if tensor.is_floating_point():
+        tensor = tensor.double()  # an f8 tensor has no minimum
     low, high = tensor.min().item(), tensor.max().item()
     return f"{name}{value} from {low:.4g} to {high:.4g}"

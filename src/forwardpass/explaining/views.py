@@ -6,7 +6,7 @@ numbers of the elements instead of the elements.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,8 +14,16 @@ import torch
 from forwardpass.nouns.calls import Call, Ref, Value
 from forwardpass.nouns.records import Record
 
-_COPIES = {"clone", "contiguous", "detach", "alias", "_to_copy", "to", "lift_fresh"}
+_NEGATES = {"_neg_view", "_conj", "_conj_physical"}
+_COPIES = {"clone", "contiguous", "detach", "alias", "_to_copy", "to", "lift_fresh", "copy_"}
 _RESHAPED = {"_unsafe_view", "view_copy"}
+_JOINS = {"cat", "stack"}
+_IN_PLACE = {"t_", "transpose_", "squeeze_", "unsqueeze_", "swapaxes_", "swapdims_"}
+_REARRANGED = {
+    "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk", "repeat", "flip", "roll", "rot90",
+    "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+}  # fmt: skip
+_MOVES = _COPIES | _RESHAPED | _JOINS | _IN_PLACE | _REARRANGED
 
 Element = tuple[int, ...]
 
@@ -32,42 +40,100 @@ class Origin(NamedTuple):
     element: Element
 
 
-def origin(record: Record, value: Value, element: Element) -> Origin:
-    """Where an element of `value` was computed."""
-    while value.producer >= 0:
-        call = record.calls[value.producer]
-        if not _moves(call):
-            return Origin(call, value, element)
-        before = record.values[call.inputs[0]]
-        if before.serial == value.serial:
-            return Origin(None, value, element)
-        places = _applied(record, call, value, _numbered(before))
-        value, element = before, _index(int(places[element]), before.shape)
-    return Origin(None, value, element)
-
-
-def seen_in(record: Record, start: Value, element: Element, end: Value) -> Element | None:
-    """Where an element of `start` stands in `end`; None where `end` is no view or copy of it."""
-    chain: list[tuple[Call, Value]] = []
-    value = end
-    while value.serial != start.serial:
+def origin(record: Record, value: Value, element: Element, moment: int) -> Origin:
+    """Where the number was computed that stood at an element of `value` before call `moment`."""
+    writers: dict[int, list[Call]] = {}
+    for call in record.calls:
+        for storage in call.writes:
+            writers.setdefault(storage, []).append(call)
+    while True:
+        for call in reversed(writers.get(value.storage, [])):
+            if value.producer < call.index < moment:
+                place = _written(record, call, value, element)
+                if place is not None:
+                    value, element = place
+                    break
         call = record.calls[value.producer] if value.producer >= 0 else None
-        if call is None or not _moves(call) or call.inputs[0] == value.serial:
-            return None
-        chain.append((call, value))
-        value = record.values[call.inputs[0]]
-    places = _numbered(start)
-    number = int(places[element])
-    for call, made in reversed(chain):
-        places = _applied(record, call, made, places)
-    hits = (places == number).nonzero()
-    return tuple(hits[0].tolist()) if len(hits) else None
+        if call is None or not moves(record, call):
+            return Origin(call, value, element)
+        moment = call.index
+        for serial in operands(call):
+            before = record.values[serial]
+            number = int(_applied(record, call, value, {serial: _numbered(before)})[element])
+            if number >= 0:
+                value, element = before, _index(number, before.shape)
+                break
+        else:  # as_strided looks past the tensor that it was given
+            return Origin(call, value, element)
 
 
-def _moves(call: Call) -> bool:
-    if not call.inputs or not call.outputs:
+def _written(
+    record: Record, call: Call, value: Value, element: Element
+) -> tuple[Value, Element] | None:
+    """The value and the element of it that a call wrote at the same place in memory."""
+    if value.strides is None:
+        return None
+    place = value.offset + sum(i * s for i, s in zip(element, value.strides, strict=True))
+    for serial in call.outputs:
+        made = record.values[serial]
+        if made.storage == value.storage and made.strides is not None and made.producer >= 0:
+            hits = (_memory(made) == place).nonzero()
+            if len(hits) and made.dtype == value.dtype:
+                return made, tuple(hits[0].tolist())
+    return None
+
+
+def seen_in(record: Record, start: Value, element: Element, end: Value) -> list[Element]:
+    """Where an element of `start` stands in `end`, a view or copy of it: nowhere, or at places
+    that are several where it was expanded or joined to itself."""
+    between: dict[int, Call] = {}
+    waiting = [end.serial]
+    while waiting:
+        value = record.values[waiting.pop()]
+        if value.serial == start.serial or value.producer in between or value.producer < 0:
+            continue
+        call = record.calls[value.producer]
+        if moves(record, call):
+            between[call.index] = call
+            waiting += operands(call)
+    places = {start.serial: _numbered(start)}
+    number = int(places[start.serial][element])
+    for _, call in sorted(between.items()):
+        if any(serial in places for serial in operands(call)):
+            for made in call.outputs:
+                places[made] = _applied(record, call, record.values[made], places)
+    if end.serial not in places:
+        return []
+    return [tuple(hit) for hit in (places[end.serial] == number).nonzero().tolist()]
+
+
+def moves(record: Record, call: Call) -> bool:
+    """Whether a call only moves, copies or joins elements.
+
+    A cast to another kind of number computes, as does a view of the same bytes as another dtype.
+    """
+    if not operands(call) or not call.outputs or call.short in _NEGATES:
         return False
-    return call.kind == "view" or call.short in _COPIES or call.short in _RESHAPED
+    made = record.values[call.outputs[0]]
+    floats = call.short in _COPIES and _is_float(made)
+    for serial in operands(call):
+        before = record.values[serial]
+        if serial in call.outputs or before.nested is not None or before.layout != made.layout:
+            return False
+        if before.dtype != made.dtype and not (floats and _is_float(before)):
+            return False
+    return made.nested is None and (call.kind == "view" or call.short in _MOVES)
+
+
+def operands(call: Call) -> tuple[int, ...]:
+    """The values whose elements a moving call moves."""
+    if call.short == "copy_":
+        return call.inputs[1:2]
+    return tuple(dict.fromkeys(call.inputs)) if call.short in _JOINS else call.inputs[:1]
+
+
+def _is_float(value: Value) -> bool:
+    return value.dtype.startswith(("f", "bf"))
 
 
 def _numbered(value: Value) -> torch.Tensor:
@@ -75,22 +141,52 @@ def _numbered(value: Value) -> torch.Tensor:
     return torch.arange(value.elements).reshape(value.shape)
 
 
-def _applied(record: Record, call: Call, made: Value, places: torch.Tensor) -> torch.Tensor:
-    """What a moving call makes of the numbers of the elements."""
+def _applied(
+    record: Record, call: Call, made: Value, places: Mapping[int, torch.Tensor]
+) -> torch.Tensor:
+    """What a moving call makes of the numbers of the elements; -1 where no `places` are known."""
+    before = record.values[operands(call)[0]]
+    if call.short == "copy_":
+        return places[before.serial].expand(made.shape)
     if call.short in _COPIES:
-        return places
+        return places[before.serial]
     if call.short in _RESHAPED:
-        return places.reshape(made.shape)
-    arguments = [_filled(a, places) for a in call.arguments]
-    keywords = {name: _filled(a, places) for name, a in call.keywords.items()}
+        return places[before.serial].reshape(made.shape)
+    if call.short == "as_strided":
+        return _at_same_memory(before, made, places[before.serial])
+    arguments = [_filled(a, record, places) for a in call.arguments]
+    keywords = {name: _filled(a, record, places) for name, a in call.keywords.items()}
     result: Any = record.live.operators[call.index](*arguments, **keywords)
     if isinstance(result, torch.Tensor):
         return result
     return result[call.outputs.index(made.serial)]
 
 
-def _filled(value: Any, places: torch.Tensor) -> Any:
-    return places if isinstance(value, Ref) else value
+def _at_same_memory(before: Value, made: Value, places: torch.Tensor) -> torch.Tensor:
+    """The numbers by the place in memory; -1 where `before` has no element."""
+    ours, theirs = _memory(before), _memory(made)
+    size = 1 + max(int(ours.max()), int(theirs.max())) if ours.numel() and theirs.numel() else 1
+    memory = torch.full((size,), -1)
+    memory[ours] = places
+    return memory[theirs]
+
+
+def _memory(value: Value) -> torch.Tensor:
+    """Where each element of a value stands in its storage."""
+    stands = torch.full(value.shape, value.offset)
+    for axis, (size, stride) in enumerate(zip(value.shape, value.strides or (), strict=True)):
+        along = [1] * len(value.shape)
+        along[axis] = size
+        stands += (torch.arange(size) * stride).reshape(along)
+    return stands
+
+
+def _filled(value: Any, record: Record, places: Mapping[int, torch.Tensor]) -> Any:
+    if isinstance(value, Ref):
+        if value.value in places:
+            return places[value.value].clone()  # t_ and the like work in place
+        return torch.full(record.values[value.value].shape, -1)
+    return [_filled(item, record, places) for item in value] if isinstance(value, list) else value
 
 
 def _index(number: int, shape: Sequence[int]) -> Element:

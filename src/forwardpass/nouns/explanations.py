@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
+
+from forwardpass.nouns.documents import Document
 
 
 class Term(msgspec.Struct, frozen=True):
@@ -48,7 +48,7 @@ class Part(msgspec.Struct, frozen=True):
         steps: the arithmetic; empty where there is no breakdown, and `lacking` says why.
         inputs: the operands, where there is no breakdown: what they are, with their ranges.
         value: what the arithmetic gives, in float64; None without a breakdown.
-        recorded: what the pass computed.
+        recorded: what the pass computed, in `dtype`.
     """
 
     call: int
@@ -62,6 +62,7 @@ class Part(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...]
     value: float | None
     recorded: float
+    dtype: str = "f32"
 
     @property
     def difference(self) -> float | None:
@@ -77,7 +78,7 @@ class Gradient(msgspec.Struct, frozen=True):
         loss: what is differentiated, in words; `loss_value` is its value.
         steps: ∂loss/∂w = Σ δ · x for each call that reads it; empty where there is no breakdown.
         value: what the steps give; None without.
-        autograd: what autograd gives.
+        autograd: what autograd gives; `dtype` is the coarsest that its way back went through.
     """
 
     of: str
@@ -86,6 +87,7 @@ class Gradient(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
     value: float | None
     autograd: float
+    dtype: str = "f32"
 
     @property
     def difference(self) -> float | None:
@@ -94,7 +96,7 @@ class Gradient(msgspec.Struct, frozen=True):
 
 
 class Explanation(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/explanation/1"
+    Document, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/explanation/1"
 ):
     """Where one number comes from.
 
@@ -109,27 +111,3 @@ class Explanation(
     element: str
     parts: tuple[Part, ...]
     gradient: Gradient | None = None
-
-    def to_json(self) -> str:
-        """This explanation as one JSON document with its schema."""
-        return msgspec.json.encode(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Explanation:
-        """The explanation that `to_json` wrote."""
-        return msgspec.json.decode(text, type=cls)
-
-    def __str__(self) -> str:
-        from forwardpass.showing.terminal import text
-
-        return text(self)
-
-    def _repr_html_(self) -> str:
-        from forwardpass.showing.notebook import html
-
-        return html(self)
-
-    def __rich__(self) -> Any:
-        from forwardpass.showing.terminal import renderable
-
-        return renderable(self)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from forwardpass.nouns.calls import Call, Edge, ModuleCall, Parameter, Site, Statistics, Value
+from forwardpass.nouns.documents import Document
 
 if TYPE_CHECKING:
     from forwardpass.nouns.explanations import Explanation
@@ -74,7 +75,7 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 class Record(
-    msgspec.Struct,
+    Document,
     frozen=True,
     kw_only=True,
     dict=True,
@@ -123,8 +124,8 @@ class Record(
     layers: tuple[Layer, ...] = ()
     changes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    statistics: dict[int, Statistics] = {}
-    reaches: dict[str, tuple[str, ...]] = {}
+    statistics: dict[int, Statistics] = msgspec.field(default_factory=dict[int, Statistics])
+    reaches: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict[str, tuple[str, ...]])
     saved: tuple[Saved, ...] = ()
     failed: Failed | None = None
     caller: Site | None = None
@@ -194,28 +195,8 @@ class Record(
 
         return to_json(self)
 
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Record:
-        """The record that `to_json` wrote."""
-        return msgspec.json.decode(text, type=cls)
-
-    def __str__(self) -> str:
-        from forwardpass.showing.terminal import text
-
-        return text(self)
-
     def __repr__(self) -> str:
         return f"Record({self.forward!r}, {self.totals.calls} calls)"
-
-    def _repr_html_(self) -> str:
-        from forwardpass.showing.notebook import html
-
-        return html(self)
-
-    def __rich__(self) -> Any:
-        from forwardpass.showing.terminal import renderable
-
-        return renderable(self)
 
 
 def _edges(record: Record) -> Iterator[Edge]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
+from forwardpass.nouns.documents import Document
 from forwardpass.nouns.rows import Failure
 
 
@@ -26,9 +25,7 @@ class Seconds(msgspec.Struct, frozen=True):
     write: float = 0.0
 
 
-class RunReport(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/run/1"
-):
+class RunReport(Document, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/run/1"):
     """What `run` did.
 
     Attributes:
@@ -72,27 +69,3 @@ class RunReport(
     def padding_share(self) -> float:
         """Share of the computed cells that was padding, 0 to 1."""
         return 1 - self.real_cells / self.padded_cells if self.padded_cells else 0.0
-
-    def to_json(self) -> str:
-        """This report as one JSON document with its schema."""
-        return msgspec.json.encode(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> RunReport:
-        """The report that `to_json` wrote."""
-        return msgspec.json.decode(text, type=cls)
-
-    def __str__(self) -> str:
-        from forwardpass.showing.terminal import text
-
-        return text(self)
-
-    def _repr_html_(self) -> str:
-        from forwardpass.showing.notebook import html
-
-        return html(self)
-
-    def __rich__(self) -> Any:
-        from forwardpass.showing.terminal import renderable
-
-        return renderable(self)

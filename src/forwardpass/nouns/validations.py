@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import msgspec
+
+from forwardpass.nouns.documents import Document
 
 Level = Literal["a", "b", "c", "d", "e", "f"]
 LEVELS: tuple[str, ...] = get_args(Level)
@@ -45,7 +47,7 @@ class Foreign(msgspec.Struct, frozen=True):
 
 
 class Validation(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/validation/1"
+    Document, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/validation/1"
 ):
     """What validating a record found.
 
@@ -82,27 +84,3 @@ class Validation(
     def share(self) -> float:
         """Share of the calls that was replayed, 0 to 1; of no calls, all."""
         return self.replayed / self.calls if self.calls else 1.0
-
-    def to_json(self) -> str:
-        """This validation as one JSON document with its schema."""
-        return msgspec.json.encode(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Validation:
-        """The validation that `to_json` wrote."""
-        return msgspec.json.decode(text, type=cls)
-
-    def __str__(self) -> str:
-        from forwardpass.showing.terminal import text
-
-        return text(self)
-
-    def _repr_html_(self) -> str:
-        from forwardpass.showing.notebook import html
-
-        return html(self)
-
-    def __rich__(self) -> Any:
-        from forwardpass.showing.terminal import renderable
-
-        return renderable(self)

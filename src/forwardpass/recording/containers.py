@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-_SCALARS = (bool, int, float, complex, str, bytes, type(None))
+SCALARS = (bool, int, float, complex, str, bytes, type(None))
 _DEEPEST = 20
 
 
@@ -75,7 +75,7 @@ class Snapshot:
 def differs(now: Any, before: Snapshot) -> bool:
     """Whether a value is no longer what a snapshot says."""
     if now is not before.value:
-        same_kind = type(now) is type(before.value) and isinstance(now, _SCALARS)
+        same_kind = type(now) is type(before.value) and isinstance(now, SCALARS)
         return not (same_kind and (now == before.value or (now != now)))
     held = before.held
     if isinstance(held, set):

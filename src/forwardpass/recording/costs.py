@@ -14,7 +14,8 @@ from forwardpass.recording.schemas import Schema
 
 _CONTRACTS = re.compile(
     r"(^|_)(linear|matmul|mm|bmm|mv|dot|einsum|conv\w*|attention|attn|lstm|gru|rnn|gemm|bilinear|"
-    r"trilinear|cdist|kron|tensordot|inverse|solve\w*|cholesky\w*|qr|svd\w*|eigh?|lu\w*|fft\w*)(_|$)"
+    r"trilinear|cdist|kron|tensordot|inv\w*|pinv\w*|det|slogdet|matrix_exp|solve\w*|cholesky\w*|"
+    r"qr|svd\w*|eigh?|lu\w*|fft\w*)(_|$)"
 )
 """Names that say that an operator contracts; those without a formula are named, never counted 0."""
 _BY_SAMPLE = {
@@ -37,8 +38,11 @@ def cost(
         return 0, 0, 0, 0
     ins = [values[s] for s in dict.fromkeys(raw.inputs)]
     outs = [values[s] for s in dict.fromkeys(raw.outputs)]
-    read = sum([value.nbytes for value in ins])
     written = sum([value.nbytes for value in outs])
+    if schema.packet in _PICKS:
+        read = written + sum([value.nbytes for value in ins[1:]])
+    else:
+        read = sum([value.nbytes for value in ins])
     macs = _macs(schema, raw, values, outs)
     if macs != 0:
         return macs, 0, read, written
@@ -59,6 +63,10 @@ def _macs(schema: Schema, raw: RawCall, values: Sequence[Value], outs: list[Valu
     if namespace not in _PURE or _CONTRACTS.search(name):
         return None
     return 0
+
+
+_PICKS = {"aten.embedding", "aten.index", "aten.index_select", "aten.gather", "aten.take"}
+"""They read of their first operand only what they pick."""
 
 
 class _Sample(NamedTuple):

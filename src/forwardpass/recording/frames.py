@@ -155,6 +155,7 @@ def shortened(filename: str) -> str:
     return filename if relative.startswith("..") else relative
 
 
+@cache
 def _span(code: CodeType, instruction: int) -> tuple[int | None, ...]:
     """First line, last line, first column, last column of the expression at an instruction."""
     for place, position in enumerate(code.co_positions()):

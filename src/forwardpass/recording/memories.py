@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ctypes import c_ubyte
+
 import torch
 
 
@@ -30,6 +32,8 @@ class Memory:
 
     def changed(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor whose memory was kept holds other bits now."""
+        if _equal(*self._kept[_key(tensor)]):
+            return False
         return not torch.equal(_bits(tensor), _bits(self.twin(tensor)))
 
     def twin(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -39,7 +43,7 @@ class Memory:
     def restore(self) -> None:
         """Write back what has changed; versions do not move by it."""
         for storage, copy in self._kept.values():
-            if storage.nbytes() == copy.nbytes() and not torch.equal(_bytes(storage), _bytes(copy)):
+            if storage.nbytes() == copy.nbytes() and not _equal(storage, copy):
                 storage.copy_(copy)
         for tensor, copy in self._others.values():
             tensor.data = copy.data
@@ -89,6 +93,18 @@ def viewed(storage: torch.UntypedStorage, tensor: torch.Tensor) -> torch.Tensor:
 
 def _key(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
+
+
+def _equal(one: torch.UntypedStorage, other: torch.UntypedStorage) -> bool:
+    """Whether two storages hold the same bytes. In host memory without an operator, of which the
+    calls alone would take longer than a small pass."""
+    size = one.nbytes()
+    if size != other.nbytes():
+        return False
+    if one.device.type != "cpu" or not size:
+        return torch.equal(_bytes(one), _bytes(other))
+    first, second = ((c_ubyte * size).from_address(s.data_ptr()) for s in (one, other))
+    return memoryview(first).cast("B") == memoryview(second).cast("B")
 
 
 def _bytes(storage: torch.UntypedStorage) -> torch.Tensor:

@@ -142,11 +142,12 @@ def standing() -> Grad:
     return "on" if torch.is_grad_enabled() else "off"
 
 
-def grad_mode(grad: Grad) -> AbstractContextManager[Any]:
+@contextmanager
+def grad_mode(grad: Grad) -> Generator[None]:
     """The context in which autograd is `on`, `off`, or in inference mode."""
-    if grad == "inference":
-        return torch.inference_mode()
-    return torch.enable_grad() if grad == "on" else torch.no_grad()
+    # Entered in any case: the caller may stand in inference mode.
+    with torch.inference_mode(grad == "inference"), torch.set_grad_enabled(grad == "on"):
+        yield
 
 
 def traced(tracer: Tracer, module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> Any:

@@ -28,6 +28,9 @@ def broken(record: Record, operators: Sequence[Any]) -> Iterator[Fault]:
     roots: dict[int, list[Value]] = {}
     for value in record.values:
         yield from _of_value(record, value)
+        if value.storage > len(roots):  # they are numbered as they appear
+            said = f"value {value.serial} says storage {value.storage}, after {len(roots)} of them"
+            yield Fault("c", value.producer, "", said)
         if value.base < 0:
             roots.setdefault(value.storage, []).append(value)
     for storage, values in roots.items():  # only what was given may share memory from the start

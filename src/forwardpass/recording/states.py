@@ -11,13 +11,14 @@ from torch.nn.parameter import is_lazy
 
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Parameter
-from forwardpass.recording.containers import Snapshot, differs
+from forwardpass.recording.containers import SCALARS, Snapshot, differs
 from forwardpass.recording.memories import Memory, is_strided
 from forwardpass.tensors.dtypes import spelled
 
 _OWN = frozenset(vars(nn.Module()))  # what every module has; the rest is the user's
 _STORES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
 """Parameters, buffers, modules and all kinds of hooks."""
+_EMPTY: dict[str, Any] = {}
 _SAID = {"_parameters": "parameter", "_buffers": "buffer", "_modules": "module"}
 
 
@@ -55,7 +56,7 @@ class State:
         self.aliases: dict[str, list[str]] = {}
         self.memory = Memory()
         self._stores: list[tuple[Any, str, str, dict[str, Any]]] = []
-        self._attributes: list[tuple[nn.Module, str, dict[str, Snapshot]]] = []
+        self._attributes: list[tuple[nn.Module, str, dict[str, Any], dict[str, Snapshot]]] = []
         for path, part in _walked(module):
             self.modules[id(part)] = (part, path)
             self._hold(part, f"{path}." if path else "")
@@ -68,9 +69,11 @@ class State:
     def _hold(self, part: nn.Module, inside: str) -> None:
         own = vars(part)
         for store in _STORES:
-            before = getattr(part, store, None)
-            if before is not None:
-                self._stores.append((before, store, inside, dict(before.items())))
+            # TorchScript keeps its stores elsewhere, and of its own kind.
+            kept = own[store] if store in own else getattr(part, store, None)
+            if kept is not None:
+                before = dict(kept.items()) if len(kept) else _EMPTY
+                self._stores.append((kept, store, inside, before))
         for store in ("_parameters", "_buffers"):
             for name, tensor in getattr(part, store).items():
                 if tensor is None:
@@ -82,9 +85,10 @@ class State:
                         "once with real inputs, then record it"
                     )
                 self._note(tensor, _SAID[store], inside + name)
-        attributes = {k: Snapshot.of(v) for k, v in own.items() if k not in _OWN}
-        self._attributes.append((part, inside, attributes))
-        for name, snapshot in attributes.items():
+        attributes = {k: v for k, v in own.items() if k not in _OWN}
+        snapshots = {k: Snapshot.of(v) for k, v in attributes.items() if not isinstance(v, SCALARS)}
+        self._attributes.append((part, inside, attributes, snapshots))
+        for name, snapshot in snapshots.items():
             for suffix, tensor in snapshot.tensors():
                 self._note(tensor, "attribute", f"{inside}{name}{suffix}")
 
@@ -121,19 +125,24 @@ class State:
             elif _version(held.tensor) != held.version:
                 found.append(f"{held.origin} {held.name} was written")
         for store, kind, inside, before in self._stores:
+            if not before and not len(store):
+                continue  # the hooks of most modules
             said = _SAID.get(kind)
             names = _replaced(store, before)
             if said is None and names:
                 found.append(f"hooks of {inside[:-1] or 'the module'} were changed")
             found += [f"{said} {inside}{name} was replaced" for name in names if said]
-        for part, inside, before in self._attributes:
+        for part, inside, before, snapshots in self._attributes:
             now = {k: v for k, v in vars(part).items() if k not in _OWN}
-            found += [f"attribute {inside}{k} was added" for k in now if k not in before]
-            found += [f"attribute {inside}{k} was removed" for k in before if k not in now]
+            if now.keys() != before.keys():
+                found += [f"attribute {inside}{k} was added" for k in now if k not in before]
+                found += [f"attribute {inside}{k} was removed" for k in before if k not in now]
             found += [
                 f"attribute {inside}{k} was changed"
-                for k, snapshot in before.items()
-                if k in now and differs(now[k], snapshot)
+                for k, value in now.items()
+                if (value is not before.get(k) or k in snapshots)
+                and k in before
+                and differs(value, snapshots.get(k) or Snapshot.of(before[k]))
             ]
         found += [
             f"mode of {path or 'the module'} was set to {'train' if part.training else 'eval'}"
@@ -145,7 +154,7 @@ class State:
     def restore(self) -> None:
         """Put everything back as it was: objects, contents, versions, flags and gradients."""
         for store, _, _, before in self._stores:
-            if _replaced(store, before):
+            if (before or len(store)) and _replaced(store, before):
                 for name in [k for k in dict(store.items()) if k not in before]:
                     del store[name]
                 for name, value in before.items():
@@ -156,12 +165,13 @@ class State:
         for held in self.held.values():
             if _version(held.tensor) != held.version:
                 torch._C._autograd._unsafe_set_version_counter((held.tensor,), (held.version,))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
-        for part, _, before in self._attributes:
+        for part, _, before, snapshots in self._attributes:
             own = vars(part)
             for name in [k for k in own if k not in _OWN and k not in before]:
                 del own[name]
-            for name, snapshot in before.items():
-                own[name] = snapshot.restored()
+            own.update(before)
+            for snapshot in snapshots.values():
+                snapshot.restored()
         for number, (part, _) in self.modules.items():
             part.training = self._training[number]
 
@@ -229,6 +239,4 @@ def _replaced(store: Any, before: dict[str, Any]) -> list[str]:
     """The names under which another object stands than before. TorchScript has stores of its own
     kind, of which only `items` can be relied on."""
     now = cast("dict[str, Any]", dict(store.items()))
-    if not now and not before:
-        return []
     return [name for name in {**before, **now} if now.get(name) is not before.get(name)]

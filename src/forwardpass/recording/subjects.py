@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -87,12 +88,13 @@ def _renamed(module: nn.Module, places: Mapping[str, str]) -> Iterator[tuple[str
 
 def _compiled(module: nn.Module) -> list[str]:
     """Parts that torch.compile would replace: under a recorder they run eagerly."""
-    from torch._dynamo.eval_frame import OptimizedModule
-
+    compiler = sys.modules.get("torch._dynamo.eval_frame")  # importing it takes a second
+    if compiler is None:
+        return []
     names = [
         path or "the module"
         for path, part in module.named_modules()
-        if isinstance(part, OptimizedModule) or part._compiled_call_impl is not None  # pyright: ignore[reportPrivateUsage]
+        if isinstance(part, compiler.OptimizedModule) or part._compiled_call_impl is not None  # pyright: ignore[reportPrivateUsage]
     ]
     if not names:
         return []

@@ -221,11 +221,8 @@ class Tracer(Interception):
             return known[1]
         held = self._state.held.get(id(tensor))
         if held is not None and same_memory(tensor, held.alias):
-            storage = self._fresh()
-            key = _storage_key(tensor)
-            if key is not None:
-                storage = self._state_storages.setdefault(key, storage)
-                self._held_storages.add(storage)
+            storage = self._storage(tensor, self._state_storages)
+            self._held_storages.add(storage)
             return self._new(tensor, storage, 0, held.origin, held.name, -1, -1)
         with _disable_current_modes():  # to describe it is no part of the pass
             serial = self._new(tensor, self._fresh(), 0, "unknown", "", -1, -1)
@@ -237,10 +234,7 @@ class Tracer(Interception):
         known = self._ids.get(id(tensor))
         if known is not None:
             return known[1]
-        key = _storage_key(tensor)
-        storage = self._fresh()
-        if key is not None:
-            storage = self._input_storages.setdefault(key, storage)
+        storage = self._storage(tensor, self._input_storages)
         return self._new(tensor, storage, 0, "input", path, -1, -1)
 
     def _output(
@@ -278,6 +272,15 @@ class Tracer(Interception):
         self.values.append(RawValue(meta, storage, version, origin, name, producer, base))
         self._ids[id(tensor)] = (weakref.ref(tensor), serial)
         return serial
+
+    def _storage(self, tensor: torch.Tensor, known: dict[int, int]) -> int:
+        """The storage of a tensor that is given, which others that are given may share."""
+        key = _storage_key(tensor)
+        if key is None:
+            return self._fresh()
+        if key not in known:
+            known[key] = self._fresh()
+        return known[key]
 
     def _fresh(self) -> int:
         self._storages += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -163,7 +164,7 @@ def assembled(
         mode="mixed" if len(modes) > 1 else "train" if True in modes else "eval",
         grad=grad,
         device=device_of(values),
-        versions=versions(),
+        versions=dict(_versions()),
         totals=_totals(calls, sum(p.elements for p in parameters if not p.buffer)),
         path=path_of(tracer),
         calls=calls,
@@ -180,8 +181,8 @@ def assembled(
     )
 
 
-def versions() -> dict[str, str]:
-    """What computed the pass."""
+@cache
+def _versions() -> dict[str, str]:
     return {
         "forwardpass": version("forwardpass"),
         "torch": str(torch.__version__),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Hashable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
 import msgspec
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore
 
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Site
@@ -23,11 +25,23 @@ from forwardpass.recording.arguments import named_tensors
 from forwardpass.recording.assembling import path_of
 from forwardpass.recording.frames import shortened
 from forwardpass.recording.notes import RawCall, RawValue
-from forwardpass.recording.passes import standing, traced
+from forwardpass.recording.passes import Pass, standing, traced
 from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
 from forwardpass.recording.verb import assembled
 from forwardpass.tensors.trees import flatten
+
+_PLAIN = Pass.plain.__code__
+_ROOM = os.path.dirname(__file__)
+_REPEATING = (
+    *(
+        os.path.join(_ROOM, f)
+        for f in ("verb.py", "validating.py", "perturbing.py", "gradients.py")
+    ),
+    os.path.join(os.path.dirname(_ROOM), "explaining", ""),
+)
+"""The files that run staged passes."""
+_THROUGH = (__file__, Pass.plain.__code__.co_filename)
 
 
 @contextmanager
@@ -48,13 +62,16 @@ def watch(model: nn.Module | Model) -> Generator[Watched]:
     module: Any = model.module if isinstance(model, Model) else model
     if not isinstance(module, nn.Module):
         raise UsageError(f"watch takes a torch.nn.Module or a Model, not {type(model).__name__}")
-    watcher = _Watcher(module)
     called = nn.Module.__call__
+    watcher = _Watcher(module, called)
 
     def call(part: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if part is not module or watcher.busy or not watcher.on_this_thread():
             return called(part, *args, **kwargs)
-        return watcher.pass_of(args, kwargs, sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+        caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        if _is_repetition(caller):
+            return called(part, *args, **kwargs)
+        return watcher.pass_of(args, kwargs, caller)
 
     nn.Module.__call__ = call
     try:
@@ -63,16 +80,43 @@ def watch(model: nn.Module | Model) -> Generator[Watched]:
         nn.Module.__call__ = called
 
 
+def _is_repetition(frame: FrameType | None) -> bool:
+    """Whether `record`, `validate` or `explain` makes this pass, and not the user's own code."""
+    while frame is not None:
+        code = frame.f_code
+        if code is _PLAIN or code.co_filename.startswith(_REPEATING):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_within_another() -> bool:
+    """Whether some other recorder sees the operators that run now."""
+    return torch._C._len_torch_dispatch_stack() > 0  # pyright: ignore
+
+
+def _unseen() -> AbstractContextManager[Any]:
+    """Our own work, of which another recorder around this one shall see nothing."""
+    return _disable_current_modes() if _is_within_another() else nullcontext()
+
+
+def _site(frame: FrameType) -> Site:
+    """Where the model was called; the frames of recorders in between are nobody's line."""
+    while frame.f_code.co_filename in _THROUGH and frame.f_back is not None:
+        frame = frame.f_back
+    return Site(shortened(frame.f_code.co_filename), frame.f_lineno, frame.f_code.co_name)
+
+
 class _Watcher:
     """Records the passes of one module, one at a time."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, beneath: Callable[..., Any]) -> None:
         self.records = Watched()
         self.busy = False
-        self._module = module
+        self._module, self._beneath = module, beneath
         self._began = time.perf_counter()
         self._thread = threading.get_ident()
-        self._known: dict[str, tuple[list[RawCall], list[RawValue], Record]] = {}
+        self._known: dict[Hashable, tuple[list[RawCall], list[RawValue], Record]] = {}
 
     def on_this_thread(self) -> bool:
         """Whether the caller runs on the thread on which the block began."""
@@ -82,33 +126,55 @@ class _Watcher:
         """Make the pass and keep its record, whether it returns or raises."""
         began = time.perf_counter() - self._began
         grad = standing()
-        state = State(self._module)
-        tracer = Tracer(self._module, state, named_tensors(self._module, args, kwargs))
-        error: Exception | None = None
+        with _unseen():
+            state = State(self._module)
+            tracer = Tracer(self._module, state, named_tensors(self._module, args, kwargs))
+        error: Any = None  # whatever leaves the pass, an interruption too
         outputs: dict[str, torch.Tensor] = {}
         self.busy = True
         try:
-            result = traced(tracer, self._module, args, kwargs)
+            with self._entered():
+                result = traced(tracer, self._module, args, kwargs)
             outputs = flatten(result)
             return result
-        except Exception as raised:
+        except BaseException as raised:
             error = raised
             raise
         finally:
             self.busy = False
-            record = self._shared(tracer, state, grad, outputs, error)
-            site = Site(
-                shortened(caller.f_code.co_filename), caller.f_lineno, caller.f_code.co_name
-            )
+            with _unseen():
+                record = self._shared(tracer, state, grad, outputs, error)
+            site = _site(caller)
             self.records.append(msgspec.structs.replace(record, caller=site, began_seconds=began))
+
+    @contextmanager
+    def _entered(self) -> Generator[None]:
+        """Within the pass of another that is recorded, too: it has entered this module already."""
+        around = nn.Module.__call__
+        if not _is_within_another():
+            yield
+            return
+        first = [True]
+
+        def call(part: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if part is self._module and first:
+                first.clear()
+                return self._beneath(part, *args, **kwargs)
+            return around(part, *args, **kwargs)
+
+        nn.Module.__call__ = call
+        try:
+            yield
+        finally:
+            nn.Module.__call__ = around
 
     def _shared(
         self, tracer: Tracer, state: State, grad: Any, outputs: dict[str, torch.Tensor],
         error: Exception | None,
     ) -> Record:  # fmt: skip
         """The record of a pass; its graph is that of an equal pass before, where there is one."""
-        path = path_of(tracer)
-        known = self._known.get(path)
+        key = self._key(tracer, grad, outputs)
+        known = self._known.get(key)
         if error is None and known is not None and known[:2] == (tracer.calls, tracer.values):
             tracer.finish()
             return msgspec.structs.replace(known[2], changes=state.changes())
@@ -116,5 +182,16 @@ class _Watcher:
         name = type(self._module).__name__
         record = assembled(name, tracer, state, grad, outputs=outputs, error=error)
         if error is None:
-            self._known[path] = (calls, values, record)
+            self._known[key] = (calls, values, record)
         return record
+
+    def _key(self, tracer: Tracer, grad: Any, outputs: dict[str, torch.Tensor]) -> Hashable:
+        """What passes must share, beside equal calls, to have the same graph."""
+        named = zip(outputs, tracer.serials(outputs.values()), strict=True)
+        modules = tuple(
+            (entry.path, entry.training, entry.first, entry.stop) for entry in tracer.modules
+        )
+        learning = tuple(parameter.requires_grad for parameter in self._module.parameters())
+        shapes = tuple(value.meta for value in tracer.values)
+        inputs = tuple(tracer.inputs.items())
+        return path_of(tracer), grad, tuple(named), inputs, modules, learning, shapes

@@ -6,13 +6,18 @@ x[4 64] ─▶ fc1: W[32 64]·x + b ─▶ relu ─▶ fc2: W[10 32]·x + b ─�
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from dataclasses import dataclass
+from itertools import accumulate, groupby
 
-from forwardpass.nouns.calls import Call, ModuleCall, Value
+from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Layer, Record
 
-_ARROW = " ─▶ "
+ARROW = " ─▶ "
 _MOST = 10
+"""Steps of a line that shows every call."""
+_FEW = 7
+"""Steps of a line that shows modules."""
+_REAL = ("f", "bf", "c")
 _SILENT = {
     "lift_fresh", "detach", "detach_", "empty", "zeros", "ones", "full", "arange", "to", "clone",
     "_to_copy", "copy_", "contiguous", "scalar_tensor", "fill_", "zero_", "new_zeros", "empty_like",
@@ -32,6 +37,11 @@ _PLAIN = {
 
 def drawn(record: Record) -> str:
     """The first line of a record, folded for long models."""
+    return ARROW.join(pieces(record))
+
+
+def pieces(record: Record) -> list[str]:
+    """What the arrows of the first line stand between."""
     ends = [_named(record, path, serial) for path, serial in record.inputs.items()]
     inputs = ", ".join(_folded(ends, 3)) or "nothing"
     outputs = [
@@ -39,10 +49,10 @@ def drawn(record: Record) -> str:
         for path, serial in record.outputs.items()
     ]
     steps = list(_calls(record, record.calls, {layer.affine: layer for layer in record.layers}))
-    if len(steps) > _MOST:
+    if len(steps) > _MOST and record.modules:
         steps = _blocks(record)
     end = ", ".join(_folded(outputs, 3)) or ("✗" if record.failed else "nothing")
-    return _ARROW.join([inputs, *_folded(steps, _MOST), end])
+    return [inputs, *_folded(steps, _MOST), end]
 
 
 def _named(record: Record, path: str, serial: int) -> str:
@@ -61,7 +71,10 @@ def _calls(record: Record, calls: Sequence[Call], layers: dict[int, Layer]) -> I
     """What each call does: a layer as W·x + b, other work by its name; views are left out."""
     shapes = {p.name: p.shape for p in record.parameters}
     for call in calls:
-        if call.kind in ("view", "host") or call.short in _SILENT:
+        if not _works(call):
+            continue
+        if call.kind == "host":
+            yield f"{call.name}()"
             continue
         layer = layers.get(call.index)
         if layer is None:
@@ -73,35 +86,112 @@ def _calls(record: Record, calls: Sequence[Call], layers: dict[int, Layer]) -> I
         yield f"{layer.module or 'W'}: W[{shape}]{times}x{bias}"
 
 
+@dataclass
+class _Step:
+    """A piece of the pass: a module call, or what a call outside of one did."""
+
+    said: str
+    number: int = -1
+    work: int = 0
+
+
+def _works(call: Call) -> bool:
+    """Whether a call is drawn: views and copies are not, the way of values to NumPy is."""
+    if call.kind == "host":
+        return call.operator.startswith("Tensor.")
+    return call.kind != "view" and call.short not in _SILENT
+
+
 def _blocks(record: Record) -> list[str]:
-    """The pass by the modules that were called, at the first depth that has more than one."""
+    """The pass by the modules that were called.
+
+    The largest module is opened as long as the line stays short: a wrapper says less than what is
+    in it.
+    """
     layers = {layer.affine: layer for layer in record.layers}
-    parent = 0
+    children: dict[int, list[int]] = {}
+    for number, entry in enumerate(record.modules):
+        children.setdefault(entry.parent, []).append(number)
+    working = [0, *accumulate(map(_works, record.calls))]
+    tools = _Tools(record, layers, children, working)
+    steps = tools.opened(0)
     while True:
-        children = [m for m in enumerate(record.modules) if m[1].parent == parent]
-        if len(children) != 1:
+        groups = list(_groups(record, steps))
+        single = [group[0] for group in groups if len(group) == 1 and group[0].number in children]
+        if not single:
             break
-        parent = children[0][0]
-    steps: list[tuple[str, ModuleCall | None]] = []
-    at = record.modules[parent].first if record.modules else 0
-    stop = record.modules[parent].stop if record.modules else 0
-    for _, child in children:
-        own = record.calls[at : child.first]
-        steps += [(text, None) for text in _calls(record, own, layers)]
-        steps.append((child.kind, child))
-        at = max(at, child.stop)
-    steps += [(text, None) for text in _calls(record, record.calls[at:stop], layers)]
-    found: list[str] = []
-    for (kind, is_module), group in groupby(steps, key=lambda s: (s[0], s[1] is not None)):
-        members = list(group)
-        first, last = members[0][1], members[-1][1]
-        if not is_module or first is None or last is None:
-            found.append(kind if len(members) == 1 else f"{len(members)} × {kind}")
-        elif len(members) == 1:
-            found.append(f"{first.path}: {kind}")
-        else:
-            found.append(f"{first.path}…{last.path.rpartition('.')[2]}: {len(members)} × {kind}")
-    return found
+        largest = max(single, key=lambda step: step.work)
+        at = steps.index(largest)
+        more = [*steps[:at], *tools.opened(largest.number), *steps[at + 1 :]]
+        alone = len(groups) == 1 or 2 * largest.work > working[-1]
+        if not alone or len(list(_groups(record, more))) > _FEW:
+            break
+        steps = more
+    return [_group_said(record, group, layers) for group in _groups(record, steps)]
+
+
+@dataclass(frozen=True)
+class _Tools:
+    """What is looked up of a record while its modules are opened."""
+
+    record: Record
+    layers: dict[int, Layer]
+    children: dict[int, list[int]]
+    working: list[int]
+
+    def opened(self, number: int) -> list[_Step]:
+        """The steps in a module call: its children, and its own calls between them."""
+        entry = self.record.modules[number]
+        steps: list[_Step] = []
+        at = entry.first
+        for child in self.children.get(number, []):
+            inner = self.record.modules[child]
+            steps += self._own(at, inner.first)
+            work = self.working[inner.stop] - self.working[inner.first]
+            if work:
+                steps.append(_Step(inner.kind, child, work))
+            at = max(at, inner.stop)
+        return steps + self._own(at, entry.stop)
+
+    def _own(self, first: int, stop: int) -> list[_Step]:
+        calls = [c for c in self.record.calls[first:stop] if self._is_shown(c)]
+        return [_Step(text, work=1) for text in _calls(self.record, calls, self.layers)]
+
+    def _is_shown(self, call: Call) -> bool:
+        """Masks and positions, which are whole numbers, are left out beside modules."""
+        values = self.record.values
+        return not call.outputs or any(
+            values[s].dtype.startswith(_REAL) or s in self.record.outputs.values()
+            for s in call.outputs
+        )
+
+
+def _groups(record: Record, steps: Sequence[_Step]) -> Iterator[list[_Step]]:
+    """Neighbours that say the same, together; modules only with those beside them in the tree."""
+
+    def like(step: _Step) -> tuple[str, str | None]:
+        if step.number < 0:
+            return step.said, None
+        return step.said, record.modules[step.number].path.rpartition(".")[0]
+
+    for _, group in groupby(steps, key=like):
+        yield list(group)
+
+
+def _group_said(record: Record, group: Sequence[_Step], layers: dict[int, Layer]) -> str:
+    said, count = group[0].said, len(group)
+    if group[0].number < 0:
+        return said if count == 1 else f"{count} × {said}"
+    first, last = (record.modules[step.number] for step in (group[0], group[-1]))
+    if count > 1:
+        names = dict.fromkeys(record.modules[step.number].path for step in group)
+        to = f"…{last.path.rpartition('.')[2]}" if len(names) > 1 else ""
+        return f"{first.path}{to}: {count} × {said}"
+    if group[0].work == 1:
+        alone = list(_calls(record, record.calls[first.first : first.stop], layers))
+        if alone and alone[0].startswith(f"{first.path}: W["):
+            return alone[0]
+    return f"{first.path}: {said}"
 
 
 def _folded(items: list[str], most: int) -> list[str]:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import fnmatch
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
-from forwardpass.showing.drawing import drawn, sizes
-from forwardpass.showing.wording import ORANGE, VERMILLION, amount, facts, plain
+from forwardpass.showing.drawing import pieces, sizes
+from forwardpass.showing.wording import ORANGE, VERMILLION, amount, facts, plain, seconds, visible
 
 _DEPTH = 3
 _MOST_CALLS = 200
+_LONG_NAME = 20
+_NARROWEST = 24
+"""Columns that the names of calls keep, whatever else there is to show."""
 
 
 @dataclass
@@ -61,16 +66,54 @@ def shown(
         calls: list the calls of every module, too.
         module: a glob of paths; only these modules, with what is in them.
     """
-    line = Text(drawn(record), style="bold")
     tree = _tree(record)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("module", overflow="fold", ratio=1)
-    for title in ("calls", "output", "parameters", "macs"):
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    narrowest = _NARROWEST if calls else None
+    table.add_column("module", overflow="fold", ratio=1, min_width=narrowest)
+    for title in ("output", "macs") if calls else ("calls", "output", "parameters", "macs"):
         table.add_column(title, justify="right", no_wrap=title != "output")
-    table.add_column("")
+    table.add_column("written at" if calls else "", no_wrap=calls, overflow="fold")
     for node in _chosen(tree, module):
         _rows(table, record, node, node.depth, depth, calls)
-    return Group(plain(line), facts(_facts(record)), table)
+    return Group(_Line(pieces(record)), facts(_facts(record)), "", table)
+
+
+class _Line:
+    """The pieces of the first line with arrows between; it breaks before an arrow only."""
+
+    def __init__(self, pieces: Sequence[str]) -> None:
+        self._pieces = [visible(piece) for piece in pieces]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = [self._pieces[0]]
+        for piece in self._pieces[1:]:
+            longer = f"{lines[-1]} ─▶ {piece}"
+            if cell_len(longer) <= options.max_width:
+                lines[-1] = longer
+            else:
+                lines.append(f"  ─▶ {piece}")
+        yield Text("\n".join(lines), style="bold", overflow="fold")
+
+
+class _Name:
+    """A name in the tree; what does not fit goes on below it, further in."""
+
+    def __init__(self, name: str, indent: int, style: str = "") -> None:
+        self._text, self._indent = Text(visible(name), style=style), indent
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        first, width = Text(" " * self._indent), options.max_width - self._indent
+        if self._text.cell_len <= width:
+            yield first + self._text
+            return
+        for line in self._text.wrap(console, max(width - 4, 1), overflow="fold"):
+            line.rstrip()
+            yield first + line
+            first = Text(" " * (self._indent + 4))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        longest = max(map(cell_len, self._text.plain.split()), default=0)
+        return Measurement(self._indent + longest, self._indent + self._text.cell_len)
 
 
 def _chosen(tree: _Node, module: str | None) -> list[_Node]:
@@ -89,6 +132,8 @@ def _chosen(tree: _Node, module: str | None) -> list[_Node]:
 
 def _facts(record: Record) -> Iterator[tuple[str, Text | str]]:
     yield "forward", record.forward
+    if record.caller is not None:
+        yield "called", f"at {record.caller}, after {seconds(record.began_seconds or 0.0)}"
     inputs = [f"{path} {record.values[s]}" for path, s in record.inputs.items()]
     yield "inputs", " · ".join(inputs) or "none"
     yield (
@@ -99,27 +144,44 @@ def _facts(record: Record) -> Iterator[tuple[str, Text | str]]:
     totals = record.totals
     yield (
         "totals",
-        f"{totals.calls:,} calls · {totals.parameters:,} parameters · {amount(totals.macs)} macs "
-        f"({amount(totals.flops)}flops) · {amount(totals.bytes)}B moved",
+        f"{_many(totals.calls, 'call')} · {_many(totals.parameters, 'parameter')} · "
+        f"{amount(totals.macs)} macs ({_in(totals.flops, 'flops')}) · "
+        f"{_in(totals.bytes, 'B')} moved",
     )
     if totals.unknown:
         yield "unknown", Text(f"! no formula for {', '.join(totals.unknown)}: not counted", ORANGE)
     yield "path", record.path
     if record.changes:
-        yield "state", Text(f"! {_some(record.changes)}; the module was put back", ORANGE)
+        # the passes of `watch` are the user's own, and what they change stays changed
+        then = "" if record.caller else "; the module was put back"
+        yield "state", Text(f"! {_some(record.changes)}{then}", ORANGE)
     else:
         yield "state", "the pass changed nothing of the module"
     for path, names in record.reaches.items():
         every = sum(1 for p in record.parameters if not p.buffer)
         yield "reaches", f"{path} depends on {len(names)} of {every} parameters"
     for saved in record.saved[:5]:
-        yield "saved", f"{amount(saved.bytes)}B in {saved.tensors} tensors at {saved.site}"
+        yield (
+            "saved",
+            f"{_in(saved.bytes, 'B')} in {_many(saved.tensors, 'tensor')} at {saved.site}",
+        )
     for note in record.notes:
         yield "note", note
     if record.failed is not None:
-        where = f" at {record.failed.site}" if record.failed.site else ""
-        at = f" in {record.failed.operator}" if record.failed.operator else ""
+        where = f", {record.failed.site}" if record.failed.site else ""
+        operands = ", ".join(record.failed.operands) or "no tensors"
+        at = f" in {record.failed.operator} on {operands}" if record.failed.operator else ""
         yield "failed", Text(f"✗ {record.failed.error}{at}{where}", VERMILLION)
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
+def _in(value: float, unit: str) -> str:
+    """`18.9 kB`, `48 B`."""
+    number, _, prefix = amount(value).partition(" ")
+    return f"{number} {prefix}{unit}"
 
 
 def _some(items: tuple[str, ...], most: int = 4) -> str:
@@ -179,14 +241,11 @@ def _rows(
     label = name or node.name or node.kind
     title = label if label == node.kind else f"{label} {node.kind}"
     times = f" ({node.times} ×)" if node.times > 1 else ""
-    table.add_row(
-        plain(f"{indent}{title}{times}"),
-        f"{node.calls:,}",
-        plain(node.output),
-        amount(node.parameters) if node.parameters else "",
-        (amount(node.macs) if node.macs else "") + (" + ?" if node.unknown else ""),
-        plain(", ".join(f"{count} {flag}" for flag, count in node.flags.items())),
-    )
+    macs = (amount(node.macs) if node.macs else "") + (" + ?" if node.unknown else "")
+    flags = plain(", ".join(f"{count} {flag}" for flag, count in node.flags.items()))
+    parameters = amount(node.parameters) if node.parameters else ""
+    cells = (f"{node.calls:,}", plain(node.output), parameters, macs, flags)
+    table.add_row(_Name(f"{title}{times}", len(indent)), *(cells[1::2] if calls else cells))
     if calls:
         for call in node.own[:_MOST_CALLS]:
             _call_row(table, record, call, indent + "  ")
@@ -214,11 +273,14 @@ def _alike(children: list[_Node]) -> Iterator[list[_Node]]:
 
 def _call_row(table: Table, record: Record, call: Call, indent: str) -> None:
     output = sizes(record.values[call.outputs[0]]) if call.outputs else ""
+    site = record.site(call)
+    said = call.name if call.name.lower().endswith(call.short) else f"{call.name} {call.short}"
+    if len(call.name) > _LONG_NAME:
+        said = call.short
+    kind = "" if call.kind == "compute" else f" ({call.kind})"
     table.add_row(
-        plain(Text(f"{indent}{call.index} {call.name}", style="dim")),
-        plain(Text(call.short, style="dim")),
+        _Name(f"{call.index} {said}{kind}", len(indent), style="dim"),
         plain(output),
-        "",
         "?" if call.macs is None else amount(call.macs) if call.macs else "",
-        plain(f"{'' if call.kind == 'compute' else call.kind + ' '}{record.site(call)}"),
+        plain(f"{site.file.rpartition('/')[2]}:{site.line}"),
     )

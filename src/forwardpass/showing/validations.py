@@ -21,11 +21,15 @@ def shown(validation: Validation) -> RenderableType:
     return Group(plain(line), facts(_facts(validation)))
 
 
+def _faults(count: int) -> str:
+    return "1 fault" if count == 1 else f"{count:,} faults"
+
+
 def _facts(validation: Validation) -> Iterator[tuple[str, Text | str]]:
     for rung, said in RUNGS.items():
         if rung <= validation.level:
             against = sum(1 for fault in validation.faults if fault.rung == rung)
-            yield rung, said if not against else Text(f"✗ {said}: {against} faults", VERMILLION)
+            yield rung, said if not against else Text(f"✗ {said}: {_faults(against)}", VERMILLION)
     if validation.level > "a":
         yield (
             "replayed",

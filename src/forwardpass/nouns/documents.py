@@ -1,0 +1,35 @@
+"""Document: what a verb returns — plain data that goes to JSON and back, and prints itself."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import msgspec
+
+
+class Document(msgspec.Struct, frozen=True):
+    """Base of the nouns that are data. Each has a schema, its tag, in its JSON."""
+
+    def to_json(self) -> str:
+        """This noun as one JSON document with its schema."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The noun that `to_json` wrote."""
+        return msgspec.json.decode(text, type=cls)
+
+    def __str__(self) -> str:
+        from forwardpass.showing.terminal import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from forwardpass.showing.notebook import html
+
+        return html(self)
+
+    def __rich__(self) -> Any:
+        from forwardpass.showing.terminal import renderable
+
+        return renderable(self)
