@@ -8,24 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from functions import Fn
 from torch import Tensor, nn
 from untouched import operators, untouched, valid
 
 from forwardpass.recording import record
-
-
-class Fn(nn.Module):
-    """A module that is a function, with parts if wanted."""
-
-    def __init__(self, then: Any, **parts: Any) -> None:
-        super().__init__()
-        for name, part in parts.items():
-            setattr(self, name, part)
-        self.then = then
-
-    def forward(self, *inputs: Any) -> Any:
-        return self.then(self, *inputs)
-
 
 GLOBAL = torch.tensor([1.0, 2.0, 3.0])
 

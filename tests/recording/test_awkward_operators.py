@@ -6,25 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from functions import Fn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from untouched import operators, untouched, valid
 
 from forwardpass.recording import record
-
-
-class Fn(nn.Module):
-    """A module that is a function, with parts if wanted."""
-
-    def __init__(self, then: Any, **parts: Any) -> None:
-        super().__init__()
-        for name, part in parts.items():
-            setattr(self, name, part)
-        self.then = then
-
-    def forward(self, *inputs: Any) -> Any:
-        return self.then(self, *inputs)
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])

@@ -8,24 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from functions import Fn
 from torch import Tensor, nn
 from untouched import operators, valid
 
 from forwardpass.nouns.records import Record
 from forwardpass.recording import record
-
-
-class Fn(nn.Module):
-    """A module that is a function, with parts if wanted."""
-
-    def __init__(self, then: Any, **parts: Any) -> None:
-        super().__init__()
-        for name, part in parts.items():
-            setattr(self, name, part)
-        self.then = then
-
-    def forward(self, *inputs: Any) -> Any:
-        return self.then(self, *inputs)
 
 
 def edges(done: Record) -> set[tuple[str, str, str]]:

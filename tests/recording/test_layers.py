@@ -7,25 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from functions import Fn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from untouched import valid
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(5))
 ROWS = torch.tensor([[1, 2], [3, 4]])
-
-
-class Fn(nn.Module):
-    """A module that is a function, with parts if wanted."""
-
-    def __init__(self, then: Any, **parts: Any) -> None:
-        super().__init__()
-        for name, part in parts.items():
-            setattr(self, name, part)
-        self.then = then
-
-    def forward(self, *inputs: Any) -> Any:
-        return self.then(self, *inputs)
 
 
 def draws(self: Any, x: Tensor) -> Any:

@@ -26,6 +26,9 @@ class _Group(click.Group):
                 raise
             click.echo(f"fwd: {error}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("fwd: interrupted", err=True)
+            ctx.exit(130)
 
 
 @click.group(cls=_Group, context_settings=_CONTEXT)

@@ -26,7 +26,7 @@ _LAYERS = tuple(os.path.join(_TORCH, *parts, "") for parts in (("nn", "modules")
 _OURS = os.path.dirname(__file__) + os.sep
 _INSTRUCTION_BYTES = 2
 
-OURS, INSIDE, LAYER, USER, START = range(5)
+OURS, INSIDE, LAYER, USER, START = range(1, 6)
 """What a frame belongs to: this room; PyTorch's functions; PyTorch's layers; other code; and the
 frame with which the recorded pass begins, past which nobody looks."""
 
@@ -63,6 +63,7 @@ class Frames:
         self._sites: dict[tuple[int, int, int, int], int] = {}
         self._places: list[tuple[CodeType, int, CodeType, int]] = []
         self._forwards: set[int] = set()
+        self._above: dict[int, FrameType | None] = {}
         for part in module.modules():
             code = getattr(getattr(type(part), "forward", None), "__code__", None)
             if code is not None and id(code) not in self._forwards:
@@ -82,9 +83,10 @@ class Frames:
 
         The second is None where a function that is no forward made the call.
         """
-        kinds, forwards = self._kinds, self._forwards
+        kinds, forwards, above = self._kinds, self._forwards, self._above
         written: FrameType | None = None
         forward: FrameType | None = None
+        user: FrameType | None = None
         last = frame
         while frame is not None:
             code = frame.f_code
@@ -95,17 +97,18 @@ class Frames:
                 break
             if kind != OURS:
                 last = frame
-                if forward is None and id(code) in forwards:
-                    forward = frame
-                if kind == USER:
-                    break
                 if kind == LAYER and written is None:
                     written = frame
+                if id(code) in forwards:
+                    forward = forward or frame
+                    if id(frame) in above:  # what stands above it was looked up before
+                        user = above[id(frame)]
+                        break
+                if kind == USER:
+                    user = frame
+                    break
             frame = frame.f_back
-        else:
-            frame = last
         assert last is not None
-        user = frame if frame is not None and kinds.get(id(frame.f_code)) == USER else None
         written = written or user or last
         user = user or written
         key = (id(user.f_code), user.f_lasti, id(written.f_code), written.f_lasti)
@@ -115,6 +118,27 @@ class Frames:
             self._places.append((user.f_code, user.f_lasti, written.f_code, written.f_lasti))
             self._alive += [user.f_code, written.f_code]
         return site, forward
+
+    def hold(self, frame: FrameType) -> None:
+        """Look up who stands above a forward's frame, once for all its calls; until `let_go`.
+
+        Whoever calls this keeps the frame alive until then: it is known by its id.
+        """
+        outer: FrameType | None = frame
+        while outer is not None:
+            kind = self._kinds.get(id(outer.f_code)) or self._kind(outer.f_code)
+            if kind in (USER, START):
+                break
+            if outer is not frame and id(outer) in self._above:
+                outer = self._above[id(outer)]
+                break
+            outer = outer.f_back
+        is_user = outer is not None and self._kinds.get(id(outer.f_code)) == USER
+        self._above[id(frame)] = outer if is_user else None
+
+    def let_go(self, frame: FrameType) -> None:
+        """Forget a frame that was held."""
+        self._above.pop(id(frame), None)
 
     def is_forward(self, frame: FrameType) -> bool:
         """Whether a frame runs the forward of one of the modules."""

@@ -10,6 +10,7 @@ import gc
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -24,6 +25,7 @@ from forwardpass.tensors.generators import GeneratorStates
 Mode = Literal["train", "eval"]
 Grad = Literal["on", "off", "inference"]
 _AUTOCASTS = ("cpu", "cuda")
+_STAGED: ContextVar[bool] = ContextVar("forwardpass_staged", default=False)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Pass:
         collecting = gc.isenabled()
         state = State(self.module, contents=contents)
         with ExitStack() as stack:
+            stack.callback(_STAGED.reset, _STAGED.set(True))
             stack.callback(before.restore)
             stack.callback(state.restore)
             stack.enter_context(grad_mode(self.grad))
@@ -133,6 +136,11 @@ class Pass:
         """What the module returns, called as it is, or within `around`."""
         with self.staged(contents=True) as (_, args, kwargs), around or nullcontext():
             return self.module(*args, **kwargs)
+
+
+def is_staged() -> bool:
+    """Whether a repetition runs, rather than a pass that the user's own code makes."""
+    return _STAGED.get()
 
 
 def standing() -> Grad:

@@ -24,6 +24,7 @@ from forwardpass.recording.notes import meta_of
 from forwardpass.recording.sampling import Sampler
 from forwardpass.recording.schemas import Schema, flattened
 from forwardpass.tensors.dtypes import spelled
+from forwardpass.tensors.generators import GeneratorStates
 
 _SCRATCH = {"aten.mkldnn_rnn_layer": (3,), "aten._cudnn_rnn": (3,), "aten.cudnn_batch_norm": (3,)}
 """Outputs that are memory for the backward pass: what stands in it is nobody's result."""
@@ -100,13 +101,13 @@ class Replay(Interception):
         kwargs: dict[str, Any], given: list[torch.Tensor],
     ) -> Any:  # fmt: skip
         """Run a call as the pass makes it, and again from the record."""
-        before = torch.get_rng_state() if call.kind == "random" else None
+        before = GeneratorStates.now() if call.kind == "random" else None
         own = self._own_inputs(call, given)
         sampler = self.sampler if self.sampler and self.sampler.wants(call, given) else None
         fixed = [t.clone() for t in given] if sampler and call.writes else given
         facts = self._facts(call, call.inputs, given)
         result = func(*args, **kwargs)
-        after = torch.get_rng_state() if before is not None else None
+        after = GeneratorStates.now() if before is not None else None
         made = schema.made(result, args, kwargs)
         facts = self._facts(call, call.outputs, made) and facts
         facts = facts and self._share(call, [*call.inputs, *call.outputs], [*given, *made])
@@ -124,7 +125,7 @@ class Replay(Interception):
                 good = self._compared("d", call, schema, made, result, whole) and good
                 self._keep(call, schema, whole, made)
         if after is not None:
-            torch.set_rng_state(after)
+            after.restore()
         if good and facts:
             self.replayed += 1
         if sampler:
@@ -177,11 +178,11 @@ class Replay(Interception):
 
     def _again(
         self, call: Call, schema: Schema, func: Any, tensor: Callable[[int], torch.Tensor],
-        generator: torch.Tensor | None,
+        generator: GeneratorStates | None,
     ) -> Any:  # fmt: skip
         """What the recorded operator makes of the recorded arguments; an exception if it raises."""
         if generator is not None:
-            torch.set_rng_state(generator)
+            generator.restore()
         try:
             args = tuple([_filled(a, tensor) for a in call.arguments])
             kwargs = {name: _filled(a, tensor) for name, a in call.keywords.items()}

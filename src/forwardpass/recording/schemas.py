@@ -128,7 +128,7 @@ def schema_of(operator: Any) -> Schema:
 
 def flattened(tree: Any, found: list[torch.Tensor]) -> None:
     """The tensors in what an operator or a module takes or returns, in their order."""
-    if isinstance(tree, torch.Tensor):
+    if type(tree) is torch.Tensor or isinstance(tree, torch.Tensor):
         found.append(tree)
     elif isinstance(tree, list | tuple):
         for item in tree:

@@ -31,6 +31,7 @@ Observer = Callable[[int, list[torch.Tensor], tuple[int, ...]], None]
 """Called after each operator with its index and the tensors it made, with their serials."""
 
 _NOTHING: list[torch.Tensor] = []
+_SCALARS = frozenset([int, float, bool, str, type(None), torch.dtype, torch.device])
 
 
 class Tracer(Interception):
@@ -152,7 +153,7 @@ class Tracer(Interception):
     def popped(self, number: int, result: Any) -> None:
         """The module call `number` has returned `result`, or raised (None)."""
         self._stack.pop()
-        self._frame_of.pop(number, None)
+        self._let_go(number)
         entry = self.modules[number]
         entry.module = None
         entry.outputs = self._known_serials(result)
@@ -178,7 +179,7 @@ class Tracer(Interception):
         owner = frame.f_locals.get(name)
         entry = self.modules[top]
         if owner is entry.module or id(owner) not in self._state.modules:
-            self._frame_of[top] = frame
+            self._hold(top, frame)
             return top
         for number, known in self._frame_of.items():
             if known is frame:
@@ -189,8 +190,19 @@ class Tracer(Interception):
             outer = None if self.frames.is_start(outer) else outer.f_back
         number = self.enter(owner, outer, direct=True)  # pyright: ignore[reportArgumentType]
         self.modules[number].stop = len(self.calls) + 1
-        self._frame_of[number] = frame
+        self._hold(number, frame)
         return number
+
+    def _hold(self, number: int, frame: FrameType) -> None:
+        """Remember the frame in which a module call runs, as long as it does."""
+        self._let_go(number)
+        self._frame_of[number] = frame
+        self.frames.hold(frame)
+
+    def _let_go(self, number: int) -> None:
+        frame = self._frame_of.pop(number, None)
+        if frame is not None:
+            self.frames.let_go(frame)
 
     def serials(self, tensors: Iterable[torch.Tensor]) -> tuple[int, ...]:
         """The newest values of these tensors."""
@@ -205,7 +217,10 @@ class Tracer(Interception):
 
     def _noted(self, value: Any, serials: list[int], tensors: list[torch.Tensor]) -> Any:
         """An argument with its tensors as Ref."""
-        if isinstance(value, torch.Tensor):
+        kind = type(value)
+        if kind in _SCALARS:  # asking a number whether it is a tensor takes long
+            return value
+        if kind is torch.Tensor or isinstance(value, torch.Tensor):
             serial = self._serial(value)
             serials.append(serial)
             tensors.append(value)
@@ -309,7 +324,8 @@ class Tracer(Interception):
         if self._latest:
             self._note_nodes()
         self._ids.clear()
-        self._frame_of.clear()
+        for number in list(self._frame_of):
+            self._let_go(number)
         self._state_storages.clear()
         self._input_storages.clear()
         for entry in self.modules:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -25,22 +24,12 @@ from forwardpass.recording.arguments import named_tensors
 from forwardpass.recording.assembling import path_of
 from forwardpass.recording.frames import shortened
 from forwardpass.recording.notes import RawCall, RawValue
-from forwardpass.recording.passes import Pass, standing, traced
+from forwardpass.recording.passes import Pass, is_staged, standing, traced
 from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
 from forwardpass.recording.verb import assembled
 from forwardpass.tensors.trees import flatten
 
-_PLAIN = Pass.plain.__code__
-_ROOM = os.path.dirname(__file__)
-_REPEATING = (
-    *(
-        os.path.join(_ROOM, f)
-        for f in ("verb.py", "validating.py", "perturbing.py", "gradients.py")
-    ),
-    os.path.join(os.path.dirname(_ROOM), "explaining", ""),
-)
-"""The files that run staged passes."""
 _THROUGH = (__file__, Pass.plain.__code__.co_filename)
 
 
@@ -68,26 +57,15 @@ def watch(model: nn.Module | Model) -> Generator[Watched]:
     def call(part: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if part is not module or watcher.busy or not watcher.on_this_thread():
             return called(part, *args, **kwargs)
-        caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-        if _is_repetition(caller):
+        if is_staged():  # `record`, `validate` or `explain` makes this pass, not the user's code
             return called(part, *args, **kwargs)
-        return watcher.pass_of(args, kwargs, caller)
+        return watcher.pass_of(args, kwargs, sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
 
     nn.Module.__call__ = call
     try:
         yield watcher.records
     finally:
         nn.Module.__call__ = called
-
-
-def _is_repetition(frame: FrameType | None) -> bool:
-    """Whether `record`, `validate` or `explain` makes this pass, and not the user's own code."""
-    while frame is not None:
-        code = frame.f_code
-        if code is _PLAIN or code.co_filename.startswith(_REPEATING):
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _is_within_another() -> bool:

@@ -113,8 +113,8 @@ def _blocks(record: Record) -> list[str]:
     for number, entry in enumerate(record.modules):
         children.setdefault(entry.parent, []).append(number)
     working = [0, *accumulate(map(_works, record.calls))]
-    tools = _Tools(record, layers, children, working)
-    steps = tools.opened(0)
+    opening = _Opening(record, layers, children, working)
+    steps = opening.opened(0)
     while True:
         groups = list(_groups(record, steps))
         single = [group[0] for group in groups if len(group) == 1 and group[0].number in children]
@@ -122,7 +122,7 @@ def _blocks(record: Record) -> list[str]:
             break
         largest = max(single, key=lambda step: step.work)
         at = steps.index(largest)
-        more = [*steps[:at], *tools.opened(largest.number), *steps[at + 1 :]]
+        more = [*steps[:at], *opening.opened(largest.number), *steps[at + 1 :]]
         alone = len(groups) == 1 or 2 * largest.work > working[-1]
         if not alone or len(list(_groups(record, more))) > _FEW:
             break
@@ -131,7 +131,7 @@ def _blocks(record: Record) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Tools:
+class _Opening:
     """What is looked up of a record while its modules are opened."""
 
     record: Record
