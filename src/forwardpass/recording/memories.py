@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from ctypes import c_ubyte
+from ctypes import string_at
 
 import torch
+
+_SMALL = 1 << 14
+"""Bytes that are compared as Python's bytes."""
 
 
 class Memory:
@@ -96,19 +99,20 @@ def _key(tensor: torch.Tensor) -> int:
 
 
 def _equal(one: torch.UntypedStorage, other: torch.UntypedStorage) -> bool:
-    """Whether two storages hold the same bytes. In host memory without an operator, of which the
-    calls alone would take longer than a small pass."""
+    """Whether two storages hold the same bytes. Small ones in host memory are compared without an
+    operator, of which the call alone would take longer."""
     size = one.nbytes()
-    if size != other.nbytes():
-        return False
-    if one.device.type != "cpu" or not size:
-        return torch.equal(_bytes(one), _bytes(other))
-    first, second = ((c_ubyte * size).from_address(s.data_ptr()) for s in (one, other))
-    return memoryview(first).cast("B") == memoryview(second).cast("B")
+    if size != other.nbytes() or not size:
+        return size == other.nbytes()
+    if one.device.type == "cpu" and size <= _SMALL:
+        return string_at(one.data_ptr(), size) == string_at(other.data_ptr(), size)
+    return torch.equal(_words(one), _words(other))
 
 
-def _bytes(storage: torch.UntypedStorage) -> torch.Tensor:
-    empty = torch.empty(0, dtype=torch.uint8, device=storage.device)
+def _words(storage: torch.UntypedStorage) -> torch.Tensor:
+    """A storage as the widest integers that fill it."""
+    dtype = torch.int64 if storage.nbytes() % 8 == 0 else torch.uint8
+    empty = torch.empty(0, dtype=dtype, device=storage.device)
     return empty.set_(storage)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
