@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
+from math import isfinite
 
 import torch
 
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Statistics
+from forwardpass.recording.schemas import schema_of
 from forwardpass.recording.tracing import Tracer
 
 _CANCELS = 1e-2
 """A variance below this share of the mean square has lost digits in float32."""
 _TINY = 1e-30
+_SAME_NUMBERS = frozenset(
+    f"aten.{name}"
+    for name in (
+        "view", "_unsafe_view", "t", "transpose", "permute", "unsqueeze", "squeeze", "detach",
+        "alias", "clone", "contiguous", "flip", "roll",
+    )
+)  # fmt: skip
+Part = torch.Tensor | float
 
 
 class Watching:
@@ -37,7 +47,7 @@ class Watching:
         self._statistics = statistics
         self._globs = _globs(keep)
         self._room = limit_bytes
-        self._measured: dict[int, tuple[torch.Tensor, ...]] = {}
+        self._measured: dict[int, tuple[Part, ...]] = {}
         self._sizes: dict[int, int] = {}
 
     @property
@@ -54,8 +64,22 @@ class Watching:
     def __call__(self, index: int, made: list[torch.Tensor], serials: tuple[int, ...]) -> None:
         assert self.tracer is not None
         whole = bool(self._globs) and self._wanted(self.tracer)
+        if self._statistics:
+            self._carry_over(self.tracer, index)
         for serial, tensor in zip(serials, made, strict=True):
             self._look(serial, tensor, whole)
+
+    def _carry_over(self, tracer: Tracer, index: int) -> None:
+        """What only rearranges or copies numbers has the statistics of its operand."""
+        call = tracer.calls[index]
+        if len(call.outputs) != 1 or schema_of(call.operator).packet not in _SAME_NUMBERS:
+            return
+        before, after = call.inputs[0], call.outputs[0]
+        old, new = tracer.values[before], tracer.values[after]
+        unwritten = old.storage != new.storage or old.version == new.version
+        if before in self._measured and unwritten and old.meta[1] == new.meta[1]:
+            self._measured[after] = self._measured[before]
+            self._sizes[after] = self._sizes[before]
 
     def _wanted(self, tracer: Tracer) -> bool:
         path = tracer.modules[tracer.current].path
@@ -113,45 +137,48 @@ def _can_be_kept(tensor: torch.Tensor) -> bool:
 
 def _has_statistics(tensor: torch.Tensor) -> bool:
     strided = tensor.layout is torch.strided and not tensor.is_nested
-    return strided and tensor.is_floating_point() and tensor.numel() > 0
+    wide = tensor.is_floating_point() and tensor.dtype.itemsize > 1  # nothing computes in float8
+    return strided and wide and tensor.numel() > 0
 
 
-def _measured(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Minimum, maximum, mean, variance, count of non-zeros, on the tensor's device; where the
-    numbers are not all finite, the same of those that are, and the counts of the others."""
-    low, high = torch.aminmax(tensor)
-    if tensor.device.type == "cpu" and low.isfinite() and high.isfinite():
-        return low, high, *_moments(tensor, low, high), torch.count_nonzero(tensor)
+def _measured(tensor: torch.Tensor) -> tuple[Part, ...]:
+    """Minimum, maximum, mean, variance, count of non-zeros; where the numbers are not all finite,
+    the same of those that are, and the counts of the others.
+
+    In host memory these are floats at once; on a device nothing waits, and tensors are read later.
+    """
+    if tensor.device.type == "cpu":
+        low, high = (value.item() for value in torch.aminmax(tensor))
+        if isfinite(low) and isfinite(high):
+            filled = torch.count_nonzero(tensor).item()
+            return low, high, *_moments(tensor.reshape(-1), low, high), filled
     nan, inf = tensor.isnan(), tensor.isinf()
     good = ~(nan | inf)
     count = good.sum().double().clamp(min=1)
     finite = torch.where(good, tensor, 0).double()
     mean = finite.sum() / count
     variance = torch.where(good, (finite - mean).square(), 0).sum() / count
-    low = torch.where(good, tensor, torch.inf).amin()
-    high = torch.where(good, tensor, -torch.inf).amax()
-    return low, high, mean, variance, torch.count_nonzero(tensor), nan.sum(), inf.sum()
+    least = torch.where(good, tensor, torch.inf).amin()
+    most = torch.where(good, tensor, -torch.inf).amax()
+    return least, most, mean, variance, torch.count_nonzero(tensor), nan.sum(), inf.sum()
 
 
-def _moments(
-    tensor: torch.Tensor, low: torch.Tensor, high: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _moments(flat: torch.Tensor, low: float, high: float) -> tuple[float, float]:
     """Mean and variance. By the sum of squares, which is one fast pass, and where that cancels or
     overflows, in float64."""
-    flat = tensor.reshape(-1)
-    if bool(low == high):
-        return low, torch.zeros(())
+    if low == high:
+        return low, 0.0
     if flat.dtype == torch.float32:
-        mean = flat.sum() / flat.numel()
-        square = torch.dot(flat, flat) / flat.numel()
+        mean = flat.sum().item() / flat.numel()
+        square = torch.dot(flat, flat).item() / flat.numel()
         variance = square - mean * mean
-        if bool(variance.isfinite() & (variance > _CANCELS * square) & (square > _TINY)):
+        if isfinite(variance) and variance > _CANCELS * square and square > _TINY:
             return mean, variance
-    variance, mean = torch.var_mean(flat.double(), correction=0)
-    return mean, variance
+    spread, middle = torch.var_mean(flat.double(), correction=0)
+    return middle.item(), spread.item()
 
 
-def _read(parts: Sequence[torch.Tensor], count: int) -> Statistics:
+def _read(parts: Sequence[Part], count: int) -> Statistics:
     low, high, mean, variance, filled, *others = [float(part) for part in parts]
     nan, inf = (int(others[0]), int(others[1])) if others else (0, 0)
     if nan + inf == count:

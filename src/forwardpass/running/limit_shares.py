@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
@@ -12,6 +12,7 @@ from forwardpass.building.engines import Engine
 from forwardpass.building.outputs import probe
 from forwardpass.errors import ForwardpassError
 from forwardpass.executing.encoding import Encodings
+from forwardpass.measuring import caches
 from forwardpass.measuring.machines import limits
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.verb import recorded
@@ -23,29 +24,45 @@ _SHARES = (0.25, 0.5, 1.0)
 """Of the rows by size: those whose macs are recorded; between them macs are interpolated."""
 
 
-@dataclass(frozen=True)
-class MacTable:
-    """Macs of one row by its cells, as recorded: parallel arrays, cells ascending."""
+class MacTable(msgspec.Struct, frozen=True):
+    """Macs of one row by its cells, as recorded: parallel arrays, cells ascending.
+
+    Without cells the macs cannot be known.
+    """
 
     cells: tuple[int, ...]
     macs: tuple[int, ...]
 
     def of(self, rows: int, cells: int) -> float:
         """Macs of a batch; linear between the recorded sizes, in proportion beyond them."""
+        if not self.cells:
+            return 0.0
         if cells > self.cells[-1]:
             return rows * self.macs[-1] * cells / self.cells[-1]
         return rows * float(np.interp(cells, self.cells, self.macs))
 
 
-def mac_table(engine: Engine, block: Encodings) -> MacTable | None:
-    """The macs of a few rows of `block`, each recorded alone; None where they cannot be known.
+_UNKNOWN = MacTable((), ())
 
-    They cannot for a backend whose program is opaque, for a pass with a contraction that no formula
-    covers, and where these rows cannot be computed: that is told when their turn comes.
+
+def mac_table(engine: Engine, block: Encodings, identity: dict[str, Any]) -> MacTable:
+    """The macs of a few rows of `block`, each recorded alone, or kept from an earlier run.
+
+    They cannot be known for a backend whose program is opaque, for a pass with a contraction that
+    no formula covers, and where these rows cannot be computed: that is told when their turn comes.
     """
+    known = caches.load("macs", identity, MacTable)
+    if known is None:
+        known = _counted(engine, block)
+        if known.cells:
+            caches.store("macs", identity, known)
+    return known
+
+
+def _counted(engine: Engine, block: Encodings) -> MacTable:
     module = getattr(engine.replicas[0], "module", None)
     if module is None or not isinstance(block, Block):
-        return None
+        return _UNKNOWN
     cells = [block.signature.cells(_sizes(block, row)) for row in range(len(block))]
     order = np.argsort(cells, kind="stable")
     chosen = {cells[row]: row for row in order[[int(s * (len(order) - 1)) for s in _SHARES]]}
@@ -57,9 +74,9 @@ def mac_table(engine: Engine, block: Encodings) -> MacTable | None:
             this = Pass.of(module, args, kwargs, grad="inference")
             totals = recorded(engine.forward, this, ()).totals
         except (ForwardpassError, RuntimeError, ValueError, TypeError):
-            return None
+            return _UNKNOWN
         if totals.unknown or not totals.macs:
-            return None
+            return _UNKNOWN
         macs.append(totals.macs)
     return MacTable(tuple(chosen), tuple(macs))
 

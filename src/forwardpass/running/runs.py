@@ -217,7 +217,9 @@ class Run:
         if first is None:
             return stream
         if len(first.block):
-            self.mac_table = executor.call(lambda: mac_table(self.engine, first.block))
+            self.mac_table = executor.call(
+                lambda: mac_table(self.engine, first.block, self.identity.costs_key)
+            )
         return chain([first], stream)
 
     def _complete_signature(self, header: Header | None, rows: Rows) -> None:
