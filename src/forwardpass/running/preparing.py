@@ -28,8 +28,9 @@ from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.dtypes import TORCH
 
 Array = np.ndarray[Any, Any]
-_LONGEST_CALIBRATION, _SHORTEST_CALIBRATION = 2.0, 0.1
-"""Seconds."""
+_LONGEST_CALIBRATION, _SHORTEST_CALIBRATION = 5.0, 0.1
+_BLIND_CALIBRATION = 2.0
+"""Seconds. The last is for data of which nobody knows how much there is."""
 _TRIES = 32
 """Rows tried for one that the model computes, before the model rather than the rows is to blame."""
 
@@ -178,7 +179,7 @@ def _budget(
 ) -> float:
     """Seconds that calibrating may take: a tenth of what the rows would take one at a time."""
     if expected is None:
-        return _LONGEST_CALIBRATION
+        return _BLIND_CALIBRATION
     compute(1, shape)
     began = time.perf_counter()
     compute(1, shape)
