@@ -629,7 +629,7 @@ model = Model(Slow(16, 4), "features: f32[batch 16]")
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_interrupted_by_ctrl_c(data: str, tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(SLOW)
-    np.save(data, values(200))
+    np.save(data, values(500))
     fwd_run = [sys.executable, "-c", "from forwardpass.cli import main; main()", "run"]
     arguments = [f"{tmp_path / 'model.py'}", data, "--batch", "4", "--shard-rows", "8"]
     out = tmp_path / "out"
@@ -657,7 +657,7 @@ def test_interrupted_by_ctrl_c(data: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["rows"] == 200
+    assert report["rows"] == 500
     assert report["resumed_rows"] >= 16
     whole = compute(str(tmp_path / "model.py"), data, tmp_path / "whole", shard_rows=8)
     assert whole.digest == report["digest"]
