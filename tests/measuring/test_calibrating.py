@@ -49,10 +49,18 @@ class Clock:
 def calibrated(
     compute: Callable[[int, dict[str, int]], None],
     shapes: list[dict[str, int]] | None = None,
+    model: str = "a",
+    budget_seconds: float = 2.0,
     **options: Any,
 ) -> Calibration:
     return calibrate(
-        compute, shapes or [{}], tokens, device="cpu", identity={"model": "a"}, **options
+        compute,
+        shapes or [{}],
+        tokens,
+        device="cpu",
+        identity={"model": model},
+        budget_seconds=lambda: budget_seconds,
+        **options,
     )
 
 
@@ -109,11 +117,39 @@ def test_the_budget_is_shared_and_one_row_of_each_shape_is_always_measured(
     assert [(p.rows, p.sizes["tokens"]) for p in found.table.points] == [(1, 16), (1, 64), (1, 256)]
 
     clock.now = 0.0
-    found = calibrate(
-        clock, shapes, tokens, device="cpu", identity={"model": "b"}, budget_seconds=2.0
-    )
+    found = calibrated(clock, shapes, model="b")
     assert found.seconds < 2.5
     assert all(len(rows_of(found, size)) >= 3 for size in (16, 64, 256))
+
+
+def test_the_other_shapes_stop_where_the_middle_one_found_the_best(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def seconds(rows: int, size: int) -> float:
+        return 1e-3 + 1e-5 * rows * size * (1 if rows * size <= 1_024 else 3)
+
+    clock = Clock(seconds, monkeypatch)
+    found = calibrated(clock, [{"tokens": size} for size in (16, 64, 256)], budget_seconds=60.0)
+    assert clock.calls[0] == (1, 64), "the middle shape leads"
+    assert max(rows_of(found, 64)) > 1_024 // 64
+    assert max(rows_of(found, 16)) == 1_024 // 16
+    assert max(rows_of(found, 256)) == 1_024 // 256
+
+
+def test_a_large_batch_is_not_worse_for_one_busy_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def seconds(rows: int, size: int) -> float:
+        seen.append(rows)
+        return (0.01 + 0.01 * rows) * (1.4 if rows == 8 else 1)  # whenever it is timed
+
+    found = calibrated(Clock(seconds, monkeypatch), budget_seconds=0.5)
+    at = {point.rows: point.seconds / point.rows for point in found.table.points}
+    assert 0 < seen.count(8) < 6
+    assert at[8] == min(at[rows] for rows in at if rows < 8), "no better and no worse"
+    found = calibrated(Clock(seconds, monkeypatch), model="b", budget_seconds=60.0)
+    at = {point.rows: point.seconds / point.rows for point in found.table.points}
+    assert at[8] == pytest.approx(0.09 * 1.4 / 8), "timed often, it is believed"
 
 
 def test_no_batch_is_much_longer_than_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +187,7 @@ def test_out_of_memory_ends_the_rows_of_a_shape(error: Exception) -> None:
     assert rows_of(found, 128) == []
     assert found.table.ceiling(16) == max(rows_of(found, 16))
     with pytest.raises(type(error)):
-        calibrate(compute, [{"tokens": 128}], tokens, device="cpu", identity={"model": "huge"})
+        calibrated(compute, [{"tokens": 128}], model="huge")
 
 
 def test_other_errors_are_the_models_own() -> None:

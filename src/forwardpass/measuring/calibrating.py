@@ -28,8 +28,10 @@ _CLOSE = 4  # times more or fewer rows than the best count: such a count may yet
 _ROUNDS, _POLISH_SHARE = 8, 0.4  # and is timed this often again, for this share of the budget
 _DOUBTFUL = 1.08  # times the best seconds per row so far: measured again, up to _DOUBTS times
 _DOUBTS = 2
+_SURE_SAMPLES, _FAR_WORSE = 6, 1.5  # from here on a batch is worse than a smaller one
 _BUSY = 2.0  # times what was charged: a calibration that took longer met a busy machine
 _PATIENCE = 3  # times the budget: when others keep the machine busy, measuring ends there
+_LEADERS_SHARE = 0.5  # of the budget, for the shape that finds how much a batch should hold
 _MEMORY_SHARE = 4  # a batch may take one part in this many of what was free
 
 
@@ -81,15 +83,17 @@ def calibrate(
     *,
     device: str,
     identity: dict[str, Any],
-    budget_seconds: float = 2.0,
+    budget_seconds: Callable[[], float],
     max_rows: int = 8_192,
     max_bytes: int | None = None,
 ) -> Calibration:
     """Measure batches of ever more rows for each of `shapes`; keep the table on disk.
 
-    For each shape the rows double until seconds per row stop falling, a batch becomes too long
-    or too large, or the shape's share of the budget is spent. One row of each shape is measured
-    in any case. Out of memory ends the rows of a shape; if nothing at all fits, it is raised.
+    The middle shape leads: its rows double until seconds per row stop falling, a batch becomes
+    too long or too large, or its share of the budget is spent. How much one batch should hold
+    hardly depends on how long its rows are, so the other shapes climb to the leader's best number
+    of cells and no further. One row of each shape is measured in any case. Out of memory ends
+    the rows of a shape; if nothing at all fits, it is raised.
 
     Args:
         compute: `compute(rows, sizes)` computes one batch and waits for it.
@@ -97,39 +101,43 @@ def calibrate(
         cells: sizes to the cells of one row.
         device: where `compute` runs; its memory bounds the batches.
         identity: what the table belongs to (model, plan, machine …); the key of the cache.
-        budget_seconds: what measuring takes, about.
+        budget_seconds: what measuring takes, about; asked for only if something is missing.
         max_rows: the most rows of a batch.
         max_bytes: the most memory that a batch may take; a quarter of what is free otherwise.
     """
     key = {**identity, "device": device, "max_rows": max_rows, "max_bytes": max_bytes}
     known = caches.load("costs", key, CostTable)
     points = list(known.points) if known is not None else []
-    # The smallest first: their batches are quick, and what they leave of the budget is passed on.
     missing = [shape for shape in shapes if shape not in [point.sizes for point in points]]
-    missing.sort(key=cells)
     if known is not None and not missing:
         return Calibration(known, 0.0, True)
 
-    began, charged = perf_counter(), 0.0
+    began, charged, enough = perf_counter(), 0.0, sys.maxsize
+    budget = budget_seconds()
     most_bytes = min(available_bytes(device) // _MEMORY_SHARE, max_bytes or sys.maxsize)
     refusal: Exception | None = None
+    measured: list[CostPoint] = []
     with peak_growth(device) as growth:
-        for index, shape in enumerate(missing):
+        for index, shape in enumerate(_leader_first(missing, cells)):
+            share = _LEADERS_SHARE if index == 0 < len(missing) - 1 else 1 / (len(missing) - index)
             ladder = _Ladder(
                 compute,
                 shape,
-                budget_seconds=max(0.0, budget_seconds - charged) / (len(missing) - index),
-                deadline=began + _PATIENCE * budget_seconds,
-                max_rows=max_rows,
+                budget_seconds=max(0.0, budget - charged) * share,
+                deadline=began + _PATIENCE * budget,
+                max_rows=min(max_rows, max(1, enough // cells(shape))),
                 max_bytes=most_bytes,
                 growth=growth,
             )
             seconds = ladder.climb()
-            points += [
+            measured += [
                 CostPoint(rows, dict(shape), cells(shape), seconds[rows]) for rows in seconds
             ]
             charged += ladder.charged
             refusal = refusal or ladder.refusal
+            if index == 0 and seconds:
+                enough = cells(shape) * min(seconds, key=lambda rows: seconds[rows] / rows)
+    points += sorted(measured, key=lambda point: (point.cells, point.rows))
     if not points and refusal is not None:
         raise refusal
     spent = perf_counter() - began
@@ -137,6 +145,15 @@ def calibrate(
     if spent <= _BUSY * charged:
         caches.store("costs", key, table)  # one from a busy machine serves this run alone
     return Calibration(table, spent, False)
+
+
+def _leader_first(
+    shapes: Sequence[dict[str, int]], cells: Callable[[Mapping[str, int]], int]
+) -> list[dict[str, int]]:
+    """The middle shape, then the others, the smallest first: their batches are quick."""
+    ordered = sorted(shapes, key=cells)
+    leader = ordered.pop(len(ordered) // 2)
+    return [leader, *ordered]
 
 
 class _Ladder:
@@ -187,7 +204,22 @@ class _Ladder:
                 break
         self._refine()
         self._polish()
-        return dict(sorted(self._seconds.items()))
+        return self._believed()
+
+    def _believed(self) -> dict[int, float]:
+        """Rows to seconds, ascending; that more rows cost more a row needs evidence.
+
+        What else runs on a machine makes batches slower, never faster, and a large one is timed
+        a few times only: one that seems worse than a smaller one counts as no better and no
+        worse, unless it was timed often or is far worse.
+        """
+        found: dict[int, float] = {}
+        best = float("inf")
+        for rows, seconds in sorted(self._seconds.items()):
+            doubtful = self._samples[rows] < _SURE_SAMPLES and seconds < _FAR_WORSE * best * rows
+            found[rows] = min(seconds, best * rows) if doubtful else seconds
+            best = min(best, found[rows] / rows)
+        return found
 
     def _refine(self) -> None:
         """The counts halfway between the best one and its neighbours."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import json
 import re
 import sys
 import sysconfig
@@ -121,10 +122,15 @@ class _Walk:
 
     def _object(self, value: Any) -> Iterator[str]:
         yield self.said(type(value))
+        attributes = _decisive(getattr(value, "__dict__", {}))
         text = getattr(value, "to_str", None)
         if callable(text):  # a tokenizer of the tokenizers library
             yield hashlib.sha256(str(text()).encode()).hexdigest()
-        yield self.said(_decisive(getattr(value, "__dict__", {})))
+        elif callable(getattr(value, "set_truncation_and_padding", None)):
+            # One of transformers, which sets both at each call: what they are now is from the last.
+            told = json.loads(attributes.pop("_tokenizer").to_str())
+            yield self.said({**told, "truncation": None, "padding": None})
+        yield self.said(attributes)
 
     def _code(self, code: CodeType) -> str:
         constants = [

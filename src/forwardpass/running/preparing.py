@@ -20,7 +20,7 @@ from forwardpass.executing.encoding import EncodedRows, Encodings
 from forwardpass.executing.executors import InProcess, failed
 from forwardpass.executing.salvaging import said
 from forwardpass.measuring import caches
-from forwardpass.measuring.calibrating import calibrate, representative
+from forwardpass.measuring.calibrating import Calibration, calibrate, representative
 from forwardpass.nouns.costs import CostTable
 from forwardpass.nouns.signatures import Output
 from forwardpass.running.journals import Header
@@ -158,16 +158,22 @@ def prepare(
         representative(block.sizes, axes) if axes or isinstance(block, Block) else _sizes(block)
     )
     own = dict(zip(names, map(int, block.sizes[row]), strict=True))
-    shapes = shapes if own in shapes else [*shapes, own]  # one that is known to work
     compute = _computing(executor, block, row, names)
-    calibration = calibrate(
-        compute,
-        shapes,
-        cells,
-        device=str(engine.replicas[0].device),
-        identity=identity,
-        budget_seconds=_budget(compute, own, expected),
-    )
+
+    def calibrated(shapes: list[dict[str, int]]) -> Calibration:
+        return calibrate(
+            compute,
+            shapes,
+            cells,
+            device=str(engine.replicas[0].device),
+            identity=identity,
+            budget_seconds=lambda: _budget(compute, own, expected),
+        )
+
+    try:
+        calibration = calibrated(shapes)
+    except MemoryError:  # the model takes none of the sizes that stand for the rows
+        calibration = calibrated([own])
     executor.ceiling.cells = None  # what calibration hit is in the table
     return Prepared(engine, paddable, said_, calibration.table)
 
