@@ -202,6 +202,37 @@ def test_a_tensor_made_of_numbers_that_were_read_moves_past_the_edges() -> None:
     assert found.verdict != "valid"
 
 
+def test_an_input_that_may_not_be_moved_is_named() -> None:
+    def picky(self: Any, x: Tensor, y: Tensor) -> Tensor:
+        doubled = x * 2
+        if bool((x != 1).any()):
+            raise ValueError("only ones, please")
+        return doubled + y
+
+    found = record(Fn(picky), (torch.ones(3), torch.ones(3)), grad="off").validate("e")
+    assert (found.verdict, found.moved) == ("valid", 1), "y was moved, x as far as it goes"
+    (said,) = found.cut_short
+    assert "x" in said and "ValueError: only ones, please" in said
+
+    def branching(self: Any, x: Tensor) -> Tensor:
+        return x.exp() if float(x[0]) == 1 else x.log()
+
+    found = record(Fn(branching), torch.ones(3), grad="off").validate("e")
+    assert found.moved == 0
+    assert "another way" in found.cut_short[0]
+
+
+def test_where_no_input_can_be_moved_rung_e_has_proved_nothing() -> None:
+    def either(self: Any, x: Tensor) -> Tensor:
+        return x.logical_not()
+
+    done = record(Fn(either), torch.tensor([True, False]), grad="off")
+    assert done.validate("d").verdict == "valid"
+    found = done.validate("e")
+    assert (found.verdict, found.moved) == ("incomplete", 0)
+    assert found.cut_short
+
+
 def test_random_numbers_inside_of_a_pass_are_replayed() -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         return x + torch.randn(3) + torch.rand_like(x) + torch.randint(0, 9, (3,))

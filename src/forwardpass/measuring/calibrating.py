@@ -129,7 +129,7 @@ def calibrate(
                 max_bytes=most_bytes,
                 growth=growth,
             )
-            seconds = ladder.climb()
+            seconds = ladder.lead() if index == 0 else ladder.follow()
             measured += [
                 CostPoint(rows, dict(shape), cells(shape), seconds[rows]) for rows in seconds
             ]
@@ -191,8 +191,19 @@ class _Ladder:
         """Seconds that the samples so far would have taken on an idle machine."""
         return sum(self._samples[rows] * self._seconds[rows] for rows in self._seconds)
 
-    def climb(self) -> dict[int, float]:
-        """Rows to the seconds of their batch, ascending."""
+    def lead(self) -> dict[int, float]:
+        """Rows to the seconds of their batch, ascending, with care for which count is the best."""
+        self._climb()
+        self._refine()
+        self._polish()
+        return self._believed()
+
+    def follow(self) -> dict[int, float]:
+        """The same, up to the most rows and without that care: the leader has found the best."""
+        self._climb()
+        return self._believed()
+
+    def _climb(self) -> None:
         rows, best, misses = 1, float("inf"), 0
         while self._measure(rows):
             per_row = self._seconds[rows] / rows
@@ -202,9 +213,6 @@ class _Ladder:
             rows *= 2
             if misses == 3 or too_long or not self._permits(rows):
                 break
-        self._refine()
-        self._polish()
-        return self._believed()
 
     def _believed(self) -> dict[int, float]:
         """Rows to seconds, ascending; that more rows cost more a row needs evidence.

@@ -54,14 +54,16 @@ class Validation(
     Attributes:
         level: the highest rung that was climbed; the lower ones are part of it.
         verdict: `invalid` where something stands against the record; `incomplete` where a part
-            of it could not be proved (orphans, unseen work, under 99 % of the calls replayed);
-            else `valid`.
+            of it could not be proved (orphans, unseen work, under 99 % of the calls replayed, no
+            input that could be moved); else `valid`.
         calls: operators in the record. replayed: those computed again from what was recorded.
         exact: replayed calls that came out equal bit for bit; the others within rounding.
         exempt: those that could not be replayed.
         orphans: tensors that no call that was seen has made.
         constants: tensors that were made of host numbers.
         unseen: what moved or ran without the record knowing why, a sentence each.
+        moved: inputs that were moved, and whose pass went the recorded way to its end (rung e).
+        cut_short: inputs that could not be moved, or not to the end, a sentence each (rung e).
         faults: what stands against the record.
         sampled: elements recomputed by formulas (rung f).
         formulas_missing: operators that compute and have no formula (rung f).
@@ -76,6 +78,8 @@ class Validation(
     orphans: tuple[Foreign, ...] = ()
     constants: tuple[Foreign, ...] = ()
     unseen: tuple[str, ...] = ()
+    moved: int = 0
+    cut_short: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     sampled: int = 0
     formulas_missing: tuple[str, ...] = ()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -50,53 +48,99 @@ def _hash(made: list[torch.Tensor], result: Any) -> str:
     return digest.hexdigest()
 
 
-def perturbed(done: Record, live: Any) -> tuple[list[Fault], list[str]]:
-    """Faults, and flows that the record does not know: one input after the other is moved."""
+@dataclass
+class Perturbed:
+    """What rung e found.
+
+    Attributes:
+        faults: calls that moved where no edge leads.
+        unseen: flows that the record does not know, a sentence each.
+        moved: inputs that were moved, and whose pass went the recorded way to its end.
+        cut_short: inputs that could not be moved, or not to the end, a sentence each.
+        calls: calls that were compared.
+    """
+
+    faults: list[Fault] = field(default_factory=list[Fault])
+    unseen: list[str] = field(default_factory=list[str])
+    moved: int = 0
+    cut_short: list[str] = field(default_factory=list[str])
+    calls: int = 0
+
+
+def perturbed(done: Record, live: Any) -> Perturbed:
+    """Move one input after the other, and compare what moves with what the edges lead to."""
     this: Pass = live.this
     base = _Fingerprints()
     this.plain(base)
-    calls = [call for call in done.calls if not call.operator.startswith("Tensor.")]
-    faults: list[Fault] = []
-    unseen: list[str] = []
-    for path, moved in _moves(this):
-        seen = _Fingerprints()
-        with suppress(Exception):  # a perturbed input may be one that the model refuses
-            moved.plain(seen)
-        reachable, tainted = _reachable(done, path)
-        for call, (name, before), (again, after) in zip(calls, base.seen, seen.seen, strict=False):
-            if call.operator != name or name != again:
-                break  # another way was taken: from here on calls do not correspond
-            if before == after or call.index in reachable:
-                continue
-            said = f"it moves with the input {path}, and no edge leads there"
-            if call.index in tainted:
-                unseen.append(f"{call.operator} at {done.sites[call.site]}: {said}")
-            else:
-                faults.append(Fault("e", call.index, call.operator, said))
-            break
-    return faults, unseen
-
-
-def _moves(this: Pass) -> Iterator[tuple[str, Pass]]:
-    """The pass with one of its inputs perturbed, for each that can be."""
-    names = list(this.named(this.arguments, this.keywords))[:_MOST_INPUTS]
-    for name in names:
-        args, kwargs = copied((this.arguments, this.keywords))
-        other = replace(this, arguments=args, keywords=kwargs)
-        tensor = other.named(other.arguments, other.keywords)[name]
-        if not _can_move(tensor):
+    found = Perturbed()
+    names = list(this.named(this.arguments, this.keywords))
+    for path in names[:_MOST_INPUTS]:
+        moved = _moved(this, path)
+        if moved is None:
+            found.cut_short.append(f"{path}: it holds no number that can be moved")
             continue
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            tensor = tensor[
-                tuple(slice(1) if step == 0 else slice(None) for step in tensor.stride())
-            ]
-            if tensor.is_floating_point():
-                scale = _STEP * (tensor.abs().mean() + _STEP)
-                tensor.add_(torch.randn_like(tensor) * scale)
-            else:
-                tensor.copy_(tensor.roll(1, -1))
-        yield name, other
+        seen = _Fingerprints()
+        error: Exception | None = None
+        try:
+            moved.plain(seen)
+        except Exception as raised:  # noqa: BLE001 - a moved input may be one that it refuses
+            error = raised
+        _compare(done, path, base.seen, seen.seen, error, found)
+    if len(names) > _MOST_INPUTS:
+        found.cut_short.append(f"{', '.join(names[_MOST_INPUTS:])}: {_MOST_INPUTS} inputs are moved")
+    return found
+
+
+def _compare(
+    done: Record,
+    path: str,
+    base: list[tuple[str, str]],
+    seen: list[tuple[str, str]],
+    error: Exception | None,
+    found: Perturbed,
+) -> None:
+    """The calls of a pass with `path` moved, as far as they correspond to those recorded."""
+    calls = [call for call in done.calls if not call.operator.startswith("Tensor.")]
+    reachable, tainted = _reachable(done, path)
+    place = 0
+    for call, (name, before), (again, after) in zip(calls, base, seen, strict=False):
+        if call.operator != name or name != again:
+            break  # another way was taken: from here on calls do not correspond
+        place += 1
+        if before == after or call.index in reachable:
+            continue
+        said = f"it moves with the input {path}, and no edge leads there"
+        if call.index in tainted:
+            found.unseen.append(f"{call.operator} at {done.sites[call.site]}: {said}")
+        else:
+            found.faults.append(Fault("e", call.index, call.operator, said))
+        break
+    else:
+        if error is None and len(calls) == len(seen):
+            found.moved += 1
+    found.calls += place
+    parted = place < min(len(calls), len(seen)) and calls[place].operator != seen[place][0]
+    if parted or error is not None or len(seen) < len(calls):
+        why = "it takes another way" if error is None else f"{type(error).__name__}: {error}"
+        found.cut_short.append(f"{path}: moved, after {place} of {len(calls)} calls, {why}")
+
+
+def _moved(this: Pass, name: str) -> Pass | None:
+    """The pass with one of its inputs moved; None where that cannot be."""
+    args, kwargs = copied((this.arguments, this.keywords))
+    other = replace(this, arguments=args, keywords=kwargs)
+    tensor = other.named(other.arguments, other.keywords)[name]
+    if not _can_move(tensor):
+        return None
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        tensor = tensor[tuple(slice(1) if step == 0 else slice(None) for step in tensor.stride())]
+        if tensor.is_floating_point():
+            scale = _STEP * (tensor.abs().mean() + _STEP)
+            tensor.add_(torch.randn_like(tensor) * scale)
+        else:
+            tensor.copy_(tensor.roll(1, -1))
+    return other
 
 
 def _can_move(tensor: torch.Tensor) -> bool:

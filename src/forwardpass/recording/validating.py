@@ -15,7 +15,7 @@ from forwardpass.recording.interception import Interception
 from forwardpass.recording.matching import differences
 from forwardpass.recording.memories import Copies
 from forwardpass.recording.passes import Pass
-from forwardpass.recording.perturbing import perturbed
+from forwardpass.recording.perturbing import Perturbed, perturbed
 from forwardpass.recording.replaying import Replay
 from forwardpass.recording.rules import broken
 from forwardpass.recording.schemas import Schema
@@ -73,18 +73,16 @@ def validate(
     if level >= "c":
         faults += broken(done, live.operators)
     orphans = tuple(f for f in foreign if done.values[f.value].origin == "unknown")
-    unseen: list[str] = []
-    if level >= "e" and runs:
-        moved, hidden = perturbed(done, live)
-        faults += moved
-        unseen += hidden
+    moving = perturbed(done, live) if level >= "e" and runs else Perturbed()
+    faults += moving.faults
     calls = sum(1 for call in done.calls if not call.operator.startswith("Tensor."))
     replayed = replay.replayed if replay else 0
     exempt = tuple(replay.exempt) if replay else ()
     drawn = {call.index for call in done.calls if call.kind == "random"}
     left_out = sum(1 for one in exempt if one.call not in drawn)
     lacking = left_out > (1 - _ENOUGH) * (calls - len(drawn))
-    incomplete = unseen or (level >= "c" and orphans) or lacking
+    unmoved = level >= "e" and moving.cut_short and not moving.calls
+    incomplete = moving.unseen or unmoved or (level >= "c" and orphans) or lacking
     return Validation(
         level=level,
         verdict="invalid" if faults else "incomplete" if incomplete else "valid",
@@ -94,7 +92,9 @@ def validate(
         exempt=exempt,
         orphans=orphans if level >= "c" else (),
         constants=tuple(f for f in foreign if done.values[f.value].origin == "constant"),
-        unseen=tuple(unseen),
+        unseen=tuple(moving.unseen),
+        moved=moving.moved,
+        cut_short=tuple(moving.cut_short),
         faults=tuple(faults),
         sampled=replay.sampler.sampled if replay and replay.sampler else 0,
         formulas_missing=tuple(replay.sampler.missing) if replay and replay.sampler else (),

@@ -36,6 +36,9 @@ def _facts(validation: Validation) -> Iterator[tuple[str, Text | str]]:
             f"{validation.replayed:,} of {validation.calls:,} calls ({validation.share:.1%}), "
             f"{validation.exact:,} of them bit for bit",
         )
+    if validation.level >= "e":
+        inputs = "1 input" if validation.moved == 1 else f"{validation.moved} inputs"
+        yield "moved", f"{inputs}, to the end of the pass"
     if validation.level >= "f":
         yield "sampled", f"{validation.sampled} elements recomputed by formulas in float64"
     for fault in validation.faults[:_MOST]:
@@ -45,6 +48,8 @@ def _facts(validation: Validation) -> Iterator[tuple[str, Text | str]]:
         yield "orphan", Text(f"! nobody who was seen made {orphan.described}", ORANGE)
     for said in validation.unseen[:_MOST]:
         yield "unseen", Text(f"! {said}", ORANGE)
+    for said in validation.cut_short[:_MOST]:
+        yield "not moved", said
     for exempt in validation.exempt[:_MOST]:
         yield "exempt", f"call {exempt.call}, {exempt.operator}: {exempt.reason}"
     for constant in validation.constants[:_MOST]:
