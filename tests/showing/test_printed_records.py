@@ -98,7 +98,7 @@ def watched() -> Any:
 def validation(**more: Any) -> Validation:
     fields: dict[str, Any] = {
         "level": "f", "verdict": "valid", "calls": 1234, "replayed": 1234, "exact": 1200,
-        "sampled": 96,
+        "sampled": 96, "moved": 2,
     }  # fmt: skip
     return Validation(**{**fields, **more})
 

@@ -54,8 +54,8 @@ class Validation(
     Attributes:
         level: the highest rung that was climbed; the lower ones are part of it.
         verdict: `invalid` where something stands against the record; `incomplete` where a part
-            of it could not be proved (orphans, unseen work, under 99 % of the calls replayed, no
-            input that could be moved); else `valid`.
+            of it could not be proved (orphans, unseen work, under 99 % of the calls replayed);
+            else `valid`.
         calls: operators in the record. replayed: those computed again from what was recorded.
         exact: replayed calls that came out equal bit for bit; the others within rounding.
         exempt: those that could not be replayed.

@@ -6,6 +6,7 @@ import fnmatch
 from collections.abc import Sequence
 from math import isfinite
 
+import numpy as np
 import torch
 
 from forwardpass.errors import UsageError
@@ -23,6 +24,11 @@ _SAME_NUMBERS = frozenset(
         "alias", "clone", "contiguous", "flip", "roll",
     )
 )  # fmt: skip
+_NUMPY = frozenset({torch.float32, torch.float64, torch.float16})
+_array = torch.Tensor.numpy
+"""As it is outside of a recording, which notes each use of it as a trip to the host."""
+_CHUNK = 1 << 16
+"""Numbers compared at a time: a larger array of answers would be new memory each time."""
 Part = torch.Tensor | float
 
 
@@ -148,10 +154,10 @@ def _measured(tensor: torch.Tensor) -> tuple[Part, ...]:
     In host memory these are floats at once; on a device nothing waits, and tensors are read later.
     """
     if tensor.device.type == "cpu":
-        low, high = (value.item() for value in torch.aminmax(tensor))
+        flat = _flat(tensor)
+        low, high = (value.item() for value in torch.aminmax(flat))
         if isfinite(low) and isfinite(high):
-            filled = torch.count_nonzero(tensor).item()
-            return low, high, *_moments(tensor.reshape(-1), low, high), filled
+            return low, high, *_moments(flat, low, high), _filled(flat, low, high)
     nan, inf = tensor.isnan(), tensor.isinf()
     good = ~(nan | inf)
     count = good.sum().double().clamp(min=1)
@@ -161,6 +167,26 @@ def _measured(tensor: torch.Tensor) -> tuple[Part, ...]:
     least = torch.where(good, tensor, torch.inf).amin()
     most = torch.where(good, tensor, -torch.inf).amax()
     return least, most, mean, variance, torch.count_nonzero(tensor), nan.sum(), inf.sum()
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    """The numbers in one dimension, in whatever order they lie in memory; a copy if they are
+    scattered."""
+    strides = tensor.stride()
+    if not tensor.is_contiguous():
+        tensor = tensor.permute(sorted(range(tensor.dim()), key=lambda dim: -strides[dim]))
+    return tensor.reshape(-1)
+
+
+def _filled(flat: torch.Tensor, low: float, high: float) -> int:
+    """The count of numbers other than zero."""
+    if low > 0 or high < 0:
+        return flat.numel()
+    if flat.dtype in _NUMPY:  # which compares and counts four times as fast as count_nonzero
+        numbers = _array(flat)
+        parts = (numbers[start : start + _CHUNK] for start in range(0, len(numbers), _CHUNK))
+        return len(numbers) - sum(int(np.count_nonzero(part == 0)) for part in parts)
+    return int(torch.count_nonzero(flat).item())
 
 
 def _moments(flat: torch.Tensor, low: float, high: float) -> tuple[float, float]:

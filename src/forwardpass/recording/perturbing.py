@@ -57,14 +57,12 @@ class Perturbed:
         unseen: flows that the record does not know, a sentence each.
         moved: inputs that were moved, and whose pass went the recorded way to its end.
         cut_short: inputs that could not be moved, or not to the end, a sentence each.
-        calls: calls that were compared.
     """
 
     faults: list[Fault] = field(default_factory=list[Fault])
     unseen: list[str] = field(default_factory=list[str])
     moved: int = 0
     cut_short: list[str] = field(default_factory=list[str])
-    calls: int = 0
 
 
 def perturbed(done: Record, live: Any) -> Perturbed:
@@ -87,7 +85,9 @@ def perturbed(done: Record, live: Any) -> Perturbed:
             error = raised
         _compare(done, path, base.seen, seen.seen, error, found)
     if len(names) > _MOST_INPUTS:
-        found.cut_short.append(f"{', '.join(names[_MOST_INPUTS:])}: {_MOST_INPUTS} inputs are moved")
+        found.cut_short.append(
+            f"{', '.join(names[_MOST_INPUTS:])}: {_MOST_INPUTS} inputs are moved"
+        )
     return found
 
 
@@ -118,7 +118,6 @@ def _compare(
     else:
         if error is None and len(calls) == len(seen):
             found.moved += 1
-    found.calls += place
     parted = place < min(len(calls), len(seen)) and calls[place].operator != seen[place][0]
     if parted or error is not None or len(seen) < len(calls):
         why = "it takes another way" if error is None else f"{type(error).__name__}: {error}"
@@ -135,7 +134,7 @@ def _moved(this: Pass, name: str) -> Pass | None:
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         tensor = tensor[tuple(slice(1) if step == 0 else slice(None) for step in tensor.stride())]
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() or tensor.is_complex():
             scale = _STEP * (tensor.abs().mean() + _STEP)
             tensor.add_(torch.randn_like(tensor) * scale)
         else:
@@ -144,14 +143,14 @@ def _moved(this: Pass, name: str) -> Pass | None:
 
 
 def _can_move(tensor: torch.Tensor) -> bool:
-    """Whether an input can be perturbed: strided floats, and whole numbers by changing places."""
+    """Whether an input can be perturbed: strided numbers, whole ones by changing places."""
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
         return False
-    if tensor.device.type == "meta" or not tensor.numel() or tensor.is_complex():
+    if tensor.device.type == "meta" or not tensor.numel():
         return False
     if tensor.is_floating_point():
         return tensor.dtype.itemsize > 1  # no operator computes in float8
-    return tensor.dtype != torch.bool and tensor.dim() > 0
+    return tensor.is_complex() or tensor.dim() > 0
 
 
 def _reachable(done: Record, path: str) -> tuple[set[int], set[int]]:

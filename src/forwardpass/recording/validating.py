@@ -81,8 +81,7 @@ def validate(
     drawn = {call.index for call in done.calls if call.kind == "random"}
     left_out = sum(1 for one in exempt if one.call not in drawn)
     lacking = left_out > (1 - _ENOUGH) * (calls - len(drawn))
-    unmoved = level >= "e" and moving.cut_short and not moving.calls
-    incomplete = moving.unseen or unmoved or (level >= "c" and orphans) or lacking
+    incomplete = moving.unseen or (level >= "c" and orphans) or lacking
     return Validation(
         level=level,
         verdict="invalid" if faults else "incomplete" if incomplete else "valid",
