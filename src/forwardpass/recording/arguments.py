@@ -40,11 +40,11 @@ def named_tensors(
     return tensors_in({**first, **kwargs})
 
 
-def copied(tree: Any) -> Any:
+def copied(tree: Any, instead: Mapping[int, torch.Tensor] | None = None) -> Any:
     """The same structure with copies of its tensors, which alias each other as the originals do and
-    are leaves of autograd as they were."""
+    are leaves of autograd as they were; by id, `instead` has others for some of them."""
     with torch.inference_mode(mode=False):
-        return _copied(tree, Copies(), {})
+        return _copied(tree, Copies(), {}, instead or {})
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
@@ -76,9 +76,14 @@ def _found(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, torch.T
             yield from _found(item, f"{path}.{name}" if path else name, seen)
 
 
-def _copied(value: Any, copies: Copies, done: dict[int, tuple[Any, Any]]) -> Any:
+def _copied(
+    value: Any,
+    copies: Copies,
+    done: dict[int, tuple[Any, Any]],
+    instead: Mapping[int, torch.Tensor],
+) -> Any:
     if isinstance(value, torch.Tensor):
-        return copies.of(value)
+        return instead[id(value)] if id(value) in instead else copies.of(value)
     if isinstance(value, _CLOSED):
         return value
     if id(value) in done:
@@ -86,7 +91,7 @@ def _copied(value: Any, copies: Copies, done: dict[int, tuple[Any, Any]]) -> Any
     if type(value) is list or type(value) is dict:
         twin: Any = type(value)()
     elif isinstance(value, tuple):
-        items = [_copied(item, copies, done) for item in cast("tuple[Any, ...]", value)]
+        items = [_copied(item, copies, done, instead) for item in cast("tuple[Any, ...]", value)]
         twin = tuple.__new__(cast("Any", type(value)), items)
         done[id(value)] = (value, twin)
         return twin
@@ -98,13 +103,13 @@ def _copied(value: Any, copies: Copies, done: dict[int, tuple[Any, Any]]) -> Any
     done[id(value)] = (value, twin)
     if isinstance(value, dict):
         for key, item in cast("dict[Any, Any]", value).items():
-            dict.__setitem__(twin, key, _copied(item, copies, done))
+            dict.__setitem__(twin, key, _copied(item, copies, done, instead))
     elif isinstance(value, list):
         list.__setitem__(
-            twin, slice(None), [_copied(item, copies, done) for item in cast("list[Any]", value)]
+            twin, slice(None), [_copied(item, copies, done, instead) for item in cast("list[Any]", value)]
         )
     for name, item in _attributes(value):
-        other = _copied(item, copies, done)
+        other = _copied(item, copies, done, instead)
         if other is not item:
             object.__setattr__(twin, name, other)
     return twin

@@ -1,0 +1,228 @@
+"""Subject: what a rule looks at — the record of a pass, and ways to run variants of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from forwardpass.nouns.calls import Call
+from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.records import Record
+from forwardpass.nouns.signatures import Signature
+from forwardpass.recording.arguments import copied
+from forwardpass.recording.observing import Watching
+from forwardpass.recording.passes import Grad, Mode, Pass
+from forwardpass.recording.verb import recorded
+from forwardpass.tensors.trees import flatten
+
+Tensors = Mapping[str, torch.Tensor]
+"""Tensors of a pass by path: inputs as the user named them, outputs as they came out."""
+
+
+class Inapplicable(Exception):  # noqa: N818 - it is no error
+    """Raised by a rule that can prove nothing on this pass; its text is the reason."""
+
+
+class Subject:
+    """One pass under examination.
+
+    Everything that runs again runs on the user's module, from the same inputs, modes and random
+    generators unless it says otherwise, and leaves no trace; see recording.passes.Pass.
+
+    Attributes:
+        forward: what is checked.
+        record: the pass as it was given, with the statistics of its floating values.
+        deployed: the mode and grad setting were said to be those of use (from the command line:
+            eval and inference); where a Python caller left a module in train mode, it is not known.
+        callers: the records of the passes that the user's own script made; empty otherwise.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        record: Record,
+        *,
+        callers: Sequence[Record] = (),
+        value_bytes: int = 2 << 30,
+    ) -> None:
+        self.forward = forward
+        self.record = record
+        self.callers = tuple(callers)
+        self.passes = 0
+        self._value_bytes = value_bytes
+        self._rule = ""
+
+    # What is examined
+
+    @property
+    def this(self) -> Pass:
+        """The pass that can be repeated."""
+        return self.record.live.this
+
+    @property
+    def module(self) -> nn.Module:
+        """The module that was called. Rules only read it."""
+        return self.this.module
+
+    @property
+    def signature(self) -> Signature | None:
+        """The named inputs of the model, where it has them."""
+        return self.forward.model.signature
+
+    @cached_property
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """The tensors that went in, by path. Rules only read them."""
+        return self.this.named(self.this.arguments, self.this.keywords)
+
+    @cached_property
+    def batch_axes(self) -> dict[str, int]:
+        """The batch axis of each input that has one: by the signature, else axis 0 of all inputs
+        whose size along it is the same. Empty where there is no saying."""
+        if self.signature is not None:
+            axes = {item.path: item.batch_axis for item in self.signature.inputs}
+            return {n: a for n, t in self.inputs.items() if (a := axes.get(n)) is not None}
+        sizes = {t.shape[0] for t in self.inputs.values() if t.dim()}
+        return dict.fromkeys(self.inputs, 0) if len(sizes) == 1 and self.inputs else {}
+
+    @property
+    def rows(self) -> int:
+        """Rows of the batch; 0 where no input has a batch axis."""
+        for name, axis in self.batch_axes.items():
+            return self.inputs[name].shape[axis]
+        return 0
+
+    def rows_of(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        """The inputs with these rows of the batch only, in this order; a row may come twice."""
+        index = torch.tensor(list(rows))
+        return {
+            name: tensor.index_select(self.batch_axes[name], index.to(tensor.device))
+            if name in self.batch_axes
+            else tensor
+            for name, tensor in self.inputs.items()
+        }
+
+    # Variants
+
+    def _variant(
+        self,
+        inputs: Tensors | None,
+        mode: Mode | None,
+        grad: Grad | None,
+        generators: Any,
+    ) -> Pass:
+        self.passes += 1
+        this = self.this
+        other = replace(
+            this, mode=mode or this.mode, grad=grad or this.grad,
+            generators=generators or this.generators,
+        )  # fmt: skip
+        return other if inputs is None else _with_inputs(other, inputs)
+
+    def outputs(
+        self,
+        inputs: Tensors | None = None,
+        *,
+        mode: Mode | None = None,
+        grad: Grad | None = None,
+        generators: Any = None,
+    ) -> dict[str, torch.Tensor]:
+        """What comes out of a variant of the pass: other inputs, another mode, other generators.
+
+        Args:
+            inputs: replaces inputs by path; their shapes may differ from those of the pass.
+            generators: a `GeneratorStates`; the same as in the pass if None.
+
+        Raises whatever the module raises.
+        """
+        other = self._variant(inputs, mode, grad, generators)
+        return {path: t.detach().clone() for path, t in flatten(other.plain()).items()}
+
+    def variant(
+        self,
+        inputs: Tensors | None = None,
+        *,
+        mode: Mode | None = None,
+        grad: Grad | None = None,
+        generators: Any = None,
+        values: bool = True,
+        statistics: bool = False,
+    ) -> Record:
+        """The record of a variant, with every value that fits into memory in `.tensors`.
+
+        Raises PassError where the module raises.
+        """
+        other = self._variant(inputs, mode, grad, generators)
+        watching = Watching(statistics, "all" if values else None, self._value_bytes)
+        return recorded(self.forward, other, (), watching)
+
+    @cached_property
+    def whole(self) -> Record:
+        """The pass itself with every value in `.tensors`; made once for all rules."""
+        return self.variant()
+
+    def timed(self, inputs: Tensors | None = None, rounds: int = 3) -> float:
+        """Seconds of one plain pass: the least of `rounds`, after one that does not count."""
+        other = self._variant(inputs, None, None, None)
+        self.passes += rounds
+        with other.staged() as (_, args, kwargs):
+            best = float("inf")
+            for _ in range(rounds + 1):
+                given, named = copied((args, kwargs))
+                began = time.perf_counter()
+                other.module(*given, **named)
+                _synchronise(self.inputs)
+                best = min(best, time.perf_counter() - began)
+        return best
+
+    # Findings
+
+    def finding(
+        self,
+        severity: Severity,
+        message: str,
+        remedy: str,
+        *,
+        call: Call | None = None,
+        module: str | None = None,
+        record: Record | None = None,
+        **evidence: float | int | bool | str,
+    ) -> Finding:
+        """A Finding of the rule that runs, at a call of `record` (of the pass itself if None)."""
+        source = record or self.record
+        return Finding(
+            rule=self._rule,
+            severity=severity,
+            message=message,
+            remedy=remedy,
+            call=-1 if call is None else call.index,
+            module=module if module is not None else source.module(call).path if call else "",
+            site=None if call is None else source.site(call),
+            evidence=evidence,
+        )
+
+    def running(self, rule: str) -> None:
+        """Say which rule runs from now on; its findings carry its name."""
+        self._rule = rule
+        self.passes = 0
+
+
+def _with_inputs(this: Pass, inputs: Tensors) -> Pass:
+    """The pass with other tensors in the places of those that these paths name."""
+    named = this.named(this.arguments, this.keywords)
+    instead = {id(named[path]): tensor for path, tensor in inputs.items()}
+    args, kwargs = copied((this.arguments, this.keywords), instead)
+    return replace(this, arguments=args, keywords=kwargs)
+
+
+def _synchronise(inputs: Tensors) -> None:
+    for tensor in inputs.values():
+        if tensor.device.type == "cuda":
+            torch.cuda.synchronize(tensor.device)
+            return
