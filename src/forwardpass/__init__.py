@@ -9,9 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from forwardpass.comparing import diff
     from forwardpass.errors import ForwardpassError
     from forwardpass.explaining import explain
     from forwardpass.loading import load
+    from forwardpass.nouns.diffs import Diff
     from forwardpass.nouns.explanations import Explanation
     from forwardpass.nouns.forwards import Forward
     from forwardpass.nouns.models import Encoded, Model
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from forwardpass.running import run
 
 __all__ = [
+    "Diff",
     "Encoded",
     "Explanation",
     "Forward",
@@ -38,6 +41,7 @@ __all__ = [
     "Signature",
     "Validation",
     "Watched",
+    "diff",
     "explain",
     "load",
     "record",
@@ -46,6 +50,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Diff": "nouns.diffs",
     "Encoded": "nouns.models",
     "Explanation": "nouns.explanations",
     "Forward": "nouns.forwards",
@@ -58,6 +63,7 @@ _HOMES = {
     "Signature": "nouns.signatures",
     "Validation": "nouns.validations",
     "Watched": "nouns.watched",
+    "diff": "comparing",
     "explain": "explaining",
     "load": "loading",
     "record": "recording",

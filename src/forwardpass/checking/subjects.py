@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from forwardpass.nouns.calls import Call
+from forwardpass.errors import PassError
+from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.records import Record
@@ -39,9 +40,9 @@ class Subject:
     Attributes:
         forward: what is checked.
         record: the pass as it was given, with the statistics of its floating values.
-        deployed: the mode and grad setting were said to be those of use (from the command line:
-            eval and inference); where a Python caller left a module in train mode, it is not known.
         callers: the records of the passes that the user's own script made; empty otherwise.
+        learned: the lines among those of `callers` whose passes backward went through.
+        asked: the rules that were asked for by name; empty where all run.
     """
 
     def __init__(
@@ -50,11 +51,15 @@ class Subject:
         record: Record,
         *,
         callers: Sequence[Record] = (),
+        learned: Collection[Site] = (),
+        asked: frozenset[str] = frozenset(),
         value_bytes: int = 2 << 30,
     ) -> None:
         self.forward = forward
         self.record = record
         self.callers = tuple(callers)
+        self.learned = frozenset(learned)
+        self.asked = asked
         self.passes = 0
         self._value_bytes = value_bytes
         self._rule = ""
@@ -123,7 +128,7 @@ class Subject:
             this, mode=mode or this.mode, grad=grad or this.grad,
             generators=generators or this.generators,
         )  # fmt: skip
-        return other if inputs is None else _with_inputs(other, inputs)
+        return other if inputs is None else other.given(inputs)
 
     def outputs(
         self,
@@ -139,10 +144,14 @@ class Subject:
             inputs: replaces inputs by path; their shapes may differ from those of the pass.
             generators: a `GeneratorStates`; the same as in the pass if None.
 
-        Raises whatever the module raises.
+        Raises PassError where the module raises.
         """
         other = self._variant(inputs, mode, grad, generators)
-        return {path: t.detach().clone() for path, t in flatten(other.plain()).items()}
+        try:
+            came = other.plain()
+        except Exception as error:
+            raise PassError(f"{type(error).__name__}: {error}") from error
+        return {path: t.detach().clone() for path, t in flatten(came).items()}
 
     def variant(
         self,
@@ -211,14 +220,6 @@ class Subject:
         """Say which rule runs from now on; its findings carry its name."""
         self._rule = rule
         self.passes = 0
-
-
-def _with_inputs(this: Pass, inputs: Tensors) -> Pass:
-    """The pass with other tensors in the places of those that these paths name."""
-    named = this.named(this.arguments, this.keywords)
-    instead = {id(named[path]): tensor for path, tensor in inputs.items()}
-    args, kwargs = copied((this.arguments, this.keywords), instead)
-    return replace(this, arguments=args, keywords=kwargs)
 
 
 def _synchronise(inputs: Tensors) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from forwardpass.cli.diff import diff
 from forwardpass.cli.explain import explain
 from forwardpass.cli.record import record
 from forwardpass.cli.run import run
@@ -50,5 +51,5 @@ def main() -> None:
     """
 
 
-for _command in (record, explain, run):
+for _command in (record, diff, explain, run):
     main.add_command(_command)

@@ -10,10 +10,12 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
+from typing import TypeVar
 
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 
+Item = TypeVar("Item")
 _MOST_PAIRS = 4_000_000
 """Lengths multiplied, beyond which sequences are paired by order alone: the search is quadratic."""
 
@@ -78,7 +80,7 @@ def align(a: Record, b: Record, renamed: Mapping[str, str] | None = None) -> Ali
     return Alignment(a, b, modules, tuple(calls), values)
 
 
-def paired[Item](
+def paired(
     left: Sequence[Item],
     right: Sequence[Item],
     of_left: Callable[[Item], Hashable],
@@ -104,15 +106,28 @@ def paired[Item](
 
 
 def _modules(a: Record, b: Record, renamed: Mapping[str, str]) -> Iterator[tuple[int, int]]:
-    """Pairs of module calls: by path and call index, then by order and form."""
+    """Pairs of module calls: by path and call index, then by order and form.
+
+    Where a list of layers has lost or gained one, paths have shifted: there, a path pairs only
+    modules of one class with parameters of the same shapes.
+    """
     there = {(entry.path, entry.index): place for place, entry in enumerate(b.modules)}
     forms_a, forms_b = _forms(a), _forms(b)
+    siblings_a = {p: {_renamed(c, renamed) for c in found} for p, found in _children(a).items()}
+    siblings_b = _children(b)
     left: list[int] = []
     taken: set[int] = set()
     for place, entry in enumerate(a.modules):
         path = _renamed(entry.path, renamed)
         other = there.get((path, entry.index))
-        if other is None or not _alike(forms_a.get(entry.path), forms_b.get(path)):
+        parent = path.rpartition(".")[0]
+        unshifted = siblings_a.get(entry.path.rpartition(".")[0]) == siblings_b.get(parent)
+        alike = other is not None and (
+            unshifted
+            or entry.path in renamed
+            or (entry.kind, forms_a.get(entry.path)) == (b.modules[other].kind, forms_b.get(path))
+        )
+        if other is None or not alike:
             left.append(place)
             continue
         taken.add(other)
@@ -120,6 +135,14 @@ def _modules(a: Record, b: Record, renamed: Mapping[str, str]) -> Iterator[tuple
     right = [place for place in range(len(b.modules)) if place not in taken]
     for i, j in paired(left, right, lambda p: _form(a, forms_a, p), lambda p: _form(b, forms_b, p)):
         yield left[i], right[j]
+
+
+def _children(record: Record) -> dict[str, set[str]]:
+    """The paths of the modules that ran, by the path that holds them."""
+    found: dict[str, set[str]] = {}
+    for entry in record.modules:
+        found.setdefault(entry.path.rpartition(".")[0], set()).add(entry.path)
+    return found
 
 
 def _renamed(path: str, renamed: Mapping[str, str]) -> str:
@@ -138,12 +161,6 @@ def _forms(record: Record) -> dict[str, tuple[tuple[int, ...], ...]]:
             if not parameter.buffer:
                 found.setdefault(name.rpartition(".")[0], []).append(parameter.shape)
     return {path: tuple(sorted(shapes)) for path, shapes in found.items()}
-
-
-def _alike(one: tuple[object, ...] | None, other: tuple[object, ...] | None) -> bool:
-    """Whether modules of one path may be one layer: only one of them having parameters speaks
-    against it, as when a list of layers has lost one, unless that is a quantized layer's way."""
-    return one is None or other is None or len(one) == len(other)
 
 
 def _form(record: Record, forms: Mapping[str, object], place: int) -> Hashable:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from forwardpass.nouns.calls import Site
+from forwardpass.nouns.calls import Kind, Site
 from forwardpass.nouns.documents import Document
 
 Verdict = Literal["same", "rounding", "differs"]
@@ -123,6 +123,7 @@ class Unpaired(msgspec.Struct, frozen=True):
     side: Literal["a", "b"]
     call: int
     operator: str
+    kind: Kind
     module: str
     site: Site
 

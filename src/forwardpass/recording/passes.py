@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -127,6 +127,13 @@ class Pass:
         """The tensors among these arguments, by the user's names, else by those of forward."""
         found = named_tensors(self.module, args, kwargs)
         return {self._renamed(path): tensor for path, tensor in found.items()}
+
+    def given(self, inputs: Mapping[str, torch.Tensor]) -> Pass:
+        """The same pass with other tensors in the places that these paths name."""
+        named = self.named(self.arguments, self.keywords)
+        instead = {id(named[path]): tensor for path, tensor in inputs.items()}
+        args, kwargs = copied((self.arguments, self.keywords), instead)
+        return replace(self, arguments=args, keywords=kwargs)
 
     def _renamed(self, path: str) -> str:
         root, dot, rest = path.partition(".")

@@ -6,12 +6,13 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from forwardpass.nouns.diffs import Diff
 from forwardpass.nouns.explanations import Explanation
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.reports import RunReport
 from forwardpass.nouns.validations import Validation
 from forwardpass.nouns.watched import Watched
-from forwardpass.showing import explanations, records, reports, validations, watched
+from forwardpass.showing import diffs, explanations, records, reports, validations, watched
 
 _SHOWN: tuple[tuple[type, Any], ...] = (
     (RunReport, reports.shown),
@@ -19,6 +20,7 @@ _SHOWN: tuple[tuple[type, Any], ...] = (
     (Validation, validations.shown),
     (Explanation, explanations.shown),
     (Watched, watched.shown),
+    (Diff, diffs.shown),
 )
 
 

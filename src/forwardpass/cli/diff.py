@@ -1,0 +1,91 @@
+"""fwd diff: where two passes part, and which layer made the difference."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from forwardpass.cli.options import given, inputs
+from forwardpass.errors import UsageError
+
+
+def _pairs(
+    ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> dict[str, str]:
+    """`old=new`, repeatable, as a dict."""
+    found: dict[str, str] = {}
+    for item in value:
+        old, equals, new = item.partition("=")
+        if not (old and equals and new):
+            raise click.BadParameter(f"{item!r} is not old=new, such as encoder=bert.encoder")
+        found[old] = new
+    return found
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@inputs
+@click.option("--b-inputs", metavar="FILE", help="Inputs of B alone: .npz, .npy, .safetensors.")
+@click.option("--mode", type=click.Choice(["eval", "train"]), default="eval", help="[eval]")
+@click.option("--a-mode", type=click.Choice(["eval", "train"]), help="Of A alone.")
+@click.option("--b-mode", type=click.Choice(["eval", "train"]), help="Of B alone.")
+@click.option(
+    "--map", "renamed", multiple=True, callback=_pairs, metavar="OLD=NEW",
+    help="A module of A has another name in B. Repeatable.",
+)  # fmt: skip
+@click.option("--expanded", is_flag=True, help="With PyTorch's fused fast path off.")
+@click.option("--json", "as_json", is_flag=True, help="Print the diff as JSON.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+def diff(
+    a: str,
+    b: str,
+    b_inputs: str | None,
+    mode: Any,
+    a_mode: Any,
+    b_mode: Any,
+    renamed: dict[str, str],
+    expanded: bool,
+    as_json: bool,
+    quiet: bool,
+    **which: Any,
+) -> None:
+    """Compare the passes of A and B call by call: Forwards, or files that `fwd record -o` wrote.
+
+    Exit code 1 where the outputs differ by more than rounding.
+    """
+    from rich.console import Console
+
+    from forwardpass.comparing import diff as compared
+    from forwardpass.executing import examples
+    from forwardpass.loading import load
+    from forwardpass.nouns.records import Record
+
+    def side(text: str) -> Any:
+        return Record.load(text) if text.endswith(".record") else load(text)
+
+    one, other = side(a), side(b)
+    forward = next((s for s in (one, other) if not isinstance(s, Record)), None)
+    if forward is None:
+        said = [name for name, value in which.items() if value]
+        if said:
+            raise UsageError(f"two records have their inputs; --{said[0]} is for Forwards")
+    found = compared(
+        one,
+        other,
+        None if forward is None else given(forward, **which),
+        b_inputs=None if b_inputs is None else examples.read(b_inputs),
+        mode=a_mode or mode,
+        b_mode=b_mode or mode,
+        grad="inference",
+        renamed=renamed,
+        expanded=expanded,
+    )
+    if as_json:
+        click.echo(found.to_json())
+    else:
+        Console().print(found)
+    if found.verdict == "differs":
+        sys.exit(1)

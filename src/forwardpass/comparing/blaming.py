@@ -1,0 +1,73 @@
+"""Which layer an error belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from forwardpass.comparing.alignment import Alignment
+from forwardpass.nouns.calls import Call
+from forwardpass.nouns.records import Record
+
+
+class Blame:
+    """Finds the layers that make errors, by the calls without a partner that lead to them.
+
+    An error that a paired call makes of equal numbers is its own, unless it reads other numbers
+    than a's call, which a call without a partner has made: a missing activation shows at the next
+    layer, and is not its fault.
+    """
+
+    def __init__(self, alignment: Alignment, brought: Mapping[int, float]) -> None:
+        self._alignment = alignment
+        self._brought = brought
+        self._calls = dict(alignment.calls)
+        self._paired_a, self._paired_b = set(alignment.values.values()), set(alignment.values)
+        self._lonely_a = {call.index for call in alignment.only_a}
+        self._lonely_b = {call.index for call in alignment.only_b}
+        names = [
+            (alignment.a.modules[one].path, alignment.b.modules[other].path)
+            for one, other in alignment.modules
+        ]
+        self.other = dict(names)
+        self._mine = {other: mine for mine, other in names}
+
+    def layer(self, mine: int, its: int, tolerance: float) -> tuple[str, str]:
+        """Paths in a and in b of the layer that made b's value `its`, a's `mine`, what it is.
+
+        The first is "" where only b has it, and the second where only a has it. Operands that are
+        within `tolerance` of a's are not to blame.
+        """
+        a, b = self._alignment.a, self._alignment.b
+        producer = a.values[mine].producer
+        own = producer >= 0 and self._calls.get(producer) == b.values[its].producer
+        if own and self._brought.get(b.values[its].producer, 0.0) <= tolerance:
+            path = a.module(a.calls[producer]).path
+            return path, self.other.get(path, "")
+        lonely = list(_upstream(a, mine, self._paired_a, self._lonely_a))
+        if lonely:
+            path = a.module(max(lonely, key=lambda call: call.index)).path
+            return path, self.other.get(path, "")
+        lonely = list(_upstream(b, its, self._paired_b, self._lonely_b))
+        if lonely:
+            path = b.module(max(lonely, key=lambda call: call.index)).path
+            return self._mine.get(path, ""), path
+        path = a.module(a.calls[producer]).path if producer >= 0 else ""
+        return path, self.other.get(path, "")
+
+
+def _upstream(record: Record, serial: int, paired: set[int], lonely: set[int]) -> Iterator[Call]:
+    """The calls without a partner between a value and the nearest paired values before it."""
+    waiting, seen = [serial], {serial}
+    first = True
+    while waiting:
+        value = record.values[waiting.pop()]
+        if value.producer < 0 or (not first and value.serial in paired):
+            continue
+        first = False
+        call = record.calls[value.producer]
+        if call.index in lonely:
+            yield call
+        for before in call.inputs:
+            if before not in seen:
+                seen.add(before)
+                waiting.append(before)

@@ -1,0 +1,146 @@
+"""One pass, forced onto the numbers of another: what each call makes wrong by itself.
+
+While b's pass runs, the result of each call is compared with what the corresponding call of a made,
+and then replaced by it. So every call of b works on a's numbers, and the error that is found at a
+call was made there; nothing is inherited.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
+
+from forwardpass.comparing.alignment import Alignment
+from forwardpass.comparing.errors import error, is_comparable
+from forwardpass.nouns.calls import Call
+from forwardpass.nouns.diffs import Error
+from forwardpass.nouns.records import Record
+from forwardpass.recording.interception import Interception
+from forwardpass.recording.passes import Pass
+from forwardpass.recording.schemas import Schema, flattened
+
+
+@dataclass
+class Made:
+    """What b makes of a's numbers.
+
+    Attributes:
+        errors: of b's values, by serial.
+        brought: by index of b's paired calls that read no partner of what a's call reads: how
+            far, as a relative error, their operands are from a's.
+    """
+
+    errors: dict[int, Error] = field(default_factory=dict[int, Error])
+    brought: dict[int, float] = field(default_factory=dict[int, float])
+
+
+def made(alignment: Alignment, numbers: Mapping[int, torch.Tensor], this: Pass) -> Made:
+    """Run b's pass on a's numbers, call by call.
+
+    Args:
+        numbers: the values of a, by serial.
+        this: b's pass. It gets a's inputs, where they have the form of its own.
+
+    Raises whatever the module raises: a's numbers may be such that it refuses them.
+    """
+    a, b = alignment.a, alignment.b
+    inputs = {
+        path: numbers[a.inputs[path]]
+        for path, serial in b.inputs.items()
+        if path in a.inputs
+        and a.inputs[path] in numbers
+        and a.values[a.inputs[path]].shape == b.values[serial].shape
+    }
+    own = this.named(this.arguments, this.keywords)
+    other = this.given({path: _as(tensor, own[path]) for path, tensor in inputs.items()})
+    forcing = _Forcing(alignment, numbers)
+    other.plain(forcing)
+    return forcing.found
+
+
+class _Forcing(Interception):
+    """Compares and replaces results, call by call, as long as the pass goes its recorded way."""
+
+    def __init__(self, alignment: Alignment, numbers: Mapping[int, torch.Tensor]) -> None:
+        super().__init__()
+        self.found = Made()
+        self._partners = {its: alignment.a.calls[mine] for mine, its in alignment.calls}
+        self._values = alignment.values
+        self._numbers = numbers
+        self._calls = iter(
+            [call for call in alignment.b.calls if not call.operator.startswith("Tensor.")]
+        )
+        self._depends = dependent(alignment.b)
+        self._parted = False
+
+    def intercepted(
+        self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        call = None if self._parted else next(self._calls, None)
+        if call is None or call.operator != schema.name:
+            self._parted = True  # another way: nothing corresponds any more
+            return func(*args, **kwargs)
+        self._compare_operands(call, args, kwargs)
+        result = func(*args, **kwargs)
+        made = schema.made(result, args, kwargs)
+        for serial, tensor in zip(call.outputs, made, strict=False):
+            target = self._numbers.get(self._values.get(serial, -1))
+            if target is None or serial not in self._depends or target.shape != tensor.shape:
+                continue
+            if not is_comparable(tensor):
+                continue
+            self.found.errors[serial] = error(target, tensor)
+            if torch._debug_has_internal_overlap(tensor) == 0:  # pyright: ignore
+                with torch.no_grad(), _disable_current_modes():
+                    tensor.copy_(target)
+        return result
+
+    def _compare_operands(self, call: Call, args: Any, kwargs: dict[str, Any]) -> None:
+        """How far what a paired call reads is from a's, where it reads no partner of a's operand:
+        the others were forced to be equal."""
+        partner = self._partners.get(call.index)
+        if partner is None:
+            return
+        pairs = list(zip(call.inputs, partner.inputs, strict=False))
+        free = [s in self._depends and self._values.get(s) != mine for s, mine in pairs]
+        if not any(free):
+            return
+        given: list[torch.Tensor] = []
+        flattened((args, list(kwargs.values())), given)
+        if len(given) != len(pairs) or len(call.inputs) != len(partner.inputs):
+            self.found.brought[call.index] = math.inf
+            return
+        self.found.brought[call.index] = max(
+            self._distance(mine, tensor)
+            for is_free, (_, mine), tensor in zip(free, pairs, given, strict=True)
+            if is_free
+        )
+
+    def _distance(self, serial: int, tensor: torch.Tensor) -> float:
+        target = self._numbers.get(serial)
+        if target is None or target.shape != tensor.shape or not is_comparable(tensor):
+            return math.inf
+        return error(target, tensor).relative
+
+
+def dependent(record: Record) -> set[int]:
+    """The values that the inputs or random numbers decide: not those of the weights alone."""
+    found = set(record.inputs.values())
+    storages = {record.values[serial].storage for serial in found}
+    for call in record.calls:
+        moved = call.kind == "random" or any(
+            serial in found or record.values[serial].storage in storages for serial in call.inputs
+        )
+        if moved:
+            found.update(call.outputs)
+            storages.update(record.values[serial].storage for serial in call.outputs)
+    return found
+
+
+def _as(tensor: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    return tensor.to(own.device, own.dtype)

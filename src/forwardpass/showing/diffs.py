@@ -1,0 +1,136 @@
+"""A Diff: whether two passes part, where first, and which layer makes most of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from forwardpass.nouns.diffs import Diff, Error, Fork, LayerDiff, OutputDiff, Step
+from forwardpass.showing.wording import GREEN, ORANGE, VERMILLION, facts, plain
+
+_MOST_LAYERS, _MOST_LINES = 12, 5
+_VERDICTS = {
+    "same": ("✓", GREEN, "the outputs are equal bit for bit"),
+    "rounding": ("✓", GREEN, "the outputs differ by rounding"),
+    "differs": ("✗", VERMILLION, "the outputs differ"),
+}
+
+
+def shown(diff: Diff) -> RenderableType:
+    """A Diff as rich draws it."""
+    sign, colour, said = _VERDICTS[diff.verdict]
+    parts: list[RenderableType] = [
+        plain(Text(f"{sign} {said}", style=f"bold {colour}")),
+        facts(_facts(diff)),
+    ]
+    if diff.layers:
+        parts += ["", _layers(diff)]
+    return Group(*parts)
+
+
+def _facts(diff: Diff) -> Iterator[tuple[str, Text | str]]:
+    yield "a", diff.a
+    yield "b", diff.b
+    for output in diff.outputs:
+        yield "output", _output(output)
+    for said in diff.only_outputs:
+        yield "output", Text(f"! only in one: {said}", ORANGE)
+    if diff.first >= 0:
+        yield "first", _step(diff.steps[diff.first])
+    if diff.guilty is not None:
+        yield "most", _guilty(diff.guilty)
+    elif diff.verdict == "differs" and diff.steps:
+        yield "most", "no layer makes more of it than rounding: it came in from outside"
+    if diff.fork is not None:
+        for said in _fork(diff.fork):
+            yield "parted", Text(f"! {said}", ORANGE)
+    lonely = [one for one in diff.unpaired if one.kind not in ("view", "host")]
+    for one in lonely[:_MOST_LINES]:
+        yield f"only {one.side}", f"{one.operator} in {one.module or 'the module'}, {one.site}"
+    if len(lonely) > _MOST_LINES:
+        yield "", f"and {len(lonely) - _MOST_LINES:,} more calls without a partner (--json)"
+    yield "floor", diff.floor
+    for note in diff.notes:
+        yield "note", note
+
+
+def _output(output: OutputDiff) -> Text | str:
+    sizes = " ".join(map(str, output.shape))
+    error = output.error
+    if error.max_absolute == 0 and not error.unlike:
+        return f"{output.path}[{sizes}] equal bit for bit"
+    said = f"{output.path}[{sizes}] off by {share(error.relative)}{_more(error)}"
+    said += f"; rounding accounts for {share(output.tolerance)}"
+    if output.flips is not None:
+        said += f"; {output.flips:,} of {output.rows:,} top-1 flipped"
+    return Text(said) if output.within else Text(f"✗ {said}", VERMILLION)
+
+
+def _more(error: Error) -> str:
+    cosine = "" if error.cosine is None else f", cosine {error.cosine:.6f}"
+    unlike = f", {error.unlike:,} not finite in one of them" if error.unlike else ""
+    return f" (at most {error.max_absolute:.2g}{cosine}{unlike})"
+
+
+def _step(step: Step) -> str:
+    where = step.module or "the module"
+    return f"call {step.a} parts: {step.operator} in {where}, {step.site}, by {_size(step.error)}"
+
+
+def _size(error: Error) -> str:
+    return f"{error.unlike:,} numbers not finite" if error.unlike else share(error.relative)
+
+
+def _guilty(layer: LayerDiff) -> str:
+    said = f"{layer.path or 'the module'} ({layer.kind}) makes {share(layer.made)}"
+    if layer.site is not None:
+        said += f", {layer.site}"
+    if layer.missing:
+        said += f"; {', '.join(layer.missing[:_MOST_LINES])}"
+    return said
+
+
+def _fork(fork: Fork) -> Iterator[str]:
+    if fork.a is not None or fork.b is not None:
+        after = "" if fork.after is None else f"after {fork.after} "
+        a, b = (str(site) if site else "the end" for site in (fork.a, fork.b))
+        yield f"{after}a went to {a}, b to {b}"
+    for site, one, other in fork.counts:
+        yield f"{site} ran {one:,} × in a, {other:,} × in b"
+
+
+def _layers(diff: Diff) -> Table:
+    """The layers by the error that they make of equal numbers."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("layer", overflow="fold")
+    for title in ("made here", "÷ rounding", "off by"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for layer in diff.layers[:_MOST_LAYERS]:
+        name = layer.path or "(whole)"
+        if layer.other and not layer.other.endswith(f".{layer.path}"):
+            name += f" → {layer.other}"
+        times = layer.made / layer.tolerance if layer.tolerance else math.inf
+        row = (
+            plain(name),
+            share(layer.made),
+            f"{times:.2g}" if times < 1e6 else f"{times:.0e}",
+            "" if layer.relative is None else share(layer.relative),
+        )
+        table.add_row(*row, style=VERMILLION if layer is diff.guilty else None)
+    if len(diff.layers) > _MOST_LAYERS:
+        table.add_row(f"and {len(diff.layers) - _MOST_LAYERS} more")
+    return table
+
+
+def share(value: float) -> str:
+    """A relative error: in percent where that can be read, else with an exponent."""
+    if not math.isfinite(value):
+        return "∞"
+    if value >= 10:
+        return f"{value:,.3g} ×"
+    return f"{value:.2%}" if value >= 1e-3 else f"{value:.1e}" if value else "0"
