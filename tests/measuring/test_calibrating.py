@@ -146,7 +146,8 @@ def test_a_large_batch_is_not_worse_for_one_busy_moment(monkeypatch: pytest.Monk
     found = calibrated(Clock(seconds, monkeypatch), budget_seconds=0.5)
     at = {point.rows: point.seconds / point.rows for point in found.table.points}
     assert 0 < seen.count(8) < 6
-    assert at[8] == min(at[rows] for rows in at if rows < 8), "no better and no worse"
+    best = min(at[rows] for rows in at if rows < 8)
+    assert 0.97 * best < at[8] < best, "slightly better, as larger batches are"
     found = calibrated(Clock(seconds, monkeypatch), model="b", budget_seconds=60.0)
     at = {point.rows: point.seconds / point.rows for point in found.table.points}
     assert at[8] == pytest.approx(0.09 * 1.4 / 8), "timed often, it is believed"

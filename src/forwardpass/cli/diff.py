@@ -29,6 +29,9 @@ def _pairs(
 @click.argument("b")
 @inputs
 @click.option("--b-inputs", metavar="FILE", help="Inputs of B alone: .npz, .npy, .safetensors.")
+@click.option(
+    "--b-batch", type=click.IntRange(1), metavar="N", help="Rows that B computes at a time."
+)
 @click.option("--mode", type=click.Choice(["eval", "train"]), default="eval", help="[eval]")
 @click.option("--a-mode", type=click.Choice(["eval", "train"]), help="Of A alone.")
 @click.option("--b-mode", type=click.Choice(["eval", "train"]), help="Of B alone.")
@@ -43,6 +46,7 @@ def diff(
     a: str,
     b: str,
     b_inputs: str | None,
+    b_batch: int | None,
     mode: Any,
     a_mode: Any,
     b_mode: Any,
@@ -77,6 +81,7 @@ def diff(
         other,
         None if forward is None else given(forward, **which),
         b_inputs=None if b_inputs is None else examples.read(b_inputs),
+        b_batch=b_batch,
         mode=a_mode or mode,
         b_mode=b_mode or mode,
         grad="inference",

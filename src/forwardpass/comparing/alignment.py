@@ -49,13 +49,35 @@ class Alignment:
         return tuple(call for call in self.b.calls if call.index not in paired)
 
 
-def align(a: Record, b: Record, renamed: Mapping[str, str] | None = None) -> Alignment:
+def align(
+    a: Record,
+    b: Record,
+    renamed: Mapping[str, str] | None = None,
+    *,
+    any_batch: bool = False,
+) -> Alignment:
     """Pair the module calls, calls and values of two records.
 
     Args:
         renamed: paths of modules in a → paths in b, for what has other names; what is inside of a
             module goes along.
+        any_batch: batches of different size: shapes may differ where the number of axes is equal.
     """
+
+    def shape(record: Record, serial: int) -> Hashable:
+        sizes = record.values[serial].shape
+        return len(sizes) if any_batch else sizes
+
+    def sign(record: Record, call: Call) -> Hashable:
+        """What a call is known by within its module: its operator and the form of its results."""
+        return call.short, tuple(shape(record, serial) for serial in call.outputs)
+
+    def pair(one: Sequence[int], other: Sequence[int]) -> None:
+        if len(one) == len(other):
+            for mine, its in zip(one, other, strict=True):
+                if shape(a, mine) == shape(b, its):
+                    values.setdefault(its, mine)
+
     modules = tuple(_modules(a, b, renamed or {}))
     own_a, own_b = _own(a), _own(b)
     calls: list[tuple[int, int]] = []
@@ -63,7 +85,7 @@ def align(a: Record, b: Record, renamed: Mapping[str, str] | None = None) -> Ali
         left, right = own_a.get(one, []), own_b.get(other, [])
         calls += [
             (left[i].index, right[j].index)
-            for i, j in paired(left, right, lambda c: _sign(a, c), lambda c: _sign(b, c))
+            for i, j in paired(left, right, lambda c: sign(a, c), lambda c: sign(b, c))
         ]
     calls.sort()
     values: dict[int, int] = {}
@@ -71,12 +93,12 @@ def align(a: Record, b: Record, renamed: Mapping[str, str] | None = None) -> Ali
         if path in a.inputs:
             values[serial] = a.inputs[path]
     for one, other in modules:
-        _pair(values, a, a.modules[one].outputs, b, b.modules[other].outputs)
+        pair(a.modules[one].outputs, b.modules[other].outputs)
     for one, other in calls:
-        _pair(values, a, a.calls[one].outputs, b, b.calls[other].outputs)
+        pair(a.calls[one].outputs, b.calls[other].outputs)
     for path, serial in b.outputs.items():
         if path in a.outputs:
-            _pair(values, a, (a.outputs[path],), b, (serial,))
+            pair((a.outputs[path],), (serial,))
     return Alignment(a, b, modules, tuple(calls), values)
 
 
@@ -176,18 +198,3 @@ def _own(record: Record) -> dict[int, list[Call]]:
     for call in record.calls:
         found.setdefault(call.module, []).append(call)
     return found
-
-
-def _sign(record: Record, call: Call) -> Hashable:
-    """What a call is known by within its module: its operator and the shapes of its results."""
-    return call.short, tuple(record.values[serial].shape for serial in call.outputs)
-
-
-def _pair(
-    values: dict[int, int], a: Record, one: Sequence[int], b: Record, other: Sequence[int]
-) -> None:
-    if len(one) != len(other):
-        return
-    for mine, its in zip(one, other, strict=True):
-        if a.values[mine].shape == b.values[its].shape:
-            values.setdefault(its, mine)

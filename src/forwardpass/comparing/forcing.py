@@ -43,18 +43,13 @@ def made(alignment: Alignment, numbers: Mapping[int, torch.Tensor], this: Pass) 
     """Run b's pass on a's numbers, call by call.
 
     Args:
-        numbers: the values of a, by serial.
+        numbers: by serial of b's values, what corresponds to them in a.
         this: b's pass. It gets a's inputs, where they have the form of its own.
 
     Raises whatever the module raises: a's numbers may be such that it refuses them.
     """
-    a, b = alignment.a, alignment.b
     inputs = {
-        path: numbers[a.inputs[path]]
-        for path, serial in b.inputs.items()
-        if path in a.inputs
-        and a.inputs[path] in numbers
-        and a.values[a.inputs[path]].shape == b.values[serial].shape
+        path: numbers[serial] for path, serial in alignment.b.inputs.items() if serial in numbers
     }
     own = this.named(this.arguments, this.keywords)
     other = this.given({path: _as(tensor, own[path]) for path, tensor in inputs.items()})
@@ -71,6 +66,7 @@ class _Forcing(Interception):
         self.found = Made()
         self._partners = {its: alignment.a.calls[mine] for mine, its in alignment.calls}
         self._values = alignment.values
+        self._own = alignment.a.tensors
         self._numbers = numbers
         self._calls = iter(
             [call for call in alignment.b.calls if not call.operator.startswith("Tensor.")]
@@ -89,7 +85,7 @@ class _Forcing(Interception):
         result = func(*args, **kwargs)
         made = schema.made(result, args, kwargs)
         for serial, tensor in zip(call.outputs, made, strict=False):
-            target = self._numbers.get(self._values.get(serial, -1))
+            target = self._numbers.get(serial)
             if target is None or serial not in self._depends or target.shape != tensor.shape:
                 continue
             if not is_comparable(tensor):
@@ -122,7 +118,7 @@ class _Forcing(Interception):
         )
 
     def _distance(self, serial: int, tensor: torch.Tensor) -> float:
-        target = self._numbers.get(serial)
+        target = self._own.get(serial)
         if target is None or target.shape != tensor.shape or not is_comparable(tensor):
             return math.inf
         return error(target, tensor).relative

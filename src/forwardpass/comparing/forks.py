@@ -25,7 +25,7 @@ def fork(a: Record, b: Record) -> Fork | None:
         return None
     left, right = _lines(a), _lines(b)
     if left == right:
-        return _of_loops(a, b)
+        return None
     place = next(
         (i for i, (one, other) in enumerate(zip(left, right, strict=False)) if one != other),
         min(len(left), len(right)),
@@ -37,11 +37,6 @@ def fork(a: Record, b: Record) -> Fork | None:
     if len(known) > 1 and not _shares_code(one, right) and not _shares_code(other, left):
         return None
     return Fork(after=after, a=one, b=other, counts=_counts(a, b))
-
-
-def _of_loops(a: Record, b: Record) -> Fork | None:
-    counts = _counts(a, b)
-    return Fork(after=None, a=None, b=None, counts=counts) if counts else None
 
 
 def _lines(record: Record) -> list[Site]:

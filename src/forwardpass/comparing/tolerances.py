@@ -45,15 +45,17 @@ class Tolerances:
         return _MARGIN * max(self.alone.get(serial, 0.0), unit(record, serial))
 
 
-def tolerances(a: Record, numbers: Mapping[int, torch.Tensor], value_bytes: int) -> Tolerances:
+def tolerances(a: Record, value_bytes: int) -> Tolerances:
     """Run a's pass in float64, free and forced onto a's numbers, and measure the distances."""
     this: Pass = a.live.this
+    numbers = a.tensors
     try:
         wide = doubled(this)
         watching = Watching(False, "all", value_bytes)
         b = recorded(a.live.forward, wide, (), watching)
         alignment = align(a, b)
-        alone = made(alignment, numbers, wide)
+        targets = {its: numbers[s] for its, s in alignment.values.items() if s in numbers}
+        alone = made(alignment, targets, wide)
     except Exception as reason:  # noqa: BLE001 - not every model runs in float64; it is said
         return Tolerances(
             f"{_MARGIN} × the unit of rounding: in float64 it cannot run ({_short(reason)})"

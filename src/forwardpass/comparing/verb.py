@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from forwardpass.comparing.alignment import Alignment, align
+from forwardpass.comparing.batches import batch_axes, counterpart, first_rows, in_pieces, rows_of
 from forwardpass.comparing.blaming import Blame
 from forwardpass.comparing.errors import error, flips, is_comparable
+from forwardpass.comparing.finals import finals_of
 from forwardpass.comparing.forcing import Made, dependent, made
 from forwardpass.comparing.forks import fork
 from forwardpass.comparing.tolerances import Tolerances, tolerances
@@ -19,8 +22,9 @@ from forwardpass.loading import load
 from forwardpass.nouns.diffs import Diff, Error, LayerDiff, OutputDiff, Step, Unpaired, Verdict
 from forwardpass.nouns.forwards import ForwardLike
 from forwardpass.nouns.records import Record
-from forwardpass.recording.passes import Grad, Mode
-from forwardpass.recording.verb import record
+from forwardpass.recording.observing import Watching
+from forwardpass.recording.passes import Grad, Mode, Pass
+from forwardpass.recording.verb import record, recorded
 
 _VALUE_BYTES = 4 << 30
 
@@ -31,6 +35,7 @@ def diff(
     inputs: Any = None,
     *,
     b_inputs: Any = None,
+    b_batch: int | None = None,
     mode: Mode | None = None,
     b_mode: Mode | None = None,
     grad: Grad | None = None,
@@ -48,6 +53,7 @@ def diff(
         a, b: Forwards, as every verb takes them, or Records; a record of a file has errors only
             where its values were kept, and nobody can be blamed without a pass to run.
         inputs: as `record` takes them; `b_inputs` for b alone, the same if None.
+        b_batch: rows that b computes at a time; a computes them all at once.
         mode: "train" or "eval" for both; `b_mode` for b alone.
         grad: "on", "off" or "inference"; None: as the caller stands.
         renamed: paths of modules in a → paths in b, where a port has other names.
@@ -55,118 +61,172 @@ def diff(
         value_bytes: values of each pass are kept while they fit.
 
     Raises:
-        UsageError: a Forward without inputs; inputs of a form that no call has.
+        UsageError: a Forward without inputs; inputs of a form that no call has; `b_batch` where no
+            input has a batch axis, or for a Record.
         PassError: one of the passes raised.
     """
-    notes: list[str] = []
-
-    def recorded(side: Any, given: Any, in_mode: Mode | None) -> Record:
-        if isinstance(side, Record):
-            return side
-        if given is None:
-            raise UsageError("diff of Forwards needs inputs, as record takes them")
-        return record(
-            load(side), given, mode=in_mode, grad=grad, values="all", value_bytes=value_bytes,
-            expanded=expanded,
-        )  # fmt: skip
-
-    one = recorded(a, inputs, mode)
-    other = recorded(b, inputs if b_inputs is None else b_inputs, b_mode or mode)
-    notes += [f"input {path} differs by {off:.2g}" for path, off in _inputs(one, other)]
-    notes += [f"a: {note}" for note in one.notes] + [f"b: {note}" for note in other.notes]
-    alignment = align(one, other, renamed)
+    how = _How(grad, expanded, value_bytes)
+    one = how.side(a, inputs, mode)
+    other, pieces, rows = (
+        how.side(b, inputs if b_inputs is None else b_inputs, b_mode or mode),
+        {},
+        None,
+    )
+    if b_batch is not None:
+        other, pieces, rows = how.in_pieces(other, b_batch)
+    alignment = align(one, other, renamed, any_batch=rows is not None)
+    targets = dict(_targets(alignment, rows))
     floor = (
         Tolerances("10 × the unit of rounding: a record without its pass cannot run in float64")
         if one.live is None
-        else tolerances(one, one.tensors, value_bytes)
+        else tolerances(one, value_bytes)
     )
-    found = Made()
-    if other.live is not None:
-        try:
-            found = made(alignment, one.tensors, other.live.this)
-        except Exception as reason:  # noqa: BLE001 - a's numbers may be refused; it is said
-            notes.append(f"nobody is blamed: on a's numbers b raised {_said(reason)}")
-    else:
-        notes.append("nobody is blamed: b is a record without its pass")
-    outputs = tuple(_outputs(one, other, floor))
-    steps = tuple(_steps(alignment, floor, found.errors))
+    found, notes = _made(alignment, targets)
+    finals = [finals_of(side) for side in (one, other)]
+    finals[1] |= pieces
+    outputs = tuple(_outputs(one, finals[0], finals[1], floor))
+    only = tuple(_only(finals[0], finals[1]))
+    steps = tuple(_steps(alignment, targets, floor, found.errors))
     apart = (i for i, step in enumerate(steps) if _parts(one, step, floor))
     return Diff(
         a=one.forward,
         b=other.forward,
-        verdict=_verdict(outputs, one, other),
+        verdict=_verdict(outputs, only),
         outputs=outputs,
-        only_outputs=tuple(_only_outputs(one, other)),
+        only_outputs=only,
         layers=tuple(_layers(alignment, floor, found, steps)),
         steps=steps,
         first=next(apart, -1),
         unpaired=tuple(_unpaired(alignment)),
         fork=fork(one, other),
         floor=floor.said,
-        notes=tuple(notes),
+        notes=(
+            *(f"input {path} differs by {off:.2g}" for path, off in _inputs(alignment, targets)),
+            *(f"a: {note}" for note in one.notes),
+            *(f"b: {note}" for note in other.notes),
+            *notes,
+        ),
     )
 
 
-def _said(reason: Exception) -> str:
-    return f"{type(reason).__name__}: {str(reason).splitlines()[0][:120] if str(reason) else ''}"
+@dataclass(frozen=True)
+class _How:
+    """How both sides are recorded."""
+
+    grad: Grad | None
+    expanded: bool
+    value_bytes: int
+
+    def side(self, side: Any, inputs: Any, mode: Mode | None) -> Record:
+        """The record of one side, with its values."""
+        if isinstance(side, Record):
+            return side
+        if inputs is None:
+            raise UsageError("diff of Forwards needs inputs, as record takes them")
+        return record(
+            load(side), inputs, mode=mode, grad=self.grad, values="all",
+            value_bytes=self.value_bytes, expanded=self.expanded,
+        )  # fmt: skip
+
+    def in_pieces(
+        self, whole: Record, rows: int
+    ) -> tuple[Record, dict[str, torch.Tensor], tuple[int, int]]:
+        """The record of the first `rows` rows, the outputs of all, and the rows of both."""
+        if whole.live is None:
+            raise UsageError("b_batch needs a Forward: a record cannot run in pieces")
+        this: Pass = whole.live.this
+        forward = whole.live.forward
+        axes = batch_axes(forward.model.signature, this.named(this.arguments, this.keywords))
+        total = rows_of(this, axes)
+        if not 1 <= rows <= total:
+            raise UsageError(f"b_batch={rows}: the batch has {total} rows")
+        watching = Watching(False, "all", self.value_bytes)
+        first = recorded(forward, first_rows(this, axes, 0, rows), whole.notes, watching)
+        return first, in_pieces(this, axes, rows), (total, rows)
 
 
-def _finals(record: Record) -> Mapping[str, torch.Tensor]:
-    """The outputs themselves: of the pass, or kept in the record's file."""
-    if record.live is not None:
-        return record.live.outputs
-    return {
-        path: record.tensors[serial]
-        for path, serial in record.outputs.items()
-        if serial in record.tensors
-    }
-
-
-def _inputs(a: Record, b: Record) -> Iterator[tuple[str, float]]:
-    """The inputs that are not equal, each with the relative error of b's."""
-    for path, serial in a.inputs.items():
-        left, right = a.tensors.get(serial), b.tensors.get(b.inputs.get(path, -1))
-        if left is None or right is None or left.shape != right.shape:
+def _targets(
+    alignment: Alignment, rows: tuple[int, int] | None
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """By serial of b's values, what corresponds to them in a."""
+    a, b = alignment.a.tensors, alignment.b.tensors
+    for its, mine in alignment.values.items():
+        if mine not in a:
             continue
-        if is_comparable(left) and is_comparable(right) and not torch.equal(left, right):
-            yield path, error(left, right).relative
+        if rows is None:
+            yield its, a[mine]
+        elif its in b and (cut := counterpart(a[mine], b[its], rows)) is not None:
+            yield its, cut
 
 
-def _outputs(a: Record, b: Record, floor: Tolerances) -> Iterator[OutputDiff]:
-    ours, its = _finals(a), _finals(b)
+def _made(alignment: Alignment, targets: Mapping[int, torch.Tensor]) -> tuple[Made, list[str]]:
+    """What b makes of a's numbers, and why that is not known."""
+    if alignment.b.live is None:
+        return Made(), ["nobody is blamed: b is a record without its pass"]
+    try:
+        return made(alignment, targets, alignment.b.live.this), []
+    except Exception as reason:  # noqa: BLE001 - a's numbers may be refused; it is said
+        first = (str(reason).splitlines() or [""])[0][:120]
+        return Made(), [
+            f"nobody is blamed: on a's numbers b raised {type(reason).__name__}: {first}"
+        ]
+
+
+def _inputs(
+    alignment: Alignment, targets: Mapping[int, torch.Tensor]
+) -> Iterator[tuple[str, float]]:
+    """The inputs that are not equal, each with the relative error of b's."""
+    for path, serial in alignment.b.inputs.items():
+        mine, its = targets.get(serial), alignment.b.tensors.get(serial)
+        if mine is None or its is None or not (is_comparable(mine) and is_comparable(its)):
+            continue
+        if not torch.equal(mine, its):
+            yield path, error(mine, its).relative
+
+
+def _outputs(
+    record: Record,
+    ours: Mapping[str, torch.Tensor],
+    its: Mapping[str, torch.Tensor],
+    floor: Tolerances,
+) -> Iterator[OutputDiff]:
     for path, tensor in ours.items():
         other = its.get(path)
-        if other is None or not (is_comparable(tensor) and is_comparable(other)):
+        if other is None or tensor.shape != other.shape:
             continue
-        if tensor.shape != other.shape:
+        if not (is_comparable(tensor) and is_comparable(other)):
             continue
-        serial = a.outputs[path]
         moved, rows = flips(tensor, other)
         yield OutputDiff(
             path=path,
             shape=tuple(tensor.shape),
             error=error(tensor, other),
-            tolerance=floor.of_total(a, serial),
+            tolerance=floor.of_total(record, record.outputs[path]),
             flips=moved,
             rows=rows,
         )
 
 
-def _only_outputs(a: Record, b: Record) -> Iterator[str]:
-    yield from (f"a: {path}" for path in a.outputs if path not in b.outputs)
-    yield from (f"b: {path}" for path in b.outputs if path not in a.outputs)
-    for path, serial in a.outputs.items():
-        if path in b.outputs and a.values[serial].shape != b.values[b.outputs[path]].shape:
-            yield f"{path}: {a.values[serial]} in a, {b.values[b.outputs[path]]} in b"
+def _only(ours: Mapping[str, torch.Tensor], its: Mapping[str, torch.Tensor]) -> Iterator[str]:
+    yield from (f"a: {path}" for path in ours if path not in its)
+    yield from (f"b: {path}" for path in its if path not in ours)
+    for path, tensor in ours.items():
+        if path in its and tensor.shape != its[path].shape:
+            yield f"{path}: {list(tensor.shape)} in a, {list(its[path].shape)} in b"
 
 
-def _verdict(outputs: Sequence[OutputDiff], a: Record, b: Record) -> Verdict:
-    if any(_only_outputs(a, b)) or not all(output.within for output in outputs):
+def _verdict(outputs: Sequence[OutputDiff], only: Sequence[str]) -> Verdict:
+    if only or not all(output.within for output in outputs):
         return "differs"
     return "same" if all(o.error.max_absolute == 0 for o in outputs) else "rounding"
 
 
-def _steps(alignment: Alignment, floor: Tolerances, found: Mapping[int, Error]) -> Iterator[Step]:
+def _steps(
+    alignment: Alignment,
+    targets: Mapping[int, torch.Tensor],
+    floor: Tolerances,
+    found: Mapping[int, Error],
+) -> Iterator[Step]:
     """The paired calls whose results both records kept; views have the error of what they view."""
     a, b = alignment.a, alignment.b
     depends = dependent(a)
@@ -178,7 +238,7 @@ def _steps(alignment: Alignment, floor: Tolerances, found: Mapping[int, Error]) 
         for mine, its in zip(call.outputs, twin.outputs, strict=False):
             if mine not in depends or alignment.values.get(its) != mine:
                 continue
-            left, right = a.tensors.get(mine), b.tensors.get(its)
+            left, right = targets.get(its), b.tensors.get(its)
             if left is None or right is None or not (is_comparable(left) and is_comparable(right)):
                 continue
             off = error(left, right)

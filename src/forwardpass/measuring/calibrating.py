@@ -29,6 +29,7 @@ _ROUNDS, _POLISH_SHARE = 8, 0.4  # and is timed this often again, for this share
 _DOUBTFUL = 1.08  # times the best seconds per row so far: measured again, up to _DOUBTS times
 _DOUBTS = 2
 _SURE_SAMPLES, _FAR_WORSE = 6, 1.5  # from here on a batch is worse than a smaller one
+_LIKELY = 0.98  # until then this share of a smaller one's seconds per row
 _BUSY = 2.0  # times what was charged: a calibration that took longer met a busy machine
 _PATIENCE = 3  # times the budget: when others keep the machine busy, measuring ends there
 _LEADERS_SHARE = 0.5  # of the budget, for the shape that finds how much a batch should hold
@@ -218,14 +219,14 @@ class _Ladder:
         """Rows to seconds, ascending; that more rows cost more a row needs evidence.
 
         What else runs on a machine makes batches slower, never faster, and a large one is timed
-        a few times only: one that seems worse than a smaller one counts as no better and no
-        worse, unless it was timed often or is far worse.
+        a few times only: one that seems no better than a smaller one counts as slightly better, as
+        larger batches are, unless it was timed often or is far worse.
         """
         found: dict[int, float] = {}
         best = float("inf")
         for rows, seconds in sorted(self._seconds.items()):
             doubtful = self._samples[rows] < _SURE_SAMPLES and seconds < _FAR_WORSE * best * rows
-            found[rows] = min(seconds, best * rows) if doubtful else seconds
+            found[rows] = min(seconds, _LIKELY * best * rows) if doubtful else seconds
             best = min(best, found[rows] / rows)
         return found
 
