@@ -26,7 +26,7 @@ def _pairs(
 
 @click.command()
 @click.argument("a")
-@click.argument("b")
+@click.argument("b", required=False)
 @inputs
 @click.option("--b-inputs", metavar="FILE", help="Inputs of B alone: .npz, .npy, .safetensors.")
 @click.option(
@@ -40,11 +40,12 @@ def _pairs(
     help="A module of A has another name in B. Repeatable.",
 )  # fmt: skip
 @click.option("--expanded", is_flag=True, help="With PyTorch's fused fast path off.")
+@click.option("--against", metavar="FILE", help="In place of B: what record --fingerprint wrote.")
 @click.option("--json", "as_json", is_flag=True, help="Print the diff as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def diff(
     a: str,
-    b: str,
+    b: str | None,
     b_inputs: str | None,
     b_batch: int | None,
     mode: Any,
@@ -52,14 +53,21 @@ def diff(
     b_mode: Any,
     renamed: dict[str, str],
     expanded: bool,
+    against: str | None,
     as_json: bool,
     quiet: bool,
     **which: Any,
 ) -> None:
     """Compare the passes of A and B call by call: Forwards, or files that `fwd record -o` wrote.
 
-    Exit code 1 where the outputs differ by more than rounding.
+    Exit code 1 where the outputs differ by more than rounding, or the pass is not that of
+    --against.
     """
+    if (b is None) == (against is None):
+        raise UsageError("diff needs B, or --against FILE in its place")
+    if b is None:
+        _against(a, str(against), mode=a_mode or mode, as_json=as_json, which=which)
+        return
     from rich.console import Console
 
     from forwardpass.comparing import diff as compared
@@ -93,4 +101,24 @@ def diff(
     else:
         Console().print(found)
     if found.verdict == "differs":
+        sys.exit(1)
+
+
+def _against(a: str, file: str, *, mode: Any, as_json: bool, which: dict[str, Any]) -> None:
+    """Compare a pass with the fingerprint in a file."""
+    from rich.console import Console
+
+    from forwardpass.comparing.fingerprints import changes, opened
+    from forwardpass.loading import load
+    from forwardpass.recording import record
+
+    before = opened(file)
+    forward = load(a)
+    done = record(forward, given(forward, **which), mode=mode, grad="inference", statistics=True)
+    found = changes(before, done)
+    if as_json:
+        click.echo(found.to_json())
+    else:
+        Console().print(found)
+    if found.changes:
         sys.exit(1)

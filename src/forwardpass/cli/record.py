@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -46,6 +47,7 @@ from forwardpass.errors import UsageError, nearest
 @click.option("--module", metavar="GLOB", help="Show only these modules.")
 @click.option("--python", "as_python", is_flag=True, help="Print the pass as torch code.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+@click.option("--fingerprint", metavar="FILE", help="Write a fingerprint, for diff --against.")
 @click.option("-o", "--out", metavar="FILE", help="Save the record.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, nothing of what was loaded.")
 def record(
@@ -62,6 +64,7 @@ def record(
     module: str | None,
     as_python: bool,
     as_json: bool,
+    fingerprint: str | None,
     out: str | None,
     quiet: bool,
     **which: Any,
@@ -74,6 +77,7 @@ def record(
     """
     from rich.console import Console
 
+    from forwardpass.comparing.fingerprints import fingerprint as printed
     from forwardpass.loading import load
     from forwardpass.recording import record as recorded
     from forwardpass.showing.live import steps
@@ -87,7 +91,8 @@ def record(
     loaded = load(forward)
     console.print(said(loaded), style="dim", highlight=False, markup=False)
     done = recorded(
-        loaded, given(loaded, **which), mode=mode, grad=grad, statistics=statistics,
+        loaded, given(loaded, **which), mode=mode, grad=grad,
+        statistics=statistics or fingerprint is not None,
         values="all" if "all" in values else values or None, saved=saved, expanded=expanded,
     )  # fmt: skip
     paths = [entry.path for entry in done.modules]
@@ -96,11 +101,13 @@ def record(
             f"--module {module}: no module of this pass has such a path; "
             f"{nearest(module, sorted(set(paths) - {''}))}"
         )
-    if out is not None:
-        try:
+    try:
+        if out is not None:
             done.save(out)
-        except OSError as error:
-            raise UsageError(f"-o {out}: the record cannot be saved: {error}") from error
+        if fingerprint is not None:
+            Path(fingerprint).write_text(printed(done).to_json() + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the record cannot be saved: {error}") from error
     if as_json:
         click.echo(done.to_json())
     elif as_python:

@@ -69,8 +69,11 @@ def align(
         return len(sizes) if any_batch else sizes
 
     def sign(record: Record, call: Call) -> Hashable:
-        """What a call is known by within its module: its operator and the form of its results."""
-        return call.short, tuple(shape(record, serial) for serial in call.outputs)
+        """What a call is known by within its module: its operator and the form of its result.
+
+        Further results are scratch that may be empty, such as the statistics of a batch norm.
+        """
+        return call.short, tuple(shape(record, serial) for serial in call.outputs[:1])
 
     def pair(one: Sequence[int], other: Sequence[int]) -> None:
         if len(one) == len(other):

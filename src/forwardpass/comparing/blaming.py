@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from forwardpass.comparing.alignment import Alignment
 from forwardpass.nouns.calls import Call
@@ -43,11 +43,12 @@ class Blame:
         if own and self._brought.get(b.values[its].producer, 0.0) <= tolerance:
             path = a.module(a.calls[producer]).path
             return path, self.other.get(path, "")
-        lonely = list(_upstream(a, mine, self._paired_a, self._lonely_a))
-        if lonely:
-            path = a.module(max(lonely, key=lambda call: call.index)).path
+        lonely, reached = _upstream(b, its, self._paired_b, self._lonely_b)
+        before = {self._alignment.values[serial] for serial in reached}
+        only_a = [] if mine in before else _upstream(a, mine, self._paired_a, self._lonely_a)[0]
+        if only_a:
+            path = a.module(max(only_a, key=lambda call: call.index)).path
             return path, self.other.get(path, "")
-        lonely = list(_upstream(b, its, self._paired_b, self._lonely_b))
         if lonely:
             path = b.module(max(lonely, key=lambda call: call.index)).path
             return self._mine.get(path, ""), path
@@ -55,19 +56,25 @@ class Blame:
         return path, self.other.get(path, "")
 
 
-def _upstream(record: Record, serial: int, paired: set[int], lonely: set[int]) -> Iterator[Call]:
-    """The calls without a partner between a value and the nearest paired values before it."""
+def _upstream(
+    record: Record, serial: int, paired: set[int], lonely: set[int]
+) -> tuple[list[Call], set[int]]:
+    """The calls without a partner that lead to a value, and the nearest paired values before it."""
+    found: list[Call] = []
+    reached: set[int] = set()
     waiting, seen = [serial], {serial}
-    first = True
     while waiting:
         value = record.values[waiting.pop()]
-        if value.producer < 0 or (not first and value.serial in paired):
+        if value.serial != serial and value.serial in paired:
+            reached.add(value.serial)
             continue
-        first = False
+        if value.producer < 0:
+            continue
         call = record.calls[value.producer]
         if call.index in lonely:
-            yield call
+            found.append(call)
         for before in call.inputs:
             if before not in seen:
                 seen.add(before)
                 waiting.append(before)
+    return found, reached

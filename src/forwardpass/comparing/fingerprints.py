@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
-from forwardpass.errors import UsageError
+import msgspec
+
+from forwardpass.errors import DataError, UsageError
 from forwardpass.nouns.calls import Statistics
 from forwardpass.nouns.fingerprints import Change, Changes, Fingerprint, OutputPrint
 from forwardpass.nouns.records import Record
@@ -41,6 +45,18 @@ def fingerprint(record: Record) -> Fingerprint:
             for path, serial in record.outputs.items()
         },
     )
+
+
+def opened(path: str | os.PathLike[str]) -> Fingerprint:
+    """The fingerprint in a file. Raises DataError for anything else."""
+    try:
+        return Fingerprint.from_json(Path(path).read_bytes())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise DataError(
+            f"{path} holds no fingerprint ({error}); `fwd record … --fingerprint FILE` writes one"
+        ) from error
 
 
 def peak_bytes(record: Record) -> int:

@@ -90,7 +90,7 @@ class _Forcing(Interception):
                 continue
             if not is_comparable(tensor):
                 continue
-            self.found.errors[serial] = error(target, tensor)
+            self.found.errors[serial] = error(_rounded(target, tensor.dtype), tensor)
             if torch._debug_has_internal_overlap(tensor) == 0:  # pyright: ignore
                 with torch.no_grad(), _disable_current_modes():
                     tensor.copy_(target)
@@ -121,7 +121,17 @@ class _Forcing(Interception):
         target = self._own.get(serial)
         if target is None or target.shape != tensor.shape or not is_comparable(tensor):
             return math.inf
-        return error(target, tensor).relative
+        return error(_rounded(target, tensor.dtype), tensor).relative
+
+
+def _rounded(target: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """a's numbers as b can hold them: what a coarser dtype cannot hold is no call's fault, unless
+    it overflows."""
+    if not (target.is_floating_point() and dtype.is_floating_point):
+        return target
+    found = target.to(dtype)
+    overflows = not torch.equal(found.isfinite(), target.isfinite())
+    return target if overflows else found
 
 
 def dependent(record: Record) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 
 from rich import box
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forwardpass.nouns.diffs import Diff, Error, Fork, LayerDiff, OutputDiff, Step
+from forwardpass.nouns.fingerprints import Changes
 from forwardpass.showing.wording import GREEN, ORANGE, VERMILLION, facts, plain
 
 _MOST_LAYERS, _MOST_LINES = 12, 5
@@ -33,6 +35,22 @@ def shown(diff: Diff) -> RenderableType:
     return Group(*parts)
 
 
+def changed(found: Changes) -> RenderableType:
+    """What is not as a fingerprint says, as rich draws it."""
+    if not found.changes:
+        said = Text(f"✓ {found.forward} is as its fingerprint says", style=f"bold {GREEN}")
+        return Group(plain(said), facts([("compared", ", ".join(found.compared))]))
+    count = len(found.changes)
+    said = f"✗ {found.forward} is not as its fingerprint says: {count:,} change{'s' * (count > 1)}"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("what", overflow="fold")
+    for title in ("before", "now"):
+        table.add_column(title, justify="right", overflow="fold")
+    for change in found.changes:
+        table.add_row(plain(change.what), plain(change.before), plain(change.now))
+    return Group(plain(Text(said, style=f"bold {VERMILLION}")), "", table)
+
+
 def _facts(diff: Diff) -> Iterator[tuple[str, Text | str]]:
     yield "a", diff.a
     yield "b", diff.b
@@ -49,14 +67,24 @@ def _facts(diff: Diff) -> Iterator[tuple[str, Text | str]]:
     if diff.fork is not None:
         for said in _fork(diff.fork):
             yield "parted", Text(f"! {said}", ORANGE)
-    lonely = [one for one in diff.unpaired if one.kind not in ("view", "host")]
-    for one in lonely[:_MOST_LINES]:
-        yield f"only {one.side}", f"{one.operator} in {one.module or 'the module'}, {one.site}"
-    if len(lonely) > _MOST_LINES:
-        yield "", f"and {len(lonely) - _MOST_LINES:,} more calls without a partner (--json)"
+    yield from _unpaired(diff)
     yield "floor", diff.floor
     for note in diff.notes:
         yield "note", note
+
+
+def _unpaired(diff: Diff) -> Iterator[tuple[str, str]]:
+    """The calls without a partner, those of one line together; views are left out."""
+    lines = Counter(
+        (f"only {one.side}", f"{one.operator} in {one.module or 'the module'}, {one.site}")
+        for one in diff.unpaired
+        if one.kind not in ("view", "host")
+    )
+    for (side, said), times in list(lines.items())[:_MOST_LINES]:
+        yield side, f"{said}, {times:,} ×" if times > 1 else said
+    more = sum(list(lines.values())[_MOST_LINES:])
+    if more:
+        yield "", f"and {more:,} more calls without a partner (--json)"
 
 
 def _output(output: OutputDiff) -> Text | str:
