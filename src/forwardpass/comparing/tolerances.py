@@ -58,7 +58,7 @@ def tolerances(a: Record, value_bytes: int) -> Tolerances:
         alone = made(alignment, targets, wide)
     except Exception as reason:  # noqa: BLE001 - not every model runs in float64; it is said
         return Tolerances(
-            f"{_MARGIN} × the unit of rounding: in float64 it cannot run ({_short(reason)})"
+            f"{_MARGIN} × the unit of rounding: in float64 it cannot run ({_short(reason.__cause__ or reason)})"
         )
     total = {
         mine: error(b.tensors[its], numbers[mine]).relative
@@ -86,6 +86,6 @@ def unit(record: Record, serial: int) -> float:
     return torch.finfo(dtype).eps if dtype is not None and dtype.is_floating_point else 0.0
 
 
-def _short(error: Exception) -> str:
+def _short(error: BaseException) -> str:
     first = str(error).strip().splitlines()
     return f"{type(error).__name__}: {first[0][:100]}" if first else type(error).__name__

@@ -106,7 +106,9 @@ def _copied(
             dict.__setitem__(twin, key, _copied(item, copies, done, instead))
     elif isinstance(value, list):
         list.__setitem__(
-            twin, slice(None), [_copied(item, copies, done, instead) for item in cast("list[Any]", value)]
+            twin,
+            slice(None),
+            [_copied(item, copies, done, instead) for item in cast("list[Any]", value)],
         )
     for name, item in _attributes(value):
         other = _copied(item, copies, done, instead)

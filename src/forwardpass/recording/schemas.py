@@ -11,7 +11,7 @@ import torch
 from forwardpass import operators
 
 _HOST = {"aten._local_scalar_dense", "aten.is_nonzero", "aten.equal", "aten.item"}
-_UNINITIALISED = {
+UNINITIALISED = {
     "empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "empty_permuted",
     "resize",
 }  # fmt: skip
@@ -59,7 +59,7 @@ class Schema(NamedTuple):
     @property
     def uninitialised(self) -> bool:
         """Whether it makes memory that nothing has written: what stands there is no result."""
-        return self.packet.removeprefix("aten.").rstrip("_") in _UNINITIALISED
+        return self.packet.removeprefix("aten.").rstrip("_") in UNINITIALISED
 
     @property
     def may_write(self) -> bool:

@@ -52,7 +52,7 @@ def watch(model: nn.Module | Model) -> Generator[Watched]:
     if not isinstance(module, nn.Module):
         raise UsageError(f"watch takes a torch.nn.Module or a Model, not {type(model).__name__}")
     called = nn.Module.__call__
-    watcher = _Watcher(module, called)
+    watcher = Watcher(module, called)
 
     def call(part: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if part is not module or watcher.busy or not watcher.on_this_thread():
@@ -85,7 +85,7 @@ def _site(frame: FrameType) -> Site:
     return Site(shortened(frame.f_code.co_filename), frame.f_lineno, frame.f_code.co_name)
 
 
-class _Watcher:
+class Watcher:
     """Records the passes of one module, one at a time."""
 
     def __init__(self, module: nn.Module, beneath: Callable[..., Any]) -> None:
