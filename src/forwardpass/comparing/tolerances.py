@@ -57,9 +57,8 @@ def tolerances(a: Record, value_bytes: int) -> Tolerances:
         targets = {its: numbers[s] for its, s in alignment.values.items() if s in numbers}
         alone = made(alignment, targets, wide)
     except Exception as reason:  # noqa: BLE001 - not every model runs in float64; it is said
-        return Tolerances(
-            f"{_MARGIN} × the unit of rounding: in float64 it cannot run ({_short(reason.__cause__ or reason)})"
-        )
+        why = _short(reason.__cause__ or reason)
+        return Tolerances(f"{_MARGIN} × the unit of rounding: in float64 it cannot run ({why})")
     total = {
         mine: error(b.tensors[its], numbers[mine]).relative
         for its, mine in alignment.values.items()
