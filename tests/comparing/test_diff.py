@@ -94,8 +94,8 @@ def test_only_the_outputs_of_one_side_are_listed() -> None:
 
     found = fwd.diff(Two(), One(), X)
     assert found.verdict == "differs"
-    assert "a: hidden" in found.only_outputs
-    assert "logits: [6, 3] in a, [6, 2] in b" in found.only_outputs
+    assert "hidden is in a only" in found.only_outputs
+    assert "logits is [6, 3] in a, [6, 2] in b" in found.only_outputs
 
 
 def test_nan_on_one_side_is_a_difference() -> None:

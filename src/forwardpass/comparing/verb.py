@@ -209,11 +209,11 @@ def _outputs(
 
 
 def _only(ours: Mapping[str, torch.Tensor], its: Mapping[str, torch.Tensor]) -> Iterator[str]:
-    yield from (f"a: {path}" for path in ours if path not in its)
-    yield from (f"b: {path}" for path in its if path not in ours)
+    yield from (f"{path} is in a only" for path in ours if path not in its)
+    yield from (f"{path} is in b only" for path in its if path not in ours)
     for path, tensor in ours.items():
         if path in its and tensor.shape != its[path].shape:
-            yield f"{path}: {list(tensor.shape)} in a, {list(its[path].shape)} in b"
+            yield f"{path} is {list(tensor.shape)} in a, {list(its[path].shape)} in b"
 
 
 def _verdict(outputs: Sequence[OutputDiff], only: Sequence[str]) -> Verdict:

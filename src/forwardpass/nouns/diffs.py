@@ -135,7 +135,8 @@ class Diff(Document, frozen=True, kw_only=True, tag_field="schema", tag="forward
         a, b: the texts of the Forwards.
         verdict: `same`: outputs are equal bit for bit; `rounding`: rounding accounts for what
             differs; else `differs`.
-        outputs: each output that both have. only_outputs: those of one pass, `a: path`.
+        outputs: each output that both have.
+        only_outputs: those that only one has, or in another shape, a sentence each.
         layers: those that make an error, the largest first.
         steps: the corresponding calls, in the order of a.
         first: place in `steps` of the first call whose result parts beyond rounding, -1 for none.

@@ -57,7 +57,7 @@ def _facts(diff: Diff) -> Iterator[tuple[str, Text | str]]:
     for output in diff.outputs:
         yield "output", _output(output)
     for said in diff.only_outputs:
-        yield "output", Text(f"! only in one: {said}", ORANGE)
+        yield "output", Text(f"✗ {said}", VERMILLION)
     if diff.first >= 0:
         yield "first", _step(diff.steps[diff.first])
     if diff.guilty is not None:
@@ -138,7 +138,8 @@ def _layers(diff: Diff) -> Table:
     table.add_column("layer", overflow="fold")
     for title in ("made here", "÷ rounding", "off by"):
         table.add_column(title, justify="right", no_wrap=True)
-    for layer in diff.layers[:_MOST_LAYERS]:
+    guilty = [layer for layer in diff.layers if layer.guilty]
+    for layer in guilty[:_MOST_LAYERS]:
         name = layer.path or "(whole)"
         if layer.other and not layer.other.endswith(f".{layer.path}"):
             name += f" → {layer.other}"
@@ -150,8 +151,10 @@ def _layers(diff: Diff) -> Table:
             "" if layer.relative is None else share(layer.relative),
         )
         table.add_row(*row, style=VERMILLION if layer is diff.guilty else None)
-    if len(diff.layers) > _MOST_LAYERS:
-        table.add_row(f"and {len(diff.layers) - _MOST_LAYERS} more")
+    if len(guilty) > _MOST_LAYERS:
+        table.add_row(f"and {len(guilty) - _MOST_LAYERS:,} more")
+    if len(guilty) < len(diff.layers):
+        table.add_row(f"{len(diff.layers) - len(guilty):,} within rounding")
     return table
 
 
