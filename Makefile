@@ -64,6 +64,7 @@ bench: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.parquet_throughput
 	$(BIN)/python -m benchmarks.text_throughput
 	$(BIN)/python -m benchmarks.recording_cost
+	$(BIN)/python -m benchmarks.planted_faults
 
 bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.start_up --quick
@@ -71,6 +72,7 @@ bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.parquet_throughput --quick
 	$(BIN)/python -m benchmarks.text_throughput --quick
 	$(BIN)/python -m benchmarks.recording_cost --quick
+	$(BIN)/python -m benchmarks.planted_faults --quick
 
 # Other people's recorders, pinned, in a venv of their own: recording_cost beside them. After
 # make bench, whose table lists them as not installed. ARGS=--quick for a small smoke run.

@@ -11,8 +11,11 @@ import pytest
 import forwardpass as fwd
 
 PUBLIC = [
+    "Diff",
     "Encoded",
     "Explanation",
+    "Finding",
+    "Findings",
     "Forward",
     "ForwardpassError",
     "Model",
@@ -23,6 +26,8 @@ PUBLIC = [
     "Signature",
     "Validation",
     "Watched",
+    "check",
+    "diff",
     "explain",
     "load",
     "record",

@@ -1,11 +1,14 @@
 """Every file in the folders that are lists keeps the contract of its folder.
 
-A new step or backend needs one line here: a call of it that works on any machine.
+A new step or backend needs one line here: a call of it that works on any machine. What rules have
+in common is tested in checking/test_rules.py.
 """
 
 from __future__ import annotations
 
 import inspect
+from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 import models
@@ -16,7 +19,10 @@ from torch import nn
 from forwardpass import Forward, Model
 from forwardpass.building import backends, build, steps
 from forwardpass.building.engines import names
+from forwardpass.checking import rules
 from forwardpass.errors import UsageError
+
+ROOT = Path(__file__).parent.parent
 
 # A call that works anywhere, and how far outputs may move by it.
 STEPS = {"cast": ("cast(bf16)", 0.05)}
@@ -33,8 +39,6 @@ def under(model: Model, text: str) -> Forward:
 
 def plugins() -> list[tuple[str, ModuleType, str, int]]:
     """(name, module, the function of the contract, arguments that the contract itself passes)."""
-    from importlib import import_module
-
     contracts = ((steps, "apply", 2), (backends, "build", 1))
     return [
         (name, import_module(f"{folder.__name__}.{name}"), function, own)
@@ -114,3 +118,14 @@ def test_an_unknown_name_is_refused_with_the_nearest(text: str, message: str) ->
     with pytest.raises(UsageError) as caught:
         build(under(models.mlp(), text))
     assert message in str(caught.value)
+
+
+# -- rules: a file, planted faults, a line on the page ---------------------------------------------
+
+
+@pytest.mark.parametrize("name", names(rules))
+def test_a_rule_is_checked_on_planted_faults_and_stands_on_the_page(name: str) -> None:
+    module = import_module(f"{rules.__name__}.{name}")
+    assert list(inspect.signature(module.check).parameters) == ["subject"]
+    assert (ROOT / "tests" / "checking" / "planted" / f"{name}.py").exists()
+    assert f"| `{name.replace('_', '-')}` |" in (ROOT / "docs" / "check.md").read_text()

@@ -9,12 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from forwardpass.checking import check
     from forwardpass.comparing import diff
     from forwardpass.errors import ForwardpassError
     from forwardpass.explaining import explain
     from forwardpass.loading import load
     from forwardpass.nouns.diffs import Diff
     from forwardpass.nouns.explanations import Explanation
+    from forwardpass.nouns.findings import Finding, Findings
     from forwardpass.nouns.forwards import Forward
     from forwardpass.nouns.models import Encoded, Model
     from forwardpass.nouns.plans import Plan
@@ -31,6 +33,8 @@ __all__ = [
     "Diff",
     "Encoded",
     "Explanation",
+    "Finding",
+    "Findings",
     "Forward",
     "ForwardpassError",
     "Model",
@@ -41,6 +45,7 @@ __all__ = [
     "Signature",
     "Validation",
     "Watched",
+    "check",
     "diff",
     "explain",
     "load",
@@ -53,6 +58,8 @@ _HOMES = {
     "Diff": "nouns.diffs",
     "Encoded": "nouns.models",
     "Explanation": "nouns.explanations",
+    "Finding": "nouns.findings",
+    "Findings": "nouns.findings",
     "Forward": "nouns.forwards",
     "ForwardpassError": "errors",
     "Model": "nouns.models",
@@ -63,6 +70,7 @@ _HOMES = {
     "Signature": "nouns.signatures",
     "Validation": "nouns.validations",
     "Watched": "nouns.watched",
+    "check": "checking",
     "diff": "comparing",
     "explain": "explaining",
     "load": "loading",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from forwardpass.checking.rows import Rows
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
@@ -27,7 +28,7 @@ Tensors = Mapping[str, torch.Tensor]
 """Tensors of a pass by path: inputs as the user named them, outputs as they came out."""
 
 
-class Inapplicable(Exception):  # noqa: N818 - it is no error
+class Inapplicable(Exception):
     """Raised by a rule that can prove nothing on this pass; its text is the reason."""
 
 
@@ -41,7 +42,8 @@ class Subject:
         forward: what is checked.
         record: the pass as it was given, with the statistics of its floating values.
         callers: the records of the passes that the user's own script made; empty otherwise.
-        learned: the lines among those of `callers` whose passes backward went through.
+        learned: the lines among those of `callers` whose passes backward went through; all of them
+            where `sees_backward`, which is so where a whole script was watched.
         asked: the rules that were asked for by name; empty where all run.
     """
 
@@ -51,14 +53,15 @@ class Subject:
         record: Record,
         *,
         callers: Sequence[Record] = (),
-        learned: Collection[Site] = (),
+        learned: Collection[Site] | None = None,
         asked: frozenset[str] = frozenset(),
         value_bytes: int = 2 << 30,
     ) -> None:
         self.forward = forward
         self.record = record
         self.callers = tuple(callers)
-        self.learned = frozenset(learned)
+        self.learned = frozenset(learned or ())
+        self.sees_backward = learned is not None
         self.asked = asked
         self.passes = 0
         self._value_bytes = value_bytes
@@ -92,9 +95,9 @@ class Subject:
         whose size along it is the same. Empty where there is no saying."""
         if self.signature is not None:
             axes = {item.path: item.batch_axis for item in self.signature.inputs}
-            return {n: a for n, t in self.inputs.items() if (a := axes.get(n)) is not None}
+            return {n: a for n in self.inputs if (a := axes.get(n)) is not None}
         sizes = {t.shape[0] for t in self.inputs.values() if t.dim()}
-        return dict.fromkeys(self.inputs, 0) if len(sizes) == 1 and self.inputs else {}
+        return {n: 0 for n, t in self.inputs.items() if t.dim()} if len(sizes) == 1 else {}
 
     @property
     def rows(self) -> int:
@@ -112,6 +115,11 @@ class Subject:
             else tensor
             for name, tensor in self.inputs.items()
         }
+
+    @cached_property
+    def by_rows(self) -> Rows:
+        """Where the values of the pass hold the rows of the batch; made once for all rules."""
+        return Rows(self)
 
     # Variants
 
@@ -180,7 +188,7 @@ class Subject:
         """Seconds of one plain pass: the least of `rounds`, after one that does not count."""
         other = self._variant(inputs, None, None, None)
         self.passes += rounds
-        with other.staged() as (_, args, kwargs):
+        with other.staged(contents=True) as (_, args, kwargs):
             best = float("inf")
             for _ in range(rounds + 1):
                 given, named = copied((args, kwargs))

@@ -1,24 +1,32 @@
-"""The verb: every rule looks at one pass."""
+"""The verb: every rule looks at one pass, or at those that a script made."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from forwardpass.building.engines import names
 from forwardpass.checking import rules as folder
-from forwardpass.checking.selecting import chosen, is_ignored
+from forwardpass.checking.scripts import Root, Script
+from forwardpass.checking.selecting import Settings, chosen, settings
 from forwardpass.checking.subjects import Inapplicable, Subject
-from forwardpass.errors import PassError, UsageError
+from forwardpass.errors import PassError
 from forwardpass.loading import load
 from forwardpass.nouns.findings import SEVERITIES, Finding, Findings, Ran, Skipped
 from forwardpass.nouns.forwards import ForwardLike
+from forwardpass.nouns.records import Record
+from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Mode
-from forwardpass.recording.verb import record
+from forwardpass.recording.verb import record, recorded
 
 Rule = Callable[[Subject], Iterable[Finding]]
+Advance = Callable[[str], object]
+_TRACEBACK = "FORWARDPASS_TRACEBACK"
 
 
 def check(
@@ -29,32 +37,85 @@ def check(
     ignore: Sequence[str] = (),
     mode: Mode | None = None,
     grad: Grad | None = None,
-    advance: Callable[[str], object] = lambda rule: None,
+    callers: Sequence[Record] = (),
+    advance: Advance = lambda rule: None,
 ) -> Findings:
     """What is wrong with this forward pass: findings, each with what was measured.
 
-    The module is left as it was; rules run variants of the pass, as `record` runs it.
+    The module is left as it was; rules run variants of the pass, as `record` runs it. What stands
+    in `[tool.forwardpass.check]` of the nearest pyproject.toml holds here, too.
 
     Args:
         forward, inputs, mode, grad: as `record` takes them.
         rules: names of rules, or functions `rule(subject) -> Iterable[Finding]` of one's own;
             None for all. See checking.rules.
         ignore: names of rules that are not wanted.
+        callers: records of the passes that the user's own code made (`watch`): rules then look at
+            how the model is called, too.
         advance: called with the name of each rule before it runs, for progress.
 
     Raises:
-        UsageError: an unknown rule; inputs of a form that no call has.
+        UsageError: an unknown rule; inputs of a form that no call has; a bad pyproject.toml.
         PassError: the pass itself raises.
     """
+    known = every()
+    own = settings(Path.cwd(), known)
+    selected = chosen(rules, ignore, known, own)
     began = time.perf_counter()
-    selected = chosen(rules, ignore, every())
     loaded = load(forward)
-    subject = Subject(loaded, record(loaded, inputs, mode=mode, grad=grad, statistics=True))
+    done = record(loaded, inputs, mode=mode, grad=grad, statistics=True)
+    asked = frozenset(rule for rule in rules or own.rules or () if isinstance(rule, str))
+    subject = Subject(loaded, done, callers=callers, asked=asked)
+    return _examined(subject, selected, own, advance, began)
+
+
+def check_script(
+    script: Script,
+    *,
+    rules: Sequence[str] | None = None,
+    ignore: Sequence[str] = (),
+    advance: Advance = lambda rule: None,
+) -> Findings:
+    """Run a script, then check each model that it called, in each mode and grad setting, on the
+    inputs of the last such pass; see `check`.
+
+    What the script raised is in `script.ended`. Raises UsageError for a script that cannot be read.
+    """
+    known = every()
+    own = settings(Path.cwd(), known)
+    selected = chosen(rules, ignore, known, own)
+    parts: list[Findings] = []
+    lost: list[Skipped] = []
+    with script.ran():
+        began = time.perf_counter()
+        for root in script.roots:
+            subjects = _subjects(root, frozenset(rules or own.rules or ()), lost)
+            parts += (_examined(each, selected, own, advance, began) for each in subjects)
+    return _together(script, parts, lost, time.perf_counter() - began)
+
+
+def _subjects(root: Root, asked: frozenset[str], lost: list[Skipped]) -> Iterator[Subject]:
+    """The last pass of a root in each mode and grad setting."""
+    forward = load(root.module)
+    for (mode, _), this in root.last.items():
+        again = this if mode == "mixed" else replace(this, mode=cast("Mode", mode))
+        try:
+            done = recorded(forward, again, (), Watching(True, None, None))
+        except PassError as error:
+            lost.append(Skipped("all rules", f"the pass cannot be made again: {error}"))
+            continue
+        yield Subject(forward, done, callers=root.records, learned=root.learned, asked=asked)
+
+
+def _examined(
+    subject: Subject, rules: Mapping[str, Rule], own: Settings, advance: Advance, began: float
+) -> Findings:
+    """What these rules find."""
     plain = subject.timed(rounds=1)
     found: list[Finding] = []
     ran: list[Ran] = []
     skipped: list[Skipped] = []
-    for name, rule in selected.items():
+    for name, rule in rules.items():
         advance(name)
         subject.running(name)
         start = time.perf_counter()
@@ -64,17 +125,52 @@ def check(
             skipped.append(Skipped(name, str(reason)))
         except PassError as error:
             skipped.append(Skipped(name, f"a variant of the pass raised: {error}"))
+        except Exception as error:
+            # One rule that fails must not cost what the others find; the user's own ones may.
+            is_own = getattr(rule, "__module__", "").startswith(folder.__name__)
+            if not is_own or _TRACEBACK in os.environ:
+                raise
+            skipped.append(Skipped(name, f"the rule failed: {type(error).__name__}: {error}"))
         else:
             ran.append(Ran(name, time.perf_counter() - start, subject.passes))
-    wanted = [finding for finding in found if not is_ignored(finding)]
+    wanted = [finding for finding in found if not own.leaves_out(finding)]
     return Findings(
-        forward=str(loaded),
+        forward=str(subject.forward),
         findings=tuple(sorted(wanted, key=_order)),
         ran=tuple(ran),
         skipped=tuple(skipped),
         ignored=len(found) - len(wanted),
         pass_seconds=plain,
         seconds=time.perf_counter() - began,
+    )
+
+
+def _together(
+    script: Script, parts: Sequence[Findings], lost: Sequence[Skipped], seconds: float
+) -> Findings:
+    """What was found in the passes of a script, each thing once."""
+    found: dict[tuple[object, ...], Finding] = {}
+    ran: dict[str, Ran] = {}
+    skipped: dict[str, Skipped] = {}
+    for part in parts:
+        for finding in part:
+            place = finding.rule, finding.severity, finding.module, str(finding.site)
+            found.setdefault(place, finding)
+        for one in part.ran:
+            before = ran.get(one.rule, Ran(one.rule, 0.0, 0))
+            took = before.seconds + one.seconds
+            ran[one.rule] = Ran(one.rule, took, before.passes + one.passes)
+        for one in part.skipped:
+            skipped.setdefault(one.rule, one)
+    reasons = [one for one in skipped.values() if one.rule not in ran]
+    return Findings(
+        forward=" ".join([script.path, *script.arguments]),
+        findings=tuple(sorted(found.values(), key=_order)),
+        ran=tuple(ran.values()),
+        skipped=(*lost, *reasons),
+        ignored=sum(part.ignored for part in parts),
+        pass_seconds=sum(part.pass_seconds for part in parts),
+        seconds=seconds,
     )
 
 

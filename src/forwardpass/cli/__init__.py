@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from forwardpass.cli.check import check
 from forwardpass.cli.diff import diff
 from forwardpass.cli.explain import explain
 from forwardpass.cli.record import record
@@ -51,5 +52,5 @@ def main() -> None:
     """
 
 
-for _command in (record, diff, explain, run):
+for _command in (record, explain, check, diff, run):
     main.add_command(_command)

@@ -8,11 +8,21 @@ from rich.console import Console, RenderableType
 
 from forwardpass.nouns.diffs import Diff
 from forwardpass.nouns.explanations import Explanation
+from forwardpass.nouns.findings import Findings
+from forwardpass.nouns.fingerprints import Changes
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.reports import RunReport
 from forwardpass.nouns.validations import Validation
 from forwardpass.nouns.watched import Watched
-from forwardpass.showing import diffs, explanations, records, reports, validations, watched
+from forwardpass.showing import (
+    diffs,
+    explanations,
+    findings,
+    records,
+    reports,
+    validations,
+    watched,
+)
 
 _SHOWN: tuple[tuple[type, Any], ...] = (
     (RunReport, reports.shown),
@@ -21,6 +31,8 @@ _SHOWN: tuple[tuple[type, Any], ...] = (
     (Explanation, explanations.shown),
     (Watched, watched.shown),
     (Diff, diffs.shown),
+    (Changes, diffs.changed),
+    (Findings, findings.shown),
 )
 
 

@@ -1,0 +1,202 @@
+"""Runs of affine layers, and the single layer that would do the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Final
+
+import torch
+
+from forwardpass.checking.stretches import Stretch
+from forwardpass.nouns.calls import Call
+from forwardpass.nouns.records import Layer, Record
+
+_DATA: Final = {
+    "addmm": 1, "mm": 0, "matmul": 0, "linear": 0, "convolution": 0, "_convolution": 0,
+    "conv1d": 0, "conv2d": 0, "conv3d": 0,
+}  # fmt: skip
+"""Affine operators, and which of their arguments are the data."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Affine layers in a row, and the calls from the first to the last.
+
+    Attributes:
+        layers, calls: in the order of the pass.
+        gaps: for each two layers the calls between them.
+    """
+
+    layers: tuple[Layer, ...]
+    calls: tuple[Call, ...]
+    gaps: tuple[tuple[Call, ...], ...]
+
+
+@dataclass(frozen=True)
+class One:
+    """The layer that does what a run does: its weights, its macs, and how to write it.
+
+    `reaches`: it stands for convolutions of which each reaches around, with full channels: no
+    factors of a low rank, although the one layer may take more weights.
+    """
+
+    weights: int
+    macs: int
+    written: str
+    reaches: bool = False
+
+
+def data_of(record: Record, layer: Layer) -> int | None:
+    """The serial of what a layer multiplies by its weight; None where that is no single value."""
+    call = record.calls[layer.affine]
+    place = _DATA.get(call.short)
+    if place is None or not call.inputs or place >= len(call.arguments):
+        return None
+    serial = getattr(call.arguments[place], "value", None)
+    others = [s for s in call.inputs if s != serial]
+    if serial is None or len(others) == len(call.inputs) or not is_own(record, others):
+        return None
+    transposed = call.short in ("convolution", "_convolution") and call.arguments[6]
+    return None if transposed else serial
+
+
+def is_own(record: Record, serials: Sequence[int]) -> bool:
+    """Whether values are parameters, buffers, constants, or views of these."""
+    for serial in serials:
+        value = record.values[serial]
+        while value.base >= 0 and value.version == 0:
+            value = record.values[value.base]
+        if value.origin not in ("parameter", "buffer", "constant"):
+            return False
+    return True
+
+
+def one_for(record: Record, run: Run) -> One | None:
+    """The single layer, None where it would not take fewer weights and fewer macs, nor the layers
+    are convolutions that each reach along the same axes."""
+    one = _by_channel(record, run) or _by_row(record, run)
+    return one if one is not None and (one.reaches or _saves(record, run, one)) else None
+
+
+def _saves(record: Record, run: Run, one: One) -> bool:
+    macs = sum(record.calls[layer.affine].macs or 0 for layer in run.layers)
+    return one.macs < macs and one.weights < weights(record, run.layers)
+
+
+def weights(record: Record, layers: Sequence[Layer]) -> int:
+    """Numbers in the weights, those of one that comes twice once."""
+    sizes = {p.name: p.elements for p in record.parameters}
+    return sum(sizes[name] for name in {layer.weight for layer in layers})
+
+
+def features(record: Record, layer: Layer) -> tuple[int, int]:
+    """Features, or channels, that go into a layer and that come out."""
+    axis = _axis(record, layer)
+    data = data_of(record, layer)
+    assert data is not None
+    output = record.calls[layer.affine].outputs[0]
+    return record.values[data].shape[axis], record.values[output].shape[axis]
+
+
+def _axis(record: Record, layer: Layer) -> int:
+    return -1 - len(_kernel(record, layer))
+
+
+def _kernel(record: Record, layer: Layer) -> tuple[int, ...]:
+    """The sizes of a convolution's kernel; () for a linear layer."""
+    shape = next(p.shape for p in record.parameters if p.name == layer.weight)
+    return shape[2:] if "conv" in record.calls[layer.affine].short else ()
+
+
+def hidden(record: Record, run: Run) -> int:
+    return min(features(record, layer)[1] for layer in run.layers[:-1])
+
+
+def _by_channel(record: Record, run: Run) -> One | None:
+    """The single layer where what is between leaves the features as they are: a Linear, or a
+    convolution whose kernel reaches as far as theirs together."""
+    kernel: tuple[int, ...] = ()
+    step: tuple[int, ...] = ()
+    padded = False
+    for layer in run.layers:
+        own = _kernel(record, layer)
+        if not own:
+            continue
+        strides, dilations, groups = _geometry(record.calls[layer.affine], len(own))
+        if groups != 1:
+            return None
+        kernel = kernel or (1,) * len(own)
+        step = step or (1,) * len(own)
+        if len(kernel) != len(own):
+            return None
+        reach = [(k - 1) * d for k, d in zip(own, dilations, strict=True)]
+        padded = padded or (layer is not run.layers[0] and any(reach))
+        kernel = tuple(k + r * s for k, r, s in zip(kernel, reach, step, strict=True))
+        step = tuple(a * b for a, b in zip(step, strides, strict=True))
+    into, out = features(record, run.layers[0])[0], features(record, run.layers[-1])[1]
+    y = record.values[record.calls[run.layers[-1].affine].outputs[0]]
+    written = f"W[{' '.join(map(str, (out, into, *kernel)))}]"
+    written += " (but where the padding is)" if padded else ""
+    wide = len({tuple(k > 1 for k in _kernel(record, layer)) for layer in run.layers}) == 1
+    reaches = wide and prod(kernel) > 1 and hidden(record, run) >= min(into, out)
+    one = One(out * into * prod(kernel), y.elements * into * prod(kernel), written, reaches)
+    if not (reaches or _saves(record, run, one)):
+        return one
+    gaps = zip(run.layers, run.gaps, run.layers[1:], strict=False)
+    return one if all(_leaves_features(record, *gap) for gap in gaps) else None
+
+
+def _geometry(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Stride, dilation and groups of a convolution."""
+    whole = call.short in ("convolution", "_convolution")
+    places = {"stride": 3, "dilation": 5, "groups": 8 if whole else 6}
+
+    def argument(name: str) -> tuple[int, ...]:
+        place = places[name]
+        given = call.keywords.get(name, 1)
+        value = call.arguments[place] if place < len(call.arguments) else given
+        values = tuple(value) if isinstance(value, list | tuple) else (value,)
+        return values * rank if len(values) == 1 else values
+
+    return argument("stride"), argument("dilation"), argument("groups")[0]
+
+
+def _leaves_features(record: Record, one: Layer, gap: Sequence[Call], other: Layer) -> bool:
+    """Whether what is between two layers acts on positions only: measured, a value whose features
+    are v times a number at each position comes out as such a value."""
+    start, end = record.calls[one.affine].outputs[0], data_of(record, other)
+    assert end is not None
+    size = features(record, one)[1]
+    if features(record, other)[0] != size:
+        return False
+    if not gap:
+        return _axis(record, one) == _axis(record, other)
+    shape, axis = record.values[start].shape, _axis(record, one) % len(record.values[start].shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        v = torch.rand(size, dtype=torch.float64) + 0.5
+        u = torch.rand([1 if i == axis else n for i, n in enumerate(shape)], dtype=torch.float64)
+    lined_up = [size if i == axis else 1 for i in range(len(shape))]
+    between = Stretch(record, gap, start, end, torch.float64)
+    given = (u * v.view(lined_up)).to(record.values[start].device)
+    try:
+        value = (between(given) - between(torch.zeros_like(given))).cpu()
+    except (RuntimeError, KeyError, NotImplementedError):
+        return False
+    rows = value.movedim(_axis(record, other), -1).reshape(-1, size)
+    along = (rows @ v / (v @ v))[:, None] * v
+    return bool((rows - along).abs().max() <= 1e-9 * rows.abs().max())
+
+
+def _by_row(record: Record, run: Run) -> One | None:
+    """The single Linear over all numbers of a row, where the run ends in a linear layer."""
+    first, last = run.layers[0], run.layers[-1]
+    data = data_of(record, first)
+    assert data is not None
+    x, y = record.values[data], record.values[record.calls[last.affine].outputs[0]]
+    if _kernel(record, last) or len(x.shape) < 2 or not y.shape or x.shape[0] != y.shape[0]:
+        return None
+    into, out = prod(x.shape[1:]), prod(y.shape[1:])
+    return One(into * out, x.shape[0] * into * out, f"W[{out} {into}] over whole rows")

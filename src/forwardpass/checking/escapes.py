@@ -1,0 +1,186 @@
+"""Escapes: what forward does outside of PyTorch, seen while it runs: Python's and NumPy's random
+numbers, and printing."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import re
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from forwardpass.nouns.calls import Site
+from forwardpass.recording.frames import shortened
+from forwardpass.tensors.generators import GeneratorStates
+
+_TORCH = os.path.dirname(torch.__file__) + os.sep
+_NUMPY = os.path.dirname(np.__file__) + os.sep
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_PYTHON = sysconfig.get_path("stdlib") + os.sep
+_PACKAGES = tuple({sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib")})
+_READS = frozenset(("item", "tolist", "numpy"))
+
+
+@dataclass
+class Escape:
+    """One way out at one line: `print`, `random.random`, `np.random.rand`; how often, how long."""
+
+    name: str
+    kind: str
+    site: Site | None
+    count: int = 0
+    seconds: float = 0.0
+
+
+class Escapes:
+    """Used as a context around a pass; `found` by kind, name and site.
+
+    Calls of built-in functions are seen by `sys.setprofile`, on this thread only, so that no name
+    under which the code knows them is missed; NumPy's functions, which give no such sign, are
+    wrapped in their module. Kinds are `random`, `numpy` (random numbers), `print`, and `read`
+    (`.item()`, `.tolist()`, `.numpy()` of a tensor, for their time). `drawn` holds the names of
+    those generators that stand elsewhere afterwards; for one that a module holds, with a line that
+    uses it.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.found: dict[tuple[str, str, Site | None], Escape] = {}
+        self.drawn: list[tuple[str, Site | None]] = []
+        self._module = module
+        self._open: list[tuple[Any, Escape, float]] = []
+        self._before: Any = None
+        self._numpy: dict[str, Any] = {}
+        self._kept: dict[str, tuple[str, Site | None]] = {}
+
+    def __enter__(self) -> Escapes:
+        self._kept = dict(self._generators())
+        self._states = GeneratorStates.now()
+        for name in dir(np.random):
+            function = getattr(np.random, name)
+            if name == "default_rng" or type(getattr(function, "__self__", 0)) is _LEGACY:
+                self._numpy[name] = function
+                setattr(np.random, name, self._wrapped(name, function))
+        self._before = sys.getprofile()
+        sys.setprofile(self._seen)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        sys.setprofile(self._before)
+        for name, function in self._numpy.items():
+            setattr(np.random, name, function)
+        now = GeneratorStates.now()
+        if now.python != self._states.python:
+            self.drawn.append(("random", None))
+        if str(now.numpy) != str(self._states.numpy):
+            self.drawn.append(("np.random", None))
+        for path, (state, site) in self._generators():
+            if path in self._kept and self._kept[path][0] != state:
+                self.drawn.append((path, site))
+
+    def _generators(self) -> Iterator[tuple[str, tuple[str, Site | None]]]:
+        """The NumPy generators that modules hold, by path: the state as text, where it is used."""
+        for path, part in self._module.named_modules():
+            for name, held in vars(part).items():
+                if isinstance(held, np.random.Generator):
+                    site = _used(type(part), name)
+                    yield f"{path}.{name}".strip("."), (str(held.bit_generator.state), site)
+
+    def _wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            escape = self._at("numpy", f"np.random.{name}", sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+            began = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                escape.seconds += time.perf_counter() - began
+
+        return call
+
+    def _seen(self, frame: FrameType, event: str, function: Any) -> None:
+        if event == "c_call":
+            what = self._what(function)
+            if what is not None:
+                escape = self._at(*what, frame)
+                self._open.append((function, escape, time.perf_counter()))
+        elif self._open and event in ("c_return", "c_exception"):
+            opened, escape, began = self._open[-1]
+            if opened is function or opened == function:
+                self._open.pop()
+                escape.seconds += time.perf_counter() - began
+
+    def _what(self, function: Any) -> tuple[str, str] | None:
+        """Kind and name of a built-in function, None where it leads nowhere."""
+        if function is print:
+            return "print", "print"
+        owner = getattr(function, "__self__", None)
+        if isinstance(owner, random.Random):
+            return "random", f"random.{function.__name__}"
+        if owner is not None and function.__name__ == "write" and owner in (sys.stdout, sys.stderr):
+            return "print", "write"
+        if function.__name__ in _READS and isinstance(owner, torch.Tensor):
+            return "read", f".{function.__name__}"
+        return None
+
+    def _at(self, kind: str, name: str, frame: FrameType | None) -> Escape:
+        site, called = place(frame)
+        if kind == "random":
+            name = called or name  # random.randint draws by getrandbits
+        key = (kind, name, site)
+        escape = self.found.setdefault(key, Escape(name, kind, site))
+        escape.count += 1
+        return escape
+
+
+_LEGACY: Any = np.random.RandomState
+
+
+def _used(kind: type, name: str) -> Site | None:
+    """The first line of `forward` that reads an attribute."""
+    forward: Any = getattr(kind, "forward", None)
+    try:
+        lines, first = inspect.getsourcelines(forward)
+    except (OSError, TypeError):
+        return None
+    file, function = shortened(forward.__code__.co_filename), forward.__qualname__
+    for place, line in enumerate(lines):
+        if re.search(rf"\bself\.{name}\b", line):
+            return Site(file, first + place, function)
+    return None
+
+
+def place(frame: FrameType | None) -> tuple[Site | None, str]:
+    """The innermost line that is neither PyTorch's, NumPy's nor Python's; None before the model is
+    reached. And the function of Python's `random` that was called there, as `random.randint`."""
+    called = ""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith(_OURS):
+            return None, called
+        if file == random.__file__:
+            called = f"random.{frame.f_code.co_name}"
+        elif is_users(file):
+            site = Site(shortened(file), frame.f_lineno, frame.f_code.co_qualname)
+            return site, called
+        frame = frame.f_back
+    return None, called
+
+
+def is_users(file: str) -> bool:
+    """Whether a file is the model's own, or of a library that it uses: neither PyTorch's, NumPy's,
+    Python's nor ours."""
+    if file.startswith((_TORCH, _NUMPY, _OURS, "<frozen", "<string")):
+        return False
+    return not file.startswith(_PYTHON) or file.startswith(_PACKAGES)

@@ -1,0 +1,127 @@
+"""Numbering: which values of a record hold the same, by how they were made.
+
+Two values have one number if the same operator made them of values with the same numbers, and if
+nothing was written into their memory since. Copies have the number of what they copy. What is
+drawn at random, or stands in memory that nothing has filled, has a number of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+
+from forwardpass.nouns.calls import Call, Ref
+from forwardpass.nouns.records import Record
+from forwardpass.recording.schemas import schema_of
+
+_COPIES = frozenset(
+    ("clone", "contiguous", "detach", "alias", "lift_fresh", "lift_fresh_copy", "lift")
+)
+_OWN = frozenset(("as_strided", "set_", "resize_"))  # read memory past what their operand shows
+_SMALL = 64
+"""Numbers of a constant that are compared."""
+
+
+class Numbering:
+    """The numbers of a record's values.
+
+    Attributes:
+        first: by index of a call that computes what an earlier call had computed, that call's.
+        constant: indices of calls that compute from constants, buffers and sizes alone.
+        written: storages that a call writes in place.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.first: dict[int, int] = {}
+        self.constant: set[int] = set()
+        self.written = {storage for call in record.calls for storage in call.writes}
+        self._record = record
+        self._numbers: dict[int, Hashable] = {}
+        self._writes: dict[int, int] = {}
+        self._makers: dict[Hashable, int] = {}
+        self._same: set[int] = set()  # serials of values that no input led to
+        self._fresh = 0
+        serials = list(record.inputs.values())
+        self._twice = {serial for serial in serials if serials.count(serial) > 1}
+        varying: set[int] = set()  # storages into which what depends on an input is written
+        for call in record.calls:
+            self._number(call)
+            if call.writes and call.index not in self.constant:
+                varying.update(call.writes)
+        self.constant = {
+            index for index in self.constant
+            if not any(record.values[s].storage in varying for s in record.calls[index].outputs)
+        }  # fmt: skip
+
+    def _number(self, call: Call) -> None:
+        key = self._key(call)
+        fixed = call.kind not in ("random", "host") and all(map(self._is_same, call.inputs))
+        if fixed and call.outputs:
+            self.constant.add(call.index)
+            self._same.update(call.outputs)
+        for storage in call.writes:
+            self._writes[storage] = self._writes.get(storage, 0) + 1
+        if key is None:
+            self._numbers.update((serial, self._alone()) for serial in call.outputs)
+            return
+        if call.short in _COPIES and len(call.inputs) == 1 == len(call.outputs):
+            self._numbers[call.outputs[0]] = key[1]
+            return
+        maker = self._makers.setdefault(key, call.index)
+        if maker != call.index:
+            self.first[call.index] = maker
+        for place, serial in enumerate(call.outputs):
+            self._numbers[serial] = (maker, place)
+
+    def _key(self, call: Call) -> tuple[Hashable, ...] | None:
+        """What a call computes; None where that cannot be said."""
+        if call.kind in ("random", "host") or call.short in _OWN or call.writes:
+            return None
+        if schema_of(self._record.live.operators[call.index]).uninitialised:
+            return None
+        if call.short in _COPIES and len(call.inputs) == 1:
+            return call.operator, self._of(call.inputs[0])
+        key = (
+            call.operator, self._frozen(call.arguments),
+            self._frozen(sorted(call.keywords.items())),
+        )  # fmt: skip
+        try:
+            hash(key)
+        except TypeError:
+            return None
+        return key
+
+    def _frozen(self, value: Any) -> Hashable:
+        if isinstance(value, Ref):
+            return self._of(value.value)
+        if isinstance(value, list | tuple):
+            return tuple(self._frozen(item) for item in value)
+        return (type(value), value)  # True is not 1
+
+    def _of(self, serial: int) -> Hashable:
+        """The number of a value as it is now; a new one if its memory was written since."""
+        value = self._record.values[serial]
+        if self._writes.get(value.storage, 0) != value.version or serial in self._twice:
+            return self._alone()
+        if serial not in self._numbers:
+            self._numbers[serial] = self._given(serial)
+        return self._numbers[serial]
+
+    def _given(self, serial: int) -> Hashable:
+        tensor: torch.Tensor | None = self._record.live.constants.get(serial)
+        if tensor is None or tensor.numel() > _SMALL or tensor.layout is not torch.strided:
+            return ("given", serial)
+        return ("constant", tensor.dtype, tuple(tensor.shape), str(tensor.tolist()))
+
+    def _alone(self) -> Hashable:
+        self._fresh += 1
+        return ("alone", self._fresh)
+
+    def _is_same(self, serial: int) -> bool:
+        """Whether no input led to a value, nor a parameter, which training changes."""
+        value = self._record.values[serial]
+        if value.origin in ("constant", "buffer", "attribute"):
+            return value.storage not in self.written
+        return serial in self._same

@@ -1,0 +1,179 @@
+"""Ranges: in which unit a model expects its numbers, by what it holds of the data it has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from forwardpass.nouns.calls import Call, Ref
+from forwardpass.nouns.records import Record
+from forwardpass.operators import batch_norm
+
+if TYPE_CHECKING:
+    from forwardpass.checking.subjects import Subject
+
+_LARGE, _SMALL = 10.0, 1 / 50
+"""Times the spread that was expected."""
+_FAR = 20.0
+"""What is standardised stands within this of 0, mean and spread."""
+_FLAT = 0.5
+"""Spread below which it is looked at by channel."""
+_SETTLED = 0.05
+"""Weight that the start (0 and 1) may still have in running statistics."""
+_PLAIN = frozenset(("_to_copy", "to", "contiguous", "clone", "expand", "unsqueeze", "mul", "div"))
+_HELD = ("buffer", "parameter", "attribute", "constant")
+_STEPS = 8
+
+
+class Fitted(NamedTuple):
+    """What reaches the first BatchNorm, against its running statistics: medians over channels.
+
+    Attributes:
+        spread: standard deviation ÷ the running one.
+        shift: distance of the means in running standard deviations.
+    """
+
+    call: Call
+    spread: float
+    shift: float
+    channels: int
+
+    @property
+    def is_off(self) -> bool:
+        return self.spread > _LARGE or self.shift > _LARGE or 0 < self.spread < _SMALL
+
+
+class Standardised(NamedTuple):
+    """An input from which a mean was taken, and which was divided by a scale."""
+
+    call: Call
+    path: str
+    mean: float
+    spread: float
+
+    @property
+    def is_off(self) -> bool:
+        far = abs(self.mean) > _FAR or self.spread > _FAR
+        return far or (0 < self.spread < _SMALL and abs(self.mean) > 1)
+
+
+def fitted(subject: Subject) -> Fitted | None:
+    """The first BatchNorm with running statistics that have settled; None where there is none.
+
+    Running statistics begin at 0 and 1, and forget that with every batch; where no batch was
+    counted they say nothing of any data.
+    """
+    record = subject.record
+    call = next((c for c in record.calls if _packet(c) in batch_norm.COVERS), None)
+    if call is None or len(call.inputs) < 3:
+        return None
+    names = {record.values[s].name: s for s in call.inputs if record.values[s].origin == "buffer"}
+    held = dict(subject.module.named_buffers())
+    mean = next((held[name] for name in names if name.endswith("running_mean")), None)
+    variance = next((held[name] for name in names if name.endswith("running_var")), None)
+    if mean is None or variance is None or not _has_settled(subject, record.module(call).path):
+        return None
+    usual = float(variance.double().mean().sqrt())
+    seen = record.statistics.get(call.inputs[0])
+    if seen is None or seen.std is None or seen.mean is None or not usual:
+        return None
+    rough = seen.std / usual  # over all channels: enough to see that nothing is wrong
+    off = abs(seen.mean - float(mean.double().mean())) / usual
+    if _SMALL * 2 < rough < _LARGE / 2 and off < _LARGE / 2:
+        return Fitted(call, rough, off, len(mean))
+    before = subject.whole.tensors.get(call.inputs[0])
+    if before is None or before.dim() < 2:
+        return None
+    spread, middle = torch.std_mean(before.double().movedim(1, 0).flatten(1), 1, correction=0)
+    deviation = variance.double().sqrt().clamp(min=1e-12)
+    return Fitted(
+        call,
+        float((spread / deviation).median()),
+        float(((middle - mean.double()).abs() / deviation).median()),
+        len(mean),
+    )
+
+
+def _has_settled(subject: Subject, path: str) -> bool:
+    part: Any = dict(subject.module.named_modules()).get(path)
+    counted = getattr(part, "num_batches_tracked", None)
+    if counted is None:
+        return False
+    batches = int(counted)
+    if part.momentum is None:
+        return batches > 0
+    return (1 - part.momentum) ** batches < _SETTLED
+
+
+def normalised(subject: Subject) -> Iterator[Standardised]:
+    """The inputs that the model standardises itself, (x − mean) ÷ scale, by numbers that it holds;
+    with what came of it."""
+    record = subject.record
+    sources = {serial: path for path, serial in record.inputs.items()}
+    for call in record.calls:
+        if call.short not in ("div", "div_", "mul", "mul_") or not _is_held(record, call, 1):
+            continue
+        centred = _maker(record, call)
+        if centred is None or centred.short not in ("sub", "sub_", "add", "add_"):
+            continue
+        if not _is_held(record, centred, 1):
+            continue
+        path = _origin(record, centred, sources)
+        seen = record.statistics.get(call.outputs[0])
+        if path is not None and seen is not None and seen.mean is not None:
+            spread = seen.std or 0.0
+            if spread < _FLAT and abs(seen.mean) > 1:
+                spread = min(spread, _within(subject.whole.tensors.get(call.outputs[0]), spread))
+            yield Standardised(call, path, seen.mean, spread)
+
+
+def _within(after: torch.Tensor | None, spread: float) -> float:
+    """The spread within a channel: their means may differ by more than that."""
+    if after is None or after.dim() < 3:
+        return spread
+    return float(after.double().flatten(2).std(-1, correction=0).median())
+
+
+def _is_held(record: Record, call: Call, place: int) -> bool:
+    """Whether an argument is a number, or a tensor that the module holds, or a view of one."""
+    argument = call.arguments[place] if place < len(call.arguments) else None
+    if isinstance(argument, int | float):
+        return True
+    if not isinstance(argument, Ref):
+        return False
+    value = record.values[argument.value]
+    for _ in range(_STEPS):
+        if value.origin in _HELD:
+            return True
+        maker = record.calls[value.producer] if value.producer >= 0 else None
+        if maker is None or len(maker.inputs) != 1:
+            return False
+        value = record.values[maker.inputs[0]]
+    return False
+
+
+def _maker(record: Record, call: Call) -> Call | None:
+    argument = call.arguments[0]
+    producer = record.values[argument.value].producer if isinstance(argument, Ref) else -1
+    return record.calls[producer] if producer >= 0 else None
+
+
+def _origin(record: Record, call: Call, sources: dict[int, str]) -> str | None:
+    """The input that a call reads, past casts, views and scaling by a number; None for others."""
+    for _ in range(_STEPS):
+        argument = call.arguments[0] if call.arguments else None
+        if not isinstance(argument, Ref):
+            return None
+        if argument.value in sources:
+            return sources[argument.value]
+        maker = _maker(record, call)
+        if maker is None or not (maker.kind == "view" or maker.short in _PLAIN):
+            return None
+        call = maker
+    return None
+
+
+def _packet(call: Call) -> str:
+    return call.operator.rpartition(".")[0]

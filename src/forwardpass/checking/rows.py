@@ -1,0 +1,300 @@
+"""Rows: which axis of the values of a pass holds the rows of its batch, measured by another batch.
+
+The pass is looked at in eval mode where the module trains: there, rows may share statistics by
+design. Which axis is the batch is not guessed from sizes: the pass runs with one row more, and what
+grows along with it holds rows.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import torch
+from torch import nn
+
+from forwardpass.checking.crossings import partners
+from forwardpass.errors import PassError
+from forwardpass.nouns.calls import Call, ModuleCall
+from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.nouns.records import Record
+from forwardpass.recording.passes import Mode
+from forwardpass.tensors.distances import TOLERANCE, relative_distance
+from forwardpass.tensors.dtypes import TORCH, coarsest
+
+if TYPE_CHECKING:
+    from forwardpass.checking.subjects import Subject
+
+_DEEP = 100
+"""Contractions in a row up to which TOLERANCE was measured; rounding grows by the root of more."""
+_SEQUENCES = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
+
+
+ONE_SCALE = "dynamic quantization has one scale for the whole batch: quantize statically instead"
+
+
+class Layout(NamedTuple):
+    """Where a value holds rows: along `axis`, which has `inner` positions for each row."""
+
+    axis: int
+    inner: int
+
+
+class Rows:
+    """The rows of a pass in eval mode.
+
+    Attributes:
+        subject: the pass that is checked.
+        count: how many rows its batch has.
+        mode: the mode in which it is looked at; None: as it stands.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.count = subject.rows
+        modules = subject.record.modules
+        self.mode: Mode | None = "eval" if modules and modules[0].training else None
+
+    @property
+    def too_few(self) -> str:
+        """Why nothing can be told of rows, where there are not two of them."""
+        if self.count:
+            return "one row was given: give two, to see whether they see each other"
+        return "nothing says which axis of the inputs is the batch: give a signature"
+
+    @cached_property
+    def base(self) -> Record:
+        """The pass itself; its values may be missing."""
+        if self.mode is None:
+            return self.subject.record
+        return self.whole
+
+    @cached_property
+    def whole(self) -> Record:
+        """The pass itself with its values."""
+        return self.subject.whole if self.mode is None else self.subject.variant(mode=self.mode)
+
+    @cached_property
+    def resized(self) -> tuple[int, Record]:
+        """The pass with another number of rows, without values: that number, and its record.
+
+        One row more, the first one twice; where the model refuses that, one row less. Raises
+        PassError where it refuses both.
+        """
+        more = [*range(self.count), 0]
+        try:
+            return len(more), self._structure(more)
+        except PassError:
+            if self.count < 3:
+                raise
+        return self.count - 1, self._structure(range(self.count - 1))
+
+    def _structure(self, rows: Sequence[int]) -> Record:
+        given = self.subject.rows_of(rows)
+        return self.subject.variant(given, mode=self.mode, values=False)
+
+    @cached_property
+    def outputs(self) -> dict[str, int]:
+        """The outputs that have one entry a row, with that axis. What compares rows with rows (two
+        axes grow) is not among them, nor is what sums over them (none grows)."""
+        other, record = self.resized
+        found: dict[str, int] = {}
+        for path, serial in self.base.outputs.items():
+            if path not in record.outputs or path not in self.base.live.outputs:
+                continue
+            one = self.base.values[serial].shape
+            layout = layout_of(one, record.values[record.outputs[path]].shape, self.count, other)
+            if layout is not None and layout.inner == 1:
+                found[path] = layout.axis
+        return found
+
+    @cached_property
+    def layouts(self) -> dict[int, Layout]:
+        """Where values of `whole` hold rows, by serial; those that hold none, or where nobody can
+        tell, are left out."""
+        other, record = self.resized
+        found: dict[int, Layout] = {}
+        for mine, its in partners(self.whole, record).items():
+            one, two = self.whole.values[mine].shape, record.values[its].shape
+            layout = layout_of(one, two, self.count, other)
+            if layout is not None:
+                found[mine] = layout
+        return found
+
+    @cached_property
+    def tolerance(self) -> float:
+        """The relative distance that another batch shape may cause by rounding."""
+        dtypes = {TORCH[v.dtype] for v in self.base.values if v.dtype in TORCH}
+        deep = sum(1 for call in self.base.calls if call.macs)
+        return TOLERANCE.get(coarsest(dtypes), 1e-2) * max(1.0, (deep / _DEEP) ** 0.5)
+
+    def moved(
+        self, outputs: Mapping[str, torch.Tensor], row: int, alone: bool = False
+    ) -> dict[str, float]:
+        """The outputs whose `row` is another than in the pass, with the relative distance of each.
+
+        `outputs` are of as many rows, or of that row `alone`. One with fewer axes for a row alone
+        is infinitely far. One with other sizes than the number of rows explains (as long as the
+        longest row, as many as were found) cannot be compared, and is left out.
+        """
+        found: dict[str, float] = {}
+        for path, axis in self.outputs.items():
+            mine, came = self.base.live.outputs[path], outputs.get(path)
+            if came is None:
+                continue
+            own = mine.select(axis, row)
+            if came.dim() != mine.dim():
+                found[path] = float("inf")
+            elif came.shape[axis] == (1 if alone else self.count):
+                its = came.select(axis, 0 if alone else row)
+                gap = relative_distance(its, own) if its.shape == own.shape else 0.0
+                if gap > self.tolerance:
+                    found[path] = gap
+        return found
+
+    def is_repeatable(self) -> bool:
+        """Whether the same inputs give the same outputs; or some are not all numbers."""
+        again = self.whole.live.outputs
+        if self.whole is self.base:
+            again = self.subject.outputs(mode=self.mode)
+        mine = self.base.live.outputs
+        return all(
+            path in again
+            and again[path].shape == tensor.shape
+            and relative_distance(again[path], tensor) <= self.tolerance
+            for path, tensor in mine.items()
+        )
+
+    def finding(
+        self,
+        severity: Severity,
+        message: str,
+        remedy: str,
+        call: Call | None,
+        record: Record | None = None,
+        **evidence: float | int | bool | str,
+    ) -> Finding:
+        """A Finding at a call of `base` or `whole`, which are alike, or of `record`; its index is
+        that of the same call in the record of the subject, -1 where that has none."""
+        source = record or self.base
+        made = self.subject.finding(severity, message, remedy, call=call, record=source)
+        made = msgspec.structs.replace(made, evidence=evidence)
+        if call is None or source is self.subject.record:
+            return made
+        twins = partners(source, self.subject.record)
+        mine = [twins[serial] for serial in call.outputs if serial in twins]
+        index = self.subject.record.values[mine[0]].producer if mine else -1
+        return msgspec.structs.replace(made, call=index)
+
+    # Without a signature axis 0 is taken for the batch. That is no proof.
+
+    def doubt(self, call: Call | None) -> str:
+        """Why axis 0 may be no batch at all, "" where nothing speaks for that.
+
+        With a signature there is no doubt. Without one, two things speak against the batch: the
+        module of `call` takes what it is given for one sequence, by its number of axes; or axis 1
+        does what a batch does — each of its slices gives its own results, whatever the others are —
+        so that axis 0 may as well be the steps of sequences.
+        """
+        if self.subject.signature is not None:
+            return ""
+        hint = "give a signature (Model(module, inputs=…)) that says which axis is the batch"
+        if call is not None and self._is_one_sequence(call):
+            return f"a module was given two axes, which is one sequence without a batch; {hint}"
+        if self._is_batch(1):
+            return f"axis 1 of the inputs acts as a batch, so axis 0 may be time; {hint}"
+        return ""
+
+    def sequence_module(self, call: Call) -> nn.Module | None:
+        """PyTorch's recurrence or attention in which a call of `whole` ran, None for none."""
+        entry = self._sequence_call(call)
+        return None if entry is None else self.subject.module.get_submodule(entry.path)
+
+    def _sequence_call(self, call: Call) -> ModuleCall | None:
+        number = call.module
+        while number >= 0:
+            entry = self.whole.modules[number]
+            if isinstance(dict(self.subject.module.named_modules()).get(entry.path), _SEQUENCES):
+                return entry
+            number = entry.parent
+        return None
+
+    def _is_one_sequence(self, call: Call) -> bool:
+        entry = self._sequence_call(call)
+        if entry is None or not entry.inputs:
+            return False
+        return len(self.whole.values[entry.inputs[0]].shape) == 2
+
+    def _is_batch(self, axis: int) -> bool:
+        """Whether each slice along an axis gives results of its own: where all are replaced by one
+        of them, all results are that one's."""
+        inputs = {n: t for n, t in self.subject.inputs.items() if t.dim() > axis}
+        sizes = {tensor.shape[axis] for tensor in inputs.values()}
+        if len(sizes) != 1 or (size := sizes.pop()) < 2:
+            return False
+        middle = size // 2
+        alike = {
+            name: tensor.index_select(axis, torch.full((size,), middle, device=tensor.device))
+            for name, tensor in inputs.items()
+        }
+        try:
+            came = self.subject.outputs(alike, mode=self.mode)
+        except PassError:
+            return False
+        return all(
+            self._follows(path, came[path], row_axis, middle, size)
+            for path, row_axis in self.outputs.items()
+            if path in came
+        )
+
+    def _follows(
+        self, path: str, came: torch.Tensor, row_axis: int, middle: int, size: int
+    ) -> bool:
+        """Whether along some axis of an output all are what the middle one was."""
+        mine = self.base.live.outputs[path]
+        return came.shape == mine.shape and any(
+            relative_distance(came, mine.narrow(axis, middle, 1).expand_as(came)) <= self.tolerance
+            for axis, extent in enumerate(came.shape)
+            if extent == size and axis != row_axis
+        )
+
+
+def layout_of(one: Sequence[int], two: Sequence[int], count: int, other: int) -> Layout | None:
+    """Where a value of shape `one` holds `count` rows, if it has shape `two` for `other` rows."""
+    if len(one) != len(two):
+        return None
+    changed = [axis for axis, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
+    if len(changed) != 1:
+        return None
+    axis = changed[0]
+    inner, rest = divmod(one[axis], count)
+    if rest or inner * other != two[axis]:
+        return None
+    return Layout(axis, inner)
+
+
+def share(gap: float) -> str:
+    """A relative distance for people: `12 % of its scale`, `3.4 × its scale`."""
+    if gap == float("inf"):
+        return "more than its scale, which is 0"
+    return f"{100 * gap:.2g} % of its scale" if gap < 0.995 else f"{gap:,.1f} × its scale"
+
+
+def scales_by_batch(call: Call | None) -> bool:
+    """Whether a call quantizes what it reads while the pass runs, by the range of all rows."""
+    return (
+        call is not None and call.operator.startswith("quantized.") and "dynamic" in call.operator
+    )
+
+
+def finite(gap: float) -> float:
+    """A relative distance that JSON can hold."""
+    return min(gap, sys.float_info.max)
+
+
+def inner_sizes(layout: Layout) -> Iterator[int]:
+    """How many neighbours of one row may stand together along a flattened axis."""
+    return (size for size in range(1, layout.inner + 1) if layout.inner % size == 0)

@@ -1,0 +1,152 @@
+"""batch-variance: a row gives the same numbers alone and in a batch, up to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import torch
+
+from forwardpass.checking.crossings import State, crossing, partners
+from forwardpass.checking.reaching import leading_to
+from forwardpass.checking.rows import ONE_SCALE, Rows, finite, scales_by_batch, share
+from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.errors import PassError
+from forwardpass.nouns.calls import Call, Site
+from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.nouns.records import Record
+from forwardpass.recording.frames import shortened
+from forwardpass.tensors.distances import relative_distance
+
+MOST_PASSES: Final = 6
+"""Two where nothing varies, and one that other rules share."""
+
+_NOT_THEIRS = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[2]}/")
+_WRONG = 1e-2
+"""Of the scale: from here on decisions change, and it is no matter of precision."""
+_INHERITED = 1e-2
+"""Share of what the output moves by, below which a value did not cause it."""
+
+
+def check(subject: Subject) -> Iterable[Finding]:
+    """That the first or the last row of the batch gives other numbers when it is computed alone.
+
+    Another batch size takes other kernels, which sum in another order: the tolerance is what this
+    was measured to do, by dtype and depth (Rows.tolerance). A row alone that raises or comes out in
+    another shape, while another number of rows is taken, is one, too.
+    """
+    rows = subject.by_rows
+    if rows.count < 2:
+        raise Inapplicable(rows.too_few)
+    if not rows.outputs:
+        raise Inapplicable("no output has one entry a row")
+    for row in (0, rows.count - 1):
+        try:
+            alone = subject.outputs(subject.rows_of([row]), mode=rows.mode)
+        except PassError as error:
+            yield from _raised(rows, row, error)
+            return
+        moved = rows.moved(alone, row, alone=True)
+        if moved:
+            yield from _found(rows, row, moved, alone)
+            return
+
+
+def _found(
+    rows: Rows, row: int, moved: dict[str, float], alone: dict[str, torch.Tensor]
+) -> Iterable[Finding]:
+    subject = rows.subject
+    if any(call.kind == "random" for call in rows.base.calls):
+        raise Inapplicable("random numbers are drawn, and other ones for a row alone")
+    if not rows.is_repeatable():
+        raise Inapplicable("the same inputs give other outputs: nothing can be told from a change")
+    other = subject.variant(subject.rows_of([row]), mode=rows.mode)
+    pairs = partners(rows.whole, other)
+    path, gap = max(moved.items(), key=lambda item: item[1])
+    allowed = rows.tolerance if gap == float("inf") else max(rows.tolerance, _INHERITED * gap)
+    call = crossing(rows.whole, moved, lambda s: _state(rows, other, row, s, pairs, allowed))
+    if why := rows.doubt(call):
+        raise Inapplicable(why)
+    own = None if call is None else _only_alone(rows, other, call, pairs)
+    named = own or call
+    where = "" if named is None else f"; the first to differ is {named.name}"
+    if alone[path].dim() != rows.base.live.outputs[path].dim():
+        one, many = _sizes(alone[path].shape), _sizes(rows.base.live.outputs[path].shape)
+        said = f"{path} of one row has shape {one}, of {rows.count} rows {many}"
+        remedy = "name the axes to drop (`.squeeze(-1)`): a batch of one row has size 1, too"
+    else:
+        said = f"row {row} of {path} alone differs by {share(gap)} from the batch"
+        said += f" (rounding explains {rows.tolerance:.0e})"
+        remedy = "compute each row from its own numbers; nothing may depend on how many there are"
+    severity: Severity = "error" if gap > _WRONG else "warning"
+    if scales_by_batch(call):
+        severity, remedy = "note", ONE_SCALE
+    made = rows.finding(
+        severity, said + where, remedy, call,
+        output=path, differs=finite(gap), row=row, rows=rows.count, tolerance=rows.tolerance,
+    )  # fmt: skip
+    yield made if own is None else msgspec.structs.replace(made, call=-1, site=other.site(own))
+
+
+def _only_alone(rows: Rows, other: Record, call: Call, pairs: dict[int, int]) -> Call | None:
+    """The first call on the way to `call` that runs for a row alone, and for no batch."""
+    there = [other.values[pairs[s]].producer for s in call.outputs if s in pairs]
+    if not there:
+        return None
+    met = {other.values[its].producer for its in pairs.values()}
+    way = leading_to(other, there) - met
+    return other.calls[min(way)] if way else None
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return f"[{' '.join(map(str, shape))}]"
+
+
+def _state(
+    rows: Rows, other: Record, row: int, serial: int, pairs: dict[int, int], allowed: float
+) -> State:
+    """What became of a value, where the row alone is compared with the row in the batch."""
+    mine = rows.whole.tensors.get(serial)
+    its = other.tensors.get(pairs.get(serial, -1))
+    if mine is None or its is None:
+        return State.MIXED
+    layout = rows.layouts.get(serial)
+    if layout is None:
+        if mine.shape != its.shape:
+            return State.MIXED
+        return State.SAME if relative_distance(its, mine) <= allowed else State.MIXED
+    if layout.inner != 1:
+        return State.MIXED
+    part = mine.narrow(layout.axis, row, 1)
+    if part.shape != its.shape or relative_distance(its, part) > allowed:
+        return State.CROSSED
+    return State.APART
+
+
+def _raised(rows: Rows, row: int, error: PassError) -> Iterable[Finding]:
+    """One row raises, and another number of rows was taken: see Rows.resized."""
+    if why := rows.doubt(None):
+        raise Inapplicable(why)
+    made = rows.finding(
+        "error",
+        f"one row alone raises, while {rows.count} and {rows.resized[0]} rows are computed: "
+        f"{str(error).splitlines()[0]}",
+        "make it work for a batch of one: keep the batch axis, and take no statistics over it",
+        None, row=row, rows=rows.count,
+    )  # fmt: skip
+    yield msgspec.structs.replace(made, site=_raising(error))
+
+
+def _raising(error: PassError) -> Site | None:
+    """The innermost line outside of PyTorch at which the module raised."""
+    cause = error.__cause__
+    trace = None if cause is None else cause.__traceback__
+    found: Site | None = None
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if not code.co_filename.startswith(_NOT_THEIRS):
+            found = Site(shortened(code.co_filename), trace.tb_lineno, code.co_qualname)
+        trace = trace.tb_next
+    return found

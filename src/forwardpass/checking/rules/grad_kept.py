@@ -1,0 +1,107 @@
+"""grad-kept: with grad on, a pass keeps what backward will need; inference never asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+
+from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.nouns.records import Record, Saved
+from forwardpass.recording.gradients import saved_for_backward
+from forwardpass.tensors.trees import flatten
+
+MOST_PASSES: Final = 2
+
+_REMEDY = "wrap inference in torch.inference_mode() or torch.no_grad()"
+_MOST_LINES = 2
+
+
+def check(subject: Subject) -> Iterable[Finding]:
+    """How many bytes the pass keeps for a backward pass that nobody makes, by line.
+
+    Nobody makes it where the model is in eval mode (a note: a caller may still want gradients),
+    where the user's own script never went backward through such a pass, or where the pass was
+    called with grad off and turns it on itself (warnings).
+    """
+    idle = list(_never_backward(subject))
+    if idle:
+        yield from _in_script(subject, idle)
+        return
+    record = subject.record
+    if record.grad == "on" and record.mode != "eval":
+        raise Inapplicable("train mode with grad on: backward needs what is kept")
+    if record.grad == "inference" or (record.grad == "on" and not any(record.reaches.values())):
+        return
+    if record.grad == "off" and not _turns_grad_on(subject):
+        return
+    subject.passes += 1
+    saved = saved_for_backward(subject.this)
+    if not saved:
+        return
+    if record.grad == "on":
+        yield _found(subject, "note", saved, "eval mode with grad on", _REMEDY)
+    else:
+        yield _found(
+            subject, "warning", saved, "the pass was called with grad off and turns it on",
+            "leave enable_grad out of forward, or detach what it returns",
+        )  # fmt: skip
+
+
+def _turns_grad_on(subject: Subject) -> bool:
+    """Whether outputs hang on autograd's graph although the pass was called with grad off."""
+    subject.passes += 1
+    return any(tensor.grad_fn is not None for tensor in flatten(subject.this.plain()).values())
+
+
+def _found(
+    subject: Subject, severity: Severity, saved: Sequence[Saved], where: str, remedy: str
+) -> Finding:
+    total = sum(line.bytes for line in saved)
+    lines = ", ".join(f"{_bytes(line.bytes)} at {line.site}" for line in saved[:_MOST_LINES])
+    more = f" and {len(saved) - _MOST_LINES} more lines" if len(saved) > _MOST_LINES else ""
+    finding = subject.finding(
+        severity, f"{where}: {_bytes(total)} are kept for a backward pass ({lines}{more})", remedy,
+        saved_bytes=total, tensors=sum(line.tensors for line in saved),
+    )  # fmt: skip
+    return msgspec.structs.replace(finding, site=saved[0].site)
+
+
+# -- the user's own script -----------------------------------------------------------------------
+
+
+def _never_backward(subject: Subject) -> Iterator[Record]:
+    """Passes of the script, in eval mode with grad on, from lines that never went backward."""
+    for record in subject.callers if subject.sees_backward else ():
+        inference = record.mode == "eval" and record.grad == "on" and record.failed is None
+        if inference and any(record.reaches.values()) and record.caller not in subject.learned:
+            yield record
+
+
+def _in_script(subject: Subject, idle: Sequence[Record]) -> Iterable[Finding]:
+    subject.passes += 1
+    saved = saved_for_backward(replace(subject.this, grad="on", mode="eval"))
+    total = sum(line.bytes for line in saved)
+    if not total:
+        return
+    lines = dict.fromkeys(record.caller for record in idle)
+    first = next(iter(lines))
+    passes = sum(record.caller == first for record in idle)
+    more = f", and {len(lines) - 1} more lines do so" if len(lines) > 1 else ""
+    finding = subject.finding(
+        "warning",
+        f"{passes:,} pass{'es' * (passes > 1)} in eval mode with grad on keep {_bytes(total)} "
+        f"each, and backward never came{more}",
+        _REMEDY, saved_bytes=total, passes=passes,
+    )  # fmt: skip
+    yield msgspec.structs.replace(finding, site=first)
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"

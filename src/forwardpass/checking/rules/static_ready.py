@@ -1,0 +1,146 @@
+"""static-ready: whether the pass can be a static graph, and where it cannot."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from operator import getitem
+from typing import Any, Final
+
+import msgspec
+import torch
+
+from forwardpass.checking.exporting import Axes, Exported, exported
+from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.nouns.calls import Call, Site
+from forwardpass.nouns.findings import Finding, Severity
+
+MOST_PASSES: Final = 5
+
+_MOST_CALLS: Final = 2_000
+_CALL_SECONDS: Final = 0.01
+_IMPORT_SECONDS: Final = 2.5
+"""What exporting takes for each call of the pass; and once, to load the exporter."""
+_UNASKED_SECONDS: Final = 0.5
+_SMALLEST: Final = 2
+"""The exporter takes sizes of 0 and 1 for constants."""
+
+
+def check(subject: Subject) -> Iterable[Finding]:
+    """That torch.export refuses the pass, at which line; and which axes it fixes although the
+    signature says that they vary.
+
+    It is exported, with every axis variable that the signature names. Since that takes long, it is
+    done where it was asked for by name, or takes less than half a second; unasked it is a note.
+    """
+    record = subject.record
+    if isinstance(subject.module, torch.jit.ScriptModule):
+        raise Inapplicable("TorchScript is a static graph already")
+    if record.totals.calls > _MOST_CALLS:
+        raise Inapplicable(f"the pass has {record.totals.calls:,} calls, more than {_MOST_CALLS:,}")
+    asked = "static-ready" in subject.asked
+    seconds = record.totals.calls * _CALL_SECONDS
+    seconds += 0 if "torch.export._trace" in sys.modules else _IMPORT_SECONDS
+    if not asked and seconds > _UNASKED_SECONDS:
+        raise Inapplicable(f"takes about {seconds:.0f} s; ask for it by name")
+    severity: Severity = "warning" if asked else "note"
+    subject.passes += 1
+    found = exported(subject.this, _axes(subject))
+    if found.program is None:
+        yield _refused(subject, severity, found)
+        return
+    yield from _baked(subject, severity, found)
+    yield from _bounded(subject, severity, found)
+
+
+def _axes(subject: Subject) -> Axes:
+    """The axes that the signature names, the batch among them, where this pass can tell: the
+    exporter takes sizes below two for constants."""
+    if subject.signature is None:
+        return {}
+    found: dict[str, dict[int, str]] = {}
+    for item in subject.signature.inputs:
+        tensor = subject.inputs.get(item.path)
+        if tensor is None or tensor.dim() != len(item.axes):
+            continue
+        for place, axis in enumerate(item.axes):
+            if axis.name and tensor.shape[place] >= _SMALLEST:
+                found.setdefault(item.path, {})[place] = axis.name
+    return found
+
+
+def _refused(subject: Subject, severity: Severity, found: Exported) -> Finding:
+    """The line at which the exporter gave up."""
+    hosts = sum(call.kind == "host" for call in subject.record.calls)
+    why, remedy = found.error[:160], "write it with torch operators, or move it out of the model"
+    if found.by_value:
+        why = "the code decides by a value, and a graph has no values yet"
+        remedy = "torch.where or torch.cond keep the decision in the graph; or decide by a size"
+    return _at(
+        subject, severity, f"torch.export refuses this pass: {why}", remedy, found.site,
+        reads_by_python=hosts, error=found.error,
+    )  # fmt: skip
+
+
+def _baked(subject: Subject, severity: Severity, found: Exported) -> Iterator[Finding]:
+    """The axes that the exporter made constants, those of one line together."""
+    lines: dict[Site | None, list[tuple[str, str, int]]] = {}
+    for (path, name), (size, site) in found.baked.items():
+        lines.setdefault(site, []).append((path, name, size))
+    for site, axes in lines.items():
+        names = ", ".join(dict.fromkeys(f"{name} = {size}" for _, name, size in axes))
+        inputs = ", ".join(dict.fromkeys(path for path, _, _ in axes))
+        plain, graph = _timed(subject, found)
+        nodes = found.program.graph.nodes
+        calls = sum(node.op == "call_function" and node.target is not getitem for node in nodes)
+        yield _at(
+            subject, severity, f"exported, {names} of {inputs} is a constant, and the signature "
+            f"calls it variable; the graph has {calls} calls, and takes {graph * 1e3:.2g} ms where "
+            f"the code takes {plain * 1e3:.2g} ms",
+            "work on the whole axis at once, with -1 or x.shape[…] for its size; or export one "
+            "graph for each size", site, axes=len(axes), graph_calls=calls,
+            seconds=plain, seconds_of_graph=graph,
+        )  # fmt: skip
+
+
+def _bounded(subject: Subject, severity: Severity, found: Exported) -> Iterator[Finding]:
+    """A batch smaller than the graph allows, which the code itself computes: a branch is frozen."""
+    lower, site = found.bounds.get("batch", (0, None))
+    if not _SMALLEST < lower <= subject.rows:
+        return
+    try:
+        subject.outputs(subject.rows_of(range(lower - 1)))
+    except Exception:  # noqa: BLE001 - the code does not take fewer rows either
+        return
+    yield _at(
+        subject, severity, f"exported, the graph takes {lower} rows or more, and the code takes "
+        "fewer: a branch by the size of the batch is frozen", "let the size of the batch decide "
+        "nothing, or export a graph for each branch", site, least_rows=lower,
+    )  # fmt: skip
+
+
+def _timed(subject: Subject, found: Exported) -> tuple[float, float]:
+    """Seconds of the plain pass and of the exported graph, the least of three each."""
+    plain = subject.timed(rounds=2)
+    module: Any = found.program.module()
+    best = float("inf")
+    for _ in range(3):
+        with subject.this.staged() as (_, args, kwargs):
+            began = time.perf_counter()
+            module(*args, **kwargs)
+            best = min(best, time.perf_counter() - began)
+    return plain, best
+
+
+def _at(
+    subject: Subject, severity: Severity, message: str, remedy: str, site: Site | None,
+    **evidence: float | int | str,
+) -> Finding:  # fmt: skip
+    """The finding at the first call of a line, or at the line alone."""
+    record = subject.record
+    call: Call | None = next((c for c in record.calls if record.site(c) == site), None)
+    finding = msgspec.structs.replace(
+        subject.finding(severity, message, remedy, call=call), evidence=dict(evidence)
+    )
+    return finding if call or site is None else msgspec.structs.replace(finding, site=site)

@@ -1,0 +1,85 @@
+"""Stretches: calls of a record that run again, one after the other, on other values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from forwardpass.nouns.calls import Call, Ref
+from forwardpass.nouns.records import Record
+
+
+class Stretch:
+    """A function of one value: the calls that lead from it to another one.
+
+    What else the calls read are values that the module holds, views of these, or constants.
+
+    Args:
+        record: has the calls, and its pass.
+        calls: in the order of the pass.
+        start, end: serials of the value that goes in and of the one that comes out.
+        dtype: in which it is computed; floating values that the module holds are cast.
+    """
+
+    def __init__(
+        self, record: Record, calls: Sequence[Call], start: int, end: int, dtype: torch.dtype
+    ) -> None:
+        self._record = record
+        self._calls = calls
+        self._start, self._end = start, end
+        self._dtype = dtype
+        self._held = held_by(record.live.this.module)
+
+    def __call__(self, value: torch.Tensor) -> torch.Tensor:
+        """What comes out for `value`. Raises whatever an operator raises, KeyError for a value
+        that nobody holds."""
+        known: dict[int, torch.Tensor] = {self._start: value.to(self._dtype)}
+        with torch.inference_mode(mode=False), torch.no_grad():
+            for call in self._calls:
+                self._run(call, known)
+        return known[self._end]
+
+    def _run(self, call: Call, known: dict[int, torch.Tensor]) -> None:
+        operator = self._record.live.operators[call.index]
+
+        def tensor(serial: int) -> torch.Tensor:
+            return self._tensor(serial, known)
+
+        args = [filled(a, tensor) for a in call.arguments]
+        kwargs = {name: filled(a, tensor) for name, a in call.keywords.items()}
+        result = operator(*args, **kwargs)
+        made = [result] if isinstance(result, torch.Tensor) else list(result)
+        known.update(zip(call.outputs, made, strict=False))
+
+    def _tensor(self, serial: int, known: dict[int, torch.Tensor]) -> torch.Tensor:
+        if serial not in known:
+            value = self._record.values[serial]
+            if value.producer >= 0 and value.origin == "call":
+                self._run(self._record.calls[value.producer], known)
+            else:
+                found = self._held.get(value.name)
+                if found is None:
+                    found = self._record.live.constants[serial]
+                floating = found.is_floating_point()
+                known[serial] = found.detach().to(self._dtype if floating else found.dtype)
+        return known[serial]
+
+
+def held_by(module: nn.Module) -> Mapping[str, torch.Tensor]:
+    """Parameters and buffers by each of their names."""
+    return {
+        **dict(module.named_buffers(remove_duplicate=False)),
+        **dict(module.named_parameters(remove_duplicate=False)),
+    }
+
+
+def filled(value: Any, tensor: Callable[[int], torch.Tensor]) -> Any:
+    """An argument of a Call with tensors in the places of its Refs."""
+    if isinstance(value, Ref):
+        return tensor(value.value)
+    if isinstance(value, list | tuple):
+        return [filled(item, tensor) for item in value]
+    return value

@@ -1,0 +1,298 @@
+"""Rows that see each other, and the same models mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forwardpass import Model
+from planted import Case
+
+Built = tuple[Any, Any]
+TOKENS = "x: f32[batch time 8]"
+
+
+class Norm(nn.Module):
+    """Normalises over the batch, or over the features of each row."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+        self.first, self.second = nn.Linear(8, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.first(x))
+        centre = h.mean(self.axis, keepdim=True)  # the axis of the mean
+        return self.second(h - centre)
+
+
+class Softmax(nn.Module):
+    """Class scores by a softmax over `axis`."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+        self.layer = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.softmax(self.layer(x), self.axis)  # the softmax of the scores
+
+
+class Recurrent(nn.Module):
+    """The last step of an LSTM over [batch time features]."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 12, batch_first=batch_first)
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, _ = self.lstm(x)  # the recurrence
+        return self.head(out[:, -1])
+
+
+class Tagger(nn.Module):
+    """A score for every step."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.gru = nn.GRU(8, 12, batch_first=batch_first)
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(x)[0])  # the steps
+
+
+class Attentive(nn.Module):
+    """Attention over the tokens of [batch time features], and their mean."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=batch_first)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.encoder(x)  # the encoder
+        return self.head(h.mean(1))
+
+
+class OwnAttention(nn.Module):
+    """Attention written by hand; heads are split off by a view, and moved, or only renamed."""
+
+    def __init__(self, moved: bool) -> None:
+        super().__init__()
+        self.moved = moved
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def heads(self, x: Tensor) -> Tensor:
+        batch, time, _ = x.shape
+        if self.moved:
+            return x.view(batch, time, 2, 4).transpose(1, 2)
+        return x.reshape(2, time, batch, 4).transpose(0, 2)  # heads taken from the wrong axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (self.heads(part) for part in self.qkv(x).chunk(3, -1))
+        if not self.moved:
+            q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.out(mixed.transpose(1, 2).flatten(2)).mean(1)
+
+
+class Flattened(nn.Module):
+    """An image flattened from the wrong axis on: rows and channels change places."""
+
+    def __init__(self, mended: bool) -> None:
+        super().__init__()
+        self.mended = mended
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.head = nn.Linear(4 * 6 * 6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.conv(x))
+        if self.mended:
+            return self.head(h.flatten(1))
+        return self.head(h.transpose(0, 1).reshape(len(x), -1))  # rows from channels
+
+
+class OwnBatchNorm(nn.Module):
+    """Statistics of the batch in eval mode, too."""
+
+    def __init__(self, tracked: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.norm = nn.BatchNorm2d(4, track_running_stats=tracked)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.conv(x))  # the normalisation
+        return h.amax((2, 3))
+
+
+class Scaled(nn.Module):
+    """Scaled by the largest number of the whole batch, or of each row."""
+
+    def __init__(self, own: bool) -> None:
+        super().__init__()
+        self.own = own
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x)
+        if self.own:
+            return h / h.abs().amax(-1, keepdim=True)
+        return h / h.abs().max()  # the largest of all
+
+
+class Experts(nn.Module):
+    """Two experts; `capacity` is what each may take, first come, first served."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.gate = nn.Linear(8, 2)
+        self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = (self.gate(x)[:, 0] > 0).long()
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            mine = (chosen == number).nonzero()[:, 0][: self.capacity]
+            out[mine] = expert(x[mine])
+        return out
+
+
+class Contrast(nn.Module):
+    """Scores of rows against rows, and the embedding: comparing is what it is for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        h = F.normalize(self.layer(x), dim=-1)
+        return {"scores": h @ h.T, "embedding": h, "loss": (h @ h.T).mean()}
+
+
+class Loss(nn.Module):
+    """Normalised by the batch on its way to a loss only; the logits are each row's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        logits = self.layer(x)
+        return {"logits": logits, "loss": (logits - logits.mean(0)).square().mean()}
+
+
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 12, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=False)
+        _, (last, _) = self.lstm(packed)
+        return torch.cat([last[0], last[1]], -1)
+
+
+def tokens(batch: int = 4, time: int = 5) -> Tensor:
+    return torch.randn(batch, time, 8)
+
+
+def experts(capacity: int) -> Built:
+    """The last row is the only one for its expert."""
+    module, x = Experts(capacity).eval(), torch.randn(6, 8)
+    x[-1] = -x[0]
+    x[:-1] = x[0] + 0.1 * x[:-1]
+    with torch.no_grad():
+        module.gate.bias.sub_(module.gate(torch.zeros(1, 8))[0])
+    return module, x
+
+
+def bert(across: bool) -> Built:
+    """With a pooler that takes the mean of the first tokens of all rows, or the row's own."""
+    from transformers import BertConfig, BertModel
+
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BertConfig(vocab_size=40, hidden_size=8, max_position_embeddings=16, **layers)
+    module = BertModel(config).eval()
+
+    class Pooler(nn.Module):
+        def forward(self, states: Tensor) -> Tensor:
+            first = states[:, 0]
+            return first - first.mean(0) if across else first  # the pooler
+
+    module.pooler = Pooler()
+    return module, {"input_ids": torch.randint(1, 40, (3, 6))}
+
+
+def vit() -> Built:
+    from transformers import ViTConfig, ViTModel
+
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = ViTConfig(hidden_size=8, image_size=8, patch_size=4, **sizes)
+    return ViTModel(config).eval(), {"pixel_values": torch.randn(3, 3, 8, 8)}
+
+
+def case(
+    name: str, make: Callable[[], Built], line: str | None, faulty: bool = True, **how: Any
+) -> Case:
+    return Case(name, make, faulty, how, line)
+
+
+def of(module: Callable[[], nn.Module], *shape: int, signed: str = "") -> Callable[[], Built]:
+    def build() -> Built:
+        made = module().eval()
+        return (Model(made, signed) if signed else made), torch.randn(*shape)
+
+    return build
+
+
+def named(module: Callable[[], nn.Module], signed: str) -> Callable[[], Built]:
+    return lambda: (Model(module().eval(), signed), {"x": tokens()})
+
+
+CASES = [
+    case("mean over the batch", of(lambda: Norm(0), 4, 8), "# the axis of the mean"),
+    case("softmax over the batch", of(lambda: Softmax(0), 4, 8), "# the softmax"),
+    case("lstm without batch_first", of(lambda: Recurrent(False), 4, 5, 8), "# the recurrence"),
+    case("tagger without batch_first", named(lambda: Tagger(False), TOKENS), "# the steps"),
+    case("encoder without batch_first", of(lambda: Attentive(False), 4, 5, 8), "# the encoder"),
+    case("heads from wrong axes", of(lambda: OwnAttention(False), 4, 5, 8), "wrong axes"),
+    case("rows from channels", of(lambda: Flattened(False), 3, 3, 6, 6), "# rows from channels"),
+    case("untracked batch norm", of(lambda: OwnBatchNorm(False), 4, 1, 6, 6), "# the norm"),
+    case("scaled by the batch", of(lambda: Scaled(False), 4, 8), "# the largest of all"),
+    case("pooler across rows", lambda: bert(True), "# the pooler"),
+    case("in training, too", lambda: (Norm(0), torch.randn(4, 8)), "# the axis of the mean"),
+    case("two rows", of(lambda: Norm(0), 2, 8), "# the axis of the mean"),
+    case("experts with little room", lambda: experts(2), None),
+    case("mean over features", of(lambda: Norm(1), 4, 8), None, False),
+    case("softmax over classes", of(lambda: Softmax(1), 4, 8), None, False),
+    case("lstm with batch_first", of(lambda: Recurrent(True), 4, 5, 8), None, False),
+    case("tagger with batch_first", named(lambda: Tagger(True), TOKENS), None, False),
+    case("time first", of(lambda: Tagger(False), 5, 4, 8), None, False),
+    case("one sequence", of(lambda: nn.GRU(8, 6), 5, 8), None, False),
+    case("encoder with batch_first", of(lambda: Attentive(True), 4, 5, 8), None, False),
+    case("heads from their axis", of(lambda: OwnAttention(True), 4, 5, 8), None, False),
+    case("flattened rows", of(lambda: Flattened(True), 3, 3, 6, 6), None, False),
+    case("tracked batch norm", of(lambda: OwnBatchNorm(True), 4, 1, 6, 6), None, False),
+    case("scaled by the row", of(lambda: Scaled(True), 4, 8), None, False),
+    case("pooler of each row", lambda: bert(False), None, False),
+    case("vit", vit, None, False),
+    case("experts with room", lambda: experts(6), None, False),
+    case("rows against rows", of(Contrast, 4, 8), None, False),
+    case("loss over the batch", of(Loss, 4, 8), None, False),
+    case(
+        "batch norm in training",
+        lambda: (OwnBatchNorm(True).train(), torch.randn(4, 1, 6, 6)), None, False,
+    ),
+    case(
+        "packed", lambda: (Packed().eval(), (tokens(), torch.tensor([5, 2, 4, 1]))), None, False
+    ),
+    case("one row", of(lambda: Norm(0), 1, 8), None, False),
+]  # fmt: skip

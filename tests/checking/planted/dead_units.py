@@ -1,0 +1,180 @@
+"""Layers with units that carry nothing on, and the same layers alive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from planted import Case
+
+Built = tuple[Any, Any]
+
+
+class Mlp(nn.Module):
+    """`closed` units of the hidden layer have a bias that nothing can lift."""
+
+    def __init__(self, activation: Callable[[Tensor], Tensor], closed: int, by: float = 30) -> None:
+        super().__init__()
+        self.activation = activation
+        self.first, self.second = nn.Linear(16, 32), nn.Linear(32, 4)
+        with torch.no_grad():
+            self.first.bias[:closed] -= by
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.activation(self.first(x))  # the hidden layer
+        return self.second(h)
+
+
+class Cnn(nn.Module):
+    """A convolution, a normalisation and a relu, in place."""
+
+    def __init__(self, closed: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.relu, self.head = nn.ReLU(inplace=True), nn.Linear(16, 4)
+        with torch.no_grad():
+            self.norm.bias[:closed] -= 20
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.relu(self.norm(self.conv(x)))  # the features
+        return self.head(h.mean((2, 3)))
+
+
+class Pruned(nn.Module):
+    """Units whose weights are all zero."""
+
+    def __init__(self, zeros: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(16, 24), nn.Linear(24, 4)
+        with torch.no_grad():
+            self.first.weight[:zeros] = 0
+            self.first.bias[:zeros] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(F.relu(self.first(x)))  # the pruned layer
+
+
+class Scaled(nn.Module):
+    """Inputs as large as they come, or divided by what they are large by."""
+
+    def __init__(self, activation: Callable[[Tensor], Tensor], scale: float) -> None:
+        super().__init__()
+        self.activation, self.scale = activation, scale
+        self.first, self.second = nn.Linear(16, 24), nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.activation(self.first(x / self.scale))  # what is squashed
+        return self.second(h)
+
+
+class Gated(nn.Module):
+    """Gates that are open or shut all the time: that is their right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value, self.gate, self.out = nn.Linear(16, 24), nn.Linear(16, 24), nn.Linear(24, 4)
+        with torch.no_grad():
+            self.gate.bias += torch.randn(24).sign() * 20
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.value(x) * torch.sigmoid(self.gate(x)))
+
+
+class Sure(nn.Module):
+    """A classifier that is sure of itself: its scores are near 0 and 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(16, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.head(x) * 500)
+
+
+class Rare(nn.Module):
+    """Units that open for few rows: sparse, not dead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(16, 64), nn.Linear(64, 4)
+        with torch.no_grad():
+            self.first.bias -= 1.2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(F.relu(self.first(x)))
+
+
+def deep(layers: int) -> nn.Module:
+    """Rows come out more and more alike, and half of the units then never open, by chance."""
+    parts: list[nn.Module] = []
+    for _ in range(layers):
+        parts += [nn.Linear(64, 64), nn.ReLU()]
+    return nn.Sequential(*parts)
+
+
+def resnet(closed: int) -> Built:
+    from transformers import ResNetConfig, ResNetModel
+
+    config = ResNetConfig(
+        embedding_size=16, hidden_sizes=[24, 24], depths=[1, 1], layer_type="basic"
+    )
+    module = ResNetModel(config).eval()
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm2d) and part.num_features == 16:
+                part.bias[:closed] -= 100
+    return module, {"pixel_values": torch.randn(2, 3, 32, 32)}
+
+
+def bert(closed: int) -> Built:
+    from transformers import BertConfig, BertModel
+
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = BertConfig(vocab_size=40, hidden_size=16, max_position_embeddings=16, **layers)
+    module = BertModel(config).eval()
+    with torch.no_grad():
+        module.encoder.layer[1].intermediate.dense.bias[:closed] -= 20
+    return module, {"input_ids": torch.randint(0, 40, (8, 10))}
+
+
+def of(module: Callable[[], nn.Module], *shape: int, scale: float = 1.0) -> Callable[[], Built]:
+    return lambda: (module().eval(), torch.randn(*shape) * scale)
+
+
+HIDDEN = "# the hidden layer"
+CASES = [
+    Case("closed by the bias", of(lambda: Mlp(F.relu, 12), 16, 16), True, line=HIDDEN),
+    Case("most are closed", of(lambda: Mlp(F.relu, 30), 16, 16), True, line=HIDDEN),
+    Case("closed gelu", of(lambda: Mlp(F.gelu, 12), 64, 16), True, line=HIDDEN),
+    Case("closed in tokens", of(lambda: Mlp(torch.relu, 8), 4, 20, 16), True, line=HIDDEN),
+    Case("closed by clamp", of(lambda: Mlp(lambda x: x.clamp(min=0), 8), 16, 16), True),
+    Case("closed after a norm", of(lambda: Cnn(6), 4, 3, 8, 8), True, line="# the features"),
+    Case("pruned", of(lambda: Pruned(10), 16, 16), True, line="# the pruned layer"),
+    Case("tanh of large inputs", of(lambda: Scaled(torch.tanh, 1), 16, 16, scale=255), True,
+         line="# what is squashed"),
+    Case("sigmoid of large inputs", of(lambda: Scaled(torch.sigmoid, 1), 16, 16, scale=255), True,
+         line="# what is squashed"),
+    Case("resnet with closed channels", lambda: resnet(6), True),
+    Case("bert with closed units", lambda: bert(8), True),
+    Case("in training", lambda: (Mlp(F.relu, 12), torch.randn(16, 16)), True, line=HIDDEN),
+    Case("open", of(lambda: Mlp(F.relu, 0), 16, 16), False),
+    Case("open gelu", of(lambda: Mlp(F.gelu, 0), 64, 16), False),
+    Case("open in tokens", of(lambda: Mlp(torch.relu, 0), 4, 20, 16), False),
+    Case("open after a norm", of(lambda: Cnn(0), 4, 3, 8, 8), False),
+    Case("not pruned", of(lambda: Pruned(0), 16, 16), False),
+    Case("tanh of inputs made small", of(lambda: Scaled(torch.tanh, 255), 16, 16, scale=255),
+         False),
+    Case("sigmoid of inputs made small", of(lambda: Scaled(torch.sigmoid, 255), 16, 16, scale=255),
+         False),
+    Case("gates", of(Gated, 16, 16), False),
+    Case("sure of itself", of(Sure, 16, 16), False),
+    Case("rarely open", of(Rare, 8, 16), False),
+    Case("twenty layers", of(lambda: deep(20), 32, 64), False),
+    Case("all inputs positive", lambda: (deep(3).eval(), torch.rand(32, 64)), False),
+    Case("resnet", lambda: resnet(0), False),
+    Case("bert", lambda: bert(0), False),
+]  # fmt: skip

@@ -1,0 +1,232 @@
+"""Models that see their padding, and the same models that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import models
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forwardpass import Forward, Model
+from forwardpass.executing.examples import drawn
+from planted import Case
+
+Built = tuple[Any, Any]
+IDS = "ids: i64[batch tokens=1..64] pad 0"
+MASKED = [IDS, "mask: i64[batch tokens] = valid(tokens)"]
+LONG = [IDS, "lengths: i64[batch] = length(tokens)"]
+
+
+class Pooled(nn.Module):
+    """The mean of the tokens: of all, or of the valid ones."""
+
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.masked = masked
+        self.embed, self.head = nn.Embedding(50, 16), nn.Linear(16, 4)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        h = torch.tanh(self.embed(ids))
+        if self.masked:
+            weight = mask[..., None].to(h.dtype)
+            return self.head((h * weight).sum(1) / weight.sum(1))
+        return self.head(h.mean(1))  # the mean of all
+
+
+class Largest(nn.Module):
+    """The maximum over tokens, of which a trained network has some above zero everywhere."""
+
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.masked = masked
+        self.embed, self.head = nn.Embedding(50, 16), nn.Linear(16, 4)
+        with torch.no_grad():
+            self.embed.weight[0] += 2
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        h = self.embed(ids)
+        if self.masked:
+            h = h.masked_fill(mask[..., None] == 0, -1e4)
+        return self.head(h.amax(1))  # the largest of all
+
+
+class Attentive(nn.Module):
+    """Own attention; the mask is left out, added too weakly, turned round, or right."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.embed, self.qkv, self.head = nn.Embedding(50, 16), nn.Linear(16, 48), nn.Linear(16, 4)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.embed(ids)).chunk(3, -1)
+        scores = q @ k.transpose(1, 2) / 4
+        if self.kind == "weak":
+            scores = scores - (1 - mask[:, None]).to(scores.dtype)
+        if self.kind == "turned":
+            scores = scores.masked_fill(mask[:, None] == 1, -1e4)
+        if self.kind == "right":
+            scores = scores.masked_fill(mask[:, None] == 0, -1e4)
+        return self.head(scores.softmax(-1) @ v)  # what all cells share
+
+
+class Encoder(nn.Module):
+    """PyTorch's encoder, with the mask or without."""
+
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.masked = masked
+        self.embed = nn.Embedding(50, 16)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def forward(self, ids: Tensor, padding_mask: Tensor) -> Tensor:
+        hidden = padding_mask if self.masked else None
+        h = self.encoder(self.embed(ids), src_key_padding_mask=hidden)  # the encoder
+        return h[:, 0]
+
+
+class Recurrent(nn.Module):
+    """The last step of a GRU: of the padded row, or of the real one."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.embed = nn.Embedding(50, 8)
+        self.gru, self.head = nn.GRU(8, 12, batch_first=True), nn.Linear(12, 3)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        x = self.embed(ids)
+        if self.kind == "packed":
+            x = nn.utils.rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=False)
+            return self.head(self.gru(x)[1][-1])
+        out, last = self.gru(x)  # over padding, too
+        if self.kind == "gathered":
+            return self.head(out[torch.arange(len(out)), lengths - 1])
+        return self.head(last[-1])
+
+
+class Convolved(nn.Module):
+    """Averages over time: of all samples, or of the real ones."""
+
+    def __init__(self, counted: bool) -> None:
+        super().__init__()
+        self.counted = counted
+        self.conv, self.head = nn.Conv1d(2, 8, 1), nn.Linear(8, 4)
+
+    def forward(self, signal: Tensor, lengths: Tensor) -> Tensor:
+        h = F.relu(self.conv(signal))
+        if not self.counted:
+            return self.head(h.mean(-1))  # the average
+        real = (torch.arange(signal.shape[-1]) < lengths[:, None])[:, None]
+        return self.head((h * real).sum(-1) / lengths[:, None])
+
+
+SIGNAL = ["signal: f32[batch 2 samples=3..256] pad 0", "lengths: i64[batch] = length(samples)"]
+
+
+def signed(module: Callable[[], nn.Module], signature: list[str]) -> Callable[[], Built]:
+    """With a signature; no row of the batch is padded yet."""
+
+    def build() -> Built:
+        model = Model(module().eval(), signature)
+        return model, drawn(Forward(model), batch=3, axes={}, seed=1)
+
+    return build
+
+
+def unsigned(module: Callable[[], nn.Module], said: str) -> Callable[[], Built]:
+    """Without a signature: a mask, a mask of the padding, or lengths say what padding is."""
+
+    def build() -> Built:
+        lengths = torch.tensor([6, 3, 5])
+        real = torch.arange(6) < lengths[:, None]
+        given: dict[str, Tensor] = {"ids": torch.randint(1, 50, (3, 6)) * real}
+        marks = {"mask": real.long(), "padding_mask": ~real, "lengths": lengths}
+        return module().eval(), given | {said: marks[said]}
+
+    return build
+
+
+def shared(name: str, *arguments: Any) -> Callable[[], Built]:
+    def build() -> Built:
+        model = models.MODELS[name](*arguments)
+        model.module.eval()
+        return model, drawn(Forward(model), batch=3, axes={}, seed=1)
+
+    return build
+
+
+def bert(forgets: bool) -> Built:
+    """A classifier over BERT that forgets to hand the mask on."""
+    module = models.MODELS["bert"]().module.eval()
+
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert, self.head = module, nn.Linear(16, 2)
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+            mask = None if forgets else attention_mask
+            return self.head(self.bert(input_ids, mask).pooler_output)
+
+    return Classifier().eval(), texts()
+
+
+def texts(left: bool = False) -> dict[str, Tensor]:
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 1, 0]])
+    mask = mask.flip(1) if left else mask
+    return {"input_ids": torch.randint(1, 60, (3, 5)) * mask, "attention_mask": mask}
+
+
+def gpt2(left: bool) -> Built:
+    return models.MODELS["gpt2_left"]().module.eval(), texts(left)
+
+
+def t5() -> Built:
+    from transformers import T5Config, T5Model
+
+    config = T5Config(vocab_size=60, d_model=8, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    return T5Model(config).eval(), texts() | {"decoder_input_ids": torch.randint(1, 60, (3, 5))}
+
+
+CASES = [
+    Case("mean of all", signed(lambda: Pooled(False), MASKED), True, line="# the mean of all"),
+    Case("mean of all, by mask", unsigned(lambda: Pooled(False), "mask"), True,
+         line="# the mean of all"),
+    Case("largest of all", signed(lambda: Largest(False), MASKED), True, line="# the largest"),
+    Case("mask left out", signed(lambda: Attentive("none"), MASKED), True, line="# what all cells"),
+    Case("mask too weak", unsigned(lambda: Attentive("weak"), "mask"), True, line="# what all"),
+    Case("mask turned round", unsigned(lambda: Attentive("turned"), "mask"), True,
+         line="# what all cells"),
+    Case("encoder without mask", unsigned(lambda: Encoder(False), "padding_mask"), True,
+         line="# the encoder"),
+    Case("gru over padding", signed(lambda: Recurrent("plain"), LONG), True, line="# over padding"),
+    Case("gru over padding, by lengths", unsigned(lambda: Recurrent("plain"), "lengths"), True,
+         line="# over padding"),
+    Case("average over padding", signed(lambda: Convolved(False), SIGNAL), True, line="# the av"),
+    Case("bilstm", shared("bilstm"), True, line="self.lstm(self.embed(ids))"),
+    Case("pooled convolution", shared("pooled_convolution"), True, line="mean(-1)"),
+    Case("bert without its mask", lambda: bert(True), True),
+    Case("gpt2 padded in front", lambda: gpt2(True), True),
+    Case("gpt2 padded in front, signed", shared("gpt2_left"), True),
+    Case("mean of the valid", signed(lambda: Pooled(True), MASKED), False),
+    Case("mean of the valid, by mask", unsigned(lambda: Pooled(True), "mask"), False),
+    Case("largest of the valid", signed(lambda: Largest(True), MASKED), False),
+    Case("mask", signed(lambda: Attentive("right"), MASKED), False),
+    Case("mask, unsigned", unsigned(lambda: Attentive("right"), "mask"), False),
+    Case("encoder with mask", unsigned(lambda: Encoder(True), "padding_mask"), False),
+    Case("gru, packed", signed(lambda: Recurrent("packed"), LONG), False),
+    Case("gru, gathered", unsigned(lambda: Recurrent("gathered"), "lengths"), False),
+    Case("average of the real", signed(lambda: Convolved(True), SIGNAL), False),
+    Case("masked mean", shared("masked_mean"), False),
+    Case("bert", lambda: bert(False), False),
+    Case("bert, signed", shared("bert"), False),
+    Case("gpt2 padded behind", lambda: gpt2(False), False),
+    Case("gpt2 with positions", shared("gpt2_left", True), False),
+    Case("t5", t5, False),
+    Case("in training", lambda: (Pooled(True), unsigned(lambda: Pooled(True), "mask")()[1]), False),
+]  # fmt: skip

@@ -1,0 +1,201 @@
+"""state-changed: passes that write weights, buffers, attributes; and twins that only read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from planted import Case
+
+
+class Decays(nn.Module):
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.faulty:
+            with torch.no_grad():
+                self.fc.weight.mul_(0.99)  # FAULT decays its weights
+        return self.fc(x)
+
+
+class Normalises(nn.Module):
+    """Weights are normalised in place, or on the way."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.weight = nn.Parameter(torch.randn(4, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.faulty:
+            self.weight.data.div_(self.weight.data.norm(dim=1, keepdim=True))  # FAULT in place
+            return x @ self.weight.T
+        return x @ (self.weight / self.weight.norm(dim=1, keepdim=True)).T
+
+
+class Counts(nn.Module):
+    count: Tensor
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.fc = nn.Linear(8, 4)
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.faulty:
+            self.count += 1  # FAULT counts its passes
+        return self.fc(x) + self.count
+
+
+class Remembers(nn.Module):
+    """Keeps all that it has seen: memory grows with every pass."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.fc = nn.Linear(8, 4)
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc(x)
+        if self.faulty:
+            self.seen.append(y)  # FAULT keeps every output
+        return y
+
+
+class Carries(nn.Module):
+    """A recurrent state that outlives the pass."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.rnn = nn.GRUCell(8, 8)
+        self.hidden = torch.zeros(3, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.rnn(x, self.hidden)
+        if self.faulty:
+            self.hidden = hidden  # FAULT carries its state over
+        return hidden
+
+
+class SwitchesMode(nn.Module):
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.fc, self.norm = nn.Linear(8, 4), nn.LayerNorm(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.faulty:
+            self.norm.train()  # FAULT switches the mode
+        return self.norm(self.fc(x))
+
+
+class Averages(nn.Module):
+    """Running averages: in training only, or always."""
+
+    mean: Tensor
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.fc = nn.Linear(8, 4)
+        self.register_buffer("mean", torch.zeros(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.faulty or self.training:
+            self.mean.lerp_(x.detach().mean(0), 0.1)  # FAULT averages in eval mode, too
+        return self.fc(x - self.mean)
+
+
+class Scales(nn.Module):
+    """Divides by the largest number that was ever seen; or by that of training."""
+
+    largest: Tensor
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.fc = nn.Linear(8, 4)
+        self.register_buffer("largest", torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.faulty or self.training:
+            self.largest.copy_(torch.maximum(self.largest, x.abs().max()))  # FAULT remembers
+        return self.fc(x / self.largest)
+
+
+class Recomputes(nn.Module):
+    """A weight is made anew in each pass, and is the same each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.v = nn.Parameter(torch.randn(4, 8))
+        self.weight = self.v / self.v.norm()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.weight = self.v / self.v.norm()
+        return x @ self.weight.T
+
+
+def made(kind: type[nn.Module], faulty: bool) -> Callable[[], tuple[Any, Any]]:
+    return lambda: (kind(faulty).eval(), torch.randn(3, 8))  # type: ignore[call-arg]
+
+
+def bert(faulty: bool) -> Callable[[], tuple[Any, Any]]:
+    def build() -> tuple[Any, Any]:
+        from transformers import BertConfig, BertModel
+
+        config = BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1,
+                            num_attention_heads=2, intermediate_size=16)  # fmt: skip
+        model = BertModel(config).eval()
+        if faulty:
+            model.encoder.layer[0].register_forward_hook(_scales)
+        return model, torch.randint(1, 30, (2, 5))
+
+    return build
+
+
+def _scales(module: Any, args: Any, output: Any) -> None:
+    with torch.no_grad():
+        module.output.dense.weight.mul_(0.5)  # FAULT a hook that writes weights
+
+
+def batch_norm() -> tuple[Any, Any]:
+    return nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.ReLU()), torch.randn(6, 8)
+
+
+def build_recomputes() -> tuple[Any, Any]:
+    return Recomputes().eval(), torch.randn(3, 8)
+
+
+CASES = [
+    Case("weights decay", made(Decays, True), True, line="FAULT decays"),
+    Case("weights decay, mended", made(Decays, False), False),
+    Case("weights normalised in place", made(Normalises, True), True, line="FAULT in place"),
+    Case("weights normalised on the way", made(Normalises, False), False),
+    Case("a buffer counts passes", made(Counts, True), True, line="FAULT counts"),
+    Case("a buffer is read", made(Counts, False), False),
+    Case("a list keeps outputs", made(Remembers, True), True, line="FAULT keeps every output"),
+    Case("a list stays empty", made(Remembers, False), False),
+    Case("a state carries over", made(Carries, True), True, line="FAULT carries"),
+    Case("a state begins anew", made(Carries, False), False),
+    Case("the mode is switched", made(SwitchesMode, True), True, line="FAULT switches"),
+    Case("the mode stays", made(SwitchesMode, False), False),
+    Case("averages in eval mode", made(Averages, True), True, line="FAULT averages"),
+    Case("averages in training only", made(Averages, False), False),
+    Case("the largest number so far", made(Scales, True), True, line="FAULT remembers"),
+    Case("the largest number of training", made(Scales, False), False),
+    Case("a hook writes weights of BERT", bert(True), True, line="FAULT a hook"),
+    Case("BERT", bert(False), False),
+    Case("batch norm in train mode", batch_norm, True, {"mode": "train"}),
+    Case("batch norm in eval mode", batch_norm, False, {"mode": "eval"}),
+    Case("a weight made anew", build_recomputes, False),
+]

@@ -1,0 +1,157 @@
+"""train-mode: dropout and batch statistics where nothing learns; and twins in eval mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from planted import Case
+
+
+class FunctionalDropout(nn.Module):
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.fc, self.head = nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc(x).relu()
+        if self.faulty:
+            x = F.dropout(x, 0.3)  # FAULT training is True unless one says otherwise
+        else:
+            x = F.dropout(x, 0.3, self.training)
+        return self.head(x)
+
+
+class Attention(nn.Module):
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.qkv = nn.Linear(8, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x)[:, None].chunk(3, -1)
+        p = 0.2 if self.faulty or self.training else 0.0
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=p)  # FAULT dropout in attention
+
+
+class FunctionalNorm(nn.Module):
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.fc = nn.Linear(8, 4)
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("var", torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        trains = self.faulty or self.training
+        return F.batch_norm(self.fc(x), self.mean, self.var, training=trains)  # FAULT always
+
+
+class Kept(nn.Module):
+    """A part that is no submodule, so that eval() does not reach it; or one that is."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.fc, drop = nn.Linear(8, 4), nn.Dropout(0.5)
+        self.drop: Any = [drop] if faulty else nn.ModuleList([drop])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for drop in self.drop:
+            x = drop(self.fc(x))  # FAULT eval() does not reach it
+        return x
+
+
+class DropsPaths(nn.Module):
+    """Stochastic depth: whole rows of a branch are dropped."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc(x).relu()
+        if self.faulty or self.training:
+            keep = x.new_empty(x.shape[0], 1).bernoulli_(0.8)  # FAULT drops paths in eval mode
+            y = y * keep / 0.8
+        return x + y
+
+
+class Samples(nn.Module):
+    """Draws on purpose, in either mode: that is no dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.scale = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mean(x) + self.scale(x).exp() * torch.randn(x.shape[0], 4)
+
+
+def made(kind: type[nn.Module], faulty: bool, shape: tuple[int, ...] = (6, 8)) -> Any:
+    return lambda: (kind(faulty).eval(), torch.randn(shape))  # type: ignore[call-arg]
+
+
+def net(*parts: nn.Module) -> Callable[[], tuple[Any, Any]]:
+    return lambda: (nn.Sequential(nn.Linear(8, 8), *parts), torch.randn(6, 8))
+
+
+def frozen() -> tuple[Any, Any]:
+    """In eval mode, but one part was set back to training."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()).eval()
+    model[1].train()
+    return model, torch.randn(6, 8)
+
+
+def bert() -> tuple[Any, Any]:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1,
+                        num_attention_heads=2, intermediate_size=16)  # fmt: skip
+    return BertModel(config), torch.randint(1, 30, (2, 5))
+
+
+def lstm() -> tuple[Any, Any]:
+    return nn.LSTM(8, 8, num_layers=2, dropout=0.3, batch_first=True), torch.randn(3, 5, 8)
+
+
+def instance_norm() -> tuple[Any, Any]:
+    return nn.Sequential(nn.Conv1d(3, 4, 3), nn.InstanceNorm1d(4)).eval(), torch.randn(4, 3, 9)
+
+
+NO_GRAD = {"mode": "train", "grad": "off"}
+EVAL = {"mode": "eval", "grad": "inference"}
+LEARNS = {"mode": "train", "grad": "on"}
+
+CASES = [
+    Case("functional dropout", made(FunctionalDropout, True), True, line="FAULT training is True"),
+    Case("functional dropout in training", made(FunctionalDropout, False), False),
+    Case("dropout in attention", made(Attention, True, (2, 5, 8)), True, line="FAULT dropout in"),
+    Case("attention", made(Attention, False, (2, 5, 8)), False),
+    Case("functional batch norm", made(FunctionalNorm, True), True, line="FAULT always"),
+    Case("functional batch norm in training", made(FunctionalNorm, False), False),
+    Case("a part that eval misses", made(Kept, True), True, line="FAULT eval() does not"),
+    Case("a part that eval reaches", made(Kept, False), False),
+    Case("paths dropped", made(DropsPaths, True), True, line="FAULT drops paths"),
+    Case("paths kept", made(DropsPaths, False), False),
+    Case("dropout without gradients", net(nn.Dropout(0.4)), True, NO_GRAD),
+    Case("dropout in eval mode", net(nn.Dropout(0.4)), False, EVAL),
+    Case("dropout that learns", net(nn.Dropout(0.4)), False, LEARNS),
+    Case("batch norm without gradients", net(nn.BatchNorm1d(8), nn.Tanh()), True, NO_GRAD),
+    Case("batch norm in eval mode", net(nn.BatchNorm1d(8), nn.Tanh()), False, EVAL),
+    Case("one part in train mode", frozen, True, {"grad": "off"}),
+    Case("BERT in train mode", bert, True, {"mode": "train", "grad": "inference"}),
+    Case("BERT in eval mode", bert, False, EVAL),
+    Case("LSTM with dropout", lstm, True, NO_GRAD),
+    Case("LSTM in eval mode", lstm, False, EVAL),
+    Case("instance norm", instance_norm, False, {"grad": "off"}),
+    Case("draws on purpose", lambda: (Samples().eval(), torch.randn(4, 8)), False, {"grad": "off"}),
+]

@@ -1,0 +1,213 @@
+"""unused: layers whose results go nowhere, or that nobody calls; and twins that use all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from planted import Case
+
+
+class Forgotten(nn.Module):
+    """A layer that forward does not call."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.one = nn.Linear(8, 8)
+        self.two = nn.Linear(8, 8)  # FAULT nobody calls it
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.one(x).relu()
+        if not self.faulty:
+            x = self.two(x).relu()
+        return self.head(x)
+
+
+class Overwritten(nn.Module):
+    """A result that the next line forgets."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.one(x)  # FAULT its result is forgotten
+        if self.faulty:
+            y = x.relu()
+        return self.two(y.relu())
+
+
+class Pooler(nn.Module):
+    """A pooler whose output is not returned; or is."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.embed = nn.Embedding(30, 8, padding_idx=0)
+        self.pooler = nn.Linear(8, 8)
+
+    def forward(self, ids: Tensor) -> dict[str, Tensor]:
+        x = self.embed(ids)
+        pooled = self.pooler(x.mean(1)).tanh()  # FAULT it is not returned
+        return {"hidden": x} if self.faulty else {"hidden": x, "pooled": pooled}
+
+
+class Parameter(nn.Module):
+    """A parameter of its own that forward does not read."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.fc = nn.Linear(8, 4)
+        self.scale = nn.Parameter(torch.ones(4))  # FAULT nobody reads it
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc(x)
+        return y if self.faulty else y * self.scale
+
+
+class Multiplied(nn.Module):
+    """Work of which nothing is used, and that needs no weight."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc(x)
+        similar = y[:, :, None] * y[:, None, :]  # FAULT nobody uses it
+        return y if self.faulty else similar.sum(-1)
+
+
+class Tied(nn.Module):
+    """One weight under two names: both are used by either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(30, 8)
+        self.head = nn.Linear(8, 30, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.embed(ids).mean(1))
+
+
+class Experts(nn.Module):
+    """Rows choose an expert: not every expert is chosen each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(8, 6)
+        self.experts = nn.ModuleList(nn.Linear(8, 4) for _ in range(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, chosen = self.gate(x).softmax(-1).max(-1)
+        y = x.new_zeros(x.shape[0], 4)
+        for number, expert in enumerate(self.experts):
+            rows = (chosen == number).nonzero()[:, 0]
+            if len(rows):
+                y.index_add_(0, rows, expert(x[rows]) * weight[rows, None])
+        return y
+
+
+class Side(nn.Module):
+    """A buffer is written on the way: that is an effect, not a result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 4)
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        y = torch.zeros(x.shape[0], 4)
+        y[:] = self.fc(x)
+        return self.drop(y if mask is None else y * mask)
+
+
+def made(kind: type[nn.Module], faulty: bool, ids: bool = False) -> Callable[[], tuple[Any, Any]]:
+    def build() -> tuple[Any, Any]:
+        given = torch.randint(1, 30, (5, 6)) if ids else torch.randn(5, 8)
+        return kind(faulty).eval(), given  # type: ignore[call-arg]
+
+    return build
+
+
+class Wrapped(nn.Module):
+    """A BERT of which only the tokens are used, with its pooler or without."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        from transformers import BertConfig, BertModel
+
+        config = BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1,
+                            num_attention_heads=2, intermediate_size=16)  # fmt: skip
+        self.bert = BertModel(config, add_pooling_layer=faulty)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.bert(ids).last_hidden_state.mean(1)
+
+
+def t5() -> tuple[Any, Any]:
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config(vocab_size=30, d_model=8, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    return T5EncoderModel(config).eval(), torch.randint(1, 30, (2, 5))
+
+
+def lstm() -> tuple[Any, Any]:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(8, 8, 2, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rnn(x)[0][:, -1])
+
+    return Last().eval(), torch.randn(3, 5, 8)
+
+
+def autoencoder(faulty: bool) -> Callable[[], tuple[Any, Any]]:
+    """Of a variational autoencoder, the deviation is made and not used; or is returned."""
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mean, self.deviation = nn.Linear(8, 4), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Any:
+            mean = self.mean(x)
+            deviation = F.softplus(self.deviation(x))  # FAULT made and not used
+            return mean if faulty else (mean, deviation)
+
+    return lambda: (Encoder().eval(), torch.randn(3, 8))
+
+
+CASES = [
+    Case("a layer that nobody calls", made(Forgotten, True), True, line="FAULT nobody calls"),
+    Case("all layers are called", made(Forgotten, False), False),
+    Case("a result that is forgotten", made(Overwritten, True), True, line="FAULT its result"),
+    Case("a result that is used", made(Overwritten, False), False),
+    Case("a pooler not returned", made(Pooler, True, True), True, line="FAULT it is not"),
+    Case("a pooler that is returned", made(Pooler, False, True), False),
+    Case("a parameter not read", made(Parameter, True), True, line="FAULT nobody reads"),
+    Case("a parameter that is read", made(Parameter, False), False),
+    Case("work not used", made(Multiplied, True), True, line="FAULT nobody uses"),
+    Case("work that is used", made(Multiplied, False), False),
+    Case("BERT for its tokens, with a pooler", made(Wrapped, True, True), True),
+    Case("BERT for its tokens, without", made(Wrapped, False, True), False),
+    Case("a deviation not used", autoencoder(True), True, line="FAULT made and not"),
+    Case("a deviation returned", autoencoder(False), False),
+    Case("tied weights", lambda: (Tied().eval(), torch.randint(1, 30, (5, 6))), False),
+    Case("written in place", lambda: (Side().eval(), torch.randn(5, 8)), False),
+    Case("T5's encoder", t5, False),
+    Case("the last state of an LSTM", lstm, False),
+    Case("experts", lambda: (Experts().eval(), torch.randn(30, 8)), False),
+]

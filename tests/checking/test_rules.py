@@ -1,0 +1,174 @@
+"""What the files of the rules have in common, and what the bench does not show of some of them."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+from bench import cases, planted
+from torch import nn
+
+import forwardpass as fwd
+from forwardpass.checking import check
+from forwardpass.nouns.findings import Findings
+
+USUAL = 3
+
+
+@pytest.mark.parametrize("rule", planted())
+def test_a_rule_keeps_the_contract(rule: str) -> None:
+    module = import_module(f"forwardpass.checking.rules.{rule}")
+    name = rule.replace("_", "-")
+    assert (module.__doc__ or "").startswith(f"{name}: ")
+    assert module.check.__doc__, "it says what it proves"
+    (argument,) = inspect.signature(module.check).parameters.values()
+    assert argument.annotation == "Subject"
+    assert isinstance(getattr(module, "MOST_PASSES", USUAL), int)
+
+
+@pytest.mark.parametrize("rule", planted())
+def test_a_rule_makes_no_more_passes_than_it_says_and_leaves_no_trace(rule: str) -> None:
+    most = getattr(import_module(f"forwardpass.checking.rules.{rule}"), "MOST_PASSES", USUAL)
+    for case in cases(rule):
+        model, inputs = case.build()
+        module: nn.Module = getattr(model, "module", model)
+        before = {k: v.clone() for k, v in module.state_dict().items()}
+        modes = [part.training for part in module.modules()]
+        generator = torch.get_rng_state()
+        findings = check(model, inputs, **{"rules": [rule.replace("_", "-")], **case.how})
+        assert all(ran.passes <= most for ran in findings.ran), (case.name, findings.ran)
+        assert [part.training for part in module.modules()] == modes
+        assert torch.equal(generator, torch.get_rng_state())
+        after = module.state_dict()
+        assert before.keys() == after.keys()
+        same = (torch.equal(before[k].nan_to_num(), after[k].nan_to_num()) for k in before)
+        assert all(same), case.name
+
+
+def test_findings_go_to_json_and_back() -> None:
+    module = nn.Sequential(nn.Linear(8, 4), nn.Dropout())
+    findings = check(module, torch.ones(2, 8), mode="train", grad="off")
+    again = Findings.from_json(findings.to_json())
+    assert again == findings
+    assert again.reaches("warning")
+    assert not again.reaches("error")
+    assert findings.of("train-mode")[0].site is not None
+
+
+def only(rule: str, module: nn.Module, inputs: Any, **how: Any) -> fwd.Finding:
+    (finding,) = check(module, inputs, rules=[rule], **how)
+    return finding
+
+
+# -- state-changed: the lesson --------------------------------------------------------------------
+
+
+def test_only_the_step_of_the_optimizer_learns() -> None:
+    module = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+    finding = only("state-changed", module, torch.randn(6, 8), mode="train", grad="on")
+    assert finding.severity == "note"
+    seen = finding.evidence
+    assert seen["weights_start"] == seen["weights_forward"] == seen["weights_backward"]
+    assert seen["weights_step"] != seen["weights_start"]
+    assert f"after forward unchanged ({seen['weights_start']})" in finding.message
+    assert f"after the optimizer's step changed ({seen['weights_step']})" in finding.message
+    assert module[0].weight.grad is None
+
+
+def test_without_gradients_there_is_no_ledger() -> None:
+    module = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4))
+    finding = only("state-changed", module, torch.randn(6, 8), mode="train", grad="off")
+    assert "weights_start" not in finding.evidence
+    assert "Weights" not in finding.message
+
+
+class Caches(nn.Module):
+    """Makes a table once, and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+        self.table: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.table is None:
+            self.table = torch.arange(8.0).cos()
+        return self.fc(x) * self.table
+
+
+def test_what_is_made_once_and_kept_is_a_note() -> None:
+    finding = only("state-changed", Caches().eval(), torch.randn(2, 8))
+    assert finding.severity == "note"
+    assert "a second pass changes no more" in finding.message
+    assert finding.site is not None
+    assert finding.site.function == "Caches.forward"
+
+
+# -- grad-kept, unused, non-finite: words and numbers ----------------------------------------------
+
+
+def test_bytes_that_are_kept_are_counted() -> None:
+    module = nn.Sequential(nn.Linear(8, 32), nn.Tanh()).eval()
+    x = torch.randn(16, 8)
+    finding = only("grad-kept", module, x, grad="on")
+    assert finding.evidence["saved_bytes"] == 16 * 32 * 4 + 16 * 8 * 4
+    assert "2.6 kB are kept for a backward pass" in finding.message
+
+
+class Optional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.extra = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        return self.fc(x) if y is None else self.fc(x) + self.extra(y)
+
+
+def test_what_an_argument_would_use_is_a_note() -> None:
+    finding = only("unused", Optional().eval(), torch.randn(2, 8))
+    assert finding.severity == "note"
+    assert "with y, which was not given, one may" in finding.message
+    assert not len(check(Optional().eval(), (torch.ones(2, 8),) * 2, rules=["unused"]))
+
+
+class Covers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.fc(x)
+        return torch.where(y > 0, y.sqrt(), 0.0)
+
+
+def test_nan_that_is_covered_is_a_note() -> None:
+    finding = only("non-finite", Covers().eval(), torch.randn(9, 8))
+    assert finding.severity == "note"
+    assert ".sqrt makes" in finding.message
+    assert "gradients through it are NaN" in finding.remedy
+
+
+def test_ranges_of_the_operands_are_told() -> None:
+    class Exp(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.exp()
+
+    finding = only("non-finite", Exp(), torch.tensor([[1.0, 200.0, -3.0]]))
+    assert finding.message == (
+        ".exp is the first to make Inf (1): operands f32[1 3] from -3 to 200; "
+        "1 of 3 numbers of output are not finite"
+    )
+
+
+# -- what callers do -------------------------------------------------------------------------------
+
+
+def test_whether_backward_came_is_known_of_scripts_only() -> None:
+    module = nn.Sequential(nn.Linear(8, 32), nn.Tanh()).eval()
+    with fwd.watch(module) as records:
+        module(torch.ones(4, 8))
+    given: dict[str, Any] = {"rules": ["grad-kept"], "grad": "off", "callers": records}
+    assert not len(check(module, torch.ones(4, 8), **given))

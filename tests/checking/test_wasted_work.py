@@ -1,0 +1,99 @@
+"""wasted-work: what holds the same value, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from forwardpass import record
+from forwardpass.checking import check
+from forwardpass.checking.numbering import Numbering
+
+
+class Function(nn.Module):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.function(self, *inputs)
+
+
+def repeats(function: Callable[..., Any], *inputs: Tensor) -> list[str]:
+    """The operators that compute again what had been computed."""
+    given = inputs or (torch.randn(4, 8),)
+    done = record(Function(function), given, mode="eval", grad="off")
+    again = Numbering(done).first
+    return [done.calls[i].short for i in again if done.calls[i].kind == "compute"]
+
+
+def test_the_same_on_the_same_has_one_number() -> None:
+    assert repeats(lambda m, x: x.exp() + x.exp()) == ["exp"]
+    assert repeats(lambda m, x: m.linear(x) * m.linear(x)) == ["addmm"]
+    assert repeats(lambda m, x: x.t().exp() + x.t().exp()) == ["exp"]
+    assert repeats(lambda m, x: x.clone().exp() + x.exp()) == ["exp"]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: x.exp() + x.sin(),
+        lambda m, x: (x * 2) + (x * 3),
+        lambda m, x: x.sum(0) + x.sum(1)[:8].sum(),
+        lambda m, x: torch.rand_like(x) + torch.rand_like(x),
+        lambda m, x: (x + 1).exp() + (x + True).exp(),
+        lambda m, x: torch.empty_like(x).fill_(1) + torch.empty_like(x).fill_(2),
+    ],
+)
+def test_other_arguments_random_numbers_and_fresh_memory_have_others(function: Any) -> None:
+    assert not repeats(function)
+
+
+def test_what_was_written_since_has_another_number() -> None:
+    def between(module: nn.Module, x: Tensor) -> Tensor:
+        h = x * 2
+        view = h[0]
+        before = view.exp()
+        h.add_(1)
+        return before + view.exp()
+
+    assert not repeats(between)
+
+
+def test_one_tensor_given_twice_is_two_inputs() -> None:
+    x = torch.randn(4, 8)
+    assert not repeats(lambda m, a, b: m.linear(a) + m.linear(b), x, x)
+
+
+def test_constants_are_what_no_input_leads_to() -> None:
+    def function(module: nn.Module, x: Tensor) -> Tensor:
+        mask = torch.ones(4, 4).triu(1)
+        filled = torch.zeros(4, 8)
+        filled[:] = x
+        return x + mask.sum() + filled
+
+    done = record(Function(function), torch.randn(4, 8), mode="eval", grad="off")
+    constant = {done.calls[i].short for i in Numbering(done).constant}
+    assert {"ones", "triu", "sum"} <= constant
+    assert "zeros" not in constant
+
+
+def test_the_message_says_how_long_it_takes_and_nothing_is_said_below_one_percent() -> None:
+    def function(module: Function, x: Tensor) -> Tensor:
+        h = x.exp().cumsum(0)
+        return h + x.exp().cumsum(0)
+
+    large = check(Function(function), torch.randn(4096, 8), rules=["wasted-work"], mode="eval")
+    (finding,) = large.of("wasted-work")
+    assert "computes again what this line had computed" not in finding.message
+    assert ".exp computes again what" in finding.message
+    assert finding.message.endswith("of the pass")
+    assert 0.01 < float(finding.evidence["share"]) < 1
+    small = check(Function(function), torch.randn(4, 8), rules=["wasted-work"], mode="eval")
+    assert not small.findings
+    assert small.ran[0].passes == 0

@@ -1,0 +1,321 @@
+"""fwd check on the command line: what is found, what decides the exit code, and whole scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import nn
+
+import forwardpass as fwd
+from forwardpass.cli import main
+
+MODEL = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+from forwardpass import Model
+
+
+class Drops(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return F.dropout(self.fc(x), 0.5)
+
+
+class Spare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.spare = nn.Linear(8, 4), nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+class Raises(nn.Module):
+    def forward(self, x):
+        raise ValueError("no")
+
+
+with torch.random.fork_rng(devices=[]):
+    torch.manual_seed(0)
+    drops = Model(Drops(), "x: f32[batch 8]")
+    spare = Model(Spare(), "x: f32[batch 8]")
+    parts = nn.Linear(8, 4), nn.BatchNorm1d(4), nn.ReLU()
+    sound = Model(nn.Sequential(*parts), "input: f32[batch 8]")
+    raises = Model(Raises(), "x: f32[batch 8]")
+"""
+
+TRAIN = """
+import sys
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.bn, self.two = nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 2)
+        self.drop = nn.Dropout(0.3)
+
+    def forward(self, x):
+        return self.two(self.drop(self.bn(self.one(x)).relu()))
+
+
+torch.manual_seed(0)
+net, loss_of = Net(), nn.CrossEntropyLoss()
+optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+for step in range(int(sys.argv[1])):
+    x = torch.randn(32, 8)
+    loss = loss_of(net(x), (x[:, 0] > 0).long())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    print(step, loss.item())
+net.eval()
+print(sum(net(row[None]).argmax().item() for row in torch.randn(20, 8)))  # alone
+net.train()
+with torch.no_grad():
+    print(net(torch.randn(5, 8)).sum().item())
+print(__name__, sys.argv, [p.grad.norm().item() for p in net.parameters()])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "model.py").write_text(MODEL)
+    (tmp_path / "train.py").write_text(TRAIN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def one_thread():  # type: ignore[no-untyped-def]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def invoke(*arguments: str, code: int = 0) -> Result:
+    done = CliRunner().invoke(main, ["check", *arguments])
+    assert done.exit_code == code, done.output + repr(done.exception)
+    return done
+
+
+# -- a Forward -----------------------------------------------------------------------------------
+
+
+def test_the_printout(folder: Path) -> None:
+    done = invoke("model.py:drops", "--batch", "2", code=1)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("✗ 1 error")
+    line = MODEL.splitlines().index("        return F.dropout(self.fc(x), 0.5)") + 1
+    assert f"✗ error train-mode model.py:{line}: eval mode, yet dropout" in done.stdout
+    assert re.search(r" ran  .*train-mode\s+1\s+pass", done.stdout, re.DOTALL)
+    assert max(map(len, lines)) <= 80
+    assert "code, and it ran" in done.stderr
+    assert "\x1b" not in done.output
+
+
+def test_nothing_found(folder: Path) -> None:
+    assert invoke("model.py:sound", "--batch", "3").stdout.startswith("✓ nothing found")
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "code"), [("error", 0), ("warning", 1), ("note", 1), ("never", 0)]
+)
+def test_fail_on(folder: Path, fail_on: str, code: int) -> None:
+    done = invoke("model.py:spare", "--rules", "unused", "--fail-on", fail_on, code=code)
+    assert "! warning unused" in done.stdout
+
+
+def test_json_is_all_of_stdout(folder: Path) -> None:
+    done = invoke("model.py:drops", "--json", code=1)
+    document = json.loads(done.stdout)
+    assert document["schema"] == "forwardpass/findings/1"
+    assert fwd.Findings.from_json(done.stdout).of("train-mode")[0].evidence["dropouts"] == 1
+
+
+def test_rules_and_ignore(folder: Path) -> None:
+    findings = fwd.Findings.from_json(
+        invoke("model.py:drops", "--rules", "unused,train-mode", "--ignore", "train-mode", "--json")
+        .stdout
+    )  # fmt: skip
+    assert [ran.rule for ran in findings.ran] == ["unused"]
+    assert "did you mean 'unused'" in invoke("model.py:drops", "--rules", "unusd", code=2).stderr
+
+
+def test_mode_and_grad(folder: Path) -> None:
+    done = invoke("model.py:sound", "--mode", "train", "--grad", "on", "--batch", "4")
+    assert "· note state-changed" in done.stdout
+    done = invoke("model.py:sound", "--mode", "train", "--batch", "4", "--fail-on=warning", code=1)
+    assert "! warning train-mode" in done.stdout
+
+
+def test_a_model_that_raises(folder: Path) -> None:
+    assert "ValueError: no" in invoke("model.py:raises", "-q", code=4).stderr
+
+
+def test_quiet(folder: Path) -> None:
+    done = invoke("model.py:sound", "--quiet", "--batch", "2")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["model.py:sound", "--script", "train.py"]])
+def test_one_of_the_two_is_given(folder: Path, arguments: list[str]) -> None:
+    assert "give one of the two" in invoke(*arguments, code=2).stderr
+
+
+# -- a script ------------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "from forwardpass.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, "check", *arguments],
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}, capture_output=True, text=True,
+        timeout=240, check=False,
+    )  # fmt: skip
+
+
+def test_a_script_computes_what_it_computes_alone(folder: Path) -> None:
+    plain = subprocess.run(
+        [sys.executable, "train.py", "150"], capture_output=True, text=True, check=True
+    )
+    done = command("--script", "train.py", "150")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(plain.stdout), "losses, weights, gradients, random numbers"
+    printed = done.stdout[len(plain.stdout) :]
+    assert printed.startswith("! "), printed
+
+
+def test_what_is_wrong_in_how_a_script_calls_its_model(folder: Path) -> None:
+    done = invoke("--json", "--script", "train.py", "5")
+    findings = fwd.Findings.from_json(done.stdout)
+    assert findings.forward == "train.py 5"
+    assert "__main__ ['train.py', '5']" in done.stderr, "what the script prints is put aside"
+    lines = TRAIN.splitlines()
+    alone = next(n for n, line in enumerate(lines, 1) if line.endswith("# alone"))
+    forward = lines.index("        return self.two(self.drop(self.bn(self.one(x)).relu()))") + 1
+    places = {(f.rule, f.severity, f.site and f.site.line) for f in findings}
+    assert ("grad-kept", "warning", alone) in places
+    assert ("train-mode", "warning", forward) in places
+    assert ("state-changed", "note", forward) in places
+    assert findings.of("grad-kept")[0].evidence["passes"] == 20
+    assert all(f.site is None or f.site.file == "train.py" for f in findings)
+
+
+def test_training_in_eval_mode_keeps_what_backward_takes(folder: Path) -> None:
+    text = TRAIN.replace("net, loss_of = Net()", "net, loss_of = Net().eval()").split(
+        "net.eval()\n"
+    )
+    Path("tunes.py").write_text(text[0])
+    done = invoke("--json", "--rules", "grad-kept", "--script", "tunes.py", "3")
+    assert not [f for f in fwd.Findings.from_json(done.stdout) if f.severity != "note"]
+
+
+def test_options_after_the_script_are_its_own(folder: Path) -> None:
+    Path("args.py").write_text(
+        "import sys, torch\nprint(sys.argv)\ntorch.nn.Linear(2, 2)(torch.ones(1, 2))"
+    )
+    done = invoke("--rules", "unused", "--script", "args.py", "--json", "--rules", "x")
+    assert done.stdout.startswith("['args.py', '--json', '--rules', 'x']\n✓ nothing found")
+    assert invoke("--script=args.py", "--quiet").stdout.startswith("['args.py', '--quiet']")
+
+
+def test_parts_that_the_script_calls_itself_are_models_and_losses_are_not(folder: Path) -> None:
+    Path("parts.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "encoder, head = nn.Linear(8, 4), nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))\n"
+        "loss = nn.MSELoss()(head(encoder(torch.randn(6, 8))), torch.zeros(6, 4))\n"
+        "loss.backward()\n"
+    )
+    from forwardpass.checking import Script
+
+    script = Script("parts.py", ())
+    with script.ran():
+        pass
+    assert script.ended is None
+    assert [type(root.module) for root in script.roots] == [nn.Linear, nn.Sequential]
+    assert [len(root.records) for root in script.roots] == [1, 1]
+    assert [root.learned == {root.records[0].caller} for root in script.roots] == [True, True]
+
+
+def test_what_is_kept_of_a_long_loop_is_bounded(folder: Path) -> None:
+    from forwardpass.checking.scripts import MOST_PASSES_A_LINE, Script
+
+    Path("long.py").write_text(
+        "import torch\nnet = torch.nn.Linear(8, 4).eval()\n"
+        "with torch.no_grad():\n    for row in torch.randn(1000, 1, 8):\n        net(row)\n"
+    )
+    script = Script("long.py", ())
+    with script.ran():
+        pass
+    assert len(script.roots[0].records) == MOST_PASSES_A_LINE
+
+
+def test_python_is_as_it_was(folder: Path) -> None:
+    before = sys.argv, list(sys.path), sys.modules["__main__"], nn.Module.__call__
+    invoke("--script", "train.py", "2")
+    assert (sys.argv, list(sys.path), sys.modules["__main__"], nn.Module.__call__) == before
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        ("sys.exit(7)", 7, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit('enough')", 1, "enough"),
+        ("raise ValueError('boom')", 1, 'ends.py", line 4, in <module>'),
+        ("raise KeyboardInterrupt", 130, "interrupted"),
+    ],
+)
+def test_how_the_script_ends(folder: Path, end: str, code: int, said: str) -> None:
+    Path("ends.py").write_text(
+        f"import sys, torch\nnet = torch.nn.Linear(2, 2)\nnet(torch.ones(3, 2))\n{end}\n"
+    )
+    done = invoke("--rules", "unused", "--script", "ends.py", code=code)
+    assert "✓ nothing found" in done.stdout, "what was found comes first"
+    assert said in done.stderr
+    assert "forwardpass" not in done.stderr.replace("fwd: ", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "said"),
+    [
+        ("print('nothing')", [], "it called no model"),
+        (None, [], "it cannot be read"),
+        ("", ["--mode", "train"], "--mode does not go with --script"),
+        ("", ["--batch", "3"], "--batch does not go with --script"),
+        ("", ["--inputs", "x.npy"], "--inputs does not go with --script"),
+    ],
+)
+def test_what_is_refused(folder: Path, text: str | None, arguments: list[str], said: str) -> None:
+    if text is not None:
+        Path("some.py").write_text(text)
+    assert said in invoke(*arguments, "--script", "some.py", code=2).stderr
+
+
+def test_a_pass_that_cannot_be_made_again_is_told(folder: Path) -> None:
+    Path("once.py").write_text(
+        "import torch\nfrom torch import nn\nopen_now = [True]\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.fc = nn.Linear(2, 2)\n"
+        "    def forward(self, x):\n        assert open_now\n        return self.fc(x)\n"
+        "Net()(torch.ones(3, 2))\nopen_now.clear()\n"
+    )
+    done = invoke("--script", "once.py")
+    assert "all rules: the pass cannot be made again" in done.stdout
