@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from forwardpass.checking.rows import Rows
+from forwardpass.comparing.batches import batch_axes
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
@@ -91,13 +92,8 @@ class Subject:
 
     @cached_property
     def batch_axes(self) -> dict[str, int]:
-        """The batch axis of each input that has one: by the signature, else axis 0 of all inputs
-        whose size along it is the same. Empty where there is no saying."""
-        if self.signature is not None:
-            axes = {item.path: item.batch_axis for item in self.signature.inputs}
-            return {n: a for n in self.inputs if (a := axes.get(n)) is not None}
-        sizes = {t.shape[0] for t in self.inputs.values() if t.dim()}
-        return {n: 0 for n, t in self.inputs.items() if t.dim()} if len(sizes) == 1 else {}
+        """The batch axis of each input that has one; see comparing.batches."""
+        return batch_axes(self.signature, self.inputs)
 
     @property
     def rows(self) -> int:
