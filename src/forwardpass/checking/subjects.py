@@ -117,6 +117,14 @@ class Subject:
         """Where the values of the pass hold the rows of the batch; made once for all rules."""
         return Rows(self)
 
+    @cached_property
+    def writes_parameters(self) -> bool:
+        """Whether the pass writes one: their contents, which take longer to copy than a small pass
+        takes, are then put back after a repetition that nobody watches."""
+        written = {storage for call in self.record.calls for storage in call.writes}
+        values = self.record.values
+        return any(v.origin == "parameter" and v.storage in written for v in values)
+
     # Variants
 
     def _variant(
@@ -152,7 +160,7 @@ class Subject:
         """
         other = self._variant(inputs, mode, grad, generators)
         try:
-            came = other.plain()
+            came = other.guarded()
         except Exception as error:
             raise PassError(f"{type(error).__name__}: {error}") from error
         return {path: t.detach().clone() for path, t in flatten(came).items()}
@@ -184,7 +192,7 @@ class Subject:
         """Seconds of one plain pass: the least of `rounds`, after one that does not count."""
         other = self._variant(inputs, None, None, None)
         self.passes += rounds
-        with other.staged(contents=True) as (_, args, kwargs):
+        with other.staged(contents=self.writes_parameters) as (_, args, kwargs):
             best = float("inf")
             for _ in range(rounds + 1):
                 given, named = copied((args, kwargs))

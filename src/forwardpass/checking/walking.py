@@ -74,14 +74,7 @@ class Stopwatch(Walk):
 
 
 def run_within(subject: Subject, around: AbstractContextManager[Any]) -> Any:
-    """What the pass returns, run once more within `around`. Counts as one pass.
-
-    The contents of parameters, which take longer to copy than a small pass takes, are put back
-    where the record has a call that writes one.
-    """
+    """What the pass returns, run once more within `around`. Counts as one pass."""
     subject.passes += 1
-    written = {storage for call in subject.record.calls for storage in call.writes}
-    values = subject.record.values
-    contents = any(v.origin == "parameter" and v.storage in written for v in values)
-    with subject.this.staged(contents=contents) as (_, args, kwargs), around:
+    with subject.this.staged(contents=subject.writes_parameters) as (_, args, kwargs), around:
         return subject.module(*args, **kwargs)

@@ -18,6 +18,9 @@ import torch
 from torch import nn
 
 from forwardpass.recording.arguments import copied, named_tensors
+from forwardpass.recording.interception import Interception
+from forwardpass.recording.memories import is_strided
+from forwardpass.recording.schemas import Schema
 from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
 from forwardpass.tensors.generators import GeneratorStates
@@ -143,6 +146,34 @@ class Pass:
         """What the module returns, called as it is, or within `around`."""
         with self.staged(contents=True) as (_, args, kwargs), around or nullcontext():
             return self.module(*args, **kwargs)
+
+
+    def guarded(self) -> Any:
+        """What the module returns, as `plain` has it, without a copy of all parameters beforehand:
+        an interception keeps those that an operator is about to write."""
+        with self.staged() as (state, args, kwargs), _Announcing(state):
+            return self.module(*args, **kwargs)
+
+
+class _Announcing(Interception):
+    """Tells a state of what operators are about to write of it."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._state = state
+        self._storages = {
+            held.alias.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
+            for held in state.held.values()
+            if is_strided(held.alias)
+        }
+
+    def intercepted(
+        self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        for tensor in schema.written(args, kwargs) if schema.may_write else ():
+            if is_strided(tensor) and tensor.untyped_storage()._cdata in self._storages:  # pyright: ignore[reportPrivateUsage]
+                self._state.about_to_write(tensor)
+        return func(*args, **kwargs)
 
 
 def is_staged() -> bool:
