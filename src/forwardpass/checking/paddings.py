@@ -184,7 +184,7 @@ def _masked(subject: Subject) -> Padding | None:
     for name, tensor in subject.inputs.items():
         found, size = None, 0
         if tensor.dim() == 2 and "mask" in name.lower():
-            found = _by_mask(tensor, "padding" in name.lower())
+            found = by_mask(tensor, "padding" in name.lower())
             size = tensor.shape[1]
         elif tensor.dim() == 1 and "len" in name.lower() and not tensor.is_floating_point():
             found = [int(length) for length in tensor.tolist()], False
@@ -209,7 +209,7 @@ def _steps(subject: Subject, name: str) -> int:
     return sizes.pop() if len(sizes) == 1 else 0
 
 
-def _by_mask(mask: torch.Tensor, marks_padding: bool) -> tuple[list[int], bool] | None:
+def by_mask(mask: torch.Tensor, marks_padding: bool) -> tuple[list[int], bool] | None:
     """Real cells of each row, and whether the padding is in front; None for what is no such mask.
 
     Which number means real is told by the cells that all rows must have: the first ones if padding

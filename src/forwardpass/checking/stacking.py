@@ -147,5 +147,7 @@ def _least(run: Callable[[], object]) -> float:
     for _ in range(_ROUNDS + 1):
         began = time.perf_counter()
         run()
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         best = min(best, time.perf_counter() - began)
     return best

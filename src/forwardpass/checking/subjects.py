@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import torch
 from torch import nn
 
@@ -80,10 +81,17 @@ class Subject:
         """The module that was called. Rules only read it."""
         return self.this.module
 
-    @property
+    @cached_property
     def signature(self) -> Signature | None:
-        """The named inputs of the model, where it has them."""
-        return self.forward.model.signature
+        """The named inputs of the model, where it has them, under the paths of `inputs`: what was
+        given by position has forward's names, and goes in the order of the signature."""
+        signature = self.forward.model.signature
+        if signature is None or any(item.path in self.inputs for item in signature.inputs):
+            return signature
+        paths = [*self.inputs, *(item.path for item in signature.inputs[len(self.inputs) :])]
+        items = zip(signature.inputs, paths, strict=False)
+        named = tuple(msgspec.structs.replace(item, path=path) for item, path in items)
+        return Signature(named, signature.outputs)
 
     @cached_property
     def inputs(self) -> dict[str, torch.Tensor]:

@@ -1,0 +1,65 @@
+"""What dead-units says, and what it takes to say it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+import forwardpass as fwd
+from forwardpass.checking import check
+from forwardpass.checking.units import unit_axis
+from forwardpass.nouns.findings import Findings
+
+
+def closed(count: int, units: int = 32) -> nn.Module:
+    module = nn.Sequential(nn.Linear(16, units), nn.ReLU(), nn.Linear(units, 2)).eval()
+    with torch.no_grad():
+        module[0].bias[:count] -= 30  # type: ignore[index]
+    return module
+
+
+def found(module: nn.Module, rows: int = 16) -> Findings:
+    return check(module, torch.randn(rows, 16), rules=["dead-units"])
+
+
+def test_the_share_decides_between_warning_and_note() -> None:
+    (many,) = found(closed(12))
+    assert many.severity == "warning"
+    assert many.message.startswith("12 of 32 units (38%) are 0 at all 16 positions")
+    assert many.evidence["dead"] == 12
+    (few,) = found(closed(2))
+    assert few.severity == "note"
+    assert not found(closed(1)).findings
+
+
+def test_too_few_rows_prove_nothing() -> None:
+    assert found(closed(12), rows=4).skipped[0].reason == "4 rows are too few: give 8"
+
+
+def test_layers_alike_are_said_once() -> None:
+    class Stack(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(4))
+            with torch.no_grad():
+                for layer in self.layers:
+                    layer.bias[:6] -= 30  # type: ignore[index, operator]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers:
+                x = x + torch.relu(layer(x))
+            return x
+
+    (finding,) = found(Stack().eval())
+    assert finding.message.endswith("(the worst of 4 such layers)")
+
+
+def test_units_lie_where_their_layer_puts_them() -> None:
+    conv = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    record = fwd.record(conv, torch.randn(2, 3, 6, 6))
+    assert unit_axis(record, record.calls[-1].inputs[0]) == 1
+    linear = nn.Sequential(nn.Linear(8, 4), nn.Dropout(), nn.ReLU())
+    record = fwd.record(linear, torch.randn(2, 5, 8))
+    assert unit_axis(record, record.calls[-1].inputs[0]) == 2
+    record = fwd.record(nn.ReLU(), torch.randn(2, 8))
+    assert unit_axis(record, record.calls[-1].inputs[0]) is None
