@@ -65,6 +65,8 @@ bench: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.text_throughput
 	$(BIN)/python -m benchmarks.recording_cost
 	$(BIN)/python -m benchmarks.planted_faults
+	$(BIN)/python -m benchmarks.planted_differences
+	$(BIN)/python -m benchmarks.check_cost
 
 bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.start_up --quick
@@ -73,6 +75,8 @@ bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.text_throughput --quick
 	$(BIN)/python -m benchmarks.recording_cost --quick
 	$(BIN)/python -m benchmarks.planted_faults --quick
+	$(BIN)/python -m benchmarks.planted_differences --quick
+	$(BIN)/python -m benchmarks.check_cost --quick
 
 # Other people's recorders, pinned, in a venv of their own: recording_cost beside them. After
 # make bench, whose table lists them as not installed. ARGS=--quick for a small smoke run.

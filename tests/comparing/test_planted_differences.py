@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from planted import Planted, planted
+from differences import Planted, planted
 from torch import nn
 
 import forwardpass as fwd

@@ -12,6 +12,7 @@ import click
 from forwardpass.cli.options import given, inputs, names, said
 from forwardpass.errors import UsageError
 
+_ROWS = 8  # enough for the rules that look at rows and units
 _SCRIPT = "--script"
 
 
@@ -106,9 +107,13 @@ def check(
             console.print(said(loaded), style="dim", highlight=False, markup=False)
             advance = stack.enter_context(steps("checking", len(rules) or len(every()), console))
             findings = checked(
-                loaded, given(loaded, **which), mode=mode or "eval", grad=grad or "inference",
-                advance=lambda rule: advance(), **chosen,
-            )  # fmt: skip
+                loaded,
+                given(loaded, rows=_ROWS, **which),
+                mode=mode or "eval",
+                grad=grad or "inference",
+                advance=lambda rule: advance(),
+                **chosen,
+            )
     if as_json:
         click.echo(findings.to_json())
     else:

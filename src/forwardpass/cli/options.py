@@ -35,8 +35,12 @@ def _sizes(
 _INPUTS = (
     click.option("--inputs", "file", metavar="FILE", help="Inputs from .npz, .npy, .safetensors."),
     click.option("--data", metavar="SOURCE", help="Inputs from rows of data, as `fwd run` reads."),
-    click.option("--limit", type=click.IntRange(1), metavar="N", help="Rows of --data. [4]"),
-    click.option("--batch", type=click.IntRange(1), metavar="N", help="Rows of an example. [1]"),
+    click.option(
+        "--limit", type=click.IntRange(1), metavar="N", help="Rows of --data. [4; check: 8]"
+    ),
+    click.option(
+        "--batch", type=click.IntRange(1), metavar="N", help="Rows of an example. [1; check: 8]"
+    ),
     click.option(
         "--axis", multiple=True, callback=_sizes, metavar="NAME=SIZE",
         help="Size of a variable axis of an example. Repeatable.",
@@ -54,9 +58,12 @@ def inputs(command: Command) -> Command:
 
 def given(
     forward: Any, *, file: str | None, data: str | None, limit: int | None, batch: int | None,
-    axis: dict[str, int], seed: int | None,
+    axis: dict[str, int], seed: int | None, rows: int = 1,
 ) -> Any:  # fmt: skip
-    """The inputs that the options ask for: a file, rows of data, or an example by the signature."""
+    """The inputs that the options ask for: a file, rows of data, or an example by the signature.
+
+    `rows` is how many there are where nobody says.
+    """
     from forwardpass.executing import examples
 
     said = {"--batch": batch, "--axis": axis or None, "--seed": seed}
@@ -70,8 +77,8 @@ def given(
     if file:
         return examples.read(file)
     if data:
-        return examples.encoded(forward, data, limit or 4)
-    return examples.drawn(forward, batch=batch or 1, axes=axis, seed=seed or 0)
+        return examples.encoded(forward, data, limit or max(rows, 4))
+    return examples.drawn(forward, batch=batch or rows, axes=axis, seed=seed or 0)
 
 
 _TRUST = {
