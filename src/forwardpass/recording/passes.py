@@ -147,7 +147,6 @@ class Pass:
         with self.staged(contents=True) as (_, args, kwargs), around or nullcontext():
             return self.module(*args, **kwargs)
 
-
     def guarded(self) -> Any:
         """What the module returns, as `plain` has it, without a copy of all parameters beforehand:
         an interception keeps those that an operator is about to write."""
