@@ -641,6 +641,8 @@ def test_interrupted_by_ctrl_c(data: str, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell ignores the signal for what runs in its background, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         while process.poll() is None:
             if manifest.exists() and manifest.read_text().count("\n") >= 3:

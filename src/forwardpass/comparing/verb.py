@@ -286,18 +286,18 @@ def _layers(
         if layer not in worst or size > worst[layer][0]:
             worst[layer] = size, tolerance, a.values[mine].producer
     last = {step.module: step.error.relative for step in steps}
-    kinds = {entry.path: entry.kind for entry in b.modules}
-    kinds |= {entry.path: entry.kind for entry in a.modules}
+    kinds_a, kinds_b = ({m.path: m.kind for m in side.modules} for side in (a, b))
     missing = _missing(alignment)
     for (path, other), (size, tolerance, call) in sorted(worst.items(), key=lambda i: -i[1][0]):
-        known = blame.other.get(path)
-        where = path if path or known is not None else other
+        # "" is the root of a, or stands for what only b has.
+        only_b = not path and blame.other.get("") != other
+        where = other if only_b else path
         yield LayerDiff(
             path=where,
-            other="" if other == path else other,
-            kind=kinds.get(where, ""),
+            other="" if other == where else other,
+            kind=(kinds_b if only_b else kinds_a).get(where, ""),
             made=size,
-            relative=last.get(path),
+            relative=None if only_b else last.get(path),
             tolerance=tolerance,
             call=call,
             site=a.site(a.calls[call]) if call >= 0 else None,

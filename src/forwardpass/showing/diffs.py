@@ -140,7 +140,7 @@ def _layers(diff: Diff) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     guilty = [layer for layer in diff.layers if layer.guilty]
     for layer in guilty[:_MOST_LAYERS]:
-        name = layer.path or "(whole)"
+        name = layer.path or f"({layer.kind})"
         if layer.other and not layer.other.endswith(f".{layer.path}"):
             name += f" → {layer.other}"
         times = layer.made / layer.tolerance if layer.tolerance else math.inf
