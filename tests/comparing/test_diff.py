@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,38 @@ def test_train_against_eval() -> None:
     assert after["mode"] == before["mode"]
     for name, tensor in before["state"].items():
         assert torch.equal(after["state"][name], tensor)
+
+
+def test_another_stride_is_the_convolutions_fault() -> None:
+    def net(stride: int) -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=stride), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+        )  # fmt: skip
+
+    found = fwd.diff(net(1), net(2), torch.randn(2, 3, 16, 16))
+    assert found.guilty is not None
+    assert found.guilty.path == "2", "the shapes differ from there on"
+
+
+def test_layers_that_change_places_without_effect_are_nobodys_fault() -> None:
+    one = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Identity())
+    other = nn.Sequential(one[0], nn.Identity(), nn.ReLU())
+    found = fwd.diff(one, other, X)
+    assert (found.verdict, found.guilty) == ("same", None)
+
+
+def test_an_overflow_in_half_precision_is_made_where_it_happens() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2))
+    with torch.no_grad():
+        model[0].weight *= 1e6
+    found = fwd.diff(model, fwd.load(model) | "cast(f16)", X)
+    assert found.guilty is not None
+    assert found.guilty.path == "0"
+    assert found.guilty.made == sys.float_info.max
+    assert found.outputs[0].error.unlike > 0
+    assert fwd.Diff.from_json(found.to_json()) == found
 
 
 def test_input_against_input_blames_no_layer() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from forwardpass.comparing.alignment import Alignment
+from forwardpass.comparing.forcing import dependent
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 
@@ -22,8 +23,8 @@ class Blame:
         self._brought = brought
         self._calls = dict(alignment.calls)
         self._paired_a, self._paired_b = set(alignment.values.values()), set(alignment.values)
-        self._lonely_a = {call.index for call in alignment.only_a}
-        self._lonely_b = {call.index for call in alignment.only_b}
+        self._lonely_a = _deciding(alignment.a, alignment.only_a)
+        self._lonely_b = _deciding(alignment.b, alignment.only_b)
         names = [
             (alignment.a.modules[one].path, alignment.b.modules[other].path)
             for one, other in alignment.modules
@@ -46,14 +47,21 @@ class Blame:
         lonely, reached = _upstream(b, its, self._paired_b, self._lonely_b)
         before = {self._alignment.values[serial] for serial in reached}
         only_a = [] if mine in before else _upstream(a, mine, self._paired_a, self._lonely_a)[0]
+        # The first of them: from there on the passes compute other things.
         if only_a:
-            path = a.module(max(only_a, key=lambda call: call.index)).path
+            path = a.module(min(only_a, key=lambda call: call.index)).path
             return path, self.other.get(path, "")
         if lonely:
-            path = b.module(max(lonely, key=lambda call: call.index)).path
+            path = b.module(min(lonely, key=lambda call: call.index)).path
             return self._mine.get(path, ""), path
         path = a.module(a.calls[producer]).path if producer >= 0 else ""
         return path, self.other.get(path, "")
+
+
+def _deciding(record: Record, lonely: Iterable[Call]) -> set[int]:
+    """Those calls without a partner that work on the inputs, not on the weights alone."""
+    depends = dependent(record)
+    return {call.index for call in lonely if not depends.isdisjoint(call.outputs)}
 
 
 def _upstream(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import sys
 
 import torch
 
 from forwardpass.nouns.diffs import Error
 
+BOUNDLESS = sys.float_info.max
+"""What stands for an infinite relative error: JSON has no infinity."""
 NONE = Error(0.0, 0.0, 0.0, 1.0)
 
 
@@ -25,7 +27,7 @@ def error(a: torch.Tensor, b: torch.Tensor) -> Error:
     off = (other - one).abs()
     size, its = float(one.norm()), float(other.norm())
     distance = float(off.norm())
-    relative = distance / size if size else (0.0 if not distance else math.inf)
+    relative = distance / size if size else (0.0 if not distance else BOUNDLESS)
     cosine = float(torch.dot(one.flatten(), other.flatten()) / (size * its)) if size * its else None
     return Error(float(off.max()), float(off.mean()), relative, cosine, unlike)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from forwardpass.comparing.alignment import Alignment, align
 from forwardpass.comparing.batches import batch_axes, counterpart, first_rows, in_pieces, rows_of
 from forwardpass.comparing.blaming import Blame
-from forwardpass.comparing.errors import error, flips, is_comparable
+from forwardpass.comparing.errors import BOUNDLESS, error, flips, is_comparable
 from forwardpass.comparing.finals import finals_of
 from forwardpass.comparing.forcing import Made, dependent, made
 from forwardpass.comparing.forks import fork
@@ -278,7 +277,7 @@ def _layers(
     worst: dict[tuple[str, str], tuple[float, float, int]] = {}
     for its, off in found.errors.items():
         mine = alignment.values[its]
-        size = off.relative if not off.unlike else math.inf
+        size = off.relative if not off.unlike else BOUNDLESS
         if not size:
             continue
         tolerance = floor.of_call(a, mine)

@@ -17,7 +17,7 @@ class Error(msgspec.Struct, frozen=True):
 
     Attributes:
         max_absolute, mean_absolute: of b − a.
-        relative: ‖b − a‖₂ ÷ ‖a‖₂; infinite where a is all zeros and b is not.
+        relative: ‖b − a‖₂ ÷ ‖a‖₂; the largest float where a is all zeros and b is not.
         cosine: of the angle between a and b as vectors; None where either is all zeros.
         unlike: positions where only one of the two is finite, or both are infinite or NaN in
             different ways; they are left out of the numbers above.
@@ -161,5 +161,8 @@ class Diff(Document, frozen=True, kw_only=True, tag_field="schema", tag="forward
 
     @property
     def guilty(self) -> LayerDiff | None:
-        """The layer that makes most of the difference, if any makes more than rounding does."""
+        """The layer that makes most of the difference, though little of it may come out; None where
+        the outputs are the same, or no layer makes more of it than rounding does."""
+        if self.verdict == "same":
+            return None
         return next((layer for layer in self.layers if layer.guilty), None)

@@ -16,6 +16,7 @@ from forwardpass.nouns.fingerprints import Changes
 from forwardpass.showing.wording import GREEN, ORANGE, VERMILLION, facts, plain
 
 _MOST_LAYERS, _MOST_LINES = 12, 5
+_BOUNDLESS = 1e300
 _VERDICTS = {
     "same": ("✓", GREEN, "the outputs are equal bit for bit"),
     "rounding": ("✓", GREEN, "the outputs differ by rounding"),
@@ -30,7 +31,7 @@ def shown(diff: Diff) -> RenderableType:
         plain(Text(f"{sign} {said}", style=f"bold {colour}")),
         facts(_facts(diff)),
     ]
-    if diff.layers:
+    if diff.layers and diff.verdict != "same":
         parts += ["", _layers(diff)]
     return Group(*parts)
 
@@ -160,7 +161,7 @@ def _layers(diff: Diff) -> Table:
 
 def share(value: float) -> str:
     """A relative error: in percent where that can be read, else with an exponent."""
-    if not math.isfinite(value):
+    if value > _BOUNDLESS:
         return "∞"
     if value >= 10:
         return f"{value:,.3g} ×"
