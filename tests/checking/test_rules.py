@@ -172,3 +172,10 @@ def test_whether_backward_came_is_known_of_scripts_only() -> None:
         module(torch.ones(4, 8))
     given: dict[str, Any] = {"rules": ["grad-kept"], "grad": "off", "callers": records}
     assert not len(check(module, torch.ones(4, 8), **given))
+
+
+def test_a_scripted_module_is_checked() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    found = check(torch.jit.script(network), torch.randn(8, 4), grad="off")
+    assert not [one for one in found.skipped if "failed" in one.reason]
+    assert not found.reaches("warning")

@@ -253,3 +253,15 @@ def test_random_numbers_of_python_and_numpy_are_the_same_in_each_repetition() ->
 
     done = valid(Fn(lambda self, x: x * random.random() + float(np.random.rand())), torch.ones(3))
     assert operators(done) == ["mul", "add"]
+
+
+def test_a_forward_mode_derivative_inside_of_a_pass() -> None:
+    """It passes zeros around that have no memory: nothing may read them."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return torch.func.jvp(lambda y: y.tanh() * 2, (x,), (torch.ones_like(x),))[1]
+
+    model, x = Fn(forward), torch.ones(3)
+    for how in ({}, {"statistics": True}, {"values": "all"}):
+        found = record(model, x, grad="off", **how).validate("e")
+        assert found.verdict != "invalid", found.faults

@@ -211,7 +211,7 @@ class Rows:
     def sequence_module(self, call: Call) -> nn.Module | None:
         """PyTorch's recurrence or attention in which a call of `whole` ran, None for none."""
         entry = self._sequence_call(call)
-        return None if entry is None else self.subject.module.get_submodule(entry.path)
+        return None if entry is None else self.subject.parts[entry.path]
 
     def _sequence_call(self, call: Call) -> ModuleCall | None:
         number = call.module

@@ -82,6 +82,11 @@ class Subject:
         return self.this.module
 
     @cached_property
+    def parts(self) -> dict[str, nn.Module]:
+        """The modules by path; TorchScript has no `get_submodule`."""
+        return dict(self.module.named_modules(remove_duplicate=False))
+
+    @cached_property
     def signature(self) -> Signature | None:
         """The named inputs of the model, where it has them, under the paths of `inputs`: what was
         given by position has forward's names, and goes in the order of the signature."""

@@ -18,6 +18,7 @@ def rounding(dtype: torch.dtype) -> float:
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
     """Relative distance of two results, 0 where they are equal bit for bit or alike NaN."""
+    one, other = _backed(one), _backed(other)
     if one.is_nested != other.is_nested or one.layout != other.layout or one.dtype != other.dtype:
         return float("inf")
     if one.is_nested:
@@ -34,3 +35,10 @@ def apart(one: torch.Tensor, other: torch.Tensor) -> float:
     if one.device.type == "meta" or torch.equal(one, other):
         return 0.0
     return relative_distance(one, other)
+
+
+def _backed(tensor: torch.Tensor) -> torch.Tensor:
+    """With memory behind it: forward-mode derivatives pass zeros around that have none."""
+    if not tensor._is_zerotensor():
+        return tensor
+    return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)

@@ -92,7 +92,8 @@ class Watching:
         return any(fnmatch.fnmatchcase(path, glob) for glob in self._globs)
 
     def _look(self, serial: int, tensor: torch.Tensor, whole: bool) -> None:
-        if tensor.device.type == "meta":
+        # Forward-mode derivatives pass zeros around for which there is no memory.
+        if tensor.device.type == "meta" or tensor._is_zerotensor():
             return
         if self._statistics and serial not in self._measured and _has_statistics(tensor):
             self._measured[serial] = _measured(tensor.detach())

@@ -39,6 +39,8 @@ class _Fingerprints(Interception):
 def _hash(made: list[torch.Tensor], result: Any) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for tensor in made:
+        if tensor._is_zerotensor():  # of forward-mode derivatives: there is no memory behind it
+            continue
         if tensor.layout is torch.strided and not tensor.is_nested and tensor.device.type != "meta":
             # A clone, for `contiguous` leaves a single element its odd stride.
             flat = tensor.detach().cpu().clone(memory_format=torch.contiguous_format).view(-1)

@@ -139,9 +139,8 @@ def _stands_alone(record: Record, layer: Layer) -> bool:
     projection of nn.MultiheadAttention belongs to it, and whatever may follow it."""
     if data_of(record, layer) is None:
         return False
-    try:
-        part = record.live.this.module.get_submodule(layer.module)
-    except AttributeError:
+    part = dict(record.live.this.module.named_modules(remove_duplicate=False)).get(layer.module)
+    if part is None:
         return True
     whole = type(part).__module__.startswith("torch.nn.modules")
     return not whole or isinstance(part, nn.Linear | _ConvNd | nn.Sequential)

@@ -156,7 +156,7 @@ class _Trail:
             return self._subject.inputs.get(value.name)
         if value.origin in ("parameter", "buffer"):
             path, _, name = value.name.rpartition(".")
-            return getattr(self._subject.module.get_submodule(path), name, None)
+            return getattr(self._subject.parts[path], name, None)
         return self._record.live.constants.get(value.serial)
 
     def _is(self, serial: int, kind: Kind) -> bool:

@@ -134,10 +134,10 @@ def _is_whole(subject: Subject, path: str, unread: Sequence[Parameter]) -> bool:
 
 def _line(subject: Subject, path: str, name: str) -> Site | None:
     """Where the module that holds it is made; what containers hold, they were given."""
-    site = assigned(type(subject.module.get_submodule(path)), name, "__init__")
+    site = assigned(type(subject.parts[path]), name, "__init__")
     while site is None and path:
         path, _, name = path.rpartition(".")
-        site = assigned(type(subject.module.get_submodule(path)), name, "__init__")
+        site = assigned(type(subject.parts[path]), name, "__init__")
     return site
 
 
