@@ -9,7 +9,7 @@ from typing import Final
 
 import torch
 
-from forwardpass.checking.stretches import Stretch
+from forwardpass.checking.stretches import UNRUNNABLE, Stretch
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Layer, Record
 
@@ -183,7 +183,7 @@ def _leaves_features(record: Record, one: Layer, gap: Sequence[Call], other: Lay
     given = (u * v.view(lined_up)).to(record.values[start].device)
     try:
         value = (between(given) - between(torch.zeros_like(given))).cpu()
-    except (RuntimeError, KeyError, NotImplementedError):
+    except UNRUNNABLE:
         return False
     rows = value.movedim(_axis(record, other), -1).reshape(-1, size)
     along = (rows @ v / (v @ v))[:, None] * v

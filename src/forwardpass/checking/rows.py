@@ -7,7 +7,6 @@ grows along with it holds rows.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from forwardpass.checking.crossings import partners
+from forwardpass.comparing.errors import BOUNDLESS
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, ModuleCall
 from forwardpass.nouns.findings import Finding, Severity
@@ -292,7 +292,7 @@ def scales_by_batch(call: Call | None) -> bool:
 
 def finite(gap: float) -> float:
     """A relative distance that JSON can hold."""
-    return min(gap, sys.float_info.max)
+    return min(gap, BOUNDLESS)
 
 
 def inner_sizes(layout: Layout) -> Iterator[int]:

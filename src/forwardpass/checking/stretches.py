@@ -11,6 +11,10 @@ from torch import nn
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
 
+UNRUNNABLE = (RuntimeError, KeyError, NotImplementedError)
+"""What a stretch raises that does not run by itself: an operator has no kernel for float64, refuses
+the other numbers, or reads what was made outside of the stretch. Nothing is then claimed of it."""
+
 
 class Stretch:
     """A function of one value: the calls that lead from it to another one.

@@ -46,7 +46,12 @@ class Tolerances:
 
 
 def tolerances(a: Record, value_bytes: int) -> Tolerances:
-    """Run a's pass in float64, free and forced onto a's numbers, and measure the distances."""
+    """Run a's pass in float64, free and forced onto a's numbers, and measure the distances.
+
+    Where that cannot be, the unit of rounding counts, and it is said why.
+    """
+    if a.live is None:
+        return _unmeasured("a record has no pass to run in float64")
     this: Pass = a.live.this
     numbers = a.tensors
     try:
@@ -58,7 +63,7 @@ def tolerances(a: Record, value_bytes: int) -> Tolerances:
         alone = made(alignment, targets, wide)
     except Exception as reason:  # noqa: BLE001 - not every model runs in float64; it is said
         why = _short(reason.__cause__ or reason)
-        return Tolerances(f"{_MARGIN} × the unit of rounding: in float64 it cannot run ({why})")
+        return _unmeasured(f"in float64 it cannot run ({why})")
     total = {
         mine: error(b.tensors[its], numbers[mine]).relative
         for its, mine in alignment.values.items()
@@ -69,6 +74,10 @@ def tolerances(a: Record, value_bytes: int) -> Tolerances:
         total,
         {alignment.values[its]: off.relative for its, off in alone.errors.items()},
     )
+
+
+def _unmeasured(why: str) -> Tolerances:
+    return Tolerances(f"{_MARGIN} × the unit of rounding: {why}")
 
 
 def doubled(this: Pass) -> Pass:

@@ -67,20 +67,14 @@ def diff(
     """
     how = _How(grad, expanded, value_bytes)
     one = how.side(a, inputs, mode)
-    other, pieces, rows = (
-        how.side(b, inputs if b_inputs is None else b_inputs, b_mode or mode),
-        {},
-        None,
-    )
+    other = how.side(b, inputs if b_inputs is None else b_inputs, b_mode or mode)
+    pieces: dict[str, torch.Tensor] = {}
+    rows: tuple[int, int] | None = None
     if b_batch is not None:
         other, pieces, rows = how.in_pieces(other, b_batch)
     alignment = align(one, other, renamed, any_batch=rows is not None)
     targets = dict(_targets(alignment, rows))
-    floor = (
-        Tolerances("10 × the unit of rounding: a record without its pass cannot run in float64")
-        if one.live is None
-        else tolerances(one, value_bytes)
-    )
+    floor = tolerances(one, value_bytes)
     found, notes = _made(alignment, targets)
     finals = [finals_of(side) for side in (one, other)]
     finals[1] |= pieces

@@ -20,7 +20,7 @@ from forwardpass.checking.collapses import (
     one_for,
     weights,
 )
-from forwardpass.checking.stretches import Stretch, held_by
+from forwardpass.checking.stretches import UNRUNNABLE, Stretch, held_by
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call
@@ -207,7 +207,7 @@ def _residual(record: Record, run: Run) -> float | None:
         try:
             zero, at_a, at_b = f(torch.zeros_like(a)), f(a), f(b)
             gap = (at_a + at_b - f(a + b) - zero).abs().max().item()
-        except (RuntimeError, KeyError, NotImplementedError):
+        except UNRUNNABLE:
             continue
         scale = max((at_a - zero).abs().max().item(), (at_b - zero).abs().max().item())
         return gap / scale if scale and gap <= most * scale else None
