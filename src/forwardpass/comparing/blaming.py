@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from forwardpass.comparing.alignment import Alignment
-from forwardpass.comparing.forcing import dependent
+from forwardpass.comparing.forcing import Brought, dependent
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
+
+
+class Culprit(NamedTuple):
+    """A layer that makes an error.
+
+    Attributes:
+        path: in a, "" where only b has it.
+        other: in b, "" where only a has it.
+        rewired: the call that it gives another value than in a; "" where it computes otherwise.
+    """
+
+    path: str
+    other: str
+    rewired: str = ""
 
 
 class Blame:
     """Finds the layers that make errors, by the calls without a partner that lead to them.
 
     An error that a paired call makes of equal numbers is its own, unless it reads other numbers
-    than a's call, which a call without a partner has made: a missing activation shows at the next
-    layer, and is not its fault.
+    than a's call. Either a call without a partner has made them: a missing activation shows at the
+    next layer, and is not its fault. Or they are another value's: then the code is to blame that
+    hands it on.
     """
 
-    def __init__(self, alignment: Alignment, brought: Mapping[int, float]) -> None:
+    def __init__(self, alignment: Alignment, brought: Mapping[int, Brought]) -> None:
         self._alignment = alignment
         self._brought = brought
         self._calls = dict(alignment.calls)
         self._paired_a, self._paired_b = set(alignment.values.values()), set(alignment.values)
         self._lonely_a = _deciding(alignment.a, alignment.only_a)
         self._lonely_b = _deciding(alignment.b, alignment.only_b)
+        self._modules = dict(alignment.modules)
         names = [
             (alignment.a.modules[one].path, alignment.b.modules[other].path)
             for one, other in alignment.modules
@@ -32,30 +49,67 @@ class Blame:
         self.other = dict(names)
         self._mine = {other: mine for mine, other in names}
 
-    def layer(self, mine: int, its: int, tolerance: float) -> tuple[str, str]:
-        """Paths in a and in b of the layer that made b's value `its`, a's `mine`, what it is.
+    def layer(self, mine: int, its: int, tolerance: float) -> Culprit:
+        """The layer that made b's value `its`, a's `mine`, what it is.
 
-        The first is "" where only b has it, and the second where only a has it. Operands that are
-        within `tolerance` of a's are not to blame.
+        Operands that are within `tolerance` of a's are not to blame.
         """
         a, b = self._alignment.a, self._alignment.b
         producer = a.values[mine].producer
         own = producer >= 0 and self._calls.get(producer) == b.values[its].producer
-        if own and self._brought.get(b.values[its].producer, 0.0) <= tolerance:
-            path = a.module(a.calls[producer]).path
-            return path, self.other.get(path, "")
+        brought = self._brought.get(b.values[its].producer)
+        if own and (brought is None or brought.distance <= tolerance):
+            return self._of_a(a.module(a.calls[producer]).path)
         lonely, reached = _upstream(b, its, self._paired_b, self._lonely_b)
         before = {self._alignment.values[serial] for serial in reached}
         only_a = [] if mine in before else _upstream(a, mine, self._paired_a, self._lonely_a)[0]
-        # The first of them: from there on the passes compute other things.
         if only_a:
-            path = a.module(min(only_a, key=lambda call: call.index)).path
-            return path, self.other.get(path, "")
+            return self._of_a(_first(a, only_a, self._alignment.only_a, self._modules.keys()))
         if lonely:
-            path = b.module(min(lonely, key=lambda call: call.index)).path
-            return self._mine.get(path, ""), path
-        path = a.module(a.calls[producer]).path if producer >= 0 else ""
-        return path, self.other.get(path, "")
+            known = self._modules.values()
+            path = _first(b, lonely, self._alignment.only_b, known)
+            return Culprit(self._mine.get(path, ""), path)
+        if own and brought is not None and brought.operand >= 0:
+            call = a.calls[producer]
+            reader = f"{call.short} in {a.module(call).path or 'the module'}"
+            return self._of_a(self._wiring(call, brought.operand))._replace(rewired=reader)
+        return self._of_a(a.module(a.calls[producer]).path if producer >= 0 else "")
+
+    def _of_a(self, path: str) -> Culprit:
+        return Culprit(path, self.other.get(path, ""))
+
+    def _wiring(self, call: Call, operand: int) -> str:
+        """The module of a whose code hands this operand to a call, where that of b hands another:
+        the innermost that made it itself, or that was given it in both passes."""
+        a, b = self._alignment.a, self._alignment.b
+        place = call.module
+        while operand in a.modules[place].inputs and a.modules[place].parent >= 0:
+            twin = self._modules.get(place)
+            given = () if twin is None else b.modules[twin].inputs
+            if operand in map(self._alignment.values.get, given):
+                break
+            place = a.modules[place].parent
+        return a.modules[place].path
+
+
+def _first(
+    record: Record, lonely: Sequence[Call], alone: Sequence[Call], known: Collection[int]
+) -> str:
+    """Where the first of these calls ran, since from there on the passes compute other things: the
+    outermost module around it that the other pass has nothing of.
+
+    Args:
+        alone: all calls without a partner.
+        known: the module calls that have one.
+    """
+    gone = {call.index for call in alone}
+    entry = record.module(min(lonely, key=lambda call: call.index))
+    while entry.parent > 0:
+        around = record.modules[entry.parent]
+        if entry.parent in known or not gone.issuperset(range(around.first, around.stop)):
+            break
+        entry = around
+    return entry.path
 
 
 def _deciding(record: Record, lonely: Iterable[Call]) -> set[int]:

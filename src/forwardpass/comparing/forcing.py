@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
+from torch.utils._pytree import tree_map
 
 from forwardpass.comparing.alignment import Alignment
 from forwardpass.comparing.errors import error, is_comparable
@@ -25,18 +26,29 @@ from forwardpass.recording.passes import Pass
 from forwardpass.recording.schemas import Schema, flattened
 
 
+class Brought(NamedTuple):
+    """What a call of b reads in place of what a's call reads.
+
+    Attributes:
+        distance: the relative error of the operand that is furthest off.
+        operand: its serial in a; -1 where operands do not correspond.
+    """
+
+    distance: float
+    operand: int
+
+
 @dataclass
 class Made:
     """What b makes of a's numbers.
 
     Attributes:
         errors: of b's values, by serial.
-        brought: by index of b's paired calls that read no partner of what a's call reads: how
-            far, as a relative error, their operands are from a's.
+        brought: by index of b's paired calls that read no partner of what a's call reads.
     """
 
     errors: dict[int, Error] = field(default_factory=dict[int, Error])
-    brought: dict[int, float] = field(default_factory=dict[int, float])
+    brought: dict[int, Brought] = field(default_factory=dict[int, Brought])
 
 
 def made(alignment: Alignment, numbers: Mapping[int, torch.Tensor], this: Pass) -> Made:
@@ -85,18 +97,30 @@ class _Forcing(Interception):
         result = func(*args, **kwargs)
         if schema.uninitialised:  # what stands in memory that nothing has written is nobody's
             return result
-        made = schema.made(result, args, kwargs)
-        for serial, tensor in zip(call.outputs, made, strict=False):
+        aside: dict[int, torch.Tensor] = {}
+        for serial, tensor in zip(call.outputs, schema.made(result, args, kwargs), strict=False):
             target = self._numbers.get(serial)
             if target is None or serial not in self._depends or target.shape != tensor.shape:
                 continue
             if not is_comparable(tensor):
                 continue
-            self.found.errors[serial] = error(_rounded(target, tensor.dtype), tensor)
-            if torch._debug_has_internal_overlap(tensor) == 0:  # pyright: ignore
-                with torch.no_grad(), _disable_current_modes():
+            off = error(_rounded(target, tensor.dtype), tensor)
+            self.found.errors[serial] = off
+            if torch._debug_has_internal_overlap(tensor):  # pyright: ignore
+                continue
+            with torch.no_grad(), _disable_current_modes():
+                if call.kind == "view" and (off.max_absolute or off.unlike):
+                    # Written through the view, they would change what else reads its base.
+                    aside[id(tensor)] = torch.empty_strided(
+                        tensor.size(), tensor.stride(), dtype=tensor.dtype, device=tensor.device
+                    ).copy_(target)
+                else:
                     tensor.copy_(target)
-        return result
+
+        def forced(leaf: object) -> object:
+            return aside.get(id(leaf), leaf)
+
+        return tree_map(forced, result) if aside else result
 
     def _compare_operands(self, call: Call, args: Any, kwargs: dict[str, Any]) -> None:
         """How far what a paired call reads is from a's, where it reads no partner of a's operand:
@@ -111,10 +135,10 @@ class _Forcing(Interception):
         given: list[torch.Tensor] = []
         flattened((args, list(kwargs.values())), given)
         if len(given) != len(pairs) or len(call.inputs) != len(partner.inputs):
-            self.found.brought[call.index] = math.inf
+            self.found.brought[call.index] = Brought(math.inf, -1)
             return
         self.found.brought[call.index] = max(
-            self._distance(mine, tensor)
+            Brought(self._distance(mine, tensor), mine)
             for is_free, (_, mine), tensor in zip(free, pairs, given, strict=True)
             if is_free
         )

@@ -269,13 +269,17 @@ def _layers(
     a, b = alignment.a, alignment.b
     blame = Blame(alignment, found.brought)
     worst: dict[tuple[str, str], tuple[float, float, int]] = {}
+    rewired: dict[tuple[str, str], list[str]] = {}
     for its, off in found.errors.items():
         mine = alignment.values[its]
         size = off.relative if not off.unlike else BOUNDLESS
         if not size:
             continue
         tolerance = floor.of_call(a, mine)
-        layer = blame.layer(mine, its, tolerance)
+        culprit = blame.layer(mine, its, tolerance)
+        layer = culprit.path, culprit.other
+        if culprit.rewired and size > tolerance:
+            rewired.setdefault(layer, []).append(culprit.rewired)
         if layer not in worst or size > worst[layer][0]:
             worst[layer] = size, tolerance, a.values[mine].producer
     last = {step.module: step.error.relative for step in steps}
@@ -295,6 +299,7 @@ def _layers(
             call=call,
             site=a.site(a.calls[call]) if call >= 0 else None,
             missing=tuple(missing.get(where, ())),
+            rewired=tuple(dict.fromkeys(rewired.get((path, other), ()))),
         )
 
 

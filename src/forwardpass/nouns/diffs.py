@@ -86,6 +86,7 @@ class LayerDiff(msgspec.Struct, frozen=True, kw_only=True):
         tolerance: what rounding accounts for in `made`.
         call: index in a of the call that makes most of it, -1 if a has no such call.
         missing: the calls that only one of the two passes makes here, by operator.
+        rewired: the calls that this layer gives the result of another call than in a.
     """
 
     path: str
@@ -97,6 +98,7 @@ class LayerDiff(msgspec.Struct, frozen=True, kw_only=True):
     call: int
     site: Site | None
     missing: tuple[str, ...] = ()
+    rewired: tuple[str, ...] = ()
 
     @property
     def guilty(self) -> bool:

@@ -62,7 +62,8 @@ def _facts(diff: Diff) -> Iterator[tuple[str, Text | str]]:
     if diff.first >= 0:
         yield "first", _step(diff.steps[diff.first])
     if diff.guilty is not None:
-        yield "most", _guilty(diff.guilty)
+        hidden = "; no more of it comes out than rounding" if diff.verdict == "rounding" else ""
+        yield "most", _guilty(diff.guilty) + hidden
     elif diff.verdict == "differs" and diff.steps:
         yield "most", "no layer makes more of it than rounding: it came in from outside"
     if diff.fork is not None:
@@ -121,6 +122,8 @@ def _guilty(layer: LayerDiff) -> str:
         said += f", {layer.site}"
     if layer.missing:
         said += f"; {', '.join(layer.missing[:_MOST_LINES])}"
+    if layer.rewired:
+        said += f"; other values go into {', '.join(layer.rewired[:_MOST_LINES])}"
     return said
 
 
