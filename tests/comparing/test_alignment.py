@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import forwardpass as fwd
-from forwardpass.comparing.alignment import align, paired
+from forwardpass.comparing.alignment import align
 from forwardpass.comparing.batches import counterpart
 from forwardpass.comparing.fingerprints import peak_bytes
+from forwardpass.comparing.sequences import paired
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=12)
 
@@ -107,3 +110,65 @@ def test_peak_bytes_of_a_chain_are_two_values_and_what_goes_in() -> None:
 
     done = fwd.record(Chain(), torch.zeros(10), grad="off")
     assert peak_bytes(done) == 3 * 40
+
+
+def test_a_port_keeps_other_names_another_nesting_and_weights_transposed() -> None:
+    class Old(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.ModuleDict({"enter": nn.Linear(4, 6), "act": nn.ReLU()})
+            self.leave = nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.leave(self.body["act"](self.body["enter"](x)))
+
+    class Transposed(nn.Module):
+        def __init__(self, of: nn.Linear) -> None:
+            super().__init__()
+            self.kernel = nn.Parameter(of.weight.detach().t().contiguous())
+            self.shift = nn.Parameter(of.bias.detach().clone())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.addmm(self.shift, x, self.kernel)
+
+    class New(nn.Module):
+        def __init__(self, of: Old) -> None:
+            super().__init__()
+            self.first, self.second = Transposed(of.body["enter"]), Transposed(of.leave)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x).relu())
+
+    old = Old()
+    found = names(old, New(old), torch.ones(3, 4))
+    assert found == {"body.enter": "first", "leave": "second"}
+    diff = fwd.diff(old, New(old), torch.randn(3, 4))
+    assert diff.verdict in ("same", "rounding")
+    assert not [call for call in diff.unpaired if call.kind != "view"], "relu pairs, module or not"
+
+
+def test_layers_of_the_same_weights_pair_wherever_a_list_has_put_them() -> None:
+    one = nn.ModuleList([nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4)) for _ in range(4)])
+    a = nn.Sequential(*one)
+    b = nn.Sequential(one[0], one[2], one[3])
+    found = names(a, b, torch.ones(3, 4))
+    assert {found.get(str(i)) for i in (0, 2, 3)} == {"0", "1", "2"}
+    assert "1" not in found
+    assert "1.0" not in found, "though its weights are those of every other fresh LayerNorm"
+
+
+def test_names_that_both_have_outweigh_weights() -> None:
+    one = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    other = nn.Sequential(one[1], one[0])
+    assert names(one, other, torch.ones(3, 4)) == {"0": "0", "1": "1"}, "they were exchanged"
+
+
+def test_records_without_modules_pair_by_form(tmp_path: Path) -> None:
+    one = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    other = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    for name, model in (("a", one), ("b", other)):
+        fwd.record(model, torch.ones(3, 4), values="all").save(tmp_path / name)
+    a, b = (fwd.Record.load(tmp_path / name) for name in "ab")
+    assert [(a.modules[i].path, b.modules[j].path) for i, j in align(a, b).modules] == [
+        ("", ""), ("0", "0"), ("2", "1"),
+    ]  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from forwardpass.comparing.alignment import Alignment
-from forwardpass.comparing.forcing import Brought, dependent
+from forwardpass.comparing.alignment import Alignment, moves
+from forwardpass.comparing.forcing import Brought, computed
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 
@@ -37,7 +37,7 @@ class Blame:
     def __init__(self, alignment: Alignment, brought: Mapping[int, Brought]) -> None:
         self._alignment = alignment
         self._brought = brought
-        self._calls = dict(alignment.calls)
+        self._calls, self._values = dict(alignment.calls), alignment.values
         self._paired_a, self._paired_b = set(alignment.values.values()), set(alignment.values)
         self._lonely_a = _deciding(alignment.a, alignment.only_a)
         self._lonely_b = _deciding(alignment.b, alignment.only_b)
@@ -61,7 +61,7 @@ class Blame:
         if own and (brought is None or brought.distance <= tolerance):
             return self._of_a(a.module(a.calls[producer]).path)
         lonely, reached = _upstream(b, its, self._paired_b, self._lonely_b)
-        before = {self._alignment.values[serial] for serial in reached}
+        before = {self._values[serial] for serial in reached}
         only_a = [] if mine in before else _upstream(a, mine, self._paired_a, self._lonely_a)[0]
         if only_a:
             return self._of_a(_first(a, only_a, self._alignment.only_a, self._modules.keys()))
@@ -82,14 +82,28 @@ class Blame:
         """The module of a whose code hands this operand to a call, where that of b hands another:
         the innermost that made it itself, or that was given it in both passes."""
         a, b = self._alignment.a, self._alignment.b
+        viewed = _viewed(a, operand)
         place = call.module
-        while operand in a.modules[place].inputs and a.modules[place].parent >= 0:
+        while a.modules[place].parent >= 0 and not viewed.isdisjoint(a.modules[place].inputs):
             twin = self._modules.get(place)
             given = () if twin is None else b.modules[twin].inputs
-            if operand in map(self._alignment.values.get, given):
+            partners = {self._values.get(origin) for its in given for origin in _viewed(b, its)}
+            if not viewed.isdisjoint(partners):
                 break
             place = a.modules[place].parent
         return a.modules[place].path
+
+
+def _viewed(record: Record, serial: int) -> set[int]:
+    """A value, and those that it is only another view or a copy of."""
+    found = {serial}
+    while (producer := record.values[serial].producer) >= 0:
+        call = record.calls[producer]
+        if not moves(record, call) or not call.inputs:
+            break
+        serial = call.inputs[0]
+        found.add(serial)
+    return found
 
 
 def _first(
@@ -106,16 +120,23 @@ def _first(
     entry = record.module(min(lonely, key=lambda call: call.index))
     while entry.parent > 0:
         around = record.modules[entry.parent]
-        if entry.parent in known or not gone.issuperset(range(around.first, around.stop)):
+        inside = record.calls[around.first : around.stop]
+        if entry.parent in known or any(
+            call.index not in gone and not moves(record, call) for call in inside
+        ):
             break
         entry = around
     return entry.path
 
 
 def _deciding(record: Record, lonely: Iterable[Call]) -> set[int]:
-    """Those calls without a partner that work on the inputs, not on the weights alone."""
-    depends = dependent(record)
-    return {call.index for call in lonely if not depends.isdisjoint(call.outputs)}
+    """Those calls without a partner that compute, on more than views of weights."""
+    made = computed(record)
+    return {
+        call.index
+        for call in lonely
+        if not moves(record, call) and not made.isdisjoint(call.outputs)
+    }
 
 
 def _upstream(

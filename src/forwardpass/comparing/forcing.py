@@ -83,7 +83,7 @@ class _Forcing(Interception):
         self._calls = iter(
             [call for call in alignment.b.calls if not call.operator.startswith("Tensor.")]
         )
-        self._depends = dependent(alignment.b)
+        self._computed = computed(alignment.b)
         self._parted = False
 
     def intercepted(
@@ -100,7 +100,7 @@ class _Forcing(Interception):
         aside: dict[int, torch.Tensor] = {}
         for serial, tensor in zip(call.outputs, schema.made(result, args, kwargs), strict=False):
             target = self._numbers.get(serial)
-            if target is None or serial not in self._depends or target.shape != tensor.shape:
+            if target is None or serial not in self._computed or target.shape != tensor.shape:
                 continue
             if not is_comparable(tensor):
                 continue
@@ -129,7 +129,7 @@ class _Forcing(Interception):
         if partner is None:
             return
         pairs = list(zip(call.inputs, partner.inputs, strict=False))
-        free = [s in self._depends and self._values.get(s) != mine for s, mine in pairs]
+        free = [s in self._computed and self._values.get(s) != mine for s, mine in pairs]
         if not any(free):
             return
         given: list[torch.Tensor] = []
@@ -145,9 +145,9 @@ class _Forcing(Interception):
 
     def _distance(self, serial: int, tensor: torch.Tensor) -> float:
         target = self._own.get(serial)
-        if target is None or target.shape != tensor.shape or not is_comparable(tensor):
+        if target is None or target.numel() != tensor.numel() or not is_comparable(tensor):
             return math.inf
-        return error(_rounded(target, tensor.dtype), tensor).relative
+        return error(_rounded(target.reshape(tensor.shape), tensor.dtype), tensor).relative
 
 
 def _rounded(target: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -160,18 +160,14 @@ def _rounded(target: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return target if overflows else found
 
 
-def dependent(record: Record) -> set[int]:
-    """The values that the inputs or random numbers decide: not those of the weights alone."""
-    found = set(record.inputs.values())
-    storages = {record.values[serial].storage for serial in found}
-    for call in record.calls:
-        moved = call.kind == "random" or any(
-            serial in found or record.values[serial].storage in storages for serial in call.inputs
-        )
-        if moved:
-            found.update(call.outputs)
-            storages.update(record.values[serial].storage for serial in call.outputs)
-    return found
+def computed(record: Record) -> set[int]:
+    """The values that are not the layers' own: inputs, and what calls have made, but for views of
+    parameters."""
+    inputs = set(record.inputs.values())
+    held = {value.storage for value in record.values if value.producer < 0}
+    held -= {-1, *(record.values[serial].storage for serial in inputs)}
+    outputs = {serial for call in record.calls for serial in call.outputs}
+    return inputs | {serial for serial in outputs if record.values[serial].storage not in held}
 
 
 def _as(tensor: torch.Tensor, own: torch.Tensor) -> torch.Tensor:

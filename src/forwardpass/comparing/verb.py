@@ -13,7 +13,7 @@ from forwardpass.comparing.batches import batch_axes, counterpart, first_rows, i
 from forwardpass.comparing.blaming import Blame
 from forwardpass.comparing.errors import BOUNDLESS, error, flips, is_comparable
 from forwardpass.comparing.finals import finals_of
-from forwardpass.comparing.forcing import Made, dependent, made
+from forwardpass.comparing.forcing import Made, computed, made
 from forwardpass.comparing.forks import fork
 from forwardpass.comparing.tolerances import Tolerances, tolerances
 from forwardpass.errors import UsageError
@@ -148,7 +148,11 @@ def _targets(
         if mine not in a:
             continue
         if rows is None:
-            yield its, a[mine]
+            sizes = alignment.b.values[its].shape
+            yield (
+                its,
+                a[mine] if alignment.a.values[mine].shape == sizes else a[mine].reshape(sizes),
+            )
         elif its in b and (cut := counterpart(a[mine], b[its], rows)) is not None:
             yield its, cut
 
@@ -223,7 +227,7 @@ def _steps(
 ) -> Iterator[Step]:
     """The paired calls whose results both records kept; views have the error of what they view."""
     a, b = alignment.a, alignment.b
-    depends = dependent(a)
+    by_calls = computed(a)
     for one, other in alignment.calls:
         call, twin = a.calls[one], b.calls[other]
         views = call.kind == "view" and twin.kind == "view"
@@ -231,7 +235,7 @@ def _steps(
             continue
         worst: tuple[Error, int, int] | None = None
         for mine, its in zip(call.outputs, twin.outputs, strict=False):
-            if mine not in depends or alignment.values.get(its) != mine:
+            if mine not in by_calls or alignment.values.get(its) != mine:
                 continue
             left, right = targets.get(its), b.tensors.get(its)
             if left is None or right is None or not (is_comparable(left) and is_comparable(right)):
