@@ -225,6 +225,23 @@ def _int8(model: nn.Module, path: str) -> str:
     return path
 
 
+def _dropped(model: nn.Module, path: str) -> str:
+    """One layer less in a list of layers."""
+    parent, _, place = path.rpartition(".")
+    del model.get_submodule(parent)[int(place)]
+    return path
+
+
+def _blocks(model: nn.Module) -> list[str]:
+    return [
+        f"{path}.{place}" if path else str(place)
+        for path, part in model.named_modules()
+        if isinstance(part, nn.ModuleList | nn.Sequential)
+        for place, block in enumerate(part)
+        if list(block.children()) and sum(type(other) is type(block) for other in part) > 1
+    ]
+
+
 def _linears(model: nn.Module, square: bool = False) -> list[str]:
     named = model.named_modules()
     found = [(path, m) for path, m in named if type(m) is nn.Linear or type(m).__name__ == "Conv1D"]
@@ -250,6 +267,7 @@ KINDS: dict[str, tuple[Callable[[nn.Module, str], str], Callable[[nn.Module], li
     "an epsilon": (_epsilon, _of(NORMS)),
     "a transposed weight": (_transposed, lambda m: _linears(m, square=True)),
     "no activation": (_no_activation, _of(ACTIVATIONS)),
+    "a block dropped": (_dropped, _blocks),
     "int8": (_int8, lambda m: [p for p in _linears(m) if type(m.get_submodule(p)) is nn.Linear]),
 }
 

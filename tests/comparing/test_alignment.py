@@ -20,7 +20,7 @@ WORDS = st.lists(st.sampled_from("abcd"), max_size=12)
 
 @given(WORDS, WORDS)
 def test_pairs_are_equal_in_order_and_unique(left: list[str], right: list[str]) -> None:
-    found = list(paired(left, right, str, str))
+    found = list(paired(left, right))
     assert all(left[i] == right[j] for i, j in found)
     assert found == sorted(found)
     assert len({i for i, _ in found}) == len({j for _, j in found}) == len(found)
@@ -28,7 +28,7 @@ def test_pairs_are_equal_in_order_and_unique(left: list[str], right: list[str]) 
 
 @given(WORDS)
 def test_a_sequence_pairs_with_itself(words: list[str]) -> None:
-    assert list(paired(words, words, str, str)) == [(i, i) for i in range(len(words))]
+    assert list(paired(words, words)) == [(i, i) for i in range(len(words))]
 
 
 @given(WORDS, WORDS, WORDS)
@@ -36,14 +36,14 @@ def test_what_was_put_in_between_stays_alone(
     before: list[str], between: list[str], after: list[str]
 ) -> None:
     whole = [*before, *(word.upper() for word in between), *after]
-    found = list(paired(before + after, whole, str, str))
+    found = list(paired(before + after, whole))
     assert len(found) == len(before) + len(after)
 
 
 def test_long_sequences_are_paired_at_both_ends() -> None:
     left = ["a"] * 3_000 + ["b"] * 3_000
     right = ["a"] * 3_000 + ["c"] * 3_000 + ["b"] * 3_000
-    assert len(list(paired(left, right, str, str))) == 6_000
+    assert len(list(paired(left, right))) == 6_000
 
 
 def names(one: nn.Module, other: nn.Module, x: Tensor) -> dict[str, str]:

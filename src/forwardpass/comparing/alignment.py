@@ -6,12 +6,12 @@ listed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from forwardpass.comparing.modules import module_pairs
-from forwardpass.comparing.sequences import paired
+from forwardpass.comparing.sequences import between, paired
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 
@@ -34,6 +34,11 @@ class Alignment:
     modules: tuple[tuple[int, int], ...]
     calls: tuple[tuple[int, int], ...]
     values: Mapping[int, int]
+
+    @cached_property
+    def paths(self) -> dict[str, str]:
+        """Paths of modules in a → those in b."""
+        return {self.a.modules[i].path: self.b.modules[j].path for i, j in self.modules}
 
     @cached_property
     def only_a(self) -> tuple[Call, ...]:
@@ -67,13 +72,6 @@ def align(
         sizes = record.values[serial].shape
         return len(sizes) if any_batch else tuple(size for size in sizes if size != 1)
 
-    def sign(record: Record, call: Call) -> Hashable:
-        """What a call is known by within its module: its operator and the form of its result.
-
-        Further results are scratch that may be empty, such as the statistics of a batch norm.
-        """
-        return call.short, tuple(shape(record, serial) for serial in call.outputs[:1])
-
     def pair(one: Sequence[int], other: Sequence[int]) -> None:
         if len(one) == len(other):
             for mine, its in zip(one, other, strict=True):
@@ -81,18 +79,7 @@ def align(
                     values.setdefault(its, mine)
 
     modules = module_pairs(a, b, renamed)
-    own_a = _owners(a, {one for one, _ in modules})
-    own_b = _owners(b, {other for _, other in modules})
-    calls: list[tuple[int, int]] = []
-    for one, other in modules:
-        for moving in (False, True):
-            left = [c for c in own_a.get(one, []) if moves(a, c) is moving]
-            right = [c for c in own_b.get(other, []) if moves(b, c) is moving]
-            calls += [
-                (left[i].index, right[j].index)
-                for i, j in paired(left, right, lambda c: sign(a, c), lambda c: sign(b, c))
-            ]
-    calls.sort()
+    calls = sorted(_call_pairs(a, b, modules, shape))
     values: dict[int, int] = {}
     for path, serial in b.inputs.items():
         if path in a.inputs:
@@ -108,6 +95,33 @@ def align(
     return Alignment(a, b, modules, tuple(calls), values)
 
 
+def _call_pairs(
+    a: Record,
+    b: Record,
+    modules: Sequence[tuple[int, int]],
+    shape: Callable[[Record, int], Hashable],
+) -> Iterator[tuple[int, int]]:
+    """Pairs of calls by operator and shape of the result, in the order in which they ran. In each
+    module its own come first; those of helpers that have no partner pair between them."""
+
+    def sign(record: Record, call: Call) -> Hashable:
+        # Further results are scratch that may be empty, such as the statistics of a batch norm.
+        return call.short, tuple(shape(record, serial) for serial in call.outputs[:1])
+
+    owned_a = _owned(a, {one for one, _ in modules})
+    owned_b = _owned(b, {other for _, other in modules})
+    for one, other in modules:
+        for moving in (False, True):
+            left = [c for c in owned_a.get(one, []) if moves(a, c) is moving]
+            right = [c for c in owned_b.get(other, []) if moves(b, c) is moving]
+            mine, its = [sign(a, c) for c in left], [sign(b, c) for c in right]
+            own_a = [mine[i] if c.module == one else ("a", i) for i, c in enumerate(left)]
+            own_b = [its[i] if c.module == other else ("b", i) for i, c in enumerate(right)]
+            anchors = list(paired(own_a, own_b))
+            found = [*anchors, *between(anchors, mine, its)]
+            yield from ((left[i].index, right[j].index) for i, j in found)
+
+
 def moves(record: Record, call: Call) -> bool:
     """Whether a call only views or copies numbers that others have made."""
     if call.short == "_to_copy":
@@ -115,7 +129,7 @@ def moves(record: Record, call: Call) -> bool:
     return call.kind == "view" or call.short in _MOVING
 
 
-def _owners(record: Record, known: Collection[int]) -> dict[int, list[Call]]:
+def _owned(record: Record, known: Collection[int]) -> dict[int, list[Call]]:
     """By module call with a partner: the calls that ran in it, or in what has none inside of it."""
     found: dict[int, list[Call]] = {}
     for call in record.calls:

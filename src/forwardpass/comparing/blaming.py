@@ -11,17 +11,26 @@ from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 
 
+class Layer(NamedTuple):
+    """A module by its paths in a and in b; None where one has no such module."""
+
+    a: str | None
+    b: str | None
+
+    @property
+    def here(self) -> str:
+        """The path in a, or that in b where a has none."""
+        return self.a if self.a is not None else self.b or ""
+
+
 class Culprit(NamedTuple):
-    """A layer that makes an error.
+    """The layer that makes an error.
 
     Attributes:
-        path: in a, "" where only b has it.
-        other: in b, "" where only a has it.
-        rewired: the call that it gives another value than in a; "" where it computes otherwise.
+        rewired: what it gives another value than in a; "" where it computes otherwise.
     """
 
-    path: str
-    other: str
+    layer: Layer
     rewired: str = ""
 
 
@@ -42,41 +51,56 @@ class Blame:
         self._lonely_a = _deciding(alignment.a, alignment.only_a)
         self._lonely_b = _deciding(alignment.b, alignment.only_b)
         self._modules = dict(alignment.modules)
-        names = [
-            (alignment.a.modules[one].path, alignment.b.modules[other].path)
-            for one, other in alignment.modules
-        ]
-        self.other = dict(names)
-        self._mine = {other: mine for mine, other in names}
+        self._back = {its: mine for mine, its in alignment.paths.items()}
 
-    def layer(self, mine: int, its: int, tolerance: float) -> Culprit:
-        """The layer that made b's value `its`, a's `mine`, what it is.
+    def of_call(self, mine: int, its: int, tolerance: float) -> Culprit:
+        """Who made b's value `its`, a's `mine`, what it is.
 
         Operands that are within `tolerance` of a's are not to blame.
         """
         a, b = self._alignment.a, self._alignment.b
         producer = a.values[mine].producer
-        own = producer >= 0 and self._calls.get(producer) == b.values[its].producer
         brought = self._brought.get(b.values[its].producer)
-        if own and (brought is None or brought.distance <= tolerance):
-            return self._of_a(a.module(a.calls[producer]).path)
+        own = producer >= 0 and self._calls.get(producer) == b.values[its].producer
+        if not own or (brought is not None and brought.distance > tolerance):
+            alone = self._alone(mine, its)
+            if alone is not None:
+                return Culprit(alone)
+            if own and brought is not None and brought.operand >= 0:
+                call = a.calls[producer]
+                reader = f"{call.short} in {a.module(call).path or 'the module'}"
+                return Culprit(self._of_a(self._wiring(call, brought.operand)), reader)
+        return Culprit(self._of_a(a.module(a.calls[producer]).path if producer >= 0 else ""))
+
+    def of_output(self, path: str, mine: int, its: int) -> Culprit:
+        """Who hands out b's value `its` as an output, where a hands out `mine`."""
+        a, b = self._alignment.a, self._alignment.b
+        alone = self._alone(mine, its)
+        if alone is not None:
+            return Culprit(alone)
+        handing = [
+            place
+            for place, other in self._modules.items()
+            if mine in a.modules[place].outputs and its in b.modules[other].outputs
+        ]
+        return Culprit(self._of_a(a.modules[max(handing, default=0)].path), path)
+
+    def _alone(self, mine: int, its: int) -> Layer | None:
+        """Where the first of the calls ran that only one pass makes on the way to a value: from
+        there on they compute other things."""
+        a, b = self._alignment.a, self._alignment.b
         lonely, reached = _upstream(b, its, self._paired_b, self._lonely_b)
         before = {self._values[serial] for serial in reached}
         only_a = [] if mine in before else _upstream(a, mine, self._paired_a, self._lonely_a)[0]
         if only_a:
             return self._of_a(_first(a, only_a, self._alignment.only_a, self._modules.keys()))
         if lonely:
-            known = self._modules.values()
-            path = _first(b, lonely, self._alignment.only_b, known)
-            return Culprit(self._mine.get(path, ""), path)
-        if own and brought is not None and brought.operand >= 0:
-            call = a.calls[producer]
-            reader = f"{call.short} in {a.module(call).path or 'the module'}"
-            return self._of_a(self._wiring(call, brought.operand))._replace(rewired=reader)
-        return self._of_a(a.module(a.calls[producer]).path if producer >= 0 else "")
+            path = _first(b, lonely, self._alignment.only_b, self._modules.values())
+            return Layer(self._back.get(path), path)
+        return None
 
-    def _of_a(self, path: str) -> Culprit:
-        return Culprit(path, self.other.get(path, ""))
+    def _of_a(self, path: str) -> Layer:
+        return Layer(path, self._alignment.paths.get(path))
 
     def _wiring(self, call: Call, operand: int) -> str:
         """The module of a whose code hands this operand to a call, where that of b hands another:
@@ -109,8 +133,7 @@ def _viewed(record: Record, serial: int) -> set[int]:
 def _first(
     record: Record, lonely: Sequence[Call], alone: Sequence[Call], known: Collection[int]
 ) -> str:
-    """Where the first of these calls ran, since from there on the passes compute other things: the
-    outermost module around it that the other pass has nothing of.
+    """Where the first of these calls ran: the outermost module that the other pass has nothing of.
 
     Args:
         alone: all calls without a partner.

@@ -24,6 +24,7 @@ from forwardpass.nouns.records import Record
 from forwardpass.recording.interception import Interception
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.schemas import Schema, flattened
+from forwardpass.tensors.trees import flatten
 
 
 class Brought(NamedTuple):
@@ -45,10 +46,12 @@ class Made:
     Attributes:
         errors: of b's values, by serial.
         brought: by index of b's paired calls that read no partner of what a's call reads.
+        outputs: by path, what came out of b in the end.
     """
 
     errors: dict[int, Error] = field(default_factory=dict[int, Error])
     brought: dict[int, Brought] = field(default_factory=dict[int, Brought])
+    outputs: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
 
 
 def made(alignment: Alignment, numbers: Mapping[int, torch.Tensor], this: Pass) -> Made:
@@ -66,7 +69,8 @@ def made(alignment: Alignment, numbers: Mapping[int, torch.Tensor], this: Pass) 
     own = this.named(this.arguments, this.keywords)
     other = this.given({path: _as(tensor, own[path]) for path, tensor in inputs.items()})
     forcing = _Forcing(alignment, numbers)
-    other.plain(forcing)
+    came = flatten(other.plain(forcing))
+    forcing.found.outputs = {path: tensor.detach() for path, tensor in came.items()}
     return forcing.found
 
 

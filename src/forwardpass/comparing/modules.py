@@ -9,7 +9,7 @@ holds; one without parameters by its class, among the children of modules that c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from forwardpass.comparing.errors import is_comparable
-from forwardpass.comparing.sequences import gaps, paired
+from forwardpass.comparing.sequences import between, paired
 from forwardpass.nouns.records import Record
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -61,28 +61,22 @@ class _Pairs:
 
     def by_weights(self) -> None:
         """Modules that hold the same numbers; between those, parameters of the same shapes."""
-        left, right = self._left(), self._right()
-        if not left or not right:
+        if not self._left() or not self._right():
             return
         of_a, of_b = _contents(self._a), _contents(self._b)
-
-        def mine(place: int) -> Hashable:
-            return of_a.get(self._a.modules[place].path, ("a", place))
-
-        def its(place: int) -> Hashable:
-            return of_b.get(self._b.modules[place].path, ("b", place))
-
-        anchors = list(paired(left, right, mine, its))
-        for i, j in anchors:
-            self._pair(left[i], right[j])
+        left = [place for place in self._left() if self._a.modules[place].path in of_a]
+        right = [place for place in self._right() if self._b.modules[place].path in of_b]
+        paths_a = [self._a.modules[place].path for place in left]
+        paths_b = [self._b.modules[place].path for place in right]
+        anchors = list(paired([of_a[path] for path in paths_a], [of_b[path] for path in paths_b]))
         forms_a, forms_b = _forms(self._a), _forms(self._b)
-        for one, other in gaps(anchors, len(left), len(right)):
-            self._in_order(
-                [p for p in left[one] if self._a.modules[p].path in forms_a],
-                [p for p in right[other] if self._b.modules[p].path in forms_b],
-                lambda p: forms_a[self._a.modules[p].path],
-                lambda p: forms_b[self._b.modules[p].path],
-            )
+        alike = between(
+            anchors,
+            [forms_a.get(path, ("a", path)) for path in paths_a],
+            [forms_b.get(path, ("b", path)) for path in paths_b],
+        )
+        for i, j in (*anchors, *alike):
+            self._pair(left[i], right[j])
 
     def by_children(self) -> None:
         """Modules that hold others: where most of what each holds corresponds; the inner first."""
@@ -102,23 +96,11 @@ class _Pairs:
             if (other := self.partners.get(place)) is None:
                 continue
             one, two = self._children_a.get(place, []), self._children_b.get(other, [])
-            known = paired(one, two, lambda p: self.partners.get(p, (p,)), lambda p: p)
-            for left, right in gaps(list(known), len(one), len(two)):
-                self._in_order(
-                    [p for p in one[left] if p not in self.partners],
-                    [p for p in two[right] if p not in self._taken],
-                    lambda p: _kind(self._a, p), lambda p: _kind(self._b, p),
-                )  # fmt: skip
-
-    def _in_order(
-        self,
-        left: Sequence[int],
-        right: Sequence[int],
-        mine: Callable[[int], Hashable],
-        its: Callable[[int], Hashable],
-    ) -> None:
-        for i, j in paired(left, right, mine, its):
-            self._pair(left[i], right[j])
+            known = paired([self.partners.get(p, ("a", p)) for p in one], two)
+            kinds_a = [("a", p) if p in self.partners else _kind(self._a, p) for p in one]
+            kinds_b = [("b", p) if p in self._taken else _kind(self._b, p) for p in two]
+            for i, j in between(list(known), kinds_a, kinds_b):
+                self._pair(one[i], two[j])
 
     def _pair(self, place: int, other: int) -> None:
         self.partners[place] = other
@@ -196,16 +178,14 @@ def _forms(record: Record) -> dict[str, Form]:
 
 
 def _contents(record: Record) -> dict[str, Hashable]:
-    """What all parameters inside of each module hold, by path, in any order of their numbers;
-    nothing for a record without its module."""
-    if record.live is None:
-        return {}
-    module: Any = record.live.this.module
+    """What all parameters inside of each module hold, by path, in any order of their numbers. Of a
+    record without its module nobody knows, and no two are alike."""
+    module: Any = nn.Module() if record.live is None else record.live.this.module
     tensors = dict(module.named_parameters(remove_duplicate=False))
     found: dict[str, list[Hashable]] = {}
     for path, name, shape in _own(record):
         tensor = tensors.get(name)
-        held: Hashable = name
+        held: Hashable = id(record), name
         if type(tensor) is nn.Parameter and is_comparable(tensor):
             flat = tensor.detach().reshape(-1)
             bits = flat.view(_BITS.get(flat.element_size(), torch.int64)).sum(dtype=torch.int64)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from difflib import SequenceMatcher
-from typing import TypeVar
 
-Item = TypeVar("Item")
 _MOST_PAIRS = 4_000_000
 """Lengths multiplied, beyond which sequences are paired by order alone: the search is quadratic."""
 
 
-def paired(
-    left: Sequence[Item],
-    right: Sequence[Item],
-    of_left: Callable[[Item], Hashable],
-    of_right: Callable[[Item], Hashable],
-) -> Iterator[tuple[int, int]]:
-    """Places of a longest common run of two sequences, by what `of_left`, `of_right` say."""
-    one, other = [of_left(item) for item in left], [of_right(item) for item in right]
+def paired(one: Sequence[Hashable], other: Sequence[Hashable]) -> Iterator[tuple[int, int]]:
+    """Places of a longest common run of two sequences, in order."""
     start, stop = 0, min(len(one), len(other))
     while start < stop and one[start] == other[start]:
         yield start, start
@@ -36,12 +28,12 @@ def paired(
         yield len(one) - offset, len(other) - offset
 
 
-def gaps(
-    anchors: Sequence[tuple[int, int]], left: int, right: int
-) -> Iterator[tuple[slice, slice]]:
-    """What lies before, between and after places that correspond, in sequences of these lengths."""
+def between(
+    anchors: Sequence[tuple[int, int]], one: Sequence[Hashable], other: Sequence[Hashable]
+) -> Iterator[tuple[int, int]]:
+    """Further places, before, between and after those that correspond already."""
     start, begin = 0, 0
-    for one, other in (*anchors, (left, right)):
-        if start < one and begin < other:
-            yield slice(start, one), slice(begin, other)
-        start, begin = one + 1, other + 1
+    for stop, end in (*anchors, (len(one), len(other))):
+        for i, j in paired(one[start:stop], other[begin:end]):
+            yield start + i, begin + j
+        start, begin = stop + 1, end + 1

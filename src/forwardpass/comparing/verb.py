@@ -10,15 +10,15 @@ import torch
 
 from forwardpass.comparing.alignment import Alignment, align
 from forwardpass.comparing.batches import batch_axes, counterpart, first_rows, in_pieces, rows_of
-from forwardpass.comparing.blaming import Blame
-from forwardpass.comparing.errors import BOUNDLESS, error, flips, is_comparable
+from forwardpass.comparing.errors import error, flips, is_comparable
 from forwardpass.comparing.finals import finals_of
 from forwardpass.comparing.forcing import Made, computed, made
 from forwardpass.comparing.forks import fork
+from forwardpass.comparing.layers import layers
 from forwardpass.comparing.tolerances import Tolerances, tolerances
 from forwardpass.errors import UsageError
 from forwardpass.loading import load
-from forwardpass.nouns.diffs import Diff, Error, LayerDiff, OutputDiff, Step, Unpaired, Verdict
+from forwardpass.nouns.diffs import Diff, Error, OutputDiff, Step, Unpaired, Verdict
 from forwardpass.nouns.forwards import ForwardLike
 from forwardpass.nouns.records import Record
 from forwardpass.recording.observing import Watching
@@ -88,7 +88,7 @@ def diff(
         verdict=_verdict(outputs, only),
         outputs=outputs,
         only_outputs=only,
-        layers=tuple(_layers(alignment, floor, found, steps)),
+        layers=tuple(layers(alignment, floor, found, steps)),
         steps=steps,
         first=next(apart, -1),
         unpaired=tuple(_unpaired(alignment)),
@@ -263,64 +263,6 @@ def _steps(
 def _parts(a: Record, step: Step, floor: Tolerances) -> bool:
     serial = max(a.calls[step.a].outputs, key=lambda s: floor.of_total(a, s))
     return step.error.relative > floor.of_total(a, serial) or step.error.unlike > 0
-
-
-def _layers(
-    alignment: Alignment, floor: Tolerances, found: Made, steps: Sequence[Step]
-) -> Iterator[LayerDiff]:
-    """The layers by the error that they make, the largest first; those that make none are left
-    out."""
-    a, b = alignment.a, alignment.b
-    blame = Blame(alignment, found.brought)
-    worst: dict[tuple[str, str], tuple[float, float, int]] = {}
-    rewired: dict[tuple[str, str], list[str]] = {}
-    for its, off in found.errors.items():
-        mine = alignment.values[its]
-        size = off.relative if not off.unlike else BOUNDLESS
-        if not size:
-            continue
-        tolerance = floor.of_call(a, mine)
-        culprit = blame.layer(mine, its, tolerance)
-        layer = culprit.path, culprit.other
-        if culprit.rewired and size > tolerance:
-            rewired.setdefault(layer, []).append(culprit.rewired)
-        if layer not in worst or size > worst[layer][0]:
-            worst[layer] = size, tolerance, a.values[mine].producer
-    last = {step.module: step.error.relative for step in steps}
-    kinds_a, kinds_b = ({m.path: m.kind for m in side.modules} for side in (a, b))
-    missing = _missing(alignment)
-    for (path, other), (size, tolerance, call) in sorted(worst.items(), key=lambda i: -i[1][0]):
-        # "" is the root of a, or stands for what only b has.
-        only_b = not path and blame.other.get("") != other
-        where = other if only_b else path
-        yield LayerDiff(
-            path=where,
-            other="" if other == where else other,
-            kind=(kinds_b if only_b else kinds_a).get(where, ""),
-            made=size,
-            relative=None if only_b else last.get(path),
-            tolerance=tolerance,
-            call=call,
-            site=a.site(a.calls[call]) if call >= 0 else None,
-            missing=tuple(missing.get(where, ())),
-            rewired=tuple(dict.fromkeys(rewired.get((path, other), ()))),
-        )
-
-
-def _missing(alignment: Alignment) -> dict[str, list[str]]:
-    """By module, what only one of the two passes computes there."""
-    found: dict[str, list[str]] = {}
-    for side, of, calls in (
-        ("a", alignment.a, alignment.only_a),
-        ("b", alignment.b, alignment.only_b),
-    ):
-        for call in calls:
-            if call.kind != "view":
-                said = f"{call.short} only in {side}"
-                where = found.setdefault(of.module(call).path, [])
-                if said not in where:
-                    where.append(said)
-    return found
 
 
 def _unpaired(alignment: Alignment) -> Iterator[Unpaired]:
