@@ -2,8 +2,8 @@
 
 A difference of seven kinds is planted into copies of eleven models, at a layer drawn by lot: a
 weight is perturbed, a layer works in bfloat16, a normalisation has another epsilon, a square weight
-is transposed, an activation is missing, a block is dropped, a linear layer keeps its weight in eight
-bits. Named first is the layer with the largest error made here. All layers of a fresh
+is transposed, an activation is missing, a block is dropped, a linear layer keeps its weight in
+eight bits. Named first is the layer with the largest error made here. All layers of a fresh
 nn.TransformerEncoder hold the same numbers: there nobody can say which one is gone.
 """
 
