@@ -65,7 +65,7 @@ def _span(node: ast.stmt) -> _Span:
 
 def assigned(kind: type, name: str, within: str) -> Site | None:
     """Where the method `within` of a class, or of one that it derives from, assigns to
-    `self.name` or calls a method of it; None where that cannot be read."""
+    `self.name`, or calls a method of it; None where that cannot be read."""
     for owner in kind.__mro__:
         method = owner.__dict__.get(within)
         if not inspect.isfunction(method):
@@ -75,8 +75,9 @@ def assigned(kind: type, name: str, within: str) -> Site | None:
             tree = ast.parse(inspect.cleandoc("\n" + "".join(lines)))
         except (OSError, TypeError, SyntaxError, ValueError):
             return None
+        own = method.__code__.co_varnames[:1]
         for node in ast.walk(tree):
-            if any(_is_own(target, name) for target in _targets(node)):
+            if any(_is_own(target, name, own) for target in _targets(node)):
                 line = first + node.lineno - 1  # pyright: ignore[reportAttributeAccessIssue]
                 return Site(shortened(method.__code__.co_filename), line, method.__qualname__)
     return None
@@ -103,12 +104,12 @@ def _targets(node: ast.AST) -> Iterator[ast.AST]:
             yield target
 
 
-def _is_own(node: ast.AST, name: str) -> bool:
+def _is_own(node: ast.AST, name: str, own: tuple[str, ...]) -> bool:
     return (
         isinstance(node, ast.Attribute)
         and node.attr == name
         and isinstance(node.value, ast.Name)
-        and node.value.id == "self"
+        and node.value.id in own
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 import torch
 from torch import nn
 
+from forwardpass.checking.drawing import Draws
 from forwardpass.checking.rows import Rows
 from forwardpass.comparing.batches import batch_axes
 from forwardpass.errors import PassError
@@ -129,6 +130,11 @@ class Subject:
     def by_rows(self) -> Rows:
         """Where the values of the pass hold the rows of the batch; made once for all rules."""
         return Rows(self)
+
+    @cached_property
+    def draws(self) -> Draws:
+        """The random numbers of the pass, and what they move; made once for all rules."""
+        return Draws(self)
 
     @cached_property
     def writes_parameters(self) -> bool:

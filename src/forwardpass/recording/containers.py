@@ -1,21 +1,24 @@
-"""Snapshots of attributes: lists, dicts and sets with all that is in them, to compare and put back.
+"""Snapshots of attributes: containers of Python with all that is in them, to compare and put back.
 
 Objects of other kinds are known by their identity alone.
 """
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 
 SCALARS = (bool, int, float, complex, str, bytes, type(None))
+_SEQUENCES = (list, tuple, deque)
+_MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
 _DEEPEST = 20
 
 
 class Snapshot:
-    """A value and, where it is a list, a dict or a set, what it held."""
+    """A value and, where it is a list, a queue, a dict or a set, what it held."""
 
     __slots__ = ("held", "value")
 
@@ -26,10 +29,10 @@ class Snapshot:
     def of(cls, value: Any, depth: int = 0) -> Snapshot:
         """The snapshot of a value; what contains itself is followed 20 levels deep."""
         if depth < _DEEPEST:
-            if type(value) is list or type(value) is tuple:
+            if type(value) in _SEQUENCES:
                 items = cast("list[Any]", value)
                 return cls(value, [cls.of(item, depth + 1) for item in items])
-            if type(value) is dict:
+            if type(value) in _MAPPINGS:
                 pairs = cast("dict[Any, Any]", value)
                 return cls(value, {key: cls.of(item, depth + 1) for key, item in pairs.items()})
             if type(value) is set:
@@ -63,12 +66,13 @@ class Snapshot:
                 value.update(pairs)
         elif isinstance(held, list):
             items = [item.restored() for item in cast("list[Snapshot]", held)]
-            if isinstance(value, list):
-                now = cast("list[Any]", value)
+            if not isinstance(value, tuple):
+                now = cast("list[Any] | deque[Any]", value)
                 if len(now) != len(items) or any(
                     a is not b for a, b in zip(now, items, strict=True)
                 ):
-                    now[:] = items
+                    now.clear()
+                    now.extend(items)
         return value
 
 

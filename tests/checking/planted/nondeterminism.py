@@ -22,12 +22,12 @@ _ENTROPY = random.SystemRandom()
 class Fn(nn.Module):
     """A linear layer, and a function of its output."""
 
-    def __init__(self, then: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, then: Callable[[Tensor], Any]) -> None:
         super().__init__()
         self.fc = nn.Linear(8, 4)
         self.then = then
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.then(self.fc(x))
 
 
@@ -61,7 +61,78 @@ def of_the_system(x: Tensor) -> Tensor:
 
 
 def by_the_global_seed(x: Tensor) -> Tensor:
-    return x.softmax(-1)[:, torch.randperm(4)] + torch.rand_like(x)
+    return x.softmax(-1)[:, torch.randperm(4)]  # FAULT another order with another seed
+
+
+def noise(x: Tensor) -> Tensor:
+    return x + 0.1 * torch.randn_like(x)  # FAULT noise
+
+
+def gaussian_factors(x: Tensor) -> Tensor:
+    return x * (1 + 0.1 * torch.randn(x.shape))  # FAULT factors
+
+
+def random_signs(x: Tensor) -> Tensor:
+    return x * (torch.randint(0, 2, x.shape) * 2 - 1)  # FAULT signs
+
+
+def chosen(x: Tensor) -> Tensor:
+    return nn.functional.gumbel_softmax(x, hard=True)  # FAULT a choice
+
+
+def gates(x: Tensor) -> Tensor:
+    return x * torch.bernoulli(x.sigmoid())  # FAULT gates that depend on the inputs
+
+
+def masked(x: Tensor) -> tuple[Tensor, Tensor]:
+    mask = torch.rand(len(x), 1) < 0.5  # FAULT what is masked is told
+    return x * mask, mask
+
+
+def another_token(x: Tensor) -> Tensor:
+    mask = (torch.rand(len(x), 1) < 0.5).float()  # FAULT another token in their place
+    return x * (1 - mask) + torch.linspace(-1.0, 1.0, 4) * mask
+
+
+def skips(x: Tensor) -> Tensor:
+    if torch.rand(()) < 0.5:  # FAULT a layer is skipped
+        return x
+    return x.tanh()
+
+
+def by_the_best_class(x: Tensor) -> Tensor:
+    return nn.functional.one_hot(x.argmax(-1), 4) * x
+
+
+def draws_and_overwrites(x: Tensor) -> Tensor:
+    memory = torch.randn(x.shape)
+    memory.copy_(x)
+    return memory * 2
+
+
+def draws_for_nothing(x: Tensor) -> Tensor:
+    return x + 0 * torch.randn(x.shape)
+
+
+def sorts_at_random(x: Tensor) -> Tensor:
+    order = torch.randperm(len(x))
+    return x[order][order.argsort()]
+
+
+class OnlyInTraining(nn.Module):
+    """A variational autoencoder: it samples in training, and decodes the mean else."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.encode, self.decode = nn.Linear(8, 8), nn.Sequential(nn.Linear(4, 8), nn.Tanh())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, spread = self.encode(x).chunk(2, -1)
+        z = mean
+        if self.faulty or self.training:
+            z = z + torch.randn_like(z) * spread.exp()  # FAULT samples in either mode
+        return self.decode(z), mean, spread
 
 
 def other_way(x: Tensor) -> Tensor:
@@ -92,7 +163,7 @@ class Dropout(nn.Module):
         return x * (torch.rand(x.shape) > 0.5)
 
 
-def fn(then: Callable[[Tensor], Tensor]) -> Callable[[], tuple[Any, Any]]:
+def fn(then: Callable[[Tensor], Any]) -> Callable[[], tuple[Any, Any]]:
     return lambda: (Fn(then).eval(), torch.randn(3, 8))
 
 
@@ -122,7 +193,24 @@ CASES = [
     Case("a counter outside", fn(counted), True, line="FAULT a counter"),
     Case("NumPy without a seed", fn(numpy_entropy), True, line="FAULT NumPy"),
     Case("an order by the system", fn(of_the_system), True, line="FAULT an order"),
-    Case("an order by the seed", fn(by_the_global_seed), False),
+    Case("an order by the seed", fn(by_the_global_seed), True, line="FAULT another order"),
+    Case("noise", fn(noise), True, line="FAULT noise"),
+    Case("noise in training", lambda: (Fn(noise), torch.randn(3, 8)), False, {"mode": "train"}),
+    Case("random factors", fn(gaussian_factors), True, line="FAULT factors"),
+    Case("random signs", fn(random_signs), True, line="FAULT signs"),
+    Case("a random choice", fn(chosen), True, line="FAULT a choice"),
+    Case("the best choice", fn(by_the_best_class), False),
+    Case("random gates", fn(gates), True, line="FAULT gates"),
+    Case("masked rows that are told", fn(masked), True, line="FAULT what is masked"),
+    Case("masked rows have a token", fn(another_token), True, line="FAULT another token"),
+    Case("a layer is skipped", fn(skips), True, line="FAULT a layer"),
+    Case("what is drawn is overwritten", fn(draws_and_overwrites), False),
+    Case("what is drawn comes to nothing", fn(draws_for_nothing), False),
+    Case("an order that is undone", fn(sorts_at_random), False),
+    Case("samples", lambda: (OnlyInTraining(True).eval(), torch.randn(3, 8)), True,
+         line="FAULT samples"),
+    Case("samples in training only", lambda: (OnlyInTraining(False).eval(), torch.randn(3, 8)),
+         False),
     Case("another way", fn(other_way), True, line="FAULT every other pass"),
     Case("bytes of the system", fn(bytes_of_the_system), True, line="FAULT bytes"),
     Case("dropout without a seed", lambda: (Dropout(True), torch.randn(3, 8)), True,

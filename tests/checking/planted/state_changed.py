@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
-from planted import Case
+from planted import Case, overwriting
 
 
 class Decays(nn.Module):
@@ -145,6 +147,90 @@ class Recomputes(nn.Module):
         return x @ self.weight.T
 
 
+class Notes(nn.Module):
+    """What is written in other ways than by an assignment of forward's own."""
+
+    def __init__(self, write: Callable[[Any, Tensor], object]) -> None:
+        super().__init__()
+        self.write = write
+        self.fc = nn.Linear(8, 4)
+        self.seen: dict[str, Tensor] = {}
+        self.recent: deque[Tensor] = deque(maxlen=2)
+        self.passes = 0
+        self.last: Tensor | None = None
+
+    def run(self, x: Tensor) -> Tensor:
+        y = self.fc(x)
+        self.write(self, y)
+        return y
+
+    forward = run
+
+
+def updates(module: Any, y: Tensor) -> None:
+    module.seen.update(y=y)  # FAULT a method of a dict
+
+
+def appends(module: Any, y: Tensor) -> None:
+    module.recent.append(y)  # FAULT the queue of the last ones
+
+
+def by_name(module: Any, y: Tensor) -> None:
+    for name in ("last",):
+        setattr(module, name, y)  # FAULT by its name
+
+
+def of_a_part(module: Any, y: Tensor) -> None:
+    module.fc.last = y  # FAULT an attribute of a part
+
+
+def counts(module: Any, y: Tensor) -> None:
+    module.passes += 1  # FAULT counts in a helper
+
+
+def trains(module: Any, y: Tensor) -> None:
+    module.train()  # FAULT switches the whole model
+
+
+def reads(module: Any, y: Tensor) -> None:
+    module.seen.get("y")
+    module.eval()
+
+
+class Derives(nn.Module):
+    """A weight is derived anew in each pass; a fresh module has another there."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.v = nn.Parameter(torch.randn(4, 8))
+        self.weight = self.v.detach().clone()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.faulty:
+            self.weight = (self.weight + x.mean()) / 2  # FAULT derived from the inputs, too
+        else:
+            self.weight = self.v / self.v.norm()
+        return x @ self.weight.T
+
+
+def notes(write: Callable[[Any, Tensor], object]) -> Callable[[], tuple[Any, Any]]:
+    return lambda: (Notes(write).eval(), torch.randn(3, 8))
+
+
+def of_old(utility: str, mode: str) -> Callable[[], tuple[Any, Any]]:
+    """Utilities whose hooks derive the weight in each pass."""
+
+    def build() -> tuple[Any, Any]:
+        if utility == "prune":
+            layer: nn.Module = prune.l1_unstructured(nn.Linear(8, 4), "weight", 0.5)
+        else:
+            layer = getattr(nn.utils, utility)(nn.Linear(8, 4))
+        return nn.Sequential(layer, nn.ReLU()).train(mode == "train"), torch.randn(3, 8)
+
+    return build
+
+
 def made(kind: type[nn.Module], faulty: bool) -> Callable[[], tuple[Any, Any]]:
     return lambda: (kind(faulty).eval(), torch.randn(3, 8))  # type: ignore[call-arg]
 
@@ -177,6 +263,7 @@ def build_recomputes() -> tuple[Any, Any]:
 
 
 CASES = [
+    *overwriting.CASES,
     Case("weights decay", made(Decays, True), True, line="FAULT decays"),
     Case("weights decay, mended", made(Decays, False), False),
     Case("weights normalised in place", made(Normalises, True), True, line="FAULT in place"),
@@ -198,4 +285,18 @@ CASES = [
     Case("batch norm in train mode", batch_norm, True, {"mode": "train"}),
     Case("batch norm in eval mode", batch_norm, False, {"mode": "eval"}),
     Case("a weight made anew", build_recomputes, False),
-]
+    Case("updates a dict", notes(updates), True, line="FAULT a method"),
+    Case("appends to a queue", notes(appends), True, line="FAULT the queue"),
+    Case("sets by name", notes(by_name), True, line="FAULT by its name"),
+    Case("sets an attribute of a part", notes(of_a_part), True, line="FAULT an attribute"),
+    Case("counts in a helper", notes(counts), True, line="FAULT counts in a helper"),
+    Case("switches the whole model", notes(trains), True, line="FAULT switches the whole"),
+    Case("reads, and stays in its mode", notes(reads), False),
+    Case("derives a weight from inputs", made(Derives, True), True, line="FAULT derived"),
+    Case("derives a weight from a weight", made(Derives, False), False),
+    Case("spectral norm of old", of_old("spectral_norm", "eval"), False, {"mode": "eval"}),
+    Case("weight norm of old", of_old("weight_norm", "eval"), False, {"mode": "eval"}),
+    Case("weight norm of old in training", of_old("weight_norm", "train"), False),
+    Case("pruned", of_old("prune", "eval"), False, {"mode": "eval"}),
+    Case("pruned, in training", of_old("prune", "train"), False),
+]  # fmt: skip

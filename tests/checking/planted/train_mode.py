@@ -85,6 +85,64 @@ class DropsPaths(nn.Module):
         return x + y
 
 
+class OwnDropout(nn.Module):
+    """Dropout of one's own, behind a layer."""
+
+    def __init__(self, drop: Callable[[Tensor], Tensor], faulty: bool) -> None:
+        super().__init__()
+        self.drop, self.faulty = drop, faulty
+        self.fc, self.head = nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc(x).relu()
+        return self.head(self.drop(x) if self.faulty or self.training else x)
+
+
+def by_bernoulli(h: Tensor) -> Tensor:
+    return h * torch.bernoulli(torch.full_like(h, 0.8)) / 0.8  # FAULT a mask by Bernoulli
+
+
+def by_threshold(h: Tensor) -> Tensor:
+    return h * (torch.rand_like(h) > 0.2)  # FAULT a mask by a threshold
+
+
+def by_selection(h: Tensor) -> Tensor:
+    dropped = torch.rand(h.shape) < 0.3  # FAULT what is selected
+    return torch.where(dropped, torch.zeros_like(h), h / 0.7)
+
+
+def by_filling(h: Tensor) -> Tensor:
+    return h.masked_fill(torch.rand(h.shape) < 0.3, 0.0)  # FAULT what is filled
+
+
+def by_index(h: Tensor) -> Tensor:
+    h[torch.rand(len(h)) < 0.4] = 0  # FAULT rows at random
+    return h
+
+
+def by_floor(h: Tensor) -> Tensor:
+    keep = torch.rand(len(h), 1).add_(0.7).floor_()  # FAULT kept or not
+    return h.div(0.7) * keep
+
+
+def of_units(h: Tensor) -> Tensor:
+    mask = torch.distributions.Bernoulli(0.5).sample(h.shape[-1:])  # FAULT one mask for all rows
+    return h * mask * (len(mask) / mask.sum().clamp(min=1))
+
+
+def locked(h: Tensor) -> Tensor:
+    mask = torch.rand_like(h).gt(0.3).float()  # FAULT the same mask twice
+    return torch.tanh(h * mask) * mask
+
+
+def no_mask(h: Tensor) -> Tensor:
+    return h * (h > 0.1) + 0 * torch.rand_like(h)
+
+
+def every_third(h: Tensor) -> Tensor:
+    return h * (torch.arange(h.shape[-1]) % 3 > 0)
+
+
 class Samples(nn.Module):
     """Draws on purpose, in either mode: that is no dropout."""
 
@@ -98,6 +156,14 @@ class Samples(nn.Module):
 
 def made(kind: type[nn.Module], faulty: bool, shape: tuple[int, ...] = (6, 8)) -> Any:
     return lambda: (kind(faulty).eval(), torch.randn(shape))  # type: ignore[call-arg]
+
+
+def own(drop: Callable[[Tensor], Tensor], faulty: bool = True) -> Callable[[], tuple[Any, Any]]:
+    return lambda: (OwnDropout(drop, faulty).eval(), torch.randn(6, 8))
+
+
+def noise(h: Tensor) -> Tensor:
+    return h * torch.randn_like(h).relu()
 
 
 def net(*parts: nn.Module) -> Callable[[], tuple[Any, Any]]:
@@ -154,4 +220,19 @@ CASES = [
     Case("LSTM in eval mode", lstm, False, EVAL),
     Case("instance norm", instance_norm, False, {"grad": "off"}),
     Case("draws on purpose", lambda: (Samples().eval(), torch.randn(4, 8)), False, {"grad": "off"}),
+    Case("own dropout by Bernoulli", own(by_bernoulli), True, line="FAULT a mask by Bernoulli"),
+    Case("own dropout by Bernoulli in training", own(by_bernoulli, False), False),
+    Case("own dropout by a threshold", own(by_threshold), True, line="FAULT a mask by a thr"),
+    Case("own dropout by a threshold in training", own(by_threshold, False), False),
+    Case("own dropout without gradients", own(by_threshold, False), True, NO_GRAD),
+    Case("own dropout by selection", own(by_selection), True, line="FAULT what is selected"),
+    Case("own dropout by filling", own(by_filling), True, line="FAULT what is filled"),
+    Case("own dropout of rows", own(by_index), True, line="FAULT rows at random"),
+    Case("own drop path", own(by_floor), True, line="FAULT kept or not"),
+    Case("own drop path in training", own(by_floor, False), False),
+    Case("own dropout of units", own(of_units), True, line="FAULT one mask"),
+    Case("own dropout, locked", own(locked), True, line="FAULT the same mask"),
+    Case("a mask of the values", own(no_mask), False),
+    Case("a mask by place", own(every_third), False),
+    Case("noise that is no mask", own(noise), False),
 ]

@@ -1,12 +1,15 @@
-"""nondeterminism: the same inputs and the same seed must give the same outputs."""
+"""nondeterminism: the same inputs must give the same outputs; with the same seed, at least."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from math import isinf
 from typing import Final
 
 import torch
 
+from forwardpass.checking.drawing import between
+from forwardpass.checking.reaching import leading_to, makers
 from forwardpass.checking.subjects import Subject
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
@@ -14,15 +17,17 @@ from forwardpass.nouns.records import Record
 from forwardpass.recording.distances import apart, rounding
 from forwardpass.recording.schemas import schema_of
 
-MOST_PASSES: Final = 4
+MOST_PASSES: Final = 6
 
 
 def check(subject: Subject) -> Iterable[Finding]:
     """That two passes differ beyond rounding, with the same inputs, state and generators; and the
-    first call at which they part, by comparing all values of two more passes."""
+    first call at which they part, by comparing all values of two more passes. Where they agree:
+    that a pass in eval mode depends on the seed, by a pass with other random numbers."""
     one, two = subject.outputs(), subject.outputs()
-    moved = _apart(one, two)
+    moved = between(one, two)
     if not moved:
+        yield from _by_the_seed(subject)
         return
     first, second = subject.whole, subject.variant()
     call, how = _parting(first, second)
@@ -36,12 +41,28 @@ def check(subject: Subject) -> Iterable[Finding]:
     )  # fmt: skip
 
 
-def _apart(one: Mapping[str, torch.Tensor], two: Mapping[str, torch.Tensor]) -> float:
-    """The largest distance of outputs, where it is beyond rounding; Inf if they are not alike."""
-    if one.keys() != two.keys():
-        return float("inf")
-    gaps = [(apart(two[path], tensor), rounding(tensor.dtype)) for path, tensor in one.items()]
-    return max((gap for gap, allowed in gaps if gap > allowed), default=0.0)
+def _by_the_seed(subject: Subject) -> Iterable[Finding]:
+    """What is drawn in eval mode and moves outputs. What dropout moves is of train-mode."""
+    record, draws = subject.record, subject.draws
+    trained = any(record.module(call).training for call in draws.calls)
+    if not draws.calls or trained or record.modules[0].training:
+        return
+    if not draws.moved or draws.named or draws.masks:
+        return
+    leading = leading_to(record, makers(record, record.outputs.values()))
+    drawn = [call for call in draws.calls if call.index in leading] or draws.calls
+    lines = len({record.site(call) for call in drawn})
+    more = f" and at {lines - 1} more line{'s' * (lines > 2)}" if lines > 1 else ""
+    where = f"{drawn[0].name or drawn[0].short}{more}"
+    apart = "are not alike" if isinf(draws.moved) else f"differ by {draws.moved:.2%} of their scale"
+    yield subject.finding(
+        "note",
+        f"outputs depend on random numbers, drawn by {where}: with another seed they {apart}; the "
+        "same seed repeats them",
+        "fine for a model that samples, seeded by who calls it; noise that only helps learning "
+        "belongs under if self.training",
+        call=drawn[0], draws=len(drawn), output_moves=draws.moved,
+    )  # fmt: skip
 
 
 def _parting(one: Record, two: Record) -> tuple[Call | None, str]:

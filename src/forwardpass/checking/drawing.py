@@ -1,0 +1,198 @@
+"""Draws: the random numbers of a pass, what they move, and which of them only drop, as dropout."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from forwardpass.nouns.calls import Call
+from forwardpass.nouns.records import Record
+from forwardpass.recording.distances import apart, rounding
+from forwardpass.recording.schemas import schema_of
+from forwardpass.tensors.generators import GeneratorStates, generators_kept
+
+if TYPE_CHECKING:
+    from forwardpass.checking.subjects import Subject
+
+Tensors = Mapping[str, torch.Tensor]
+_DROPS = ("aten.native_dropout", "aten.dropout", "aten.feature_dropout", "aten.alpha_dropout")
+_RECURRENT = ("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu")
+_ATTENTION = ("aten.scaled_dot_product_attention", "aten._scaled_dot_product")
+_SEEDS = (20_011, 20_021, 20_023)
+"""Passes with other random numbers; a path that is dropped seldom may need more than one."""
+_LEVELS = 3
+"""Different numbers in a mask, at most: dropped, kept, and one more."""
+
+
+class Draws:
+    """The calls of a pass that draw from torch's generator."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self.calls = [call for call in subject.record.calls if call.kind == "random"]
+
+    @cached_property
+    def other(self) -> Record:
+        """The pass with other random numbers and all values: of three, the first whose outputs
+        move, or the last."""
+        for seed in _SEEDS[:-1]:
+            other = self._subject.variant(generators=_seeded(seed))
+            if self._moved(other):
+                return other
+        return self._subject.variant(generators=_seeded(_SEEDS[-1]))
+
+    @cached_property
+    def moved(self) -> float:
+        """How far outputs are apart with other random numbers; 0 where it is within rounding."""
+        return self._moved(self.other)
+
+    def _moved(self, other: Record) -> float:
+        return between(other.live.outputs, self._subject.record.live.outputs)
+
+    @cached_property
+    def named(self) -> list[Call]:
+        """The operators of dropout that are at work."""
+        record = self._subject.record
+        return [call for call in record.calls if _drops(record, call)]
+
+    @cached_property
+    def masks(self) -> list[Call]:
+        """The draws that do nothing but zero at random what the pass computes.
+
+        What is made of them alone, a mask and its scale, has few levels, and one of these zeroes
+        what it meets. Masks that depend on the inputs, that go anywhere else, or that come out, are
+        of a model that samples.
+        """
+        if not self.calls or not self.moved:
+            return []
+        record = self._subject.record
+        here, there = _judged(self._subject.whole), _judged(self.other)
+        found: list[Call] = []
+        for call in self.calls:
+            seen = [d[str(record.site(call)), call.operator] for d in (here, there)]
+            if any(True in uses for uses in seen) and not any(False in uses for uses in seen):
+                found.append(call)
+        return found
+
+
+def between(one: Tensors, other: Tensors) -> float:
+    """As `furthest`; Inf where the outputs are not the same ones."""
+    return furthest(one, other) if one.keys() == other.keys() else float("inf")
+
+
+def furthest(one: Tensors, other: Tensors) -> float:
+    """The largest relative distance of outputs that both have, 0 where it is within rounding."""
+    gaps = (
+        (apart(one[path], tensor), rounding(tensor.dtype))
+        for path, tensor in other.items()
+        if path in one
+    )
+    return max((gap for gap, allowed in gaps if gap > allowed), default=0.0)
+
+
+def arguments(record: Record, call: Call) -> dict[str, Any]:
+    """The arguments of a call by the names of the operator's schema."""
+    schema = schema_of(record.live.operators[call.index])
+    given = dict(zip(schema.names, call.arguments, strict=False))
+    return {**schema.defaults, **given, **call.keywords}
+
+
+def _drops(record: Record, call: Call) -> bool:
+    """Whether a call zeroes at random: dropout, alone or within attention or a recurrence."""
+    operator = call.operator
+    if operator.startswith(_DROPS):
+        given = arguments(record, call)
+        return given.get("train") is not False and bool(given.get("p"))
+    if operator.startswith(_ATTENTION):
+        return bool(arguments(record, call).get("dropout_p"))
+    if operator.startswith(_RECURRENT):
+        given = arguments(record, call)
+        return bool(given.get("train")) and bool(given.get("dropout"))
+    return False
+
+
+def _seeded(seed: int) -> GeneratorStates:
+    """Other states of all generators; those of the process stay as they are."""
+    with generators_kept():
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        return GeneratorStates.now()
+
+
+Verdicts = defaultdict[tuple[str, str], set[bool | None]]
+"""Of each draw, by line and operator, whether its uses zero; None: they do nothing in this pass."""
+
+
+def _judged(record: Record) -> Verdicts:
+    """What becomes of the draws that depend on no input, and of what is made of them alone."""
+    found: Verdicts = defaultdict(set)
+    drawn: dict[int, frozenset[int]] = {}  # by serial, the calls that drew what it is made of
+    computed = set(record.inputs.values())
+
+    def judge(serial: int, verdict: bool | None) -> None:
+        for index in drawn[serial]:
+            call = record.calls[index]
+            found[str(record.site(call)), call.operator].add(verdict)
+
+    for call in record.calls:
+        reads = _read(record, call)
+        noise = [s for s in reads if s in drawn]
+        if computed.isdisjoint(reads):
+            own = (call.index,) if call.kind == "random" else ()
+            made = frozenset(own).union(*(drawn[s] for s in noise))
+            drawn.update((s, made) for s in call.outputs if made)
+        else:
+            computed.update(call.outputs)
+            for serial in noise:
+                judge(serial, _zeroes(record, call, serial))
+    for serial in drawn.keys() & set(record.outputs.values()):
+        judge(serial, False)
+    return found
+
+
+def _read(record: Record, call: Call) -> list[int]:
+    """The values whose numbers a call reads: not those that lend their shape, nor what it fills."""
+    if call.short.endswith("_like") or call.short.startswith("new_"):
+        return []
+    filled = call.writes if call.kind == "random" else ()
+    return [s for s in call.inputs if record.values[s].storage not in filled]
+
+
+def _zeroes(record: Record, call: Call, mask: int) -> bool | None:
+    """Whether a call gives zeros wherever a mask has one of its few levels, and not by what else
+    it reads; None where it zeroes nothing: the mask is the same everywhere, or zeroed it before."""
+    tensors = record.tensors
+    result = tensors.get(call.outputs[0]) if call.outputs else None
+    if result is None or mask not in tensors:
+        return False
+    levels = tensors[mask].unique()
+    over = _spread(tensors[mask], result.shape)
+    if over is None or len(levels) > _LEVELS:
+        return False
+    rest = [tensors[s] for s in call.inputs if s != mask and s in tensors]
+    alike = [t for t in rest if t.shape == result.shape]
+    live = torch.stack([t != 0 for t in alike]).any(0) if alike else torch.ones_like(over).bool()
+    places = [over == level for level in levels]
+    gone = [at for at in places if not result[at].any()]
+    if any((live & at).any() for at in gone):
+        return True
+    return None if gone or len(levels) == 1 else False
+
+
+def _spread(mask: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:
+    """A mask over a whole value: by the last axes as operators broadcast, or, as an index is, by
+    the first."""
+    index = mask.reshape(mask.shape + (1,) * (len(shape) - mask.dim()))
+    for one in (mask, index):
+        try:
+            return one.broadcast_to(shape)
+        except RuntimeError:
+            continue
+    return None
