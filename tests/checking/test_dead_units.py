@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
+from forwardpass.checking.chances import Chance
 from forwardpass.checking.units import unit_axis
 from forwardpass.nouns.findings import Findings
 
@@ -30,6 +32,37 @@ def test_the_share_decides_between_warning_and_note() -> None:
     (few,) = found(closed(2))
     assert few.severity == "note"
     assert not found(closed(1)).findings
+
+
+def test_it_says_where_an_activation_opens_and_what_it_gives_below() -> None:
+    module = closed(12)
+    module[1] = nn.Threshold(0.1, 20.0)  # type: ignore[operator]
+    (finding,) = found(module)
+    assert "(38%) are 20 at all 16 positions" in finding.message
+    assert finding.message.endswith("× their spread below 0.1")
+
+
+def test_a_few_units_of_many_count_where_no_chance_explains_them() -> None:
+    (finding,) = found(closed(2, units=256), rows=64)
+    assert finding.severity == "note"
+    assert finding.message.startswith("2 of 256 units (1%)")
+
+
+@pytest.mark.parametrize(
+    ("chance", "far", "units", "explained"),
+    [
+        (Chance(2.0), [-1.0] * 8, 8, True),  # all closed, as one in 256 layers is
+        (Chance(2.0), [-8.0] * 8, 8, False),
+        (Chance(2.0), [-1.0] * 24, 24, False),  # a coin for each
+        (Chance(2.0), [-6.0, -6.0], 256, True),  # the most extreme of many
+        (Chance(2.0), [-16.0, -16.0], 256, False),
+        (Chance(2.0), [-2.0] * 16, 16, True),
+    ],
+)
+def test_what_chance_explains(
+    chance: Chance, far: list[float], units: int, explained: bool
+) -> None:
+    assert chance.explains(torch.tensor(far), units) is explained
 
 
 def test_too_few_rows_prove_nothing() -> None:

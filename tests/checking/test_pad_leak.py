@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
-from forwardpass.checking.paddings import by_mask
+from forwardpass.checking.marks import Marks, by_mask, marks_of
+from forwardpass.checking.paddings import Padding
+from forwardpass.checking.subjects import Subject
 
 Rows = list[list[int]]
 
@@ -29,7 +31,7 @@ Rows = list[list[int]]
 def test_a_mask_tells_real_cells(
     mask: Rows, marks_padding: bool, lengths: list[int], left: bool
 ) -> None:
-    assert by_mask(torch.tensor(mask), marks_padding) == (lengths, left)
+    assert by_mask(torch.tensor(mask), marks_padding)[0] == (lengths, left)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_a_mask_tells_real_cells(
     ],
 )
 def test_others_are_no_masks_of_padding(mask: Rows) -> None:
-    assert by_mask(torch.tensor(mask), False) is None
+    assert not by_mask(torch.tensor(mask), False)
 
 
 class Mean(nn.Module):
@@ -92,8 +94,98 @@ def test_nothing_says_what_is_padding(inputs: Any) -> None:
     assert findings.skipped[0].reason.startswith("nothing says what is padding")
 
 
+class Spectrum(nn.Module):
+    def forward(self, samples: Tensor) -> Tensor:
+        return torch.fft.rfft(samples).abs()
+
+
 def test_an_axis_that_follows_the_cells_in_another_way_is_not_compared() -> None:
+    padded = fwd.Model(Spectrum(), "samples: f32[batch 1 samples=25..4000] pad 0")
+    findings = found(padded, {"samples": torch.randn(2, 1, 100)})
+    assert findings.skipped[0].reason == "no output can be told real cells from padding in"
+
+
+def test_of_subsampled_cells_those_far_from_the_padding_are_compared() -> None:
     model = models.MODELS["strided"]()
     padded = fwd.Model(model.module, "samples: f32[batch 1 samples=25..4000] pad 0")
     findings = found(padded, {"samples": torch.randn(2, 1, 100)})
-    assert findings.skipped[0].reason == "no output can be told real cells from padding in"
+    assert not findings.findings
+    assert not findings.skipped
+
+
+@pytest.mark.parametrize(
+    ("less", "more", "count"),
+    [
+        (40, 64, 40),  # as many as there are cells
+        (20, 32, 10),  # every other one
+        (9, 15, 4),  # of a convolution that reads 8 at a time, with stride 4
+        (21, 33, None),  # the bins of a spectrum
+        (41, 65, None),  # one more than there are cells
+        (80, 128, None),  # two for each cell
+        (780, 2016, None),  # pairs
+    ],
+)
+def test_positions_that_can_be_compared(less: int, more: int, count: int | None) -> None:
+    padding = Padding((0,), (40,), None, {}, (40, 64), left=False, known="")
+    assert padding.cells(less, more, 0) == count
+
+
+# -- what the inputs say -------------------------------------------------------------------------
+
+LENGTHS = torch.tensor([6, 3, 4])
+REAL = torch.arange(6) < LENGTHS[:, None]
+LAST = torch.arange(6) == 5
+IDS = torch.randint(5, 50, (3, 6), generator=torch.Generator().manual_seed(0))
+
+
+def marks(**inputs: Tensor) -> Marks | None:
+    class Anything(nn.Module):
+        def forward(self, **inputs: Tensor) -> Tensor:
+            return next(iter(inputs.values())).float()
+
+    model = fwd.load(Anything())
+    return marks_of(Subject(model, fwd.record(model, inputs)))
+
+
+@pytest.mark.parametrize(
+    ("valid", "left"),
+    [
+        (REAL, False), (REAL.long(), False), (REAL.float(), False), (~REAL, False),
+        (REAL[:, None], False), (REAL[..., None].float(), False), (LENGTHS, False),
+        (LENGTHS.int(), False), (REAL.flip(1), True), (~REAL.flip(1), True),
+    ],
+)  # fmt: skip
+def test_marks_need_no_name(valid: Tensor, left: bool) -> None:
+    ids = IDS * (REAL.flip(1) if left else REAL)
+    found = marks(tokens=ids, v=valid)
+    assert found is not None
+    assert (found.name, found.lengths, found.size, found.left) == ("v", [6, 3, 4], 6, left)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"ids": IDS, "token_type_ids": (~REAL).long()},
+        {"ids": IDS * REAL, "token_type_ids": torch.zeros(3, 6).long()},
+        {"ids": torch.where(LAST, 3, IDS), "kinds": LAST.expand(3, 6)},
+        {"x": IDS.float(), "label": LENGTHS},
+        {"x": IDS.float() * (torch.arange(6) < 4), "label": torch.tensor([6, 2, 4])},
+        {"image": torch.rand(3, 3, 6, 6), "t": LENGTHS},
+        {"steps": REAL.float(), "others": REAL.float()},
+        {"steps": REAL.float(), "others": IDS.float()},
+    ],
+)  # fmt: skip
+def test_segments_labels_and_steps_are_no_marks(inputs: dict[str, Tensor]) -> None:
+    assert marks(**inputs) is None
+
+
+def test_a_mask_of_padding_without_a_full_row_is_read_by_what_stands_under_it() -> None:
+    real = torch.arange(6) < (LENGTHS - 1)[:, None]
+    found = marks(ids=IDS * real, mask=~real)
+    assert found is not None
+    assert (found.lengths, found.left) == ([5, 2, 3], False)
+
+
+def test_what_may_be_a_mask_is_named_where_nothing_is_sure() -> None:
+    findings = found(Mean(), {"ids": IDS, "types": REAL.long()})
+    assert "`types` may" in findings.skipped[0].reason

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
-from forwardpass.checking.rows import Layout, layout_of, share
+from forwardpass.checking.layouts import Layout, layout_of
+from forwardpass.checking.rows import share
 from forwardpass.nouns.findings import Finding, Findings
 
 
@@ -50,9 +51,9 @@ def varies(module: Any, inputs: Any, **how: Any) -> Findings:
 @pytest.mark.parametrize(
     ("one", "two", "layout"),
     [
-        ((4, 7), (5, 7), Layout(0, 1)),
-        ((7, 4, 3), (7, 5, 3), Layout(1, 1)),
-        ((28, 3), (35, 3), Layout(0, 7)),
+        ((4, 7), (5, 7), Layout(0, 1, (1,))),
+        ((7, 4, 3), (7, 5, 3), Layout(1, 1, (1,))),
+        ((28, 3), (35, 3), Layout(0, 7, (1, 7))),
         ((4, 4), (5, 5), None),  # rows against rows
         ((7,), (7,), None),
         ((6, 3), (7, 3), None),  # grows, but not with the rows

@@ -3,16 +3,19 @@
 Two records of one pass are compared, in which something was replaced that must not matter for a
 part of each value: the other rows, or what lies under the padding. The first call whose result
 moved in that part is the one to blame; where it read something that has no such part (a mean over
-the rows, scores of rows against rows), it is the call that made that.
+the rows, scores of rows against rows), it is the call that made that, and where it read memory that
+rows were written into, it is the call that wrote them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum
+from typing import Protocol
 
 import torch
 
+from forwardpass.checking.contents import Contents
 from forwardpass.checking.reaching import leading_to, makers
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
@@ -20,6 +23,19 @@ from forwardpass.recording.distances import rounding
 
 _MARGIN = 4
 """Times what a replay may be off: the same numbers, by other kernels, some calls deep."""
+
+
+class Compared(Protocol):
+    """How a rule compares the values of a pass with their partners in the other one."""
+
+    def state(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> State:
+        """What became of a value, by serial."""
+        ...
+
+    def part(self, serial: int, tensor: torch.Tensor) -> torch.Tensor:
+        """The part of a tensor in the shape of a value that may not move; all of it where the value
+        has no such part."""
+        ...
 
 
 class State(Enum):
@@ -53,39 +69,107 @@ def _keyed(record: Record) -> Iterable[tuple[tuple[object, ...], Call]]:
         yield (*key, counts[key]), call
 
 
-def crossing(record: Record, outputs: Iterable[str], state: Callable[[int], State]) -> Call | None:
-    """The call to blame for what moved in these outputs; None where no call crossed.
+def crossing(
+    record: Record, other: Record, pairs: dict[int, int], outputs: Iterable[str], compared: Compared
+) -> Call | None:
+    """The call of `record` to blame for what moved in these outputs; None where no call crossed.
 
-    `state` says of a value of `record`, by serial, what became of it.
+    Args:
+        other: the pass in which something was replaced.
+        pairs: the partners of the values of `record` in `other`.
     """
-    known: dict[int, State] = {}
+    return _Crossing(record, other, pairs, compared).blamed(outputs)
 
-    def of(serial: int) -> State:
-        if serial not in known:
-            known[serial] = state(serial)
-        return known[serial]
 
-    ends = [record.outputs[path] for path in outputs]
-    leading = leading_to(record, makers(record, ends))
-    blamed = next(
-        (
-            call
+class _Crossing:
+    """The search for the call at which two passes part."""
+
+    def __init__(
+        self, record: Record, other: Record, pairs: dict[int, int], compared: Compared
+    ) -> None:
+        self._record, self._pairs = record, pairs
+        self._compared = compared
+        self._mine, self._its = Contents(record), Contents(other)
+        self._known: dict[int, State] = {}
+        makers_there = {its: other.values[its].producer for its in pairs.values()}
+        self._twins = {
+            call.index: makers_there[pairs[serial]]
             for call in record.calls
-            if call.index in leading
-            and any(of(s) is State.CROSSED for s in call.outputs if s not in call.inputs)
-        ),
-        None,
-    )
-    while blamed is not None:
-        before = [
-            record.values[s].producer
-            for s in blamed.inputs
-            if 0 <= record.values[s].producer < blamed.index and of(s) is State.MIXED
-        ]
-        if not before:
-            break
-        blamed = record.calls[min(before)]
-    return blamed
+            for serial in call.outputs
+            if serial in pairs and record.values[serial].producer == call.index
+        }
+
+    def blamed(self, outputs: Iterable[str]) -> Call | None:
+        record = self._record
+        ends = [record.outputs[path] for path in outputs]
+        leading = leading_to(record, makers(record, ends))
+        blamed = next((c for c in record.calls if c.index in leading and self._crosses(c)), None)
+        if blamed is None:  # what goes out was written row by row, or its rows are flattened
+            last = (call for end in ends for call in self._leaving(end, len(record.calls)))
+            blamed = min(last, key=lambda call: call.index, default=None)
+        while blamed is not None:
+            before = list(self._before(blamed))
+            if not before:
+                break
+            blamed = min(before, key=lambda call: call.index)
+        return blamed
+
+    def _crosses(self, call: Call) -> bool:
+        fresh = (serial for serial in call.outputs if serial not in call.inputs)
+        return any(self._state(serial) is State.CROSSED for serial in fresh)
+
+    def _before(self, blamed: Call) -> Iterator[Call]:
+        """The calls that made or wrote what a call read, where that had moved and has no part that
+        may not."""
+        for serial in blamed.inputs:
+            value = self._record.values[serial]
+            if value.storage in blamed.writes:
+                continue
+            for call in self._leaving(serial, blamed.index):
+                picked = blamed.writes and call.kind == "view" and value.base >= 0
+                if not picked or self._state(value.base) is State.MIXED:
+                    yield call
+
+    def _leaving(self, serial: int, reader: int) -> Iterator[Call]:
+        """The call that wrote, else made, what a reader finds in a value, where that has moved."""
+        producer = self._record.values[serial].producer
+        writer = self._writer(serial, reader)
+        if writer is not None:
+            yield writer
+        elif 0 <= producer < reader and self._state(serial) is State.MIXED:
+            yield self._record.calls[producer]
+
+    def _state(self, serial: int) -> State:
+        """What had become of a value when it was made."""
+        if serial not in self._known:
+            mine, its = self._mine.of(serial), self._its.of(self._pairs.get(serial, -1))
+            self._known[serial] = self._of(serial, mine, its)
+        return self._known[serial]
+
+    def _of(self, serial: int, mine: torch.Tensor | None, its: torch.Tensor | None) -> State:
+        if mine is None or its is None:
+            return State.MIXED
+        return self._compared.state(serial, mine, its)
+
+    def _writer(self, serial: int, reader: int) -> Call | None:
+        """The call that wrote what moved into the memory of a value, since that was made and before
+        a call reads it; None where nothing did."""
+        writers = [c for c in self._mine.writers(serial, reader) if self._touches(serial, c)]
+        for call in writers:
+            twin = self._twins.get(call.index)
+            if twin is None:  # a loop over rows ends earlier for fewer of them
+                return writers[-1]
+            mine = self._mine.of(serial, call.index + 1)
+            its = self._its.of(self._pairs.get(serial, -1), twin + 1)
+            if self._of(serial, mine, its) in (State.CROSSED, State.MIXED):
+                return call
+        return None
+
+    def _touches(self, serial: int, writer: Call) -> bool:
+        """Whether a call wrote any of the part of a value that may not move."""
+        wrote = self._mine.written(serial, writer)
+        part = None if wrote is None else self._compared.part(serial, wrote)
+        return part is not None and bool(part.any())
 
 
 def parted(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """Paddings: the same rows with less and with more padding, where the inputs say what padding is.
 
-What says so is the signature (`pad`, `valid(tokens)`, `length(tokens)`), or, without one, an input
-that is a mask of ones and zeros in one piece each, or holds lengths.
+What says so is the signature (`pad`, `valid(tokens)`, `length(tokens)`), or an input: see marks.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from forwardpass.checking.marks import cell_axes, marks_of
 from forwardpass.nouns.signatures import Input, Signature
 from forwardpass.tensors.blocks import Block
 
@@ -41,19 +41,41 @@ class Padding(NamedTuple):
     left: bool
     known: str
 
-    def real(self, tensor: torch.Tensor, axis: int, place: int) -> torch.Tensor:
-        """The real cells along an axis, of the row at `place`."""
+    def cells(self, less: int, more: int, place: int) -> int | None:
+        """How many positions of an axis to compare for the row at `place`, where it has `less` and
+        `more` of them with less and more padding; None where it follows the cells in another way.
+
+        All real cells, or, where cells were subsampled by a whole number (strided convolutions),
+        the half of the real ones that is farther from the padding: one at the border may read it.
+        """
         length = self.lengths[place]
-        start = tensor.shape[axis] - length if self.left else 0
-        return tensor.narrow(axis, start, length)
+        if (less, more) == self.sizes:
+            return length
+        pairs = list(zip((less, more), self.sizes, strict=True))
+        is_spectrum = all(n == size // 2 + 1 for n, size in pairs)
+        if (
+            self.left
+            or is_spectrum
+            or not any(
+                abs(self.sizes[1] - self.sizes[0] - step * (more - less)) < step
+                and all((n - 1) * step <= size for n, size in pairs)
+                for step in range(2, self.sizes[1])
+            )
+        ):
+            return None
+        return less * length // self.sizes[0] // 2 or None
+
+    def real(self, tensor: torch.Tensor, axis: int, count: int) -> torch.Tensor:
+        """The first, or where padding is in front the last, cells along an axis."""
+        return tensor.narrow(axis, tensor.shape[axis] - count if self.left else 0, count)
 
 
 def padding_of(subject: Subject) -> Padding | None:
     """More padding than the pass has, for all rows, where the signature allows that; else the row
     that has most padding, as it is and without. None where nothing says what padding is."""
-    if subject.signature is not None:
-        return _more(subject, subject.signature) or _less(subject, subject.signature)
-    return _masked(subject)
+    signature = subject.signature
+    said = None if signature is None else _more(subject, signature) or _less(subject, signature)
+    return said or _cut(subject)
 
 
 def of_one(subject: Subject, padding: Padding, place: int) -> Padding:
@@ -178,69 +200,18 @@ def _collated(
 # By what the inputs hold
 
 
-def _masked(subject: Subject) -> Padding | None:
-    if not subject.rows:
+def _cut(subject: Subject) -> Padding | None:
+    """The row with most padding as it is and without, by a mask or lengths among the inputs."""
+    found = marks_of(subject)
+    if found is None:
         return None
-    for name, tensor in subject.inputs.items():
-        found, size = None, 0
-        if tensor.dim() == 2 and "mask" in name.lower():
-            found = by_mask(tensor, "padding" in name.lower())
-            size = tensor.shape[1]
-        elif tensor.dim() == 1 and "len" in name.lower() and not tensor.is_floating_point():
-            found = [int(length) for length in tensor.tolist()], False
-            size = _steps(subject, name)
-        if found is None:
-            continue
-        lengths, left = found
-        row = min(range(len(lengths)), key=lambda r: (lengths[r] < 1, lengths[r]))
-        others = [n for n, t in subject.inputs.items() if n != name and _axes(t, size)]
-        if not 0 < lengths[row] < size or max(lengths) > size or not others:
-            continue
-        more = subject.rows_of([row])
-        less = {n: _cut(t, size, lengths[row], left) for n, t in more.items()}
-        sizes = (lengths[row], size)
-        return Padding((row,), (lengths[row],), less, more, sizes, left, f"`{name}`")
-    return None
-
-
-def _steps(subject: Subject, name: str) -> int:
-    """The size of axis 1 that all inputs share which have one, 0 if they do not."""
-    sizes = {t.shape[1] for n, t in subject.inputs.items() if n != name and t.dim() > 1}
-    return sizes.pop() if len(sizes) == 1 else 0
-
-
-def by_mask(mask: torch.Tensor, marks_padding: bool) -> tuple[list[int], bool] | None:
-    """Real cells of each row, and whether the padding is in front; None for what is no such mask.
-
-    Which number means real is told by the cells that all rows must have: the first ones if padding
-    is behind, the last ones if it is in front. Where both can be, real is 1, and in a mask of the
-    padding 0.
-    """
-    if bool(((mask != 0) & (mask != 1)).any()) or mask.shape[1] < 2:
-        return None
-    ones = mask != 0
-    readings: list[tuple[torch.Tensor, bool]] = []
-    for real in (ones, ~ones) if not marks_padding else (~ones, ones):
-        falls = bool((real[:, :-1] | ~real[:, 1:]).all())
-        rises = bool((real[:, 1:] | ~real[:, :-1]).all())
-        if falls and bool(real[:, 0].all()):
-            readings.append((real, False))
-        if rises and bool(real[:, -1].all()):
-            readings.append((real, True))
-    if not readings or bool(readings[0][0].all()):
-        return None
-    real, left = readings[0]
-    return [int(length) for length in real.sum(1).tolist()], left
-
-
-def _axes(tensor: torch.Tensor, size: int) -> list[int]:
-    """The axes of an input that hold cells: the first one of that size, and for a mask of cells
-    against cells the last two."""
-    places = [place for place in range(1, tensor.dim()) if tensor.shape[place] == size]
-    return places[-2:] if tensor.dim() == 4 and len(places) > 1 else places[:1]
-
-
-def _cut(tensor: torch.Tensor, size: int, length: int, left: bool) -> torch.Tensor:
-    for axis in _axes(tensor, size):
-        tensor = tensor.narrow(axis, size - length if left else 0, length)
-    return tensor.contiguous()
+    lengths, size = found.lengths, found.size
+    row = min(range(len(lengths)), key=lambda r: (lengths[r] < 1, lengths[r]))
+    length = lengths[row]
+    less = subject.rows_of([row])
+    for name, tensor in less.items():
+        for axis in cell_axes(tensor, size):
+            start = size - length if found.left else 0
+            less[name] = less[name].narrow(axis, start, length).contiguous()
+    sizes, known = (length, size), f"`{found.name}`"
+    return Padding((row,), (length,), less, subject.rows_of([row]), sizes, found.left, known)

@@ -7,15 +7,16 @@ grows along with it holds rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 import torch
 from torch import nn
 
 from forwardpass.checking.crossings import partners
+from forwardpass.checking.layouts import Layout, layout_of
 from forwardpass.comparing.errors import BOUNDLESS
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, ModuleCall
@@ -34,13 +35,6 @@ _SEQUENCES = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoder, nn.Trans
 
 
 ONE_SCALE = "dynamic quantization has one scale for the whole batch: quantize statically instead"
-
-
-class Layout(NamedTuple):
-    """Where a value holds rows: along `axis`, which has `inner` positions for each row."""
-
-    axis: int
-    inner: int
 
 
 class Rows:
@@ -97,18 +91,30 @@ class Rows:
         return self.subject.variant(given, mode=self.mode, values=False)
 
     @cached_property
-    def outputs(self) -> dict[str, int]:
-        """The outputs that have one entry a row, with that axis. What compares rows with rows (two
-        axes grow) is not among them, nor is what sums over them (none grows)."""
+    def outputs(self) -> dict[str, Layout]:
+        """The outputs that have one entry a row, with the axis of the rows. What compares rows with
+        rows (two axes grow) is not among them, nor is what sums over them (none grows).
+
+        Of those flattened together with another axis there are those in which the row that went in
+        twice came out twice.
+        """
         other, record = self.resized
-        found: dict[str, int] = {}
+        found: dict[str, Layout] = {}
         for path, serial in self.base.outputs.items():
             if path not in record.outputs or path not in self.base.live.outputs:
                 continue
             one = self.base.values[serial].shape
             layout = layout_of(one, record.values[record.outputs[path]].shape, self.count, other)
-            if layout is not None and layout.inner == 1:
-                found[path] = layout.axis
+            if layout is None:
+                continue
+            if layout.inner > 1:
+                came = record.live.outputs[path]
+                ways = [layout._replace(together=(size,)) for size in layout.together]
+                twice = [w for w in ways if w.distance(came, -1, came, 0) <= self.tolerance]
+                sizes = (size for way in twice for size in way.together)
+                layout = layout._replace(together=tuple(sizes) if other > self.count else ())
+            if layout.together:
+                found[path] = layout
         return found
 
     @cached_property
@@ -123,6 +129,14 @@ class Rows:
             if layout is not None:
                 found[mine] = layout
         return found
+
+    def part(self, serial: int, tensor: torch.Tensor, row: int) -> torch.Tensor:
+        """What a tensor in the shape of a value of `whole` holds for one row, with the axis of the
+        rows; all of it where the value has no such axis."""
+        layout = self.layouts.get(serial)
+        if layout is None or layout.inner != 1:
+            return tensor
+        return tensor.narrow(layout.axis, row, 1)
 
     @cached_property
     def tolerance(self) -> float:
@@ -141,16 +155,14 @@ class Rows:
         longest row, as many as were found) cannot be compared, and is left out.
         """
         found: dict[str, float] = {}
-        for path, axis in self.outputs.items():
+        for path, layout in self.outputs.items():
             mine, came = self.base.live.outputs[path], outputs.get(path)
             if came is None:
                 continue
-            own = mine.select(axis, row)
             if came.dim() != mine.dim():
                 found[path] = float("inf")
-            elif came.shape[axis] == (1 if alone else self.count):
-                its = came.select(axis, 0 if alone else row)
-                gap = relative_distance(its, own) if its.shape == own.shape else 0.0
+            elif came.shape[layout.axis] == layout.inner * (1 if alone else self.count):
+                gap = layout.distance(came, 0 if alone else row, mine, row)
                 if gap > self.tolerance:
                     found[path] = gap
         return found
@@ -245,8 +257,8 @@ class Rows:
         except PassError:
             return False
         return all(
-            self._follows(path, came[path], row_axis, middle, size)
-            for path, row_axis in self.outputs.items()
+            self._follows(path, came[path], layout.axis, middle, size)
+            for path, layout in self.outputs.items()
             if path in came
         )
 
@@ -260,20 +272,6 @@ class Rows:
             for axis, extent in enumerate(came.shape)
             if extent == size and axis != row_axis
         )
-
-
-def layout_of(one: Sequence[int], two: Sequence[int], count: int, other: int) -> Layout | None:
-    """Where a value of shape `one` holds `count` rows, if it has shape `two` for `other` rows."""
-    if len(one) != len(two):
-        return None
-    changed = [axis for axis, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
-    if len(changed) != 1:
-        return None
-    axis = changed[0]
-    inner, rest = divmod(one[axis], count)
-    if rest or inner * other != two[axis]:
-        return None
-    return Layout(axis, inner)
 
 
 def share(gap: float) -> str:
@@ -293,8 +291,3 @@ def scales_by_batch(call: Call | None) -> bool:
 def finite(gap: float) -> float:
     """A relative distance that JSON can hold."""
     return min(gap, BOUNDLESS)
-
-
-def inner_sizes(layout: Layout) -> Iterator[int]:
-    """How many neighbours of one row may stand together along a flattened axis."""
-    return (size for size in range(1, layout.inner + 1) if layout.inner % size == 0)

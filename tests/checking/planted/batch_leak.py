@@ -174,7 +174,8 @@ class Contrast(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         h = F.normalize(self.layer(x), dim=-1)
-        return {"scores": h @ h.T, "embedding": h, "loss": (h @ h.T).mean()}
+        scores = h @ h.T
+        return {"scores": scores, "embedding": h, "loss": scores.mean()}
 
 
 class Loss(nn.Module):
@@ -187,6 +188,49 @@ class Loss(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         logits = self.layer(x)
         return {"logits": logits, "loss": (logits - logits.mean(0)).square().mean()}
+
+
+class Side(nn.Module):
+    """Logits of each row, and beside them something that `then` makes of the hidden states."""
+
+    def __init__(self, then: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.then = then
+        self.layer, self.head = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        h = torch.tanh(self.layer(x))
+        first = h if h.dim() == 2 else h[:, 0]
+        return {"logits": self.head(first), "aux": self.then(h)}
+
+
+class Written(nn.Module):
+    """Rows are written one by one into memory that was allocated for all, in some order."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.layer, self.head = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x)
+        out = torch.zeros_like(h) if self.kind == "zeros" else torch.empty_like(h)
+        if self.kind == "permuted":
+            out[torch.arange(len(h)).roll(1)] = h  # all rows
+        elif self.kind in ("next", "zeros"):
+            for row in range(len(h)):
+                out[row] = h[row - 1]  # another row
+        elif self.kind == "added":
+            out.copy_(h)
+            out[1:] += h[:-1]  # the row before
+        elif self.kind == "centred":
+            for row in range(len(h)):
+                out[row] = h[row]
+            out = out - out.mean(0)  # after the rows were written
+        else:
+            for row in range(len(h)):
+                out[row] = h[row]
+        return self.head(out)
 
 
 class Packed(nn.Module):
@@ -257,6 +301,32 @@ def named(module: Callable[[], nn.Module], signed: str) -> Callable[[], Built]:
     return lambda: (Model(module().eval(), signed), {"x": tokens()})
 
 
+LEAKING: dict[str, Callable[[Tensor], Any]] = {
+    "a score": lambda h: h.sum((1, 2)).softmax(0),
+    "in a list": lambda h: ["scores", (h.sum(2) / h.sum(),)],
+    "ranks": lambda h: h.sum((1, 2)).argsort().argsort(),
+    "above the mean": lambda h: h.sum((1, 2)) > h.sum((1, 2)).mean(),
+    "tokens of all rows": lambda h: (h - h.mean(0)).flatten(0, 1),
+    "tokens, time first": lambda h: (h - h.mean(0)).transpose(0, 1).flatten(0, 1),
+    "all scores": lambda h: h.sum(2).flatten().softmax(0),
+    "expanded": lambda h: h.mean((0, 1), keepdim=True).expand(len(h), 1, 6),
+}
+OWN: dict[str, Callable[[Tensor], Any]] = {
+    "own score": lambda h: h.sum(2).softmax(1),
+    "own tokens": lambda h: (h - h.mean(1, keepdim=True)).flatten(0, 1),
+    "own tokens, time first": lambda h: h.transpose(0, 1).flatten(0, 1),
+    "flat heads": lambda h: torch.einsum("btc,bsc->bts", h, h).softmax(-1).flatten(0, 1),
+    "centroid": lambda h: h.mean((0, 1)),
+    "balance of a batch": lambda h: [h.softmax(-1).mean((0, 1)).square().sum()],
+    "what was found": lambda h: h[h > 0.3],
+    "where it was found": lambda h: (h.sum(-1) > 0).nonzero(),
+    "how many were found": lambda h: (h > 0).sum(),
+    "rows against rows": lambda h: h[:, 0] @ h[:, 0].T,
+    "own choice": lambda h: h.sum(-1).argmax(1),
+    "flat valid": lambda h: (h.sum(-1) > 0).flatten(),
+}
+
+
 CASES = [
     case("mean over the batch", of(lambda: Norm(0), 4, 8), "# the axis of the mean"),
     case("softmax over the batch", of(lambda: Softmax(0), 4, 8), "# the softmax"),
@@ -271,6 +341,16 @@ CASES = [
     case("in training, too", lambda: (Norm(0), torch.randn(4, 8)), "# the axis of the mean"),
     case("two rows", of(lambda: Norm(0), 2, 8), "# the axis of the mean"),
     case("experts with little room", lambda: experts(2), None),
+    *(case(f"beside: {name}", of(lambda then=then: Side(then), 4, 5, 8), f'"{name}"')
+      for name, then in LEAKING.items()),
+    case("rows written, all at once", of(lambda: Written("permuted"), 4, 8), "# all rows"),
+    case("rows written one by one", of(lambda: Written("next"), 4, 8), "# another row"),
+    case("rows written into zeros", of(lambda: Written("zeros"), 4, 8), "# another row"),
+    case("rows added to", of(lambda: Written("added"), 4, 8), "# the row before"),
+    case("centred after writing", of(lambda: Written("centred"), 4, 8), "# after the rows"),
+    *(case(f"beside: {name}", of(lambda then=then: Side(then), 4, 5, 8), None, False)
+      for name, then in OWN.items()),
+    case("rows written where they belong", of(lambda: Written(""), 4, 8), None, False),
     case("mean over features", of(lambda: Norm(1), 4, 8), None, False),
     case("softmax over classes", of(lambda: Softmax(1), 4, 8), None, False),
     case("lstm with batch_first", of(lambda: Recurrent(True), 4, 5, 8), None, False),

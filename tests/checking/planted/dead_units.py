@@ -17,16 +17,101 @@ Built = tuple[Any, Any]
 class Mlp(nn.Module):
     """`closed` units of the hidden layer have a bias that nothing can lift."""
 
-    def __init__(self, activation: Callable[[Tensor], Tensor], closed: int, by: float = 30) -> None:
+    def __init__(
+        self,
+        activation: Callable[[Tensor], Tensor],
+        closed: int,
+        by: float = 30,
+        units: int = 32,
+    ) -> None:
         super().__init__()
         self.activation = activation
-        self.first, self.second = nn.Linear(16, 32), nn.Linear(32, 4)
+        self.first, self.second = nn.Linear(16, units), nn.Linear(units, 4)
         with torch.no_grad():
             self.first.bias[:closed] -= by
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.activation(self.first(x))  # the hidden layer
         return self.second(h)
+
+
+class Narrow(nn.Module):
+    """A hidden layer of a few units, and how deep its bias pulls all of them."""
+
+    def __init__(
+        self, units: int, by: float, activation: Callable[[Tensor], Tensor] = torch.relu
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.up, self.hidden = nn.Linear(16, units), nn.Linear(units, units)
+        self.out = nn.Linear(units, 4)
+        with torch.no_grad():
+            self.hidden.bias -= by
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.activation(self.hidden(torch.tanh(self.up(x))))  # the narrow layer
+        return self.out(h)
+
+
+class Squeezed(nn.Module):
+    """Channels weighted by a gate that may well be closed, as in MobileNetV3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate, self.head = (
+            nn.Conv2d(3, 16, 3),
+            nn.Conv2d(16, 16, 1),
+            nn.Linear(16, 4),
+        )
+        with torch.no_grad():
+            self.gate.bias[:8] -= 20
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(x)
+        h = h * F.hardsigmoid(self.gate(h.mean((2, 3), keepdim=True)))
+        return self.head(h.mean((2, 3)))
+
+
+class Clipped(nn.Module):
+    """Bounds that nothing comes near: of a variance, and of what is divided by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.spread = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spread = self.spread(x).clamp(-30, 20).exp()
+        h = self.mean(x) / spread.clamp(min=1e-6)
+        return h / h.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+
+
+class Routed(nn.Module):
+    """Where rows are chosen by another number than their own sign, nothing is a relu."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.other, self.out = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 4)
+        with torch.no_grad():
+            self.layer.bias -= 30
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, other = self.layer(x), self.other(x)
+        h = torch.where(other > 0, h, 0) + torch.maximum(h, other)
+        return self.out(h)
+
+
+def collapsed(width: int, depth: int, seed: int, norm: bool = False) -> Callable[[], Built]:
+    """As it is initialised: rows that are alike, and few units, all closed here and there."""
+
+    def build() -> Built:
+        torch.manual_seed(seed)
+        parts: list[nn.Module] = []
+        for _ in range(depth):
+            parts += [nn.Linear(width, width), *[nn.BatchNorm1d(width)] * norm, nn.ReLU()]
+        rows = torch.rand(1, width) + 0.01 * torch.randn(8, width)
+        return nn.Sequential(*parts, nn.Linear(width, 2)).eval(), rows
+
+    return build
 
 
 class Cnn(nn.Module):
@@ -145,7 +230,30 @@ def of(module: Callable[[], nn.Module], *shape: int, scale: float = 1.0) -> Call
     return lambda: (module().eval(), torch.randn(*shape) * scale)
 
 
-HIDDEN = "# the hidden layer"
+HIDDEN, NARROW = "# the hidden layer", "# the narrow layer"
+BY_HAND: dict[str, Callable[[Tensor], Tensor]] = {
+    "maximum": lambda z: torch.maximum(z, torch.zeros(())),
+    "maximum of zeros": lambda z: torch.max(torch.zeros_like(z), z),
+    "clamp": lambda z: z.clamp(min=0),
+    "clamp by a tensor": lambda z: z.clamp(min=torch.zeros(())),
+    "product": lambda z: z * (z > 0),
+    "product of numbers": lambda z: (z > 0).to(z.dtype) * z,
+    "where": lambda z: torch.where(z > 0, z, 0),
+    "where below": lambda z: torch.where(z < 0, torch.zeros_like(z), z),
+    "masked_fill": lambda z: z.masked_fill(z < 0, 0),
+    "relu6": F.relu6,
+    "hardtanh": F.hardtanh,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "threshold": lambda z: F.threshold(z, 0.1, 20.0),
+}
+
+
+def at(name: str, line: str) -> str:
+    """Where an activation made by hand is written: in the table, or in the model that calls it."""
+    return f'"{name}": lambda' if BY_HAND[name].__name__ == "<lambda>" else line
+
+
 CASES = [
     Case("closed by the bias", of(lambda: Mlp(F.relu, 12), 16, 16), True, line=HIDDEN),
     Case("most are closed", of(lambda: Mlp(F.relu, 30), 16, 16), True, line=HIDDEN),
@@ -160,8 +268,26 @@ CASES = [
          line="# what is squashed"),
     Case("resnet with closed channels", lambda: resnet(6), True),
     Case("bert with closed units", lambda: bert(8), True),
+    Case("all of 16, deep below", of(lambda: Narrow(16, 30), 256, 16), True, line=NARROW),
+    Case("all of 8", of(lambda: Narrow(8, 5), 16, 16), True, line=NARROW),
+    Case("all of 19, not so deep", of(lambda: Narrow(19, 3), 8, 16), True, line=NARROW),
+    Case("two of many", of(lambda: Mlp(F.relu, 2, units=256), 64, 16), True, line=HIDDEN),
+    *(Case(f"all closed by {name}", of(lambda made=made: Narrow(16, 30, made), 64, 16), True,
+           line=at(name, NARROW)) for name, made in BY_HAND.items()),
+    *(Case(f"some closed by {name}", of(lambda made=made: Mlp(made, 8), 64, 16), True,
+           line=at(name, HIDDEN)) for name, made in BY_HAND.items()),
     Case("in training", lambda: (Mlp(F.relu, 12), torch.randn(16, 16)), True, line=HIDDEN),
     Case("open", of(lambda: Mlp(F.relu, 0), 16, 16), False),
+    *(Case(f"open {name}", of(lambda made=made: Narrow(16, 0, made), 64, 16), False)
+      for name, made in BY_HAND.items()),
+    *(Case(f"as initialised, {width} wide and {depth} deep, {seed}",
+           collapsed(width, depth, seed), False)
+      for width, depth, seed in ((8, 6, 3), (8, 3, 8), (12, 4, 1), (12, 7, 2), (16, 6, 5))),
+    *(Case(f"as initialised, normalised, {seed}", collapsed(16, 6, seed, True), False)
+      for seed in range(3)),
+    Case("closed gates", of(Squeezed, 8, 3, 8, 8), False),
+    Case("bounds far away", of(Clipped, 16, 16), False),
+    Case("chosen by others", of(Routed, 16, 16), False),
     Case("open gelu", of(lambda: Mlp(F.gelu, 0), 64, 16), False),
     Case("open in tokens", of(lambda: Mlp(torch.relu, 0), 4, 20, 16), False),
     Case("open after a norm", of(lambda: Cnn(0), 4, 3, 8, 8), False),

@@ -125,6 +125,80 @@ class Convolved(nn.Module):
         return self.head((h * real).sum(-1) / lengths[:, None])
 
 
+class Told(nn.Module):
+    """What is real is told by an input of any name: ones and zeros of any kind, or a count."""
+
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.masked = masked
+        self.embed, self.head = nn.Embedding(50, 16), nn.Linear(16, 4)
+
+    def forward(self, tokens: Tensor, r: Tensor) -> Tensor:
+        real = torch.arange(tokens.shape[1]) < r[:, None] if r.dim() == 1 else r.flatten(1)
+        h = torch.tanh(self.embed(tokens))
+        weight = real[..., None].to(h.dtype)
+        if self.masked:
+            return self.head((h * weight).sum(1) / weight.sum(1))
+        return self.head((h * weight).mean(1))  # by all there are
+
+
+class Inverted(Told):
+    """Told which cells are padding."""
+
+    def forward(self, tokens: Tensor, is_pad: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(tokens, ~is_pad.bool())
+
+
+class Segments(nn.Module):
+    """Two segments in one piece each, steps and labels, of which none is padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.kinds = nn.Embedding(50, 16), nn.Embedding(2, 16)
+        self.labels, self.head = nn.Embedding(7, 16), nn.Linear(16, 4)
+
+    def forward(
+        self, input_ids: Tensor, token_type_ids: Tensor, labels: Tensor | None = None
+    ) -> Tensor:
+        h = (self.words(input_ids) + self.kinds(token_type_ids)).mean(1)
+        return self.head(h if labels is None else h + self.labels(labels))
+
+
+class Denoiser(nn.Module):
+    """An image, at a step of its own for each row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps, self.conv = nn.Embedding(9, 3), nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.conv(x + self.steps(t)[..., None, None])
+
+
+class Frames(nn.Module):
+    """Strided convolutions, and what looks at all frames: of the row, or of the padding, too."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.first, self.second = nn.Conv1d(2, 8, 5, 2), nn.Conv1d(8, 8, 3, 2)
+        if kind in ("gru", "packed"):
+            self.gru = nn.GRU(8, 8, batch_first=True, bidirectional=True)
+
+    def forward(self, signal: Tensor, lengths: Tensor) -> Tensor:
+        h = self.second(F.relu(self.first(signal))).mT
+        frames = ((lengths - 5) // 2 + 1 - 3) // 2 + 1
+        if self.kind == "packed":
+            packed = nn.utils.rnn.pack_padded_sequence(h, frames, True, enforce_sorted=False)
+            out = self.gru(packed)[0]
+            return nn.utils.rnn.pad_packed_sequence(out, True, total_length=h.shape[1])[0]
+        if self.kind == "gru":
+            return self.gru(h)[0]  # over all frames
+        if self.kind == "centred":
+            return h - h.mean(1, keepdim=True)  # of all frames
+        return h
+
+
 SIGNAL = ["signal: f32[batch 2 samples=3..256] pad 0", "lengths: i64[batch] = length(samples)"]
 
 
@@ -193,6 +267,67 @@ def t5() -> Built:
     return T5Model(config).eval(), texts() | {"decoder_input_ids": torch.randint(1, 60, (3, 5))}
 
 
+def told(make: Callable[[], nn.Module], kind: str, left: bool = False) -> Callable[[], Built]:
+    """Without a signature and without a telling name; nothing but padding is constant there."""
+
+    def build() -> Built:
+        lengths = torch.tensor([7, 3, 5, 6])
+        real = torch.arange(7) < lengths[:, None]
+        real = real.flip(1) if left else real
+        ids = torch.randint(1, 50, (4, 7)) * real
+        said = {"bool": real, "int": real.long(), "float": real.float(), "count": lengths,
+                "row": real[:, None], "pad": ~real}[kind]  # fmt: skip
+        module = make().eval()
+        return module, {"tokens": ids, "is_pad" if isinstance(module, Inverted) else "r": said}
+
+    return build
+
+
+def segments(labelled: bool) -> Callable[[], Built]:
+    def build() -> Built:
+        lengths = torch.tensor([3, 2, 4])
+        given = {
+            "input_ids": torch.randint(1, 50, (3, 6)),
+            "token_type_ids": (torch.arange(6) >= lengths[:, None]).long(),
+        }
+        return Segments().eval(), given | ({"labels": torch.tensor([6, 2, 5])} if labelled else {})
+
+    return build
+
+
+def denoiser() -> Built:
+    return Denoiser().eval(), {"x": torch.randn(3, 3, 8, 8), "t": torch.tensor([8, 2, 5])}
+
+
+def frames(kind: str) -> Callable[[], Built]:
+    def build() -> Built:
+        lengths = torch.tensor([64, 41, 56])
+        signal = torch.randn(3, 2, 64) * (torch.arange(64) < lengths[:, None])[:, None]
+        return Frames(kind).eval(), {"signal": signal, "lengths": lengths}
+
+    return build
+
+
+def wav2vec2(norm: str) -> Callable[[], Built]:
+    """With a group norm over all frames of its first layer, padding moves all; see its docs."""
+
+    def build() -> Built:
+        from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+        sizes: dict[str, Any] = {
+            "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 16, "conv_dim": (8, 8), "conv_stride": (5, 4),
+            "conv_kernel": (10, 8), "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 8,
+            "num_conv_pos_embedding_groups": 4,
+        }  # fmt: skip
+        module = Wav2Vec2Model(Wav2Vec2Config(feat_extract_norm=norm, **sizes))
+        mask = (torch.arange(600) < torch.tensor([600, 420, 500])[:, None]).long()
+        return module.eval(), {"input_values": torch.randn(3, 600) * mask, "attention_mask": mask}
+
+    return build
+
+
+ALL = "# by all there are"
 CASES = [
     Case("mean of all", signed(lambda: Pooled(False), MASKED), True, line="# the mean of all"),
     Case("mean of all, by mask", unsigned(lambda: Pooled(False), "mask"), True,
@@ -213,6 +348,23 @@ CASES = [
     Case("bert without its mask", lambda: bert(True), True),
     Case("gpt2 padded in front", lambda: gpt2(True), True),
     Case("gpt2 padded in front, signed", shared("gpt2_left"), True),
+    *(Case(f"told by {kind}", told(lambda: Told(False), kind), True, line=ALL)
+      for kind in ("bool", "int", "float", "count", "row")),
+    Case("told what is padding", told(lambda: Inverted(False), "pad"), True, line=ALL),
+    Case("told in front", told(lambda: Told(False), "bool", True), True, line=ALL),
+    Case("frames in both directions", frames("gru"), True, line="# over all frames"),
+    Case("frames centred", frames("centred"), True, line="# of all frames"),
+    Case("wav2vec2 with a group norm", wav2vec2("group"), True),
+    *(Case(f"told by {kind}, masked", told(lambda: Told(True), kind), False)
+      for kind in ("bool", "int", "float", "count", "row")),
+    Case("told what is padding, masked", told(lambda: Inverted(True), "pad"), False),
+    Case("told in front, masked", told(lambda: Told(True), "bool", True), False),
+    Case("frames", frames("plain"), False),
+    Case("frames packed", frames("packed"), False),
+    Case("wav2vec2 with layer norms", wav2vec2("layer"), False),
+    Case("segments", segments(False), False),
+    Case("segments and labels", segments(True), False),
+    Case("steps of a diffusion", denoiser, False),
     Case("mean of the valid", signed(lambda: Pooled(True), MASKED), False),
     Case("mean of the valid, by mask", unsigned(lambda: Pooled(True), "mask"), False),
     Case("largest of the valid", signed(lambda: Largest(True), MASKED), False),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 
 from forwardpass.checking.crossings import State, crossing, parted, partners
-from forwardpass.checking.rows import ONE_SCALE, Rows, finite, inner_sizes, scales_by_batch, share
+from forwardpass.checking.rows import ONE_SCALE, Rows, finite, scales_by_batch, share
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
@@ -48,7 +48,7 @@ def _found(rows: Rows, kept: int, moved: dict[str, float]) -> Iterable[Finding]:
     pairs = partners(rows.whole, other)
     if _drew_otherwise(rows.whole, other, pairs):
         raise Inapplicable("how many random numbers are drawn depends on the rows")
-    call = crossing(rows.whole, moved, lambda serial: _state(rows, other, kept, serial, pairs))
+    call = crossing(rows.whole, other, pairs, moved, _Replaced(rows, kept))
     if why := rows.doubt(call):
         raise Inapplicable(why)
     path, gap = max(moved.items(), key=lambda item: item[1])
@@ -63,26 +63,31 @@ def _found(rows: Rows, kept: int, moved: dict[str, float]) -> Iterable[Finding]:
     )  # fmt: skip
 
 
-def _state(rows: Rows, other: Record, kept: int, serial: int, pairs: dict[int, int]) -> State:
-    """What became of a value, where only the kept row may not have moved."""
-    mine = rows.whole.tensors.get(serial)
-    its = other.tensors.get(pairs.get(serial, -1))
-    if mine is None or its is None or mine.shape != its.shape:
+class _Replaced(NamedTuple):
+    """All rows but the kept one were replaced: that one may not have moved."""
+
+    rows: Rows
+    kept: int
+
+    def state(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> State:
+        if mine.shape != its.shape:
+            return State.MIXED
+        moved = parted(mine, its)
+        if not bool(moved.any()):
+            return State.SAME
+        layout = self.rows.layouts.get(serial)
+        if layout is None:
+            return State.MIXED
+        if layout.inner == 1:
+            return State.CROSSED if bool(self.part(serial, moved).any()) else State.APART
+        along = moved.movedim(layout.axis, 0).reshape(moved.shape[layout.axis], -1).any(1)
+        for inner in layout.together:  # rows may be flattened together with axes on either side
+            if not bool(along.view(-1, self.rows.count, inner)[:, self.kept].any()):
+                return State.APART
         return State.MIXED
-    moved = parted(mine, its)
-    if not bool(moved.any()):
-        return State.SAME
-    layout = rows.layouts.get(serial)
-    if layout is None:
-        return State.MIXED
-    if layout.inner == 1:
-        crossed = bool(moved.select(layout.axis, kept).any())
-        return State.CROSSED if crossed else State.APART
-    along = moved.movedim(layout.axis, 0).reshape(moved.shape[layout.axis], -1).any(1)
-    for inner in inner_sizes(layout):  # rows may be flattened together with axes on either side
-        if not bool(along.view(-1, rows.count, inner)[:, kept].any()):
-            return State.APART
-    return State.MIXED
+
+    def part(self, serial: int, tensor: torch.Tensor) -> torch.Tensor:
+        return self.rows.part(serial, tensor, self.kept)
 
 
 def _drew_otherwise(one: Record, other: Record, pairs: dict[int, int]) -> bool:

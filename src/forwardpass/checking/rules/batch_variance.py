@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import torch
@@ -66,7 +66,7 @@ def _found(
     pairs = partners(rows.whole, other)
     path, gap = max(moved.items(), key=lambda item: item[1])
     allowed = rows.tolerance if gap == float("inf") else max(rows.tolerance, _INHERITED * gap)
-    call = crossing(rows.whole, moved, lambda s: _state(rows, other, row, s, pairs, allowed))
+    call = crossing(rows.whole, other, pairs, moved, _Alone(rows, row, allowed))
     if why := rows.doubt(call):
         raise Inapplicable(why)
     own = None if call is None else _only_alone(rows, other, call, pairs)
@@ -104,25 +104,30 @@ def _sizes(shape: Sequence[int]) -> str:
     return f"[{' '.join(map(str, shape))}]"
 
 
-def _state(
-    rows: Rows, other: Record, row: int, serial: int, pairs: dict[int, int], allowed: float
-) -> State:
-    """What became of a value, where the row alone is compared with the row in the batch."""
-    mine = rows.whole.tensors.get(serial)
-    its = other.tensors.get(pairs.get(serial, -1))
-    if mine is None or its is None:
-        return State.MIXED
-    layout = rows.layouts.get(serial)
-    if layout is None:
-        if mine.shape != its.shape:
-            return State.MIXED
-        return State.SAME if relative_distance(its, mine) <= allowed else State.MIXED
-    if layout.inner != 1:
-        return State.MIXED
-    part = mine.narrow(layout.axis, row, 1)
-    if part.shape != its.shape or relative_distance(its, part) > allowed:
-        return State.CROSSED
-    return State.APART
+class _Alone(NamedTuple):
+    """The row alone is compared with the row in the batch."""
+
+    rows: Rows
+    row: int
+    allowed: float
+
+    def state(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> State:
+        layout = self.rows.layouts.get(serial)
+        if layout is None:
+            if mine.shape != its.shape:
+                return State.MIXED
+            return State.SAME if relative_distance(its, mine) <= self.allowed else State.MIXED
+        if layout.inner != 1:
+            alike = mine.dim() == its.dim() and its.shape[layout.axis] == layout.inner
+            near = alike and layout.distance(its, 0, mine, self.row) <= self.allowed
+            return State.APART if near else State.MIXED
+        part = self.part(serial, mine)
+        if part.shape != its.shape or relative_distance(its, part) > self.allowed:
+            return State.CROSSED
+        return State.APART
+
+    def part(self, serial: int, tensor: torch.Tensor) -> torch.Tensor:
+        return self.rows.part(serial, tensor, self.row)
 
 
 def _raised(rows: Rows, row: int, error: PassError) -> Iterable[Finding]:

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import torch
 
 from forwardpass.checking.crossings import State, crossing, partners
+from forwardpass.checking.marks import candidates
 from forwardpass.checking.paddings import Padding, of_one, padding_of
 from forwardpass.checking.rows import Rows, finite, share
 from forwardpass.checking.subjects import Inapplicable, Subject
@@ -33,9 +34,7 @@ def check(subject: Subject) -> Iterable[Finding]:
     rows = subject.by_rows
     padding = padding_of(subject)
     if padding is None:
-        raise Inapplicable(
-            "nothing says what is padding: no `pad` in a signature, no mask with zeros, no lengths"
-        )
+        raise Inapplicable(_unknown(subject))
     if not rows.outputs:
         raise Inapplicable("no output has one entry a row")
     less = rows.base.live.outputs
@@ -47,6 +46,19 @@ def check(subject: Subject) -> Iterable[Finding]:
         raise Inapplicable("no output can be told real cells from padding in")
     if moved:
         yield from _found(rows, padding, moved)
+
+
+def _unknown(subject: Subject) -> str:
+    """Why nobody can tell what is padding."""
+    unsure = {m.name for m in candidates(subject) if not m.left and max(m.lengths) == m.size}
+    start = "nothing says what is padding"
+    if not unsure:
+        return f"{start}: no `pad` in a signature, no mask of one end of the rows, no lengths"
+    names = " or ".join(f"`{name}`" for name in sorted(unsure))
+    return (
+        f"{start}: {names} may, but no other input has one constant just where that would begin; "
+        "say it in a signature, as in `ids: i64[batch tokens] pad 0`"
+    )
 
 
 class Moved(NamedTuple):
@@ -66,32 +78,37 @@ def _moved(
     """What moved beyond rounding, the furthest first; None where nothing could be compared."""
     found: list[Moved] = []
     compared = False
-    for path, axis in rows.outputs.items():
-        one, other = less.get(path), more.get(path)
-        if one is None or other is None or one.dim() != other.dim():
+    for path, layout in rows.outputs.items():
+        one, other, axis = less.get(path), more.get(path), layout.axis
+        if layout.inner > 1 or one is None or other is None or one.dim() != other.dim():
             continue
-        cells = _cell_axes(one.shape, other.shape, padding.sizes)
-        if cells is None:
-            continue
-        compared = True
         for place in range(min(len(padding.rows), _MOST_ROWS)):
-            if padding.lengths[place] < 1:
+            cells = _cells(padding, one.shape, other.shape, place)
+            if cells is None or padding.lengths[place] < 1:
                 continue
+            compared = True
             mine, its = one.narrow(axis, place, 1), other.narrow(axis, place, 1)
-            for cell in cells:
-                mine, its = padding.real(mine, cell, place), padding.real(its, cell, place)
+            for cell, count in cells.items():
+                mine, its = padding.real(mine, cell, count), padding.real(its, cell, count)
             gap = relative_distance(its, mine)
             if gap > rows.tolerance:
                 found.append(Moved(path, gap, place))
     return sorted(found, key=lambda moved: -moved.gap) if compared else None
 
 
-def _cell_axes(one: torch.Size, other: torch.Size, sizes: tuple[int, int]) -> list[int] | None:
-    """The axes that follow the number of cells; None where one follows it in another way."""
-    changed = [axis for axis, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
-    if any((one[axis], other[axis]) != sizes for axis in changed):
-        return None
-    return changed
+def _cells(
+    padding: Padding, one: torch.Size, other: torch.Size, place: int
+) -> dict[int, int] | None:
+    """The axes that follow the number of cells, with how many positions to compare; None where one
+    follows it in another way."""
+    found: dict[int, int] = {}
+    for axis, (less, more) in enumerate(zip(one, other, strict=True)):
+        if less != more:
+            count = padding.cells(less, more, place)
+            if count is None:
+                return None
+            found[axis] = count
+    return found
 
 
 def _found(rows: Rows, padding: Padding, moved: list[Moved]) -> Iterable[Finding]:
@@ -109,7 +126,7 @@ def _found(rows: Rows, padding: Padding, moved: list[Moved]) -> Iterable[Finding
     pairs = partners(more, less)
     allowed = max(rows.tolerance, _INHERITED * min(gap, 1.0))
     paths = {item.path for item in again}
-    call = crossing(more, paths, lambda s: _state(single, more, less, s, pairs, allowed))
+    call = crossing(more, less, pairs, paths, _Padded(single, less, pairs, allowed))
     size = padding.sizes[1]
     where = "" if call is None else f"; it comes in at {call.name}"
     yield rows.finding(
@@ -129,23 +146,32 @@ def _remedy(padding: Padding) -> str:
     return "hide the padding by a mask or packed lengths wherever cells are mixed or averaged"
 
 
-def _state(
-    padding: Padding,
-    more: Record,
-    less: Record,
-    serial: int,
-    pairs: dict[int, int],
-    allowed: float,
-) -> State:
-    """What became of a value of the one row, at its real cells."""
-    mine, its = more.tensors.get(serial), less.tensors.get(pairs.get(serial, -1))
-    if mine is None or its is None or mine.dim() != its.dim():
-        return State.MIXED
-    cells = _cell_axes(its.shape, mine.shape, padding.sizes)
-    if cells is None:
-        return State.MIXED
-    for cell in cells:
-        mine, its = padding.real(mine, cell, 0), padding.real(its, cell, 0)
-    if relative_distance(mine, its) > allowed:
-        return State.CROSSED
-    return State.APART if cells else State.SAME
+class _Padded(NamedTuple):
+    """The one row with more and with less padding: its real cells may not have moved."""
+
+    padding: Padding
+    less: Record
+    pairs: dict[int, int]
+    allowed: float
+
+    def state(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> State:
+        if mine.dim() != its.dim():
+            return State.MIXED
+        cells = _cells(self.padding, its.shape, mine.shape, 0)
+        if cells is None:
+            return State.MIXED
+        if relative_distance(self._real(mine, cells), self._real(its, cells)) > self.allowed:
+            return State.CROSSED
+        return State.APART if cells else State.SAME
+
+    def part(self, serial: int, tensor: torch.Tensor) -> torch.Tensor:
+        partner = self.pairs.get(serial, -1)
+        its = torch.Size(self.less.values[partner].shape if partner >= 0 else ())
+        alike = len(its) == tensor.dim()
+        cells = _cells(self.padding, its, tensor.shape, 0) if alike else None
+        return self._real(tensor, cells or {})
+
+    def _real(self, tensor: torch.Tensor, cells: dict[int, int]) -> torch.Tensor:
+        for cell, count in cells.items():
+            tensor = self.padding.real(tensor, cell, count)
+        return tensor
