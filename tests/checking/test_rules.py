@@ -13,6 +13,7 @@ from torch import nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
+from forwardpass.errors import PassError
 from forwardpass.nouns.findings import Findings
 
 USUAL = 3
@@ -151,6 +152,17 @@ def test_nan_that_is_covered_is_a_note() -> None:
     assert "gradients through it are NaN" in finding.remedy
 
 
+def test_inf_that_is_covered_is_a_note() -> None:
+    class Clamps(Covers):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x).relu().log().clamp(min=-50)
+
+    finding = only("non-finite", Clamps().eval(), torch.randn(9, 8))
+    assert finding.severity == "note"
+    assert ".log makes" in finding.message
+    assert "Inf, which later calls cover: operands f32[9 4] from 0 to" in finding.message
+
+
 def test_ranges_of_the_operands_are_told() -> None:
     class Exp(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -161,6 +173,33 @@ def test_ranges_of_the_operands_are_told() -> None:
         ".exp is the first to make Inf (1): operands f32[1 3] from -3 to 200; "
         "1 of 3 numbers of output are not finite"
     )
+
+
+class Slope(nn.Module):
+    """The derivative of a network, as physics-informed ones take it."""
+
+    def __init__(self, slope: bool) -> None:
+        super().__init__()
+        self.slope = slope
+        self.net = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.slope:
+            raise ValueError("no")
+        x = x.requires_grad_()
+        return torch.autograd.grad(self.net(x).sum(), x, create_graph=True)[0]
+
+
+@pytest.mark.parametrize("grad", ["inference", "off"])
+def test_a_forward_that_needs_autograd_is_told_from_one_that_raises(grad: Any) -> None:
+    with pytest.raises(PassError, match=r'needs autograd: with grad="on" \(--grad on\)') as caught:
+        check(Slope(True), torch.randn(4, 2), grad=grad)
+    assert "does not require grad" in str(caught.value)
+    assert caught.value.record is not None
+    assert not check(Slope(True), torch.randn(4, 2), mode="train", grad="on").reaches("warning")
+    with pytest.raises(PassError) as other:
+        check(Slope(False), torch.randn(4, 2), grad=grad)
+    assert "autograd" not in str(other.value)
 
 
 # -- what callers do -------------------------------------------------------------------------------

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 import torch
 
-from forwardpass.checking.stretches import UNRUNNABLE, Stretch
+from forwardpass.checking.stretches import UNRUNNABLE, Stretch, residual
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Layer, Record
 
@@ -18,6 +18,25 @@ _DATA: Final = {
     "conv1d": 0, "conv2d": 0, "conv3d": 0,
 }  # fmt: skip
 """Affine operators, and which of their arguments are the data."""
+_WORTH_OF_WIDE: Final = 0.95
+_WORTH_OF_SCALED: Final = 0.75
+"""Shares of the macs of its layers that the one layer may take at most: where one of them is a
+convolution that reaches around; where what is between has numbers of its own, as a normalisation
+does more in training than it does afterwards."""
+_SCALES: Final = (1.0, 1e12)
+"""Of the values on which a call is affine: a clamp at ±1e6 is not, on the larger ones."""
+_ROUNDING: Final = 1e-9
+_FEW: Final = 64
+"""Numbers that an operator is measured on which computes each number by itself."""
+
+
+class Step(NamedTuple):
+    """A call between two layers, with the serials of the value that it is given, and of the one
+    that it makes of it."""
+
+    call: Call
+    given: int
+    made: int
 
 
 @dataclass(frozen=True)
@@ -26,12 +45,12 @@ class Run:
 
     Attributes:
         layers, calls: in the order of the pass.
-        gaps: for each two layers the calls between them.
+        gaps: for each two layers what is between them.
     """
 
     layers: tuple[Layer, ...]
     calls: tuple[Call, ...]
-    gaps: tuple[tuple[Call, ...], ...]
+    gaps: tuple[tuple[Step, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -39,13 +58,15 @@ class One:
     """The layer that does what a run does: its weights, its macs, and how to write it.
 
     `reaches`: it stands for convolutions of which each reaches around, with full channels: no
-    factors of a low rank, although the one layer may take more weights.
+    factors of a low rank, although the one layer may take more weights. `pools`: what is between
+    the layers adds up positions, and stays.
     """
 
     weights: int
     macs: int
     written: str
     reaches: bool = False
+    pools: bool = False
 
 
 def data_of(record: Record, layer: Layer) -> int | None:
@@ -74,15 +95,51 @@ def is_own(record: Record, serials: Sequence[int]) -> bool:
 
 
 def one_for(record: Record, run: Run) -> One | None:
-    """The single layer, None where it would not take fewer weights and fewer macs, nor the layers
-    are convolutions that each reach along the same axes."""
-    one = _by_channel(record, run) or _by_row(record, run)
-    return one if one is not None and (one.reaches or _saves(record, run, one)) else None
+    """The single layer. None where it would not take fewer weights and fewer macs, nor the layers
+    are convolutions that each reach along the same axes; and where what is between is not affine.
+    """
+    by_channel, by_row = (
+        one if one is not None and (one.reaches or _saves(record, run, one)) else None
+        for one in (_by_channel(record, run), _by_row(record, run))
+    )
+    if by_channel is None and by_row is None:
+        return None  # most runs end here, where nothing was measured
+    if not all(_is_affine(record, step) for step in _cheapest_first(record, run)):
+        return None
+    if by_channel is not None:
+        pairs = zip(run.layers, run.gaps, run.layers[1:], strict=False)
+        kept = {_keeps(record, *pair) for pair in pairs}
+        if "" not in kept and not (by_channel.reaches and "features" in kept):
+            return replace(by_channel, pools="features" in kept)
+    return by_row
+
+
+def _cheapest_first(record: Record, run: Run) -> list[Step]:
+    steps = [step for gap in run.gaps for step in gap if step.call.kind != "view"]
+    return sorted(steps, key=lambda step: not _is_pointwise(record, step.call))
+
+
+def _is_affine(record: Record, step: Step) -> bool:
+    """Whether a call is affine, on small values as on large ones."""
+    shape = (_FEW,) if _is_pointwise(record, step.call) else None
+    return all(
+        residual(record, (step.call,), step.given, step.made, shape=shape, scale=scale) is not None
+        for scale in _SCALES
+    )
+
+
+def _is_pointwise(record: Record, call: Call) -> bool:
+    """Whether a call computes each number from one number alone."""
+    tags = getattr(record.live.operators[call.index], "tags", ())
+    return torch.Tag.pointwise in tags and len(call.inputs) == 1
 
 
 def _saves(record: Record, run: Run, one: One) -> bool:
     macs = sum(record.calls[layer.affine].macs or 0 for layer in run.layers)
-    return one.macs < macs and one.weights < weights(record, run.layers)
+    scaled = any(len(step.call.inputs) > 1 for gap in run.gaps for step in gap)
+    wide = any(prod(_kernel(record, layer)) > 1 for layer in run.layers)
+    worth = _WORTH_OF_SCALED if scaled else _WORTH_OF_WIDE if wide else 1.0
+    return one.macs < worth * macs and one.weights < weights(record, run.layers)
 
 
 def weights(record: Record, layers: Sequence[Layer]) -> int:
@@ -141,11 +198,7 @@ def _by_channel(record: Record, run: Run) -> One | None:
     written += " (but where the padding is)" if padded else ""
     wide = len({tuple(k > 1 for k in _kernel(record, layer)) for layer in run.layers}) == 1
     reaches = wide and prod(kernel) > 1 and hidden(record, run) >= min(into, out)
-    one = One(out * into * prod(kernel), y.elements * into * prod(kernel), written, reaches)
-    if not (reaches or _saves(record, run, one)):
-        return one
-    gaps = zip(run.layers, run.gaps, run.layers[1:], strict=False)
-    return one if all(_leaves_features(record, *gap) for gap in gaps) else None
+    return One(out * into * prod(kernel), y.elements * into * prod(kernel), written, reaches)
 
 
 def _geometry(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:
@@ -163,31 +216,56 @@ def _geometry(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], 
     return argument("stride"), argument("dilation"), argument("groups")[0]
 
 
-def _leaves_features(record: Record, one: Layer, gap: Sequence[Call], other: Layer) -> bool:
-    """Whether what is between two layers acts on positions only: measured, a value whose features
-    are v times a number at each position comes out as such a value."""
+def _keeps(
+    record: Record, one: Layer, gap: Sequence[Step], other: Layer
+) -> Literal["positions", "features", ""]:
+    """What is between two layers: "features" where it acts on features in one way at all positions,
+    and on positions in one way for all features; "positions" where it moves them at most. "" where
+    it mixes the two.
+
+    Measured: a value of v times u, with v of the features and u of the positions, comes out as such
+    a value, with features that v alone tells, and positions that u alone tells.
+    """
     start, end = record.calls[one.affine].outputs[0], data_of(record, other)
     assert end is not None
     size = features(record, one)[1]
     if features(record, other)[0] != size:
-        return False
+        return ""
     if not gap:
-        return _axis(record, one) == _axis(record, other)
+        return "positions" if _axis(record, one) == _axis(record, other) else ""
     shape, axis = record.values[start].shape, _axis(record, one) % len(record.values[start].shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        v = torch.rand(size, dtype=torch.float64) + 0.5
-        u = torch.rand([1 if i == axis else n for i, n in enumerate(shape)], dtype=torch.float64)
+        v, w = torch.rand(2, size, dtype=torch.float64) + 0.5
+        sizes = [1 if i == axis else n for i, n in enumerate(shape)]
+        u, t = torch.rand(2, *sizes, dtype=torch.float64) + 0.5
     lined_up = [size if i == axis else 1 for i in range(len(shape))]
-    between = Stretch(record, gap, start, end, torch.float64)
-    given = (u * v.view(lined_up)).to(record.values[start].device)
+    device = record.values[start].device
+    between = Stretch(record, [step.call for step in gap], start, end, torch.float64)
+
+    def rows(positions: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+        value = between((positions * vector.view(lined_up)).to(device)) - at_zero
+        return value.cpu().movedim(_axis(record, other), -1).reshape(-1, size)
+
     try:
-        value = (between(given) - between(torch.zeros_like(given))).cpu()
+        at_zero = between(torch.zeros(shape, dtype=torch.float64, device=device))
+        both, other_u, other_v = rows(u, v), rows(t, v), rows(u, w)
     except UNRUNNABLE:
-        return False
-    rows = value.movedim(_axis(record, other), -1).reshape(-1, size)
-    along = (rows @ v / (v @ v))[:, None] * v
-    return bool((rows - along).abs().max() <= 1e-9 * rows.abs().max())
+        return ""
+    if not (_is_product(torch.cat((both, other_u))) and _is_product(torch.cat((both, other_v), 1))):
+        return ""
+    came = both[:, both.abs().amax(0).argmax()].abs()
+    came, went = (x.sort().values / x.norm() for x in (came[came > 0], u.flatten()))
+    moved = came.shape == went.shape and bool((came - went).abs().max() <= _ROUNDING)
+    return "positions" if moved else "features"
+
+
+def _is_product(matrix: torch.Tensor) -> bool:
+    """Whether a matrix is one column times one row."""
+    row, column = divmod(int(matrix.abs().argmax()), matrix.shape[1])
+    most = matrix[row, column]
+    product = matrix[:, column, None] * matrix[row] / most
+    return bool((matrix - product).abs().max() <= _ROUNDING * most.abs())
 
 
 def _by_row(record: Record, run: Run) -> One | None:

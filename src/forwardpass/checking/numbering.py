@@ -1,13 +1,14 @@
 """Numbering: which values of a record hold the same, by how they were made.
 
 Two values have one number if the same operator made them of values with the same numbers, and if
-nothing was written into their memory since. Copies have the number of what they copy. What is
-drawn at random, or stands in memory that nothing has filled, has a number of its own.
+nothing was written into their memory since. An operator that writes over all that a value holds
+makes a new value. Copies have the number of what they copy. What is drawn at random, or stands in
+memory that nothing has filled, has a number of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,13 +31,16 @@ class Numbering:
     Attributes:
         first: by index of a call that computes what an earlier call had computed, that call's.
         constant: indices of calls that compute from constants, buffers and sizes alone.
-        written: storages that a call writes in place.
+        writers: by storage the indices of the calls that write it in place.
     """
 
     def __init__(self, record: Record) -> None:
         self.first: dict[int, int] = {}
         self.constant: set[int] = set()
-        self.written = {storage for call in record.calls for storage in call.writes}
+        self.writers: dict[int, list[int]] = {}
+        for call in record.calls:
+            for storage in call.writes:
+                self.writers.setdefault(storage, []).append(call.index)
         self._record = record
         self._numbers: dict[int, Hashable] = {}
         self._writes: dict[int, int] = {}
@@ -54,6 +58,22 @@ class Numbering:
             index for index in self.constant
             if not any(record.values[s].storage in varying for s in record.calls[index].outputs)
         }  # fmt: skip
+
+    def could_stand_in(self, call: Call, readers: Mapping[int, Sequence[Call]]) -> bool:
+        """Whether what an earlier call made is still there in place of what this one makes: either
+        memory is written by none, or by calls that do the same to both, and what is read of this
+        one before that is read to compute the same again."""
+        earlier = self._record.calls[self.first[call.index]]
+        for now, before in zip(call.outputs, earlier.outputs, strict=True):
+            value = self._record.values[now]
+            after = self.writers.get(value.storage, [])
+            there = self.writers.get(self._record.values[before].storage, [])
+            if [self.first.get(index) for index in after] != there:
+                return False
+            lost = value.version < len(after)
+            if lost and any(reader.index not in self.first for reader in readers.get(now, ())):
+                return False
+        return True
 
     def _number(self, call: Call) -> None:
         key = self._key(call)
@@ -77,7 +97,9 @@ class Numbering:
 
     def _key(self, call: Call) -> tuple[Hashable, ...] | None:
         """What a call computes; None where that cannot be said."""
-        if call.kind in ("random", "host") or call.short in _OWN or call.writes:
+        if call.kind in ("random", "host") or call.short in _OWN:
+            return None
+        if call.writes and not self._writes_over(call):
             return None
         if schema_of(self._record.live.operators[call.index]).uninitialised:
             return None
@@ -92,6 +114,22 @@ class Numbering:
         except TypeError:
             return None
         return key
+
+    def _writes_over(self, call: Call) -> bool:
+        """Whether a call writes one value that the pass made, all of it, and returns that."""
+        if len(call.outputs) != 1 or len(call.writes) != 1 or not call.inputs:
+            return False
+        values = self._record.values
+        value, others = values[call.inputs[0]], call.inputs[1:]
+        while value.base >= 0 and value.strides == values[value.base].strides:
+            value = values[value.base]
+        return (
+            value.base < 0
+            and value.producer >= 0
+            and value.shape == values[call.outputs[0]].shape
+            and call.writes == (value.storage,)
+            and all(values[serial].storage != value.storage for serial in others)
+        )
 
     def _frozen(self, value: Any) -> Hashable:
         if isinstance(value, Ref):
@@ -123,5 +161,5 @@ class Numbering:
         """Whether no input led to a value, nor a parameter, which training changes."""
         value = self._record.values[serial]
         if value.origin in ("constant", "buffer", "attribute"):
-            return value.storage not in self.written
+            return value.storage not in self.writers
         return serial in self._same

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from forwardpass.nouns.records import Record
 
@@ -23,14 +23,15 @@ def makers(record: Record, serials: Iterable[int]) -> set[int]:
     return found | {call.index for call in record.calls if storages.intersection(call.writes)}
 
 
-def leading_to(record: Record, last: Iterable[int]) -> set[int]:
-    """These calls, and all from which edges lead to them."""
+def leading_to(record: Record, last: Iterable[int], without: Collection[int] = ()) -> set[int]:
+    """These calls, and all from which edges lead to them; `without` are left out, and what leads
+    through these alone."""
     sources = sources_of(record)
-    found = set(last)
+    found = set(last).difference(without)
     waiting = list(found)
     while waiting:
         for source in sources.get(waiting.pop(), ()):
-            if source not in found:
+            if source not in found and source not in without:
                 found.add(source)
                 waiting.append(source)
     return found

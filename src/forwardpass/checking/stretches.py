@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -14,6 +14,8 @@ from forwardpass.nouns.records import Record
 UNRUNNABLE = (RuntimeError, KeyError, NotImplementedError)
 """What a stretch raises that does not run by itself: an operator has no kernel for float64, refuses
 the other numbers, or reads what was made outside of the stretch. Nothing is then claimed of it."""
+_AFFINE: Final = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Residual below which a stretch is affine, by the dtype in which it is computed."""
 
 
 class Stretch:
@@ -40,7 +42,7 @@ class Stretch:
     def __call__(self, value: torch.Tensor) -> torch.Tensor:
         """What comes out for `value`. Raises whatever an operator raises, KeyError for a value
         that nobody holds."""
-        known: dict[int, torch.Tensor] = {self._start: value.to(self._dtype)}
+        known = {self._start: value.to(self._dtype, copy=True)}  # which a call may write in place
         with torch.inference_mode(mode=False), torch.no_grad():
             for call in self._calls:
                 self._run(call, known)
@@ -70,6 +72,41 @@ class Stretch:
                 floating = found.is_floating_point()
                 known[serial] = found.detach().to(self._dtype if floating else found.dtype)
         return known[serial]
+
+
+def residual(
+    record: Record,
+    calls: Sequence[Call],
+    start: int,
+    end: int,
+    *,
+    shape: Sequence[int] | None = None,
+    scale: float = 1.0,
+) -> float | None:
+    """f(a) + f(b) − f(a + b) − f(0) of a stretch, as a share of how far f moves from f(0).
+
+    Args:
+        shape: of a and b, which are random; that of the value `start` if None.
+        scale: their standard deviation.
+
+    Returns None where the stretch is not affine, or does not run by itself.
+    """
+    shape = record.values[start].shape if shape is None else shape
+    device = next(iter(held_by(record.live.this.module).values())).device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        a, b = (scale * torch.randn(shape, dtype=torch.float64) for _ in range(2))
+    a, b = a.to(device), b.to(device)
+    for dtype, most in _AFFINE.items():
+        f = Stretch(record, calls, start, end, dtype)
+        try:
+            zero, at_a, at_b = f(torch.zeros_like(a)), f(a), f(b)
+            gap = (at_a + at_b - f(a + b) - zero).abs().max().item()
+        except UNRUNNABLE:
+            continue
+        moves = max((at_a - zero).abs().max().item(), (at_b - zero).abs().max().item())
+        return gap / moves if moves and gap <= most * moves else None
+    return None
 
 
 def held_by(module: nn.Module) -> Mapping[str, torch.Tensor]:

@@ -18,10 +18,10 @@ from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError
 from forwardpass.loading import load
 from forwardpass.nouns.findings import SEVERITIES, Finding, Findings, Ran, Skipped
-from forwardpass.nouns.forwards import ForwardLike
+from forwardpass.nouns.forwards import Forward, ForwardLike
 from forwardpass.nouns.records import Record
 from forwardpass.recording.observing import Watching
-from forwardpass.recording.passes import Grad, Mode
+from forwardpass.recording.passes import Grad, Mode, standing
 from forwardpass.recording.verb import record, recorded
 
 Rule = Callable[[Subject], Iterable[Finding]]
@@ -56,17 +56,39 @@ def check(
 
     Raises:
         UsageError: an unknown rule; inputs of a form that no call has; a bad pyproject.toml.
-        PassError: the pass itself raises.
+        PassError: the pass itself raises; if it would not with `grad="on"`, that is said.
     """
     known = every()
     own = settings(Path.cwd(), known)
     selected = chosen(rules, ignore, known, own)
     began = time.perf_counter()
     loaded = load(forward)
-    done = record(loaded, inputs, mode=mode, grad=grad, statistics=True)
+    done = _recorded(loaded, inputs, mode, grad)
     asked = frozenset(rule for rule in rules or own.rules or () if isinstance(rule, str))
     subject = Subject(loaded, done, callers=callers, asked=asked)
     return _examined(subject, selected, own, advance, began)
+
+
+def _recorded(forward: Forward, inputs: Any, mode: Mode | None, grad: Grad | None) -> Record:
+    try:
+        return record(forward, inputs, mode=mode, grad=grad, statistics=True)
+    except PassError as error:
+        if (grad or standing()) == "on" or not _runs_with_grad(forward, inputs, mode):
+            raise
+        needs = PassError(
+            f'this forward needs autograd: with grad="on" (--grad on) it runs, and as it is it '
+            f"raises. {error}"
+        )
+        needs.record = error.record
+        raise needs from error.__cause__
+
+
+def _runs_with_grad(forward: Forward, inputs: Any, mode: Mode | None) -> bool:
+    try:
+        record(forward, inputs, mode=mode, grad="on")
+    except PassError:
+        return False
+    return True
 
 
 def check_script(

@@ -191,6 +191,106 @@ class Sampled(nn.Module):
         return self.decode(mean).relu() + 0 * width.sum()
 
 
+class Between(nn.Module):
+    """Two layers with a module between them that may be affine, or not."""
+
+    def __init__(self, first: nn.Module, between: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.between, self.second = first, between, second
+        for part in self.modules():
+            if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+                part.running_mean = torch.randn(part.num_features)
+                part.running_var = torch.rand(part.num_features) + 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)  # FAULT what follows is affine
+        return self.second(self.between(h))
+
+
+class InvertedResidual(nn.Module):
+    """The block of MobileNetV2: expands, convolves each channel, projects; nothing follows."""
+
+    def __init__(self, into: int, out: int) -> None:
+        super().__init__()
+        wide = 4 * into
+        self.adds = into == out
+        self.body = nn.Sequential(
+            nn.Conv2d(into, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(inplace=True),
+            nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False), nn.BatchNorm2d(wide),
+            nn.ReLU6(inplace=True), nn.Conv2d(wide, out, 1, bias=False), nn.BatchNorm2d(out),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.adds else self.body(x)
+
+
+class ShuffleUnit(nn.Module):
+    """The block of ShuffleNetV2 that halves the image: BN alone after a convolution by channel."""
+
+    def __init__(self, into: int) -> None:
+        super().__init__()
+        self.left = nn.Sequential(
+            nn.Conv2d(into, into, 3, 2, 1, groups=into, bias=False), nn.BatchNorm2d(into),
+            nn.Conv2d(into, into, 1, bias=False), nn.BatchNorm2d(into), nn.ReLU(),
+        )  # fmt: skip
+        self.right = nn.Sequential(
+            nn.Conv2d(into, into, 1, bias=False), nn.BatchNorm2d(into), nn.ReLU(),
+            nn.Conv2d(into, into, 3, 2, 1, groups=into, bias=False), nn.BatchNorm2d(into),
+            nn.Conv2d(into, into, 1, bias=False), nn.BatchNorm2d(into), nn.ReLU(),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.channel_shuffle(torch.cat((self.left(x), self.right(x)), 1), 2)
+
+
+class Adapted(nn.Module):
+    """A layer with LoRA beside it, whose second factor begins at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.head = nn.Linear(16, 32), nn.Linear(32, 8)
+        self.down, self.up = nn.Linear(16, 4, bias=False), nn.Linear(4, 32, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((self.base(x) + 2 * self.up(self.down(x))).relu())
+
+
+class Shortcut(nn.Module):
+    """A residual block whose shortcut has a convolution and a BN of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
+            nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16),
+        )  # fmt: skip
+        self.shortcut = nn.Sequential(nn.Conv2d(3, 16, 1, bias=False), nn.BatchNorm2d(16))
+        self.squeeze = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(16, 4, 1), nn.ReLU(), nn.Conv2d(4, 16, 1),
+            nn.Sigmoid(),
+        )  # fmt: skip
+        self.neck, self.head = nn.BatchNorm1d(16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.body(x)
+        h = torch.relu(h * self.squeeze(h) + self.shortcut(x))
+        return self.head(self.neck(h.mean((2, 3))))
+
+
+def between(first: Any, module: nn.Module, second: Any, given: tuple[int, ...]) -> Any:
+    return lambda: (Between(first, module, second), torch.randn(given))
+
+
+def perceptron_with(module: nn.Module) -> Any:
+    return between(nn.Linear(16, 32), module, nn.Linear(32, 8), ROW)
+
+
+def convolutions_with(module: nn.Module, second: int = 3) -> Any:
+    there, back = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 8, second)
+    return between(there, module, back, IMAGE)
+
+
 def of(model: Callable[..., nn.Module], *arguments: Any, given: tuple[int, ...]) -> Any:
     return lambda: (model(*arguments), torch.randn(given))
 
@@ -210,6 +310,8 @@ def tiny_bert_without_activation() -> tuple[nn.Module, Any]:
 
 
 IMAGE, ROW, ROWS = (2, 3, 16, 16), (4, 16), (4, 5, 16)
+AFFINE = "FAULT what follows is affine"
+TRAIN = {"mode": "train"}
 CASES: list[Case] = [
     Case("an MLP without activation", of(Perceptron, False, given=ROW), True, EVAL,
          "FAULT no activation"),
@@ -225,6 +327,24 @@ CASES: list[Case] = [
     Case("six in a loop", of(Deep, False, given=ROW), True, EVAL, "FAULT in a loop"),
     Case("BERT whose activation is the identity", tiny_bert_without_activation, True, EVAL,
          "self.dense(hidden_states)"),
+    Case("a BN of settled statistics between", perceptron_with(nn.BatchNorm1d(32)), True, EVAL,
+         AFFINE),
+    Case("the same with grad on", perceptron_with(nn.BatchNorm1d(32)), True,
+         {"mode": "eval", "grad": "on"}, AFFINE),
+    Case("BN and dropout between", perceptron_with(
+        nn.Sequential(nn.BatchNorm1d(32, affine=False), nn.Dropout(0.2))), True, EVAL, AFFINE),
+    Case("convolutions with a BN between", convolutions_with(nn.BatchNorm2d(16)), True, EVAL,
+         AFFINE),
+    Case("a BN and a 1 × 1 convolution", convolutions_with(nn.BatchNorm2d(16), 1), True, EVAL,
+         AFFINE),
+    Case("a BN, and a head over the image", between(
+        nn.Conv2d(1, 8, 3, padding=1), nn.Sequential(nn.BatchNorm2d(8), nn.Flatten()),
+        nn.Linear(8 * 64, 10), (2, 1, 8, 8)), True, EVAL, AFFINE),
+    Case("a leaky ReLU of slope 1", perceptron_with(nn.LeakyReLU(1.0)), True, EVAL, AFFINE),
+    Case("that in place", perceptron_with(nn.LeakyReLU(1.0, inplace=True)), True,
+         {"mode": "train"}, AFFINE),
+    Case("a PReLU whose slopes are 1", perceptron_with(nn.PReLU(32, init=1.0)), True, EVAL, AFFINE),
+    Case("a shrinkage by 0", convolutions_with(nn.Softshrink(0.0)), True, EVAL, AFFINE),
     Case("an MLP", of(Perceptron, True, given=ROW), False, EVAL),
     Case("tokens with tanh", of(Tokens, True, given=ROWS), False, EVAL),
     Case("a scale and an activation", of(Scaled, True, given=ROW), False, EVAL),
@@ -242,4 +362,39 @@ CASES: list[Case] = [
     Case("a variational autoencoder", of(Sampled, given=(4, 32)), False, EVAL),
     Case("dropout in train mode", of(Dropped, False, given=ROW), False, {"mode": "train"}),
     Case("BERT", tiny_bert, False, EVAL),
+    Case("a BN of the batch", perceptron_with(nn.BatchNorm1d(32)), False, TRAIN),
+    Case("a BN and ReLU", perceptron_with(nn.Sequential(nn.BatchNorm1d(32), nn.ReLU())), False,
+         EVAL),
+    Case("convolutions, BN and ReLU in place", convolutions_with(
+        nn.Sequential(nn.BatchNorm2d(16), nn.ReLU(inplace=True))), False, EVAL),
+    Case("a GroupNorm", convolutions_with(nn.GroupNorm(4, 16)), False, EVAL),
+    Case("a leaky ReLU", perceptron_with(nn.LeakyReLU(0.9)), False, EVAL),
+    Case("a PReLU", perceptron_with(nn.PReLU()), False, EVAL),
+    Case("a clamp far out", perceptron_with(nn.Hardtanh(-1e6, 1e6)), False, EVAL),
+    Case("a small shrinkage", perceptron_with(nn.Softshrink(1e-3)), False, EVAL),
+    Case("ReLU where all is positive", between(
+        nn.Linear(16, 32), nn.Sequential(nn.Softplus(), nn.ReLU()), nn.Linear(32, 8), ROW), False,
+        EVAL),
+    Case("convolutions, enlarged between", convolutions_with(
+        nn.Upsample(scale_factor=2, mode="bilinear")), False, EVAL),
+    Case("convolutions, the largest between", convolutions_with(nn.MaxPool2d(2)), False, EVAL),
+    Case("pixels out of channels", between(
+        nn.Conv2d(3, 32, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(8, 3, 3, padding=1), IMAGE),
+        False, EVAL),
+    Case("a narrow convolution and a wide one", between(
+        nn.Conv2d(16, 4, 3, padding=1), nn.Identity(), nn.Conv2d(4, 4, 1), (2, 16, 8, 8)), False,
+        EVAL),
+    Case("a separable convolution with BN", lambda: (nn.Sequential(
+        nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.Conv2d(8, 16, 1),
+        nn.BatchNorm2d(16), nn.ReLU()), torch.randn(2, 8, 8, 8)), False, EVAL),
+    Case("inverted residuals", lambda: (nn.Sequential(
+        InvertedResidual(8, 16), InvertedResidual(16, 16), InvertedResidual(16, 24),
+        InvertedResidual(24, 32)), torch.randn(2, 8, 8, 8)), False, EVAL),
+    Case("inverted residuals of the least width", lambda: (nn.Sequential(
+        nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.ReLU6(),
+        nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8), InvertedResidual(8, 16)),
+        torch.randn(2, 8, 8, 8)), False, EVAL),
+    Case("shuffled units", of(ShuffleUnit, 8, given=(2, 8, 8, 8)), False, EVAL),
+    Case("LoRA beside a layer", of(Adapted, given=ROW), False, EVAL),
+    Case("a residual block with shortcut and squeeze", of(Shortcut, given=IMAGE), False, EVAL),
 ]  # fmt: skip

@@ -73,6 +73,89 @@ def logits_that_are_ruled_out(x: Tensor) -> Tensor:
     return x.masked_fill(torch.arange(4) > 2, float("-inf"))
 
 
+def log_clamped(x: Tensor) -> Tensor:
+    y = x.relu()
+    return y.log().clamp(min=-50)  # FAULT clamped afterwards
+
+
+def divided_where(x: Tensor) -> Tensor:
+    count = (x > 0).sum(-1, keepdim=True) * 0
+    return torch.where(count > 0, (x.abs() + 1) / count, 0.0)  # FAULT covered by where
+
+
+def written_over(x: Tensor) -> Tensor:
+    y = 1 / x.relu()  # FAULT written over
+    y[y.isinf()] = 0.0
+    return y
+
+
+def distances(x: Tensor) -> Tensor:
+    apart = (x[:, :, None] - x[:, None, :]).square()
+    eye = torch.eye(4, dtype=torch.bool)
+    return apart.rsqrt().masked_fill(eye, 0.0)  # FAULT the diagonal is covered
+
+
+def distances_mended(x: Tensor) -> Tensor:
+    apart = (x[:, :, None] - x[:, None, :]).square()
+    eye = torch.eye(4, dtype=torch.bool)
+    return apart.masked_fill(eye, 1.0).rsqrt().masked_fill(eye, 0.0)
+
+
+def mask_as_logarithm(x: Tensor) -> Tensor:
+    mask = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    return (x + mask.log()).softmax(-1)
+
+
+def clamped_mask(x: Tensor) -> Tensor:
+    mask = (torch.arange(4) < 2).float()
+    return (x + mask.log().clamp(min=-1e4)).softmax(-1)
+
+
+def mask_of_activations(x: Tensor) -> Tensor:
+    mask = (x > x.mean(-1, keepdim=True)).float()
+    return (x + mask.log().clamp(min=-1e4)).softmax(-1)
+
+
+def chances(x: Tensor) -> Tensor:
+    gate = (x * 1e4).sigmoid()
+    return torch.logsumexp(torch.stack((gate.log(), x)), 0)
+
+
+def sigmoid_by_hand(x: Tensor) -> Tensor:
+    return 1 / (1 + (-x * 1e4).exp())
+
+
+def largest_so_far(x: Tensor) -> Tensor:
+    best = torch.full_like(x[:, :1], -torch.inf)
+    for column in x.unbind(1):
+        best = torch.maximum(best, column[:, None])
+    return best
+
+
+def finite_masks_that_add_up(x: Tensor) -> Tensor:
+    low = torch.finfo(x.dtype).min
+    mask = (torch.arange(4) > 1) * low
+    return (x + (mask + mask)).softmax(-1)
+
+
+def causal(x: Tensor) -> Tensor:
+    scores = x[:, :, None] * x[:, None, :]
+    hidden = torch.ones(4, 4, dtype=torch.bool).triu(1)
+    scores[:, hidden] = -torch.inf
+    return scores.softmax(-1).where(~hidden, 0.0)
+
+
+class Spectrum(nn.Module):
+    """The logarithm of inputs in which there is silence, cut off below."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.clamp(min=0).log10().clamp(min=-8))
+
+
 class Poisoned(nn.Module):
     """One weight is NaN, as after a step that diverged."""
 
@@ -158,5 +241,20 @@ CASES = [
     Case("GPT-2, padded on the left", gpt2(False), False),
     Case("NaN in the data", given(float("nan")), True),
     Case("data that are finite", given(1.0), False),
+    Case("log of zero, clamped", fn(log_clamped), True, line="FAULT clamped afterwards"),
+    Case("division by zero, covered by where", fn(divided_where), True, line="FAULT covered by"),
+    Case("a reciprocal, written over", fn(written_over), True, line="FAULT written over"),
+    Case("distances, the diagonal covered", fn(distances), True, line="FAULT the diagonal"),
+    Case("clamped before the logarithm", fn(lambda x: x.relu().clamp(min=1e-6).log()), False),
+    Case("distances, masked before", fn(distances_mended), False),
+    Case("a mask as a logarithm", fn(mask_as_logarithm), False),
+    Case("that, clamped", fn(clamped_mask), False),
+    Case("a mask of activations, clamped", fn(mask_of_activations), False),
+    Case("chances of zero in logsumexp", fn(chances), False),
+    Case("a sigmoid by hand", fn(sigmoid_by_hand), False),
+    Case("the largest so far", fn(largest_so_far), False),
+    Case("finite masks that add up", fn(finite_masks_that_add_up), False),
+    Case("a causal mask, and zeros after it", fn(causal), False),
+    Case("silence in a spectrum", lambda: (Spectrum().eval(), torch.randn(3, 8)), False),
     Case("logits ruled out by -inf", fn(logits_that_are_ruled_out), False),
 ]  # fmt: skip

@@ -132,6 +132,130 @@ class Side(nn.Module):
         return self.drop(y if mask is None else y * mask)
 
 
+class Registered(nn.Module):
+    """Parameters that are registered by name, or in a method of their own."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 4)
+        if how == "by name":
+            self.register_parameter("scale", nn.Parameter(torch.ones(4)))  # FAULT registered
+        elif how == "by a method":
+            self.prepare()
+        elif how == "in a loop":
+            for number in range(2):
+                setattr(self, f"scale{number}", nn.Parameter(torch.ones(4)))
+        else:
+            self.gains = nn.ParameterList(torch.ones(4) for _ in range(2))  # FAULT in a list
+
+    def prepare(self) -> None:
+        self.offset = nn.Parameter(torch.ones(4))  # FAULT in a method
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x)
+
+
+class Gated(nn.Module):
+    """A branch times a gate."""
+
+    def __init__(self, gate: Callable[[Gated, Tensor], Any], begin: float = 0.0) -> None:
+        super().__init__()
+        self.gate = gate
+        self.fc, self.branch = nn.Linear(8, 8), nn.Linear(8, 8)
+        if begin >= 0:
+            self.begin = nn.Parameter(torch.full((8,), begin))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.fc(x).relu()
+        return h + self.branch(h) * self.gate(self, h)  # FAULT times 0
+
+
+class Cancelled(nn.Module):
+    """A parameter that is read, and multiplied by 0."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.fc = nn.Linear(8, 4)
+        self.gain = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x) + self.gain.sum() * self.weight  # FAULT for nothing
+
+
+class OnlyInTraining(nn.Module):
+    """What only training uses, kept in the graph in eval mode, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.width = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, width = self.fc(x), self.width(x)
+        if self.training:
+            return y + torch.randn_like(y) * width.exp()
+        return y + 0.0 * width.sum()
+
+
+class Scaled(Gated):
+    """The caller gives the weight of the branch."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda m, h: 1.0, -1)
+
+    def forward(self, x: Tensor, weight: float = 0.0) -> Tensor:
+        h = self.fc(x).relu()
+        return h + self.branch(h) * weight
+
+
+class Adapted(nn.Module):
+    """LoRA, whose second factor begins at zero: the first has no gradient yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Linear(8, 4)
+        self.down, self.up = nn.Linear(8, 2, bias=False), nn.Linear(2, 4, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + 0.5 * self.up(self.down(x))
+
+
+class ZeroBlock(nn.Module):
+    """A residual block whose last BN begins at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+        self.norm = nn.BatchNorm2d(3)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm(self.two(self.one(x).relu()))
+
+
+class OneStep(nn.Module):
+    """A gate that forgets a state of zeros, in a sequence of one step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.new, self.forget = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x.new_zeros(x.shape[0], 4)
+        for step in x.unbind(1):
+            state = state * self.forget(step).sigmoid() + self.new(step).tanh()
+        return state
+
+
+def gated(gate: Callable[[Gated, Tensor], Any], begin: float = -1.0) -> Callable[[], Any]:
+    return lambda: (Gated(gate, begin).eval(), torch.randn(5, 8))
+
+
+def registered(how: str) -> Callable[[], Any]:
+    return lambda: (Registered(how).eval(), torch.randn(5, 8))
+
+
 def made(kind: type[nn.Module], faulty: bool, ids: bool = False) -> Callable[[], tuple[Any, Any]]:
     def build() -> tuple[Any, Any]:
         given = torch.randint(1, 30, (5, 6)) if ids else torch.randn(5, 8)
@@ -209,5 +333,33 @@ CASES = [
     Case("written in place", lambda: (Side().eval(), torch.randn(5, 8)), False),
     Case("T5's encoder", t5, False),
     Case("the last state of an LSTM", lstm, False),
+    Case("registered by name", registered("by name"), True, line="FAULT registered"),
+    Case("made in a method", registered("by a method"), True, line="FAULT in a method"),
+    Case("made in a list", registered("in a list"), True, line="FAULT in a list"),
+    Case("made in a loop", registered("in a loop"), True, line="def __init__"),
+    Case("a gate of 0", gated(lambda m, h: 0.0), True, line="FAULT times 0"),
+    Case(
+        "a parameter times 0",
+        lambda: (Cancelled(0).eval(), torch.randn(5, 8)),
+        True,
+        line="FAULT for nothing",
+    ),
+    Case(
+        "that in training",
+        lambda: (Cancelled(0.0).train(), torch.randn(5, 8)),
+        True,
+        {"mode": "train", "grad": "on"},
+        "FAULT for nothing",
+    ),
+    Case("a small weight", lambda: (Cancelled(1e-3).eval(), torch.randn(5, 8)), False),
+    Case("a gate of 1", gated(lambda m, h: 1.0), False),
+    Case("a gate that begins at 0 and learns", gated(lambda m, h: m.begin, 0.0), False),
+    Case("a gate that begins at 0, through tanh", gated(lambda m, h: m.begin.tanh(), 0.0), False),
+    Case("a gate that the input closes", gated(lambda m, h: (h < 0).float()), False),
+    Case("a weight that the caller gives", lambda: (Scaled().eval(), torch.randn(5, 8)), False),
+    Case("used in training only", lambda: (OnlyInTraining().eval(), torch.randn(5, 8)), False),
+    Case("LoRA at its beginning", lambda: (Adapted().eval(), torch.randn(5, 8)), False),
+    Case("a BN that begins at 0", lambda: (ZeroBlock().eval(), torch.randn(4, 3, 6, 6)), False),
+    Case("a state of zeros", lambda: (OneStep().eval(), torch.randn(5, 1, 8)), False),
     Case("experts", lambda: (Experts().eval(), torch.randn(30, 8)), False),
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from planted import Case
 
@@ -168,6 +171,90 @@ class Recurrent(nn.Module):
         return self.head(state)
 
 
+class Small(nn.Module):
+    """Layers of a few numbers, called on the same values or on others."""
+
+    def __init__(self, then: Callable[[Any, Tensor], Tensor], parts: str) -> None:
+        super().__init__()
+        self.then = then
+        known: dict[str, nn.Module] = {
+            "a": nn.Linear(8, 16), "b": nn.Linear(16, 4), "c": nn.Linear(16, 16),
+            "drop": nn.Dropout(0.1), "body": nn.Sequential(
+                nn.Linear(8, 16), nn.ReLU(True), nn.Linear(16, 16), nn.LeakyReLU(inplace=True)),
+        }  # fmt: skip
+        known["twin"] = copy.deepcopy(known["a"])
+        for name in parts.split():
+            self.add_module(name, known[name])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.then(self, x)
+
+
+def recomputed(m: Any, x: Tensor) -> Tensor:
+    return m.b(m.a(x).relu()) + m.b(m.a(x).relu())  # FAULT twice in one line
+
+
+def fixed_point(m: Any, x: Tensor) -> Tensor:
+    z = x.new_zeros(len(x), 16)
+    for _ in range(12):
+        z = torch.tanh(m.a(x) + m.c(z))  # FAULT the same in each step
+    return m.b(z)
+
+
+def fixed_point_mended(m: Any, x: Tensor) -> Tensor:
+    z, given = x.new_zeros(len(x), 16), m.a(x)
+    for _ in range(12):
+        z = torch.tanh(given + m.c(z))
+    return m.b(z)
+
+
+def in_place(m: Any, x: Tensor) -> Tensor:
+    gate = m.body(x).sigmoid()
+    return m.b(gate * m.body(x))  # FAULT with ReLU in place
+
+
+def weights_twice(m: Any, x: Tensor) -> Tensor:
+    h = m.a(x)
+    peak = (h @ h.mT / 4).softmax(-1).amax(-1, keepdim=True)
+    return m.b((h @ h.mT / 4).softmax(-1) @ h / peak)  # FAULT scores again
+
+
+def steps(m: Any, x: Tensor) -> Tensor:
+    h = x.new_zeros(len(x), 16)
+    for t in range(x.shape[1]):
+        h = torch.tanh(m.a(x[:, t]) + m.c(h))
+    return m.b(h)
+
+
+def masked_layers(m: Any, x: Tensor) -> Tensor:
+    h = m.a(x)
+    for _ in range(3):
+        mask = (1.0 - (x[..., 0] > 0).float())[:, None, :] * -1e4
+        h = h + m.c((h @ h.mT / 4 + mask).softmax(-1) @ h)
+    return m.b(h)
+
+
+def checkpointed(m: Any, x: Tensor) -> Tensor:
+    def part(y: Tensor) -> Tensor:
+        return m.a(y).relu()
+
+    kept: Any = checkpoint(part, x, use_reentrant=False)
+    return m.b(kept)
+
+
+def moved_between(m: Any, x: Tensor) -> Tensor:
+    h = x * 2
+    first = m.a(h)
+    h.add_(first.mean(-1, keepdim=True))
+    return m.b((first * m.a(h)).relu())
+
+
+def small(
+    then: Callable[[Any, Tensor], Tensor], parts: str = "a b", *given: int
+) -> Callable[[], Any]:
+    return lambda: (Small(then, parts), torch.randn(given or (8, 8)))
+
+
 def of(model: nn.Module, *given: int) -> tuple[nn.Module, Any]:
     return model, torch.randn(given)
 
@@ -208,6 +295,15 @@ CASES: list[Case] = [
     Case("a copy for nothing", lambda: of(Copies(True), 4096, 64), True, EVAL, "FAULT a copy"),
     Case("channels there and back", lambda: of(Layout(True), 16, 128, 64), True, EVAL,
          "FAULT two copies"),
+    Case("twice in a small model", small(recomputed), True, EVAL, "FAULT twice in one line"),
+    Case("that in training", small(recomputed), True, {"mode": "train"}, "FAULT twice in one line"),
+    Case("a fixed point that computes its input anew", small(fixed_point, "a b c"), True, EVAL,
+         "FAULT the same in each step"),
+    Case("layers in place", small(in_place, "b body"), True, EVAL, "FAULT with ReLU in place"),
+    Case("layers in place, grad on", small(in_place, "b body"), True,
+         {"mode": "eval", "grad": "on"}, "FAULT with ReLU in place"),
+    Case("scores of attention twice", small(weights_twice, "a b", 2, 5, 8), True, EVAL,
+         "FAULT scores again"),
     Case("encoded once", lambda: of(Twice(True), 64, 64), False, EVAL),
     Case("normalised once", lambda: of(Norms(True), 16, 128, 64), False, EVAL),
     Case("a mask that is kept", lambda: of(Causal(True), 2, 256, 16), False, EVAL),
@@ -221,4 +317,18 @@ CASES: list[Case] = [
     Case("a recurrent cell", lambda: of(Recurrent(), 4, 8, 16), False, EVAL),
     Case("GPT-2", gpt2, False, EVAL),
     Case("T5", t5, False, EVAL),
+    Case("a fixed point", small(fixed_point_mended, "a b c"), False, EVAL),
+    Case("steps of a sequence", small(steps, "a b c", 4, 6, 8), False, EVAL),
+    Case("a mask in each layer", small(masked_layers, "a b c", 2, 5, 8), False, EVAL),
+    Case("two layers of equal weights",
+         small(lambda m, x: m.b((m.a(x) * m.twin(x)).relu()), "a b twin"), False, EVAL),
+    Case("dropout twice in training",
+         small(lambda m, x: m.b(m.a(m.drop(x)).relu() + m.a(m.drop(x)).relu()), "a b drop"), False,
+         {"mode": "train"}),
+    Case("checkpointing", small(checkpointed), False, {"mode": "train", "grad": "on"}),
+    Case("written between", small(moved_between), False, EVAL),
+    Case("layers in place, on two inputs",
+         small(lambda m, x: m.b(m.body(x) * m.body(x.flip(-1))), "b body"), False, EVAL),
+    Case("a view twice", small(lambda m, x: m.b(m.a(x.view(-1, 8)).relu() * x.view(-1, 8)[:, :1])),
+         False, EVAL),
 ]  # fmt: skip

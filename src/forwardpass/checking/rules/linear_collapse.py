@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 
 from forwardpass.checking.collapses import (
     One,
     Run,
+    Step,
     data_of,
     features,
     hidden,
@@ -20,7 +20,7 @@ from forwardpass.checking.collapses import (
     one_for,
     weights,
 )
-from forwardpass.checking.stretches import UNRUNNABLE, Stretch, held_by
+from forwardpass.checking.stretches import residual
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call
@@ -29,15 +29,9 @@ from forwardpass.nouns.records import Layer, Record
 
 MOST_PASSES: Final = 4
 
-_LINEAR: Final = frozenset(
-    ("clone", "contiguous", "_unsafe_view", "mul", "mul_", "div", "div_", "neg", "add", "add_",
-     "sub", "sub_", "mean", "sum", "constant_pad_nd", "dropout")
-)  # fmt: skip
-"""Operators that are affine where all but one of their operands are the module's own."""
-_POOLS: Final = frozenset(("mean", "sum"))
-_AFFINE: Final = {torch.float64: 1e-9, torch.float32: 1e-4}
-"""Residual below which a stretch is affine, by the dtype in which it is computed."""
 _MOST_MEASURED: Final = 4
+_CHEAPER: Final = 0.9
+"""Share of the macs from which on the one layer saves too little for a warning."""
 
 
 def check(subject: Subject) -> Iterable[Finding]:
@@ -59,9 +53,9 @@ def check(subject: Subject) -> Iterable[Finding]:
             continue
         seen.add(form)
         one = one_for(record, run)
-        residual = _residual(record, run) if one is not None else None
-        if one is not None and residual is not None and not _parted_in_training(subject, run):
-            yield _finding(subject, run, one, residual, alike[form] - 1)
+        share = _residual(record, run) if one is not None else None
+        if one is not None and share is not None and not _parted_in_training(subject, run):
+            yield _finding(subject, run, one, share, alike[form] - 1)
 
 
 def _finding(subject: Subject, run: Run, one: One, residual: float, more: int) -> Finding:
@@ -72,11 +66,10 @@ def _finding(subject: Subject, run: Run, one: One, residual: float, more: int) -
     numbers = weights(record, run.layers)
     macs = sum(record.calls[layer.affine].macs or 0 for layer in run.layers)
     low_rank = hidden(record, run) < min(features(record, first)[0], features(record, last)[1])
-    pooled = any(call.short in _POOLS for call in run.calls)
     others = f" ({more} more like these)" if more else ""
     less = f" with {1 - one.macs / macs:.0%} fewer macs" if one.macs < macs else ""
     return subject.finding(
-        "note" if low_rank or pooled or one.macs >= macs else "warning",
+        "note" if low_rank or one.pools or one.macs > _CHEAPER * macs else "warning",
         f"{names}: {len(run.layers)} affine layers and no non-linearity between{others}; "
         f"f(a) + f(b) − f(a + b) − f(0) is {residual:.0e} of the scale. One layer {one.written} "
         f"does the same with {one.weights:,} weights for {numbers:,}",
@@ -95,9 +88,10 @@ def _runs(record: Record) -> Iterator[Run]:
     readers = _readers(record)
     given_out = set(record.outputs.values())
     layers = {layer.affine: layer for layer in record.layers if _stands_alone(record, layer)}
-    after: dict[int, tuple[int, tuple[Call, ...]]] = {}
+    others = {layer.affine for layer in record.layers} - set(layers)
+    after: dict[int, tuple[int, tuple[Step, ...]]] = {}
     for index, layer in layers.items():
-        gap: list[Call] = []
+        gap: list[Step] = []
         serial = record.calls[index].outputs[0]
         while len(found := readers.get(serial, [])) == 1 and serial not in given_out:
             call = found[0]
@@ -106,29 +100,33 @@ def _runs(record: Record) -> Iterator[Run]:
                 if data_of(record, layers[call.index]) == serial and one_for(record, pair):
                     after[index] = (call.index, tuple(gap))
                 break
-            if not _passes_on(record, call, serial):
+            made = [s for s in call.outputs if s in readers or s in given_out]
+            if call.index in others or len(made) != 1 or not _passes_on(record, call, serial):
                 break
-            gap.append(call)
-            serial = call.outputs[0]
+            gap.append(Step(call, serial, made[0]))
+            serial = made[0]
     followers = {follower for follower, _ in after.values()}
     for index in after:
         if index in followers:
             continue
-        run, calls, gaps = [layers[index]], [record.calls[index]], list[tuple[Call, ...]]()
+        run, calls, gaps = [layers[index]], [record.calls[index]], list[tuple[Step, ...]]()
         while index in after:
-            index, gap_calls = after[index]
+            index, gap_steps = after[index]
             run.append(layers[index])
-            calls += [*gap_calls, record.calls[index]]
-            gaps.append(gap_calls)
+            calls += [*(step.call for step in gap_steps), record.calls[index]]
+            gaps.append(gap_steps)
         yield Run(tuple(run), tuple(calls), tuple(gaps))
 
 
 def _readers(record: Record) -> dict[int, list[Call]]:
     """By the serial of a value the calls that compute with it."""
     found: dict[int, list[Call]] = {}
+    used = {*record.outputs.values(), *(s for call in record.calls for s in call.inputs)}
     for call in record.calls:
         if call.outputs and call.outputs[0] in call.inputs and not call.writes:
             continue  # it hands its operand through, as dropout does in eval mode
+        if call.kind == "view" and not used.intersection(call.outputs):
+            continue  # such a view autograd keeps
         for serial in dict.fromkeys(call.inputs):
             found.setdefault(serial, []).append(call)
     return found
@@ -147,16 +145,16 @@ def _stands_alone(record: Record, layer: Layer) -> bool:
 
 
 def _passes_on(record: Record, call: Call, serial: int) -> bool:
-    """Whether a call is an affine function of this one value, by its operator and operands."""
-    if len(call.outputs) != 1 or call.outputs[0] == serial:
-        return False
-    others = [s for s in call.inputs if s != serial]
-    if call.kind == "view":
-        return not others
-    if call.kind not in ("compute", "in-place") or call.short not in _LINEAR:
-        return False
-    divides = call.short.startswith("div") and bool(others)
-    return call.inputs.count(serial) == 1 and not divides and is_own(record, others)
+    """Whether a call computes with this one value, and beside it with what the module holds alone;
+    and writes, if anything, that value."""
+    value = record.values[serial]
+    return (
+        call.kind in ("view", "compute", "in-place")
+        and call.inputs.count(serial) == 1
+        and is_own(record, [s for s in call.inputs if s != serial])
+        and {value.storage}.issuperset(call.writes)
+        and value.dtype.startswith(("f", "bf"))
+    )
 
 
 # -- the measurement ------------------------------------------------------------------------------
@@ -193,25 +191,9 @@ def _parted_in_training(subject: Subject, run: Run) -> bool:
 
 
 def _residual(record: Record, run: Run) -> float | None:
-    """f(a) + f(b) − f(a + b) − f(0) of the stretch, as a share of its scale; None where the
-    stretch is not affine, or does not run by itself."""
-    start, end = data_of(record, run.layers[0]), record.calls[run.layers[-1].affine].outputs[0]
+    start = data_of(record, run.layers[0])
     assert start is not None
-    value = record.values[start]
-    device = next(iter(held_by(record.live.this.module).values())).device
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        a, b = (torch.randn(value.shape, dtype=torch.float64).to(device) for _ in range(2))
-    for dtype, most in _AFFINE.items():
-        f = Stretch(record, run.calls, start, end, dtype)
-        try:
-            zero, at_a, at_b = f(torch.zeros_like(a)), f(a), f(b)
-            gap = (at_a + at_b - f(a + b) - zero).abs().max().item()
-        except UNRUNNABLE:
-            continue
-        scale = max((at_a - zero).abs().max().item(), (at_b - zero).abs().max().item())
-        return gap / scale if scale and gap <= most * scale else None
-    return None
+    return residual(record, run.calls, start, record.calls[run.layers[-1].affine].outputs[0])
 
 
 def _form(record: Record, run: Run) -> tuple[object, ...]:

@@ -17,7 +17,15 @@ from forwardpass.recording.schemas import schema_of
 MOST_PASSES: Final = 0
 
 Kind = Literal["nan", "inf"]
-_SAID = {"nan": "NaN", "inf": "Inf"}
+_KINDS: Final[tuple[Kind, ...]] = ("nan", "inf")
+_SAID: Final = {"nan": "NaN", "inf": "Inf"}
+_COVERS: Final = frozenset(
+    ("clamp", "clamp_min", "clamp_max", "hardtanh", "minimum", "maximum", "nan_to_num", "where",
+     "masked_fill", "masked_scatter", "index_put", "index_fill", "fill_diagonal", "copy", "tril",
+     "triu")
+)  # fmt: skip
+"""Operators that put other numbers in the place of some. A softmax takes an Inf for what it means:
+the logarithm of a mask."""
 _REMEDIES = {
     "exp": "subtract the largest value before exp; softmax, logsumexp and softplus do",
     "log": "add a small constant, clamp above 0, or take log_softmax of what came before",
@@ -38,12 +46,13 @@ def check(subject: Subject) -> Iterable[Finding]:
     """The first call that makes NaN or Inf out of finite numbers and spoils an output by it.
 
     By the statistics of every value, back from the outputs along the edges. An Inf that the code
-    writes on purpose, as a mask does, is no fault. A NaN that later calls cover is a note.
+    writes on purpose, as a mask does, is no fault. What later calls cover is a note: each NaN, and
+    an Inf that was computed with a parameter and is cut off, rather than taken by a softmax.
     """
     trail = _Trail(subject)
     outputs = subject.record.live.outputs
     spoilt = {path: t for path, t in outputs.items() if _count(t, "nan") + _count(t, "inf")}
-    for kind in ("nan", "inf"):
+    for kind in _KINDS:
         holding = [path for path, tensor in spoilt.items() if _count(tensor, kind)]
         finding = trail.blamed(kind, holding) if holding else None
         if finding is not None:
@@ -65,8 +74,10 @@ class _Trail:
     def __init__(self, subject: Subject) -> None:
         self._subject, self._record = subject, subject.record
         self._into: dict[int, list[Edge]] = {}
+        self._from: dict[int, list[Edge]] = {}
         for edge in self._record.edges:
             self._into.setdefault(edge.target, []).append(edge)
+            self._from.setdefault(edge.source, []).append(edge)
 
     def blamed(self, kind: Kind, paths: list[str]) -> Finding | None:
         """The finding for outputs that hold it; None for an Inf that the code wrote on purpose."""
@@ -98,22 +109,63 @@ class _Trail:
         return None
 
     def covered(self) -> Iterator[Finding]:
-        """A NaN that is made, and that no output shows."""
+        """A NaN or Inf that is made, and that no output shows."""
         for call in self._record.calls:
-            if not self._makes(call, "nan") or call.kind == "view":
-                continue
-            if self._writes(call, "nan") or self._schema(call).uninitialised:
-                continue
-            if any(True for _ in self._before(call, "nan")) or self._held(call, "nan"):
-                continue
-            yield self._subject.finding(
-                "note",
-                f"{call.name or call.short} makes {self._number(call, 'nan')} NaN, which later "
-                f"calls cover: {self._operands(call)}",
-                "outputs are fine, gradients through it are NaN: mask its operands before, too",
-                call=call, nan=self._number(call, "nan"),
-            )  # fmt: skip
-            return
+            for kind in _KINDS:
+                if not self._begins(call, kind):
+                    continue
+                if kind == "inf" and not (self._learns(call) and self._is_cut_off(call)):
+                    continue
+                count = self._number(call, kind)
+                yield self._subject.finding(
+                    "note",
+                    f"{call.name or call.short} makes {count} {_SAID[kind]}, which later calls "
+                    f"cover: {self._operands(call)}",
+                    "outputs are fine, gradients through it are NaN: mask its operands before, too",
+                    call=call, numbers=count,
+                )  # fmt: skip
+                return
+
+    def _begins(self, call: Call, kind: Kind) -> bool:
+        """Whether a call makes it of finite numbers, by computing."""
+        return (
+            self._makes(call, kind)
+            and call.kind != "view"
+            and not self._writes(call, kind)
+            and not self._schema(call).uninitialised
+            and not any(True for _ in self._before(call, kind))
+            and not self._held(call, kind)
+        )
+
+    def _learns(self, call: Call) -> bool:
+        """Whether a gradient goes back through a call to a parameter."""
+        waiting, seen = [call.index], {call.index}
+        while waiting:
+            index = waiting.pop()
+            if self._record.calls[index].parameters:
+                return True
+            edges = self._into.get(index, ())
+            floating = (e for e in edges if "f" in self._record.values[e.value].dtype)
+            before = {edge.source for edge in floating} - seen
+            waiting += before
+            seen |= before
+        return False
+
+    def _is_cut_off(self, call: Call) -> bool:
+        """Whether the Inf that a call makes meets one that puts other numbers in its place."""
+        waiting, seen = [call.index], {call.index}
+        while waiting:
+            edges = self._from.get(waiting.pop(), ())
+            for edge in edges:
+                if edge.target in seen or not self._is(edge.value, "inf"):
+                    continue
+                seen.add(edge.target)
+                after = self._record.calls[edge.target]
+                if self._makes(after, "inf"):
+                    waiting.append(edge.target)
+                elif after.short.strip("_") in _COVERS:
+                    return True
+        return False
 
     # Backwards
 

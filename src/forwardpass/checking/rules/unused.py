@@ -9,15 +9,17 @@ from typing import Final
 import msgspec
 import torch
 
+from forwardpass.checking.origins import made_at
 from forwardpass.checking.reaching import leading_to, makers
-from forwardpass.checking.sources import assigned
+from forwardpass.checking.stretches import held_by
 from forwardpass.checking.subjects import Subject
 from forwardpass.errors import PassError
-from forwardpass.nouns.calls import Call, Site
+from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Parameter, Record
+from forwardpass.tensors.trees import flatten
 
-MOST_PASSES: Final = 1
+MOST_PASSES: Final = 3
 
 _WORTHWHILE = 0.01
 """Share of the pass's work from which a result that nobody uses is worth a word."""
@@ -31,13 +33,13 @@ def check(subject: Subject) -> Iterable[Finding]:
 
     A parameter that only dead calls read is computed with in vain. One that no call reads is
     unused where other inputs cannot change that: no value decides what runs, and the other mode
-    does not read it either; where arguments of forward were left out it is a note. Results that
-    lead to no output are a note where they cost.
+    does not read it either; where arguments of forward were left out it is a note. So is one that
+    reaches the outputs only times the number 0, which is tried: moved, it moves no output. Results
+    that lead to no output are a note where they cost.
     """
     record = subject.record
     live = leading_to(record, _ends(record))
-    used = {name for index in live for name in record.calls[index].parameters}
-    used |= {record.values[serial].name for serial in record.outputs.values()}
+    used = _used(record, live)
     read = {name for call in record.calls for name in call.parameters}
     own = [p for p in record.parameters if not p.buffer and p.elements]
     dead = [p for p in own if p.name not in used and p.name in read]
@@ -49,6 +51,16 @@ def check(subject: Subject) -> Iterable[Finding]:
         yield from _never_read(subject, unread)
     if not dead:
         yield from _results(subject, calls)
+    annulled = {call.index for call in record.calls if _is_times_zero(call)}
+    if annulled:
+        by_more = _used(record, leading_to(record, _ends(record), annulled))
+        yield from _times_zero(subject, [p for p in own if p.name in used - by_more])
+
+
+def _used(record: Record, live: Iterable[int]) -> set[str]:
+    """The names of what these calls read, or the outputs are."""
+    read = {name for index in live for name in record.calls[index].parameters}
+    return read | {record.values[serial].name for serial in record.outputs.values()}
 
 
 def _ends(record: Record) -> Iterator[int]:
@@ -101,6 +113,60 @@ def _share(record: Record, calls: Iterable[Call]) -> float:
     )
 
 
+# -- times zero ----------------------------------------------------------------------------------
+
+
+def _is_times_zero(call: Call) -> bool:
+    """Whether a call multiplies by the number 0; one that is in a tensor may learn, or be a state
+    that begins there."""
+    numbers = [a for a in call.arguments if isinstance(a, int | float)]
+    return call.short in ("mul", "mul_") and any(n == 0 for n in numbers)
+
+
+def _times_zero(subject: Subject, suspects: Sequence[Parameter]) -> Iterator[Finding]:
+    """Those parameters without which no output moves, in either mode."""
+    if not suspects or _goes_by_values(subject.record) or _is_given_zero(subject):
+        return
+    twin = _in_the_other_mode(subject)
+    if twin is None:
+        return
+    annulled = {call.index for call in twin.calls if _is_times_zero(call)}
+    elsewhere = _used(twin, leading_to(twin, _ends(twin), annulled))
+    suspects = [p for p in suspects if p.name not in elsewhere]
+    if not suspects or _moves(subject, suspects):
+        return
+    record, names = subject.record, {p.name for p in suspects}
+    first = next(
+        call
+        for call in record.calls
+        if _is_times_zero(call)
+        and names.intersection(_used(record, leading_to(record, [call.index])))
+    )
+    yield subject.finding(
+        "note",
+        f"{_names(suspects)} ({_numbers(suspects)}) count only times 0: however far they move, no "
+        "output does",
+        "leave out what is multiplied by 0, or give it a weight; if it is there so that each "
+        "parameter has a gradient, say so in a comment",
+        call=first, parameters=len(suspects), elements=sum(p.elements for p in suspects),
+    )  # fmt: skip
+
+
+def _moves(subject: Subject, suspects: Sequence[Parameter]) -> bool:
+    """Whether an output moves where these parameters do. Takes one pass."""
+    held = held_by(subject.module)
+    subject.passes += 1
+    with subject.this.staged() as (state, args, kwargs):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            for parameter in suspects:
+                tensor = held[parameter.name]
+                state.about_to_write(tensor)
+                tensor.add_(torch.randn_like(tensor) * (1 + tensor.abs().mean()))
+        came = flatten(subject.module(*args, **kwargs))
+        before = subject.record.live.outputs
+        return any(not torch.equal(came[path], before[path]) for path in before)
+
+
 # -- never read ----------------------------------------------------------------------------------
 
 
@@ -112,7 +178,7 @@ def _never_read(subject: Subject, unread: Sequence[Parameter]) -> Iterator[Findi
     path, _, name = unread[0].name.rpartition(".")
     while path and _is_whole(subject, path, unread):
         path, _, name = path.rpartition(".")
-    site = _line(subject, path, name)
+    site = made_at(subject.parts, path, name)
     finding = subject.finding(
         "note" if left else "warning",
         f"no call reads {_names(unread)} ({_numbers(unread)})"
@@ -132,47 +198,60 @@ def _is_whole(subject: Subject, path: str, unread: Sequence[Parameter]) -> bool:
     return bool(inside) and all(p.buffer or p.name in names for p in inside)
 
 
-def _line(subject: Subject, path: str, name: str) -> Site | None:
-    """Where the module that holds it is made; what containers hold, they were given."""
-    site = assigned(type(subject.parts[path]), name, "__init__")
-    while site is None and path:
-        path, _, name = path.rpartition(".")
-        site = assigned(type(subject.parts[path]), name, "__init__")
-    return site
-
-
 def _others_may_read(subject: Subject, unread: Sequence[Parameter]) -> bool:
     """Whether other values of the inputs, or the other mode, might read them."""
-    record = subject.record
-    if any(call.kind == "host" or _is_of_values(record, call) for call in record.calls):
-        return True
-    try:
-        twin = subject.variant(mode="eval" if record.mode == "train" else "train", values=False)
-    except PassError:
+    twin = None if _goes_by_values(subject.record) else _in_the_other_mode(subject)
+    if twin is None:
         return True
     read = {name for call in twin.calls for name in call.parameters}
     return bool(read.intersection(p.name for p in unread))
 
 
-def _is_of_values(record: Record, call: Call) -> bool:
-    operator = record.live.operators[call.index]
-    return torch.Tag.dynamic_output_shape in getattr(operator, "tags", ())
+def _in_the_other_mode(subject: Subject) -> Record | None:
+    mode = "eval" if subject.record.mode == "train" else "train"
+    try:
+        return subject.variant(mode=mode, values=False)
+    except PassError:
+        return None
+
+
+def _goes_by_values(record: Record) -> bool:
+    """Whether what runs may depend on the numbers that went in."""
+    return any(
+        call.kind == "host"
+        or torch.Tag.dynamic_output_shape in getattr(record.live.operators[call.index], "tags", ())
+        for call in record.calls
+    )
 
 
 def _left_out(subject: Subject) -> str:
     """An argument of forward that this pass was not given, "" where all were."""
-    this = subject.this
-    try:
-        call = inspect.signature(this.module.forward)
-        bound = call.bind(*this.arguments, **this.keywords)
-    except (TypeError, ValueError):
+    bound = _bound(subject)
+    if bound is None:
         return "other arguments"
-    for name, parameter in call.parameters.items():
+    for name, parameter in bound.signature.parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             return "other arguments"
         if name not in bound.arguments:
             return name
     return ""
+
+
+def _is_given_zero(subject: Subject) -> bool:
+    """Whether a 0 may have come from the caller."""
+    bound = _bound(subject)
+    if bound is None:
+        return True
+    bound.apply_defaults()
+    return any(type(a) in (int, float) and a == 0 for a in bound.arguments.values())
+
+
+def _bound(subject: Subject) -> inspect.BoundArguments | None:
+    this = subject.this
+    try:
+        return inspect.signature(this.module.forward).bind(*this.arguments, **this.keywords)
+    except (TypeError, ValueError):
+        return None
 
 
 # -- results ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 
 from forwardpass.checking.numbering import Numbering
 from forwardpass.checking.sources import is_installed
-from forwardpass.checking.subjects import Subject
+from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.checking.walking import Stopwatch, run_within
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.findings import Finding
@@ -24,9 +24,9 @@ _CALL_SECONDS: Final = 10e-6
 finding."""
 _LEAST: Final = 0.01
 _MUCH: Final = 0.05
-"""Shares of the pass from which wasted time is worth a note, and a warning."""
-_WORK: Final = 10_000
-"""Numbers (or macs) that a call must at least compute to take longer than calling it."""
+"""Shares of the pass from which waste is worth a note, and a warning."""
+_LARGE: Final = 10_000
+"""Macs, or numbers, that a call must at least compute to take longer than calling it."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,14 @@ class _Waste:
         said: what they do.
         remedy: what to do.
         same: two calls whose first results must be equal, for this to be true; or (-1, -1).
+        work: share of the pass's work, where that does not depend on how long it takes.
     """
 
     calls: tuple[Call, ...]
     said: str
     remedy: str
     same: tuple[int, int] = (-1, -1)
+    work: float = 0.0
 
 
 def check(subject: Subject) -> Iterable[Finding]:
@@ -51,41 +53,66 @@ def check(subject: Subject) -> Iterable[Finding]:
 
     Which calls those are the record tells: the same operator and arguments on the same values, in
     memory that nothing has written since. Two more passes time them, and compare the results. Below
-    one percent of the pass nothing is said.
+    one percent of the pass nothing is said: of its time, or, of what is computed twice, of its
+    work, which is the same for a small model as for a large one.
     """
     record = subject.record
     numbering = Numbering(record)
     readers = _readers(record)
+    repeats = list(_repeats(record, numbering, readers))
     wastes = [
         waste
         for waste in (
-            *_constants(record, numbering), *_repeats(record, numbering),
+            *_constants(record, numbering), *repeats,
             *_casts(subject, readers), *_copies(record, numbering, readers),
         )
-        if any(max(call.elements, call.macs or 0) >= _WORK for call in waste.calls)
+        if waste.work >= _LEAST or any(_work(call) >= _LARGE for call in waste.calls)
     ]  # fmt: skip
-    if not wastes:
-        return
+    findings = list(_measured(subject, wastes)) if wastes else []
+    yield from findings
+    again = sum(waste.work for waste in repeats)
+    if again and not findings:
+        calls = sum(len(waste.calls) for waste in repeats)
+        raise Inapplicable(
+            f"no line wastes {_LEAST:.0%} of the pass; in all {again:.2%} of its work is computed "
+            f"again ({calls:,} call{'s' * (calls > 1)})"
+        )
+
+
+def _measured(subject: Subject, wastes: Sequence[_Waste]) -> Iterator[Finding]:
+    record = subject.record
     watch = _Comparing(record, [waste.same for waste in wastes])
     run_within(subject, watch)
     watch.again()
     run_within(subject, watch)
     whole = sum(watch.seconds.values()) + len(watch.seconds) * _CALL_SECONDS  # Python's part
     for waste in wastes:
-        seconds = sum(max(0.0, watch.seconds.get(c.index, 0) - _CALL_SECONDS) for c in waste.calls)
-        share = seconds / whole
+        large = (c for c in waste.calls if _work(c) >= _LARGE)
+        seconds = sum(max(0.0, watch.seconds.get(c.index, 0) - _CALL_SECONDS) for c in large)
+        time = seconds / whole
+        share = max(time, waste.work)
         if share < _LEAST or waste.same in watch.different:
             continue
         call = waste.calls[0]
+        much = time >= _MUCH or (waste.work >= _MUCH and any(c.macs for c in waste.calls))
         yield subject.finding(
-            "warning" if share >= _MUCH and not is_installed(record.site(call)) else "note",
-            f"{waste.said}: {_take(waste.calls)} {seconds * 1e3:.2g} ms, {share:.0%} of the pass",
+            "warning" if much and not is_installed(record.site(call)) else "note",
+            f"{waste.said}: {_cost(waste, seconds, time)}",
             waste.remedy, call=call, calls=len(waste.calls), seconds=seconds, share=share,
         )  # fmt: skip
 
 
-def _take(calls: Sequence[Call]) -> str:
-    return "1 call takes" if len(calls) == 1 else f"{len(calls):,} calls take"
+def _cost(waste: _Waste, seconds: float, time: float) -> str:
+    several = len(waste.calls) > 1
+    calls = f"{len(waste.calls):,} call{'s' * several}"
+    if waste.work >= _LEAST:
+        return f"{calls} {'are' if several else 'is'} {waste.work:.0%} of the pass's work"
+    return f"{calls} take{'s' * (not several)} {seconds * 1e3:.2g} ms, {time:.0%} of the pass"
+
+
+def _work(call: Call) -> int:
+    """Multiply-accumulates of a call, or the numbers that it makes where it has none."""
+    return (call.macs or call.elements) if call.kind != "view" else 0
 
 
 class _Comparing(Stopwatch):
@@ -148,12 +175,15 @@ def _value(record: Record, call: Call) -> Value:
 # -- the same again -------------------------------------------------------------------------------
 
 
-def _repeats(record: Record, numbering: Numbering) -> Iterator[_Waste]:
+def _repeats(
+    record: Record, numbering: Numbering, readers: Mapping[int, list[Call]]
+) -> Iterator[_Waste]:
     """Calls that compute what earlier calls had computed, those of one place together."""
+    whole = sum(map(_work, record.calls))
     places: dict[int, list[Call]] = {}
     run: list[Call] = []
     for call in record.calls:
-        if _is_repeat(record, numbering, call):
+        if _is_repeat(numbering, call, readers):
             run.append(call)
         elif call.kind != "view" and run:
             places.setdefault(run[0].site, []).extend(run)
@@ -161,7 +191,7 @@ def _repeats(record: Record, numbering: Numbering) -> Iterator[_Waste]:
     if run:
         places.setdefault(run[0].site, []).extend(run)
     for calls in places.values():
-        worst = max(calls, key=lambda call: (call.macs or 0, call.elements))
+        worst = max(calls, key=_work)
         first = record.calls[numbering.first[calls[0].index]]
         there = record.site(first)
         where = "this line" if first.site == calls[0].site else str(there)
@@ -171,16 +201,18 @@ def _repeats(record: Record, numbering: Numbering) -> Iterator[_Waste]:
             "gets equal results",
             "compute it once and use the result again",
             (numbering.first[worst.index], worst.index),
+            sum(map(_work, calls)) / whole if whole else 0.0,
         )
 
 
-def _is_repeat(record: Record, numbering: Numbering, call: Call) -> bool:
+def _is_repeat(numbering: Numbering, call: Call, readers: Mapping[int, list[Call]]) -> bool:
     """Whether the result of an earlier call could stand in for that of this one."""
-    earlier = numbering.first.get(call.index)
-    if earlier is None or call.kind != "compute" or call.index in numbering.constant:
-        return False
-    made = (*call.outputs, *record.calls[earlier].outputs)
-    return not any(record.values[serial].storage in numbering.written for serial in made)
+    return (
+        call.index in numbering.first
+        and call.kind in ("compute", "in-place")
+        and call.index not in numbering.constant
+        and numbering.could_stand_in(call, readers)
+    )
 
 
 # -- there and back -------------------------------------------------------------------------------
@@ -234,7 +266,7 @@ def _copies(
         if call.short != "clone" or call.index in numbering.constant:
             continue
         source, copy = record.values[call.inputs[0]], _value(record, call)
-        if {source.storage, copy.storage} & numbering.written or copy.storage in given_out:
+        if {source.storage, copy.storage} & numbering.writers.keys() or copy.storage in given_out:
             continue
         if source.strides == copy.strides and source.layout == copy.layout:
             places.setdefault(call.site, []).append(call)
