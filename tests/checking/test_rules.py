@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from bench import cases, planted
-from torch import nn
+from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
@@ -218,3 +218,18 @@ def test_a_scripted_module_is_checked() -> None:
     found = check(torch.jit.script(network), torch.randn(8, 4), grad="off")
     assert not [one for one in found.skipped if "failed" in one.reason]
     assert not found.reaches("warning")
+
+
+def test_what_torch_func_keeps_cannot_be_seen_and_that_is_said() -> None:
+    class Slope(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.vmap(torch.func.grad(lambda row: self.fc(row).tanh().squeeze(-1)))(x)
+
+    found = check(Slope().eval(), torch.randn(8, 2), rules=["grad-kept"], grad="on")
+    assert [
+        (s.rule, s.reason.startswith("what is kept cannot be seen")) for s in found.skipped
+    ] == [("grad-kept", True)]

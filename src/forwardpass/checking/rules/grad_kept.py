@@ -12,6 +12,7 @@ from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Record, Saved
 from forwardpass.recording.gradients import saved_for_backward
+from forwardpass.recording.passes import Pass
 from forwardpass.tensors.trees import flatten
 
 MOST_PASSES: Final = 2
@@ -38,8 +39,7 @@ def check(subject: Subject) -> Iterable[Finding]:
         return
     if record.grad == "off" and not _turns_grad_on(subject):
         return
-    subject.passes += 1
-    saved = saved_for_backward(subject.this)
+    saved = _saved(subject, subject.this)
     if not saved:
         return
     if record.grad == "on":
@@ -49,6 +49,14 @@ def check(subject: Subject) -> Iterable[Finding]:
             subject, "warning", saved, "the pass was called with grad off and turns it on",
             "leave enable_grad out of forward, or detach what it returns",
         )  # fmt: skip
+
+
+def _saved(subject: Subject, this: Pass) -> Sequence[Saved]:
+    subject.passes += 1
+    try:
+        return saved_for_backward(this)
+    except RuntimeError as reason:  # the pass ran before; torch.func refuses to be looked at
+        raise Inapplicable(f"what is kept cannot be seen: {reason}".partition("\n")[0]) from reason
 
 
 def _turns_grad_on(subject: Subject) -> bool:
@@ -82,8 +90,7 @@ def _never_backward(subject: Subject) -> Iterator[Record]:
 
 
 def _in_script(subject: Subject, idle: Sequence[Record]) -> Iterable[Finding]:
-    subject.passes += 1
-    saved = saved_for_backward(replace(subject.this, grad="on", mode="eval"))
+    saved = _saved(subject, replace(subject.this, grad="on", mode="eval"))
     total = sum(line.bytes for line in saved)
     if not total:
         return
