@@ -20,14 +20,17 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield folder
 
 
-_SMALL = {"checking", "comparing", "explaining", "operators", "recording"}
-"""Folders whose tensors are too small for more than one thread."""
+_SMALL = {
+    "checking", "comparing", "explaining", "operators", "recording", "showing",
+    "test_cli_check", "test_cli_diff", "test_cli_record", "test_limit_share",
+}  # fmt: skip
+"""Folders and files whose tensors are too small for more than one thread."""
 
 
 @pytest.fixture(autouse=True)
 def _seeded(request: pytest.FixtureRequest) -> Iterator[None]:
     """The same numbers in every run, and one thread, for tests of many small passes."""
-    if request.path.parent.name not in _SMALL:
+    if _SMALL.isdisjoint((request.path.parent.name, request.path.stem)):
         yield
         return
     import torch

@@ -77,14 +77,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(autouse=True)
-def one_thread():  # type: ignore[no-untyped-def]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def invoke(*arguments: str, code: int = 0) -> Result:
     done = CliRunner().invoke(main, ["record", *arguments])
     assert done.exit_code == code, done.output + repr(done.exception)

@@ -7,22 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
 import forwardpass as fwd
 from forwardpass.nouns.reports import RunReport
 from forwardpass.running.limit_shares import MacTable
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def heavy() -> nn.Module:

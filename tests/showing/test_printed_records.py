@@ -27,15 +27,6 @@ from forwardpass.showing.terminal import text
 PRINTED = Path(__file__).parent / "printed"
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 def taken(model: nn.Module, inputs: Any, **more: Any) -> fwd.Record:
     try:
         return fwd.record(model.eval(), inputs, grad="inference", **more)
