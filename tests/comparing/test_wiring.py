@@ -93,7 +93,7 @@ def nets() -> tuple[Any, Any, Tensor]:
 @pytest.mark.parametrize(
     ("code", "guilty", "reader"),
     [
-        (Post, "blocks.1", "native_layer_norm in blocks.1.norm2"),
+        (Post, "blocks.1", "addmm in blocks.1.up"),
         (Parallel, "blocks.1", "native_layer_norm in blocks.1.norm2"),
         (Exchanged, "blocks.1", "native_layer_norm in blocks.1.norm1"),
         (FromTheStart, "blocks.1", "add in blocks.1"),

@@ -74,9 +74,10 @@ def diff(
     from forwardpass.executing import examples
     from forwardpass.loading import load
     from forwardpass.nouns.records import Record
+    from forwardpass.recording import is_record
 
     def side(text: str) -> Any:
-        return Record.load(text) if text.endswith(".record") else load(text)
+        return Record.load(text) if text.endswith(".record") or is_record(text) else load(text)
 
     one, other = side(a), side(b)
     forward = next((s for s in (one, other) if not isinstance(s, Record)), None)

@@ -73,10 +73,9 @@ def align(
         return len(sizes) if any_batch else tuple(size for size in sizes if size != 1)
 
     def pair(one: Sequence[int], other: Sequence[int]) -> None:
-        if len(one) == len(other):
-            for mine, its in zip(one, other, strict=True):
-                if shape(a, mine) == shape(b, its):
-                    values.setdefault(its, mine)
+        for mine, its in zip(one, other, strict=False):  # some calls return scratch beside
+            if shape(a, mine) == shape(b, its):
+                values.setdefault(its, mine)
 
     modules = module_pairs(a, b, renamed)
     calls = sorted(_call_pairs(a, b, modules, shape))
@@ -84,11 +83,12 @@ def align(
     for path, serial in b.inputs.items():
         if path in a.inputs:
             values[serial] = a.inputs[path]
-    for one, other in modules:
-        pair(a.modules[one].outputs, b.modules[other].outputs)
     for one, other in calls:
         if not moves(a, a.calls[one]):
             pair(a.calls[one].outputs, b.calls[other].outputs)
+    for one, other in modules:
+        if len(a.modules[one].outputs) == len(b.modules[other].outputs):
+            pair(a.modules[one].outputs, b.modules[other].outputs)
     for path, serial in b.outputs.items():
         if path in a.outputs:
             pair((a.outputs[path],), (serial,))

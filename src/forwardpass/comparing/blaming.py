@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from forwardpass.comparing.alignment import Alignment, moves
 from forwardpass.comparing.forcing import Brought, computed
-from forwardpass.nouns.calls import Call
+from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
 
 
@@ -66,24 +66,36 @@ class Blame:
             alone = self._alone(mine, its)
             if alone is not None:
                 return Culprit(alone)
-            if own and brought is not None and brought.operand >= 0:
+            if own and brought is not None and brought.mine >= 0:
                 call = a.calls[producer]
                 reader = f"{call.short} in {a.module(call).path or 'the module'}"
-                return Culprit(self._of_a(self._wiring(call, brought.operand)), reader)
+                return Culprit(self._of_a(self._wiring(call, brought.mine, brought.its)), reader)
         return Culprit(self._of_a(a.module(a.calls[producer]).path if producer >= 0 else ""))
 
     def of_output(self, path: str, mine: int, its: int) -> Culprit:
         """Who hands out b's value `its` as an output, where a hands out `mine`."""
-        a, b = self._alignment.a, self._alignment.b
+        a = self._alignment.a
         alone = self._alone(mine, its)
         if alone is not None:
             return Culprit(alone)
-        handing = [
+        return Culprit(self._of_a(a.modules[self._handing(mine, its) or 0].path), path)
+
+    def _handing(self, mine: int, its: int) -> int | None:
+        """The innermost module that returns one of these in a, and the other in b."""
+        a, b = self._alignment.a, self._alignment.b
+        pairs: list[tuple[int, int]] = []
+        for one, other in zip(_viewed(a, mine), _viewed(b, its), strict=False):
+            pairs.append((one[0], other[0]))
+            if one[1] != other[1]:
+                break  # beyond, the same numbers would be moved in two ways
+        found = [
             place
             for place, other in self._modules.items()
-            if mine in a.modules[place].outputs and its in b.modules[other].outputs
+            if any(
+                m in a.modules[place].outputs and i in b.modules[other].outputs for m, i in pairs
+            )
         ]
-        return Culprit(self._of_a(a.modules[max(handing, default=0)].path), path)
+        return max(found, default=None)
 
     def _alone(self, mine: int, its: int) -> Layer | None:
         """Where the first of the calls ran that only one pass makes on the way to a value: from
@@ -93,41 +105,59 @@ class Blame:
         before = {self._values[serial] for serial in reached}
         only_a = [] if mine in before else _upstream(a, mine, self._paired_a, self._lonely_a)[0]
         if only_a:
-            return self._of_a(_first(a, only_a, self._alignment.only_a, self._modules.keys()))
+            known = {one for one, other in self._modules.items() if _runs(b, other)}
+            return self._of_a(_first(a, only_a, self._alignment.only_a, known))
         if lonely:
-            path = _first(b, lonely, self._alignment.only_b, self._modules.values())
+            known = {other for one, other in self._modules.items() if _runs(a, one)}
+            path = _first(b, lonely, self._alignment.only_b, known)
             return Layer(self._back.get(path), path)
         return None
 
     def _of_a(self, path: str) -> Layer:
         return Layer(path, self._alignment.paths.get(path))
 
-    def _wiring(self, call: Call, operand: int) -> str:
-        """The module of a whose code hands this operand to a call, where that of b hands another:
-        the innermost that made it itself, or that was given it in both passes."""
+    def _wiring(self, call: Call, mine: int, its: int) -> str:
+        """The module of a whose code hands an operand to a call, where that of b hands another:
+        what returns it; or the innermost that made it, or that was given it in both passes."""
         a, b = self._alignment.a, self._alignment.b
-        viewed = _viewed(a, operand)
+        if (place := self._handing(mine, its)) is not None:
+            return a.modules[place].path
+        viewed = dict(_viewed(a, mine))
         place = call.module
-        while a.modules[place].parent >= 0 and not viewed.isdisjoint(a.modules[place].inputs):
+        while a.modules[place].parent >= 0:
+            given = [serial for serial in a.modules[place].inputs if serial in viewed]
             twin = self._modules.get(place)
-            given = () if twin is None else b.modules[twin].inputs
-            partners = {self._values.get(origin) for its in given for origin in _viewed(b, its)}
-            if not viewed.isdisjoint(partners):
+            theirs = () if twin is None else b.modules[twin].inputs
+            if not given or any(self._is_same(one, other) for one in given for other in theirs):
                 break
             place = a.modules[place].parent
         return a.modules[place].path
 
+    def _is_same(self, mine: int, its: int) -> bool:
+        """Whether two values are partners, or the same views of partners."""
+        one, other = _viewed(self._alignment.a, mine), _viewed(self._alignment.b, its)
+        (mine, _), (its, _) = one[-1], other[-1]
+        return self._values.get(its) == mine and [s for _, s in one] == [s for _, s in other]
 
-def _viewed(record: Record, serial: int) -> set[int]:
-    """A value, and those that it is only another view or a copy of."""
-    found = {serial}
+
+def _viewed(record: Record, serial: int) -> list[tuple[int, object]]:
+    """A value and those that it is only another view or a copy of, each with how it is moved."""
+    found: list[tuple[int, object]] = []
     while (producer := record.values[serial].producer) >= 0:
         call = record.calls[producer]
         if not moves(record, call) or not call.inputs:
             break
+        settings = [None if isinstance(value, Ref) else value for value in call.arguments]
+        place = call.outputs.index(serial) if serial in call.outputs else 0
+        found.append((serial, (call.operator, place, settings, call.keywords)))
         serial = call.inputs[0]
-        found.add(serial)
-    return found
+    return [*found, (serial, None)]
+
+
+def _runs(record: Record, place: int) -> bool:
+    """Whether a module computes anything; an identity does not."""
+    entry = record.modules[place]
+    return any(not moves(record, call) for call in record.calls[entry.first : entry.stop])
 
 
 def _first(
@@ -137,7 +167,7 @@ def _first(
 
     Args:
         alone: all calls without a partner.
-        known: the module calls that have one.
+        known: the module calls that the other pass has something of.
     """
     gone = {call.index for call in alone}
     entry = record.module(min(lonely, key=lambda call: call.index))

@@ -17,7 +17,8 @@ def error(a: torch.Tensor, b: torch.Tensor) -> Error:
     """The error of `b` against `a`, tensors of one shape, in float64. See nouns.diffs.Error."""
     if a.dtype == b.dtype and a.device == b.device and torch.equal(a, b):
         return NONE
-    one, other = _wide(a), _wide(b)
+    as_pairs = a.is_complex() or b.is_complex()
+    one, other = _wide(a, as_pairs), _wide(b, as_pairs)
     finite = one.isfinite() & other.isfinite()
     unlike = int((~finite & ~_same(one, other)).sum())
     if not bool(finite.all()):
@@ -54,13 +55,13 @@ def is_comparable(tensor: torch.Tensor) -> bool:
     return tensor.layout is torch.strided and not tensor.is_nested and tensor.device.type != "meta"
 
 
-def _wide(tensor: torch.Tensor) -> torch.Tensor:
-    """On the host, as float64; a complex number as two."""
+def _wide(tensor: torch.Tensor, as_pairs: bool) -> torch.Tensor:
+    """On the host, as float64; complex numbers as pairs."""
     tensor = tensor.detach()
     if tensor.is_quantized:
         tensor = tensor.dequantize()
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor.resolve_conj())
+    if as_pairs:
+        tensor = torch.view_as_real(tensor.to(torch.complex128).resolve_conj())
     return tensor.cpu().double()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from forwardpass.nouns.records import Record
@@ -10,22 +12,29 @@ from forwardpass.tensors.trees import flatten
 
 
 def finals_of(record: Record) -> dict[str, torch.Tensor]:
-    """The outputs by path: of the pass, or kept in the record's file.
+    """The outputs by path: of the pass, or kept in the record's file; dense, whatever their layout.
 
     What is compiled is recorded as eager code; its outputs are those of the compiled program.
     """
+    return {path: _dense(tensor) for path, tensor in _came(record).items()}
+
+
+def _came(record: Record) -> Mapping[str, torch.Tensor]:
     if record.live is None:
-        return {
-            path: record.tensors[serial]
-            for path, serial in record.outputs.items()
-            if serial in record.tensors
-        }
+        kept = {path: s for path, s in record.outputs.items() if s in record.tensors}
+        return {path: record.tensors[serial] for path, serial in kept.items()}
     if not is_compiled(record):
-        return dict(record.live.outputs)
+        return record.live.outputs
     this: Pass = record.live.this
     with this.staged(contents=True) as (_, args, kwargs), torch.compiler.set_stance("default"):
         found = flatten(this.module(*args, **kwargs))
         return {path: tensor.detach().clone() for path, tensor in found.items()}
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_nested:
+        return torch.nested.to_padded_tensor(tensor.detach(), 0.0)
+    return tensor if tensor.layout is torch.strided else tensor.detach().to_dense()
 
 
 def is_compiled(record: Record) -> bool:

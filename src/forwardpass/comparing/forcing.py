@@ -8,7 +8,7 @@ call was made there; nothing is inherited.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -32,11 +32,12 @@ class Brought(NamedTuple):
 
     Attributes:
         distance: the relative error of the operand that is furthest off.
-        operand: its serial in a; -1 where operands do not correspond.
+        mine, its: its serials in a and in b; -1 where operands do not correspond.
     """
 
     distance: float
-    operand: int
+    mine: int
+    its: int
 
 
 @dataclass
@@ -54,12 +55,18 @@ class Made:
     outputs: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
 
 
-def made(alignment: Alignment, numbers: Mapping[int, torch.Tensor], this: Pass) -> Made:
+def made(
+    alignment: Alignment,
+    numbers: Mapping[int, torch.Tensor],
+    this: Pass,
+    forced: Container[int] | None = None,
+) -> Made:
     """Run b's pass on a's numbers, call by call.
 
     Args:
         numbers: by serial of b's values, what corresponds to them in a.
         this: b's pass. It gets a's inputs, where they have the form of its own.
+        forced: serials of b's values to force; all if None. The others are compared as they come.
 
     Raises whatever the module raises: a's numbers may be such that it refuses them.
     """
@@ -68,7 +75,7 @@ def made(alignment: Alignment, numbers: Mapping[int, torch.Tensor], this: Pass) 
     }
     own = this.named(this.arguments, this.keywords)
     other = this.given({path: _as(tensor, own[path]) for path, tensor in inputs.items()})
-    forcing = _Forcing(alignment, numbers)
+    forcing = _Forcing(alignment, numbers, forced)
     came = flatten(other.plain(forcing))
     forcing.found.outputs = {path: tensor.detach() for path, tensor in came.items()}
     return forcing.found
@@ -77,8 +84,14 @@ def made(alignment: Alignment, numbers: Mapping[int, torch.Tensor], this: Pass) 
 class _Forcing(Interception):
     """Compares and replaces results, call by call, as long as the pass goes its recorded way."""
 
-    def __init__(self, alignment: Alignment, numbers: Mapping[int, torch.Tensor]) -> None:
+    def __init__(
+        self,
+        alignment: Alignment,
+        numbers: Mapping[int, torch.Tensor],
+        forced: Container[int] | None,
+    ) -> None:
         super().__init__()
+        self._forced = forced
         self.found = Made()
         self._partners = {its: alignment.a.calls[mine] for mine, its in alignment.calls}
         self._values = alignment.values
@@ -97,7 +110,8 @@ class _Forcing(Interception):
         if call is None or call.operator != schema.name:
             self._parted = True  # another way: nothing corresponds any more
             return func(*args, **kwargs)
-        self._compare_operands(call, args, kwargs)
+        if self._forced is None:
+            self._compare_operands(call, args, kwargs)
         result = func(*args, **kwargs)
         if schema.uninitialised:  # what stands in memory that nothing has written is nobody's
             return result
@@ -110,6 +124,8 @@ class _Forcing(Interception):
                 continue
             off = error(_rounded(target, tensor.dtype), tensor)
             self.found.errors[serial] = off
+            if self._forced is not None and serial not in self._forced:
+                continue
             if torch._debug_has_internal_overlap(tensor):  # pyright: ignore
                 continue
             with torch.no_grad(), _disable_current_modes():
@@ -139,11 +155,11 @@ class _Forcing(Interception):
         given: list[torch.Tensor] = []
         flattened((args, list(kwargs.values())), given)
         if len(given) != len(pairs) or len(call.inputs) != len(partner.inputs):
-            self.found.brought[call.index] = Brought(math.inf, -1)
+            self.found.brought[call.index] = Brought(math.inf, -1, -1)
             return
         self.found.brought[call.index] = max(
-            Brought(self._distance(mine, tensor), mine)
-            for is_free, (_, mine), tensor in zip(free, pairs, given, strict=True)
+            Brought(self._distance(mine, tensor), mine, its)
+            for is_free, (its, mine), tensor in zip(free, pairs, given, strict=True)
             if is_free
         )
 
@@ -165,13 +181,14 @@ def _rounded(target: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def computed(record: Record) -> set[int]:
-    """The values that are not the layers' own: inputs, and what calls have made, but for views of
-    parameters."""
+    """The values that are not the layers' own: inputs, and what calls have made and something
+    reads. Not views of parameters, nor scratch, such as the workspace of a fused recurrence."""
     inputs = set(record.inputs.values())
     held = {value.storage for value in record.values if value.producer < 0}
     held -= {-1, *(record.values[serial].storage for serial in inputs)}
+    read = {*record.outputs.values(), *(s for call in record.calls for s in call.inputs)}
     outputs = {serial for call in record.calls for serial in call.outputs}
-    return inputs | {serial for serial in outputs if record.values[serial].storage not in held}
+    return inputs | {s for s in outputs & read if record.values[s].storage not in held}
 
 
 def _as(tensor: torch.Tensor, own: torch.Tensor) -> torch.Tensor:

@@ -15,29 +15,39 @@ from forwardpass.nouns.records import Record
 
 
 class _Wrong(NamedTuple):
-    """An error that somebody made: its size, what rounding accounts for, and the call of a."""
+    """An error that somebody made: whether it comes out, its size, what rounding accounts for, and
+    the call of a."""
 
+    comes_out: bool
     size: float
     tolerance: float
     call: int
 
 
 def layers(
-    alignment: Alignment, floor: Tolerances, found: Made, steps: Sequence[Step]
+    alignment: Alignment,
+    floor: Tolerances,
+    found: Made,
+    steps: Sequence[Step],
+    apart: Sequence[str],
 ) -> Iterator[LayerDiff]:
-    """The layers by the error that they make, the largest first; those that make none are left
-    out."""
+    """The layers by the error that they make, the largest first, those before whose errors come
+    out; those that make none are left out.
+
+    Args:
+        apart: the outputs that differ by more than rounding.
+    """
     a, b = alignment.a, alignment.b
     worst: dict[Layer, _Wrong] = {}
     rewired: dict[Layer, dict[str, None]] = {}
-    for culprit, wrong in _wrongs(alignment, floor, found):
-        worst[culprit.layer] = max(wrong, worst.get(culprit.layer, wrong))
+    for culprit, wrong in _wrongs(alignment, floor, found, steps, apart):
+        worst[culprit.layer] = max(worst.get(culprit.layer, wrong), wrong, key=_rank)
         if culprit.rewired and wrong.size > wrong.tolerance:
             rewired.setdefault(culprit.layer, {})[culprit.rewired] = None
     last = {step.module: step.error.relative for step in steps}
     kinds_a, kinds_b = ({m.path: m.kind for m in side.modules} for side in (a, b))
     missing = _missing(alignment)
-    for layer, wrong in sorted(worst.items(), key=lambda item: -item[1].size):
+    for layer, wrong in sorted(worst.items(), key=lambda item: _rank(item[1]), reverse=True):
         path = layer.here
         yield LayerDiff(
             path=path,
@@ -50,20 +60,28 @@ def layers(
             site=a.site(a.calls[wrong.call]) if wrong.call >= 0 else None,
             missing=tuple(missing.get(path, ())),
             rewired=tuple(rewired.get(layer, ())),
+            comes_out=wrong.comes_out,
         )
 
 
 def _wrongs(
-    alignment: Alignment, floor: Tolerances, found: Made
+    alignment: Alignment,
+    floor: Tolerances,
+    found: Made,
+    steps: Sequence[Step],
+    apart: Sequence[str],
 ) -> Iterator[tuple[Culprit, _Wrong]]:
     """Each error that was made of a's numbers: by a call, or by what hands out another value."""
     a, b = alignment.a, alignment.b
     blame = Blame(alignment, found.brought)
+    emerging = _emerging(a, floor, steps, apart)
     for its, off in found.errors.items():
         mine = alignment.values[its]
         if size := _size(off):
             tolerance = floor.of_call(a, mine)
-            yield blame.of_call(mine, its, tolerance), _Wrong(size, tolerance, _producer(a, mine))
+            comes_out = size > tolerance and mine in emerging
+            wrong = _Wrong(comes_out, size, tolerance, _producer(a, mine))
+            yield blame.of_call(mine, its, tolerance), wrong
     for path, tensor in found.outputs.items():
         mine, its = a.outputs.get(path, -1), b.outputs[path]
         if alignment.values.get(its) == mine or mine not in a.tensors:
@@ -71,8 +89,34 @@ def _wrongs(
         same_shape = a.tensors[mine].shape == tensor.shape
         size = _size(error(a.tensors[mine], tensor)) if same_shape else BOUNDLESS
         if size:
-            wrong = _Wrong(size, floor.of_call(a, mine), _producer(a, mine))
+            tolerance = floor.of_call(a, mine)
+            wrong = _Wrong(size > tolerance, size, tolerance, _producer(a, mine))
             yield blame.of_output(path, mine, its), wrong
+
+
+def _emerging(
+    a: Record, floor: Tolerances, steps: Sequence[Step], apart: Sequence[str]
+) -> set[int]:
+    """The values of a that lead to the outputs `apart` without passing through one at which the
+    passes, as they ran, agree: what is made beyond has healed."""
+    settled = {
+        serial
+        for step in steps
+        for serial in a.calls[step.a].outputs
+        if step.error.relative <= floor.of_total(a, serial) and not step.error.unlike
+    }
+    waiting = [a.outputs[path] for path in apart if path in a.outputs]
+    found = set(waiting)
+    while waiting:
+        producer = _producer(a, waiting.pop())
+        before = set(a.calls[producer].inputs if producer >= 0 else ()) - settled - found
+        found |= before
+        waiting += before
+    return found
+
+
+def _rank(wrong: _Wrong) -> tuple[bool, float]:
+    return wrong.comes_out, wrong.size
 
 
 def _producer(record: Record, serial: int) -> int:

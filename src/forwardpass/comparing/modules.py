@@ -18,6 +18,7 @@ from torch import nn
 
 from forwardpass.comparing.errors import is_comparable
 from forwardpass.comparing.sequences import between, paired
+from forwardpass.errors import UsageError
 from forwardpass.nouns.records import Record
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -31,7 +32,14 @@ def module_pairs(
 
     Args:
         renamed: paths of modules in a → paths in b; what is inside of a module goes along.
+
+    Raises:
+        UsageError: `renamed` has a path that no module has that ran.
     """
+    for side, record, paths in (("a", a, renamed), ("b", b, (renamed or {}).values())):
+        for path in paths or ():
+            if not any(f"{entry.path}.".startswith(f"{path}.") for entry in record.modules):
+                raise UsageError(f"renamed: no module {path!r} ran in {side}")
     found = _Pairs(a, b, renamed or {})
     found.by_path()
     found.by_weights()

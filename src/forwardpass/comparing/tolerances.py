@@ -10,16 +10,16 @@ from typing import Any
 import torch
 
 from forwardpass.comparing.alignment import align
-from forwardpass.comparing.errors import error
 from forwardpass.comparing.forcing import made
 from forwardpass.nouns.records import Record
-from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.verb import recorded
 from forwardpass.tensors.dtypes import TORCH
 
 _MARGIN = 10
 """Times the distance from float64: another kernel may round that much worse than this one did."""
+_LEAST = 2
+"""Units of rounding, where a's own numbers happen to be exact."""
 
 
 @dataclass(frozen=True)
@@ -29,69 +29,76 @@ class Tolerances:
     Attributes:
         total: of a value as the pass ran, the rounding of all calls before it included.
         alone: of what one call makes of given numbers.
+        units: units of rounding that it accounts for at least.
         said: how they were found, in a sentence.
     """
 
     said: str
+    units: int
     total: Mapping[int, float] = field(default_factory=dict[int, float])
     alone: Mapping[int, float] = field(default_factory=dict[int, float])
 
     def of_total(self, record: Record, serial: int) -> float:
         """What a value may be off."""
-        return _MARGIN * max(self.total.get(serial, 0.0), unit(record, serial))
+        return max(_MARGIN * self.total.get(serial, 0.0), self.units * unit(record, serial))
 
     def of_call(self, record: Record, serial: int) -> float:
         """What the call that made a value may add."""
-        return _MARGIN * max(self.alone.get(serial, 0.0), unit(record, serial))
+        return max(_MARGIN * self.alone.get(serial, 0.0), self.units * unit(record, serial))
 
 
-def tolerances(a: Record, value_bytes: int) -> Tolerances:
+def tolerances(a: Record) -> Tolerances:
     """Run a's pass in float64, free and forced onto a's numbers, and measure the distances.
 
-    Where that cannot be, the unit of rounding counts, and it is said why.
+    Free it is but for random numbers, which would be others. Where a pass cannot run in float64,
+    the unit of rounding counts, and it is said why.
     """
     if a.live is None:
         return _unmeasured("a record has no pass to run in float64")
     this: Pass = a.live.this
-    numbers = a.tensors
     try:
         wide = doubled(this)
-        watching = Watching(False, "all", value_bytes)
-        b = recorded(a.live.forward, wide, (), watching)
+        b = recorded(a.live.forward, wide, ())
         alignment = align(a, b)
-        targets = {its: numbers[s] for its, s in alignment.values.items() if s in numbers}
+        random = {s for call in b.calls if call.kind == "random" for s in call.outputs}
+        targets = {its: a.tensors[s] for its, s in alignment.values.items() if s in a.tensors}
+        total = made(alignment, targets, wide, {s: t for s, t in targets.items() if s in random})
         alone = made(alignment, targets, wide)
     except Exception as reason:  # noqa: BLE001 - not every model runs in float64; it is said
         why = _short(reason.__cause__ or reason)
         return _unmeasured(f"in float64 it cannot run ({why})")
-    total = {
-        mine: error(b.tensors[its], numbers[mine]).relative
-        for its, mine in alignment.values.items()
-        if its in b.tensors and mine in numbers
-    }
     return Tolerances(
-        f"{_MARGIN} × the distance from the same pass in float64",
-        total,
+        f"{_MARGIN} × the distance from the same pass in float64, or {_LEAST} units of rounding",
+        _LEAST,
+        {alignment.values[its]: off.relative for its, off in total.errors.items()},
         {alignment.values[its]: off.relative for its, off in alone.errors.items()},
     )
 
 
 def _unmeasured(why: str) -> Tolerances:
-    return Tolerances(f"{_MARGIN} × the unit of rounding: {why}")
+    return Tolerances(f"{_MARGIN} × the unit of rounding: {why}", _MARGIN)
 
 
 def doubled(this: Pass) -> Pass:
     """The pass with a copy of its module, and its floating inputs, in float64."""
     named = this.named(this.arguments, this.keywords)
-    wide = {path: t.double() for path, t in named.items() if t.is_floating_point()}
-    twin: Any = copy.deepcopy(this.module).double()
+    wide = {path: _double(tensor) for path, tensor in named.items()}
+    twin: Any = copy.deepcopy(this.module)._apply(_double)  # pyright: ignore[reportPrivateUsage]
     return replace(this.given(wide), module=twin, autocast={})
+
+
+def _double(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_complex():
+        return tensor.to(torch.complex128)
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def unit(record: Record, serial: int) -> float:
     """The unit of rounding of a value, 0 for whole numbers."""
     dtype = TORCH.get(record.values[serial].dtype)
-    return torch.finfo(dtype).eps if dtype is not None and dtype.is_floating_point else 0.0
+    if dtype is None or not (dtype.is_floating_point or dtype.is_complex):
+        return 0.0
+    return torch.finfo(dtype).eps
 
 
 def _short(error: BaseException) -> str:

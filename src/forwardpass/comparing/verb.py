@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -74,27 +75,32 @@ def diff(
         other, pieces, rows = how.in_pieces(other, b_batch)
     alignment = align(one, other, renamed, any_batch=rows is not None)
     targets = dict(_targets(alignment, rows))
-    floor = tolerances(one, value_bytes)
+    floor = tolerances(one)
     found, notes = _made(alignment, targets)
     finals = [finals_of(side) for side in (one, other)]
     finals[1] |= pieces
     outputs = tuple(_outputs(one, finals[0], finals[1], floor))
-    only = tuple(_only(finals[0], finals[1]))
+    only = tuple(_only(one, other, finals[0], finals[1]))
     steps = tuple(_steps(alignment, targets, floor, found.errors))
-    apart = (i for i, step in enumerate(steps) if _parts(one, step, floor))
+    first = next((i for i, step in enumerate(steps) if _parts(one, step, floor)), -1)
+    within = {output.path for output in outputs if output.within}
+    parted = [path for path in one.outputs if path not in within]
+    if not outputs and not only and not steps:
+        raise UsageError('nothing to compare: records need their values, record(values="all")')
     return Diff(
         a=one.forward,
         b=other.forward,
-        verdict=_verdict(outputs, only),
+        verdict=_verdict(outputs, only, steps, first),
         outputs=outputs,
         only_outputs=only,
-        layers=tuple(layers(alignment, floor, found, steps)),
+        layers=tuple(layers(alignment, floor, found, steps, parted)),
         steps=steps,
-        first=next(apart, -1),
+        first=first,
         unpaired=tuple(_unpaired(alignment)),
         fork=fork(one, other),
         floor=floor.said,
         notes=(
+            *_unknown(one, other, finals[0], finals[1]),
             *(f"input {path} differs by {off:.2g}" for path, off in _inputs(alignment, targets)),
             *(f"a: {note}" for note in one.notes),
             *(f"b: {note}" for note in other.notes),
@@ -145,16 +151,15 @@ def _targets(
     """By serial of b's values, what corresponds to them in a."""
     a, b = alignment.a.tensors, alignment.b.tensors
     for its, mine in alignment.values.items():
+        sizes = alignment.b.values[its].shape
         if mine not in a:
             continue
-        if rows is None:
-            sizes = alignment.b.values[its].shape
-            yield (
-                its,
-                a[mine] if alignment.a.values[mine].shape == sizes else a[mine].reshape(sizes),
-            )
-        elif its in b and (cut := counterpart(a[mine], b[its], rows)) is not None:
-            yield its, cut
+        if rows is not None:
+            cut = counterpart(a[mine], b[its], rows) if its in b else None
+            if cut is not None:
+                yield its, cut
+        elif prod(sizes) == a[mine].numel():
+            yield its, a[mine] if a[mine].shape == sizes else a[mine].reshape(sizes)
 
 
 def _made(alignment: Alignment, targets: Mapping[int, torch.Tensor]) -> tuple[Made, list[str]]:
@@ -205,18 +210,36 @@ def _outputs(
         )
 
 
-def _only(ours: Mapping[str, torch.Tensor], its: Mapping[str, torch.Tensor]) -> Iterator[str]:
-    yield from (f"{path} is in a only" for path in ours if path not in its)
-    yield from (f"{path} is in b only" for path in its if path not in ours)
+def _only(
+    a: Record, b: Record, ours: Mapping[str, torch.Tensor], its: Mapping[str, torch.Tensor]
+) -> Iterator[str]:
+    yield from (f"{path} is in a only" for path in ours if path not in {**its, **b.outputs})
+    yield from (f"{path} is in b only" for path in its if path not in {**ours, **a.outputs})
     for path, tensor in ours.items():
         if path in its and tensor.shape != its[path].shape:
             yield f"{path} is {list(tensor.shape)} in a, {list(its[path].shape)} in b"
 
 
-def _verdict(outputs: Sequence[OutputDiff], only: Sequence[str]) -> Verdict:
-    if only or not all(output.within for output in outputs):
+def _unknown(
+    a: Record, b: Record, ours: Mapping[str, torch.Tensor], its: Mapping[str, torch.Tensor]
+) -> Iterator[str]:
+    """What was not compared of the outputs, and why."""
+    for side, one, came in (("a", a, ours), ("b", b, its)):
+        for path in one.outputs:
+            if path not in came:
+                yield f"{side}: the values of {path} were not kept: nothing is known of it"
+    if not (a.outputs or b.outputs):
+        yield "no output is a tensor: the verdict is that of the calls"
+
+
+def _verdict(
+    outputs: Sequence[OutputDiff], only: Sequence[str], steps: Sequence[Step], first: int
+) -> Verdict:
+    """By the outputs; where none can be compared, by the calls."""
+    if only or not all(output.within for output in outputs) or (not outputs and first >= 0):
         return "differs"
-    return "same" if all(o.error.max_absolute == 0 for o in outputs) else "rounding"
+    errors = [output.error for output in outputs] or [step.error for step in steps]
+    return "same" if all(error.max_absolute == 0 for error in errors) else "rounding"
 
 
 def _steps(

@@ -87,6 +87,8 @@ class LayerDiff(msgspec.Struct, frozen=True, kw_only=True):
         call: index in a of the call that makes most of it, -1 if a has no such call.
         missing: the calls that only one of the two passes makes here, by operator.
         rewired: the calls that this layer gives the result of another call than in a.
+        comes_out: whether this leads to an output that differs, and the passes do not agree again
+            on the way, as they do where arithmetic was only moved from one layer to another.
     """
 
     path: str
@@ -99,6 +101,7 @@ class LayerDiff(msgspec.Struct, frozen=True, kw_only=True):
     site: Site | None
     missing: tuple[str, ...] = ()
     rewired: tuple[str, ...] = ()
+    comes_out: bool = False
 
     @property
     def guilty(self) -> bool:

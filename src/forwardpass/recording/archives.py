@@ -101,6 +101,14 @@ def opened(path: str | os.PathLike[str]) -> Record:
     return record
 
 
+def is_record(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file of this path that `save` may have written, whatever its name."""
+    if not Path(path).is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return {_RECORD, _VALUES} <= set(archive.namelist())
+
+
 def _check_places(record: Record, tensors: dict[str, torch.Tensor]) -> None:
     """Raise ValueError where a number in a record points to nothing."""
     values, calls = range(len(record.values)), range(len(record.calls))

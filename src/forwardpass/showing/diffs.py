@@ -14,9 +14,9 @@ from rich.text import Text
 from forwardpass.nouns.diffs import Diff, Error, Fork, LayerDiff, OutputDiff, Step
 from forwardpass.nouns.fingerprints import Changes
 from forwardpass.showing.wording import GREEN, ORANGE, VERMILLION, facts, plain
+from forwardpass.tensors.distances import share
 
 _MOST_LAYERS, _MOST_LINES = 12, 5
-_BOUNDLESS = 1e300
 _VERDICTS = {
     "same": ("✓", GREEN, "the outputs are equal bit for bit"),
     "rounding": ("✓", GREEN, "the outputs differ by rounding"),
@@ -64,7 +64,7 @@ def _facts(diff: Diff) -> Iterator[tuple[str, Text | str]]:
     if diff.guilty is not None:
         hidden = "; no more of it comes out than rounding" if diff.verdict == "rounding" else ""
         yield "most", _guilty(diff.guilty) + hidden
-    elif diff.verdict == "differs" and diff.steps:
+    elif diff.verdict == "differs" and any(step.made is not None for step in diff.steps):
         yield "most", "no layer makes more of it than rounding: it came in from outside"
     if diff.fork is not None:
         for said in _fork(diff.fork):
@@ -147,6 +147,8 @@ def _layers(diff: Diff) -> Table:
         name = layer.path or f"({layer.kind})"
         if layer.other and not layer.other.endswith(f".{layer.path}"):
             name += f" → {layer.other}"
+        if diff.verdict == "differs" and not layer.comes_out:
+            name += " (heals)"
         times = layer.made / layer.tolerance if layer.tolerance else math.inf
         row = (
             plain(name),
@@ -160,12 +162,3 @@ def _layers(diff: Diff) -> Table:
     if len(guilty) < len(diff.layers):
         table.add_row(f"{len(diff.layers) - len(guilty):,} within rounding")
     return table
-
-
-def share(value: float) -> str:
-    """A relative error: in percent where that can be read, else with an exponent."""
-    if value > _BOUNDLESS:
-        return "∞"
-    if value >= 10:
-        return f"{value:,.3g} ×"
-    return f"{value:.2%}" if value >= 1e-3 else f"{value:.1e}" if value else "0"
