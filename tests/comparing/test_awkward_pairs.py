@@ -115,7 +115,7 @@ def test_half_precision_is_measured_like_any_other() -> None:
     model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 8)).bfloat16()
     other = copy.deepcopy(model)
     with torch.no_grad():
-        other[2].weight[:, 0] += 0.5
+        other[2].weight[0] += 0.5
     x = X.bfloat16()
     found = fwd.diff(model, other, x, grad="off")
     assert found.outputs[0].tolerance < 0.04
@@ -167,6 +167,37 @@ def test_a_folded_normalisation_hides_nothing() -> None:
     with torch.no_grad():
         folded[4].bias[0] += 0.1
     assert guilty(net, folded, images) == "4"
+
+
+class Adapted(nn.Module):
+    """A linear layer with an adapter of low rank."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.down, self.up = nn.Linear(8, 8), nn.Linear(8, 2), nn.Linear(2, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.up(self.down(x))
+
+    def merged(self) -> nn.Linear:
+        layer = nn.Linear(8, 8)
+        with torch.no_grad():
+            layer.weight.copy_(self.base.weight + self.up.weight @ self.down.weight)
+            layer.bias.copy_(self(torch.zeros(1, 8))[0])
+        return layer
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("wrong", ["0", "2", "3"])
+def test_a_merged_adapter_hides_nothing(turned: bool, wrong: str) -> None:
+    one = nn.Sequential(nn.Linear(8, 8), Adapted(), nn.LayerNorm(8), nn.Linear(8, 3))
+    other = copy.deepcopy(one)
+    other[1] = one[1].merged()
+    a, b = (other, one) if turned else (one, other)
+    assert fwd.diff(a, b, X, grad="off").verdict == "rounding"
+    with torch.no_grad():
+        b.get_submodule(wrong).weight.view(-1)[0] += 0.5
+    assert guilty(a, b) == wrong
 
 
 def test_a_block_that_became_an_identity_is_named_as_a_whole() -> None:

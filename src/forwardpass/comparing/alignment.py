@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
+import torch
+
+from forwardpass.comparing.errors import error
 from forwardpass.comparing.modules import module_pairs
 from forwardpass.comparing.sequences import between, paired
 from forwardpass.nouns.calls import Call
@@ -75,14 +79,11 @@ def align(
     def pair(one: Sequence[int], other: Sequence[int]) -> None:
         for mine, its in zip(one, other, strict=False):  # some calls return scratch beside
             if shape(a, mine) == shape(b, its):
-                values.setdefault(its, mine)
+                candidates.setdefault(its, []).append(mine)
 
     modules = module_pairs(a, b, renamed)
     calls = sorted(_call_pairs(a, b, modules, shape))
-    values: dict[int, int] = {}
-    for path, serial in b.inputs.items():
-        if path in a.inputs:
-            values[serial] = a.inputs[path]
+    candidates: dict[int, list[int]] = {}
     for one, other in calls:
         if not moves(a, a.calls[one]):
             pair(a.calls[one].outputs, b.calls[other].outputs)
@@ -92,7 +93,44 @@ def align(
     for path, serial in b.outputs.items():
         if path in a.outputs:
             pair((a.outputs[path],), (serial,))
+    values = _nearest(a, b, candidates)
+    values |= {serial: a.inputs[path] for path, serial in b.inputs.items() if path in a.inputs}
     return Alignment(a, b, modules, tuple(calls), values)
+
+
+def _nearest(a: Record, b: Record, candidates: Mapping[int, Sequence[int]]) -> dict[int, int]:
+    """By serial of b the one value of a that it corresponds to, where a layer of one may be a whole
+    block in the other: of several, the one with the most alike numbers."""
+    off: dict[tuple[int, int], float] = {}
+
+    def distance(its: int, mine: int) -> float:
+        if (its, mine) not in off:
+            off[its, mine] = _distance(a.tensors.get(mine), b.tensors.get(its))
+        return off[its, mine]
+
+    found = {its: dict.fromkeys(mines) for its, mines in candidates.items()}
+    values = {
+        its: min(mines, key=lambda mine: distance(its, mine))
+        if len(mines) > 1
+        else next(iter(mines))
+        for its, mines in found.items()
+    }
+    claims: dict[int, list[int]] = {}
+    for its, mine in values.items():
+        claims.setdefault(mine, []).append(its)
+    for mine, rivals in claims.items():
+        if len(rivals) > 1:
+            least = min(distance(its, mine) for its in rivals)
+            for its in rivals:
+                if distance(its, mine) > least:
+                    del values[its]
+    return values
+
+
+def _distance(mine: torch.Tensor | None, its: torch.Tensor | None) -> float:
+    if mine is None or its is None or mine.numel() != its.numel():
+        return inf
+    return error(mine.reshape(its.shape), its).relative
 
 
 def _call_pairs(

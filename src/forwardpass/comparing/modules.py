@@ -58,12 +58,15 @@ class _Pairs:
         self._children_a, self._children_b = _children(a), _children(b)
 
     def by_path(self) -> None:
-        """Where both have a module of that name, and names tell."""
+        """Where both have a module of that name, and names tell: not so of the whole, which may be
+        wrapped in one of them."""
         there = {(entry.path, entry.index): place for place, entry in enumerate(self._b.modules)}
         is_shifted = _shifts(self._a, self._b, self._renamed)
         for place, entry in enumerate(self._a.modules):
             path = _renamed(entry.path, self._renamed)
             other = there.get((path, entry.index))
+            if other == 0 and entry.kind != self._b.modules[0].kind:
+                continue
             if other is not None and (entry.path in self._renamed or not is_shifted(path)):
                 self._pair(place, other)
 
@@ -97,6 +100,8 @@ class _Pairs:
             back = [child for child in self._children_b.get(other, []) if child in self._taken]
             if 2 * count > len(inside) and 2 * count > len(back):
                 self._pair(place, other)
+        if 0 not in self.partners and 0 not in self._taken:
+            self._pair(0, 0)
 
     def by_class(self) -> None:
         """What is left, among the children of modules that correspond, between those that do."""
