@@ -85,7 +85,7 @@ net.eval()
 print(sum(net(row[None]).argmax().item() for row in torch.randn(20, 8)))  # alone
 net.train()
 with torch.no_grad():
-    print(net(torch.randn(5, 8)).sum().item())
+    print(net(torch.randn(5, 8)).sum().item())  # noisy
 print(__name__, sys.argv, [p.grad.norm().item() for p in net.parameters()])
 """
 
@@ -203,10 +203,221 @@ def test_what_is_wrong_in_how_a_script_calls_its_model(folder: Path) -> None:
     forward = lines.index("        return self.two(self.drop(self.bn(self.one(x)).relu()))") + 1
     places = {(f.rule, f.severity, f.site and f.site.line) for f in findings}
     assert ("grad-kept", "warning", alone) in places
-    assert ("train-mode", "warning", forward) in places
+    noisy = next(n for n, line in enumerate(lines, 1) if line.endswith("# noisy"))
+    assert ("train-mode", "warning", noisy) in places, "the caller is to be mended"
     assert ("state-changed", "note", forward) in places
     assert findings.of("grad-kept")[0].evidence["passes"] == 20
     assert all(f.site is None or f.site.file == "train.py" for f in findings)
+
+
+NET = """
+import torch
+from torch import nn
+F = nn.functional
+torch.manual_seed(0)
+def made(*sizes):
+    return nn.Sequential(
+        nn.Linear(sizes[0], 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3),
+        nn.Linear(16, sizes[1]),
+    )
+def learn(loss, *models):
+    loss.backward()
+    for model in models:
+        for weight in model.parameters():
+            weight.data -= 1e-3 * weight.grad if weight.grad is not None else 0.0
+            weight.grad = None
+net = made(8, 2)
+"""
+
+
+def warned(text: str, *rules: str) -> set[tuple[str, int]]:
+    """The rules that say error or warning of a script, with the lines marked FAULT."""
+    Path("some.py").write_text(NET + text)
+    chosen = ",".join(rules or ("train-mode", "grad-kept", "io-mismatch"))
+    done = CliRunner().invoke(main, ["check", "--json", "--rules", chosen, "--script", "some.py"])
+    findings = fwd.Findings.from_json(done.stdout)
+    assert not [one for one in findings.skipped if "rule failed" in one.reason]
+    return {(f.rule, f.site.line) for f in findings if f.severity != "note" and f.site}
+
+
+IDLE = {
+    "inference only": "for _ in range(4):\n    net(torch.randn(6, 8)).argmax(1)  # FAULT\n",
+    "validation of several batches": """
+for _ in range(3):
+    for _ in range(4):
+        learn(net(torch.randn(6, 8)).square().mean(), net)
+    for _ in range(2):
+        net(torch.randn(6, 8)).argmax(1)  # FAULT
+""",
+    "validation of one batch, after each step": """
+for _ in range(3):
+    learn(net(torch.randn(6, 8)).square().mean(), net)
+    held_out = net(torch.randn(6, 8)).square().mean()  # FAULT
+""",
+    "one prediction after training": """
+for _ in range(200):
+    learn(net(torch.randn(6, 8)).square().mean(), net)
+print(net(torch.randn(6, 8)).argmax(1))  # FAULT
+""",
+    "samples of a generator that was trained": """
+judge = made(2, 1)
+for _ in range(3):
+    learn(judge(net(torch.randn(6, 8))).mean(), net, judge)
+for _ in range(2):
+    net(torch.randn(6, 8)).tolist()  # FAULT
+""",
+    "an encoder and a decoder": """
+decoder = made(2, 8)
+for _ in range(3):
+    x = torch.randn(6, 8)
+    learn(F.mse_loss(decoder(net(x)), x), net, decoder)
+    code = net(torch.randn(6, 8))  # FAULT
+""",
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_train_mode_where_nothing_is_learned(folder: Path, name: str) -> None:
+    line = next(n for n, text in enumerate((NET + IDLE[name]).split("\n"), 1) if "FAULT" in text)
+    assert warned(IDLE[name]) == {("train-mode", line), ("grad-kept", line)}
+
+
+LEARNS = {
+    "a generator under the discriminator's step": """
+judge = made(2, 1)
+for _ in range(3):
+    fake = net(torch.randn(6, 8)).detach()
+    learn(judge(torch.randn(6, 2)).mean() - judge(fake).mean(), judge)
+    learn(judge(net(torch.randn(6, 8))).mean(), net)
+""",
+    "a critic of several steps, summed": """
+judge = made(2, 1)
+for _ in range(3):
+    loss = 0
+    for _ in range(3):
+        fake = net(torch.randn(6, 8)).detach()
+        loss = loss + judge(fake).mean()
+    learn(loss, judge)
+    learn(judge(net(torch.randn(6, 8))).mean(), net)
+""",
+    "gradient accumulation": """
+for _ in range(3):
+    learn(sum(net(torch.randn(6, 8)).mean() for _ in range(3)), net)
+""",
+    "an early break": """
+for step in range(9):
+    loss = net(torch.randn(6, 8)).square().mean()
+    if step == 5:
+        break
+    learn(loss, net)
+""",
+    "targets of the model itself": """
+for _ in range(3):
+    target = net(torch.randn(6, 8)).detach()
+    learn(F.mse_loss(net(torch.randn(6, 8)), target), net)
+""",
+    "targets of a teacher, computed last": """
+teacher = made(8, 2)
+for _ in range(3):
+    x = torch.randn(6, 8)
+    mine = net(x)
+    views = [teacher(x + torch.randn(6, 8)).detach() for _ in range(2)]
+    learn(sum(F.mse_loss(mine, view) for view in views), net)
+""",
+    "a size that is tried out": """
+with_head = nn.Linear(net(torch.randn(6, 8)).shape[1], 3)
+for _ in range(3):
+    learn(with_head(net(torch.randn(6, 8))).mean(), net, with_head)
+""",
+    "a shape that is tried out": "print(net(torch.randn(6, 8)).shape)\n",
+    "gradients of torch.func": """
+weights = dict(net.named_parameters())
+def loss(weights, x):
+    return torch.func.functional_call(net[0], weights, (x,)).square().mean()
+weights = dict(net[0].named_parameters())
+for _ in range(3):
+    torch.func.grad(loss)(weights, torch.randn(6, 8))
+""",
+    "more passes than are recorded": """
+def step(learns):
+    y = net(torch.randn(6, 8)).mean()
+    if learns:
+        learn(y, net)
+for number in range(150):
+    step(number > 140)
+""",
+    "eval and no_grad": """
+for _ in range(3):
+    net.train()
+    learn(net(torch.randn(6, 8)).square().mean(), net)
+    net.eval()
+    with torch.no_grad():
+        net(torch.randn(6, 8))
+""",
+}
+
+
+@pytest.mark.parametrize("name", LEARNS)
+def test_what_training_does_is_not_accused(folder: Path, name: str) -> None:
+    assert warned(LEARNS[name]) == set()
+
+
+UNITS = """
+model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+for _ in range(20):
+    learn(model({learned}).square().mean(), model)
+model.eval()
+with torch.no_grad():
+    for _ in range(2):
+        model({given})  # FAULT
+"""
+
+
+@pytest.mark.parametrize(
+    ("learned", "given", "is_off"),
+    [
+        ("torch.rand(16, 8)", "torch.rand(16, 8) * 255", True),
+        ("torch.rand(16, 8) * 255", "torch.rand(16, 8)", True),
+        ("torch.randn(16, 8)", "torch.randint(0, 256, (4, 8)).float()", True),
+        ("torch.rand(16, 8) * 2 - 1", "torch.rand(1, 8) * 255", True),
+        ("torch.rand(16, 8)", "torch.rand(16, 8)", False),
+        ("torch.rand(16, 8)", "(torch.rand(16, 8) - 0.485) / 0.229", False),
+        ("torch.rand(16, 8) * (0.2 + 1.5 * torch.rand(16, 1))", "torch.rand(16, 8)", False),
+        ("torch.rand(16, 8)", "torch.rand(1, 8)", False),
+        ("torch.rand(16, 8) * 255", "torch.rand(16, 8) * 12", False),
+        ("torch.rand(16, 8)", "torch.zeros(16, 8)", False),
+        ("(torch.rand(16, 8) > 0.999).float()", "(torch.rand(16, 8) > 0.5).float()", False),
+        ("torch.randn(16, 8).exp() ** 3", "torch.randn(4, 8).exp() ** 3", False),
+    ],
+)
+def test_another_unit_than_where_it_learned(
+    folder: Path, learned: str, given: str, is_off: bool
+) -> None:
+    text = UNITS.format(learned=learned, given=given)
+    line = next(n for n, code in enumerate((NET + text).split("\n"), 1) if "FAULT" in code)
+    assert warned(text, "io-mismatch") == ({("io-mismatch", line)} if is_off else set())
+
+
+def test_tokens_have_no_unit(folder: Path) -> None:
+    text = (
+        "words = nn.Sequential(nn.Embedding(900, 8), nn.Flatten(), nn.Linear(40, 2))\n"
+        "for _ in range(5):\n"
+        "    learn(words(torch.randint(0, 5, (6, 5))).square().mean(), words)\n"
+        "words.eval()\n"
+        "with torch.no_grad():\n    words(torch.randint(800, 900, (6, 5)))\n"
+    )
+    assert warned(text, "io-mismatch") == set()
+
+
+def test_all_calls_of_a_line_are_counted(folder: Path) -> None:
+    Path("often.py").write_text(
+        "import torch\nnet = torch.nn.Linear(8, 4).eval()\n"
+        "for row in torch.randn(200, 1, 8):\n    net(row)\n"
+    )
+    done = invoke("--json", "--rules", "one-by-one,grad-kept", "--script", "often.py")
+    messages = {f.rule: f.message for f in fwd.Findings.from_json(done.stdout)}
+    assert messages["one-by-one"].startswith("called 200 times with one row")
+    assert messages["grad-kept"].startswith("200 passes in eval mode")
 
 
 def test_training_in_eval_mode_keeps_what_backward_takes(folder: Path) -> None:

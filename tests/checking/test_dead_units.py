@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import comb, exp, log
+
 import pytest
 import torch
 from torch import nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
-from forwardpass.checking.chances import Chance
+from forwardpass.checking.chances import Chance, log_at_most
 from forwardpass.checking.units import unit_axis
 from forwardpass.nouns.findings import Findings
 
@@ -63,6 +65,18 @@ def test_what_chance_explains(
     chance: Chance, far: list[float], units: int, explained: bool
 ) -> None:
     assert chance.explains(torch.tensor(far), units) is explained
+
+
+@pytest.mark.parametrize(("units", "heads"), [(12, 0), (12, 12), (100, 20), (1000, 420)])
+def test_the_chance_of_so_many_coins(units: int, heads: int) -> None:
+    exact = sum(comb(units, k) for k in range(heads + 1))
+    assert log_at_most(units, heads) == pytest.approx(log(exact) - units * log(2), abs=1e-9)
+
+
+def test_no_number_of_units_is_too_large() -> None:
+    assert exp(log_at_most(1 << 17, 1 << 16)) == pytest.approx(0.5, abs=2e-3)
+    assert log_at_most(1 << 17, 1000) < -80_000
+    assert Chance(1.0).explains(torch.full((8192,), -0.5), 16384)
 
 
 def test_too_few_rows_prove_nothing() -> None:

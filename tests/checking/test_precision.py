@@ -70,6 +70,19 @@ def test_autocast_is_not_silent() -> None:
         assert not checked(lambda m, x: torch.softmax(m.linear(x), -1), torch.randn(4, 16)).findings
 
 
+def test_what_autocast_casts_inside_of_forward_is_meant() -> None:
+    def within(module: Any, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return module.linear(x).float()
+
+    for grad in ("on", "off", "inference"):
+        assert not checked(within, torch.randn(4, 16), grad=grad).findings
+    (finding,) = checked(
+        lambda m, x: within(m, m.linear(x).half().tanh().float()), torch.randn(4, 16)
+    )
+    assert finding.evidence["casts"] == 1
+
+
 def test_room_that_is_left_in_f16() -> None:
     x = torch.full((2, 16), 150.0).half()
     (finding,) = checked(lambda m, x: x * x, x)

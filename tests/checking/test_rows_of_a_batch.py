@@ -64,9 +64,10 @@ def test_what_grows_with_the_rows_holds_them(one: Any, two: Any, layout: Layout 
 
 
 def test_distances_are_said_of_a_scale() -> None:
-    assert share(0.12) == "12 % of its scale"
-    assert share(0.00034) == "0.034 % of its scale"
-    assert share(3.42) == "3.4 × its scale"
+    assert share(0.12) == "12.00% of its scale"
+    assert share(0.00034) == "3.4e-04 of its scale"
+    assert share(34.2) == "34.2 × its scale"
+    assert share(1.2e21) == "1.2e+21 × its scale"
 
 
 # -- batch-leak ----------------------------------------------------------------------------------
@@ -200,8 +201,8 @@ def test_a_loop_says_what_a_batch_saves() -> None:
     found = only(check(Looping().eval(), torch.randn(8, 64), rules=["one-by-one"]))
     assert found.severity == "warning"
     assert found.message.startswith("a loop over the rows: ")
-    assert "8 products take" in found.message
-    assert "as one batch of 8 rows" in found.message
+    assert "for 8 rows its products and layers take" in found.message
+    assert "as one batch" in found.message
     assert float(found.evidence["apart_seconds"]) > float(found.evidence["together_seconds"])
 
 

@@ -149,6 +149,22 @@ def test_a_function_may_prove_nothing_and_its_errors_are_its_own() -> None:
         fwd.check(nn.Linear(8, 4), X, rules=[wrong])
 
 
+def test_a_rule_that_returns_none_finds_nothing() -> None:
+    def quiet(subject: Subject) -> None:
+        assert subject.rows
+
+    assert not fwd.check(nn.Linear(8, 4), X, rules=[quiet]).findings  # pyright: ignore
+
+
+@pytest.mark.parametrize("came", ["text", 3, False, ["text"], [None]])
+def test_a_rule_that_gives_no_findings_is_named(came: Any) -> None:
+    def odd_one(subject: Subject) -> Any:
+        return came
+
+    with pytest.raises(UsageError, match=r"the rule 'odd-one' gave .*: a rule yields findings"):
+        fwd.check(nn.Linear(8, 4), X, rules=[odd_one])
+
+
 def test_two_functions_of_one_name_are_refused() -> None:
     def unused(subject: Subject) -> Iterator[Finding]:
         yield from ()

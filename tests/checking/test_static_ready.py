@@ -52,6 +52,21 @@ def test_an_axis_that_the_signature_calls_variable() -> None:
     assert not plain.findings  # nobody said that the batch varies
 
 
+def test_an_axis_of_which_the_graph_takes_fewer_sizes() -> None:
+    class Short(Branch):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x) / (x.shape[1] if x.shape[1] > 5 else 2)
+
+    model = Model(Short(), "x: f32[batch time 4]")
+    (finding,) = check(model, {"x": torch.randn(3, 6, 4)}, rules=["static-ready"], mode="eval")
+    assert finding.message == (
+        "exported, the graph takes time in [6, ∞) only, and the code takes 5, too: a branch by "
+        "that size is frozen"
+    )
+    assert finding.site is not None
+    assert finding.site.function.endswith("Short.forward")
+
+
 def test_unasked_it_runs_only_where_it_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     check(Branch(), torch.randn(3, 4), rules=["static-ready"])  # the exporter is loaded
     every = check(Branch(), torch.randn(3, 4), mode="eval", grad="off")

@@ -206,6 +206,20 @@ def test_a_jagged_input_is_recorded_or_refused_in_one_sentence() -> None:
     assert not found.faults
 
 
+@pytest.mark.parametrize("grad", ["on", "off", "inference"])
+def test_a_jagged_tensor_that_forward_makes_is_recorded(grad: Any) -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        jagged = torch.nested.nested_tensor([x[0, :1], x[1]], layout=torch.jagged)
+        return torch.nested.to_padded_tensor(self.linear(jagged).relu(), 0.0)
+
+    model, x = Fn(forward, linear=nn.Linear(4, 3)), torch.randn(2, 2, 4)
+    done = record(model, x, grad=grad)
+    assert not done.validate("e").faults
+    assert {"linear", "relu"} & set(operators(done))
+    assert not any(call.short.startswith("sym_") for call in done.calls)
+    assert ((1, 4), (2, 4)) in [value.nested for value in done.values]
+
+
 def test_complex_numbers_and_fourier_transforms_are_recorded() -> None:
     done = valid(Fn(lambda self, x: torch.fft.irfft(torch.fft.rfft(x) * 2j)), torch.randn(3, 8))
     assert any(value.dtype == "c64" for value in done.values)

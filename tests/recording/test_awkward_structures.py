@@ -266,6 +266,35 @@ def test_a_scripted_module_is_recorded_by_its_operators() -> None:
     assert done.totals.macs == 2 * 4 * 3
 
 
+@pytest.mark.parametrize("mode", ["train", "eval", None])
+def test_frozen_torchscript_has_no_mode_and_evaluates(mode: Any) -> None:
+    frozen = torch.jit.freeze(torch.jit.script(nn.Sequential(nn.Linear(4, 3), nn.ReLU()).eval()))
+    assert record(frozen, torch.randn(2, 4), mode=mode).mode == "eval"
+    done = record(nn.Sequential(frozen, nn.Dropout()), torch.randn(2, 4), mode=mode)
+    assert not hasattr(frozen, "training")
+    assert [entry.training for entry in done.modules] == [mode != "eval", False, mode != "eval"]
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_mode_is_set_where_train_refuses(mode: Any) -> None:
+    net = nn.Sequential(nn.Linear(4, 3), nn.Dropout())
+    exported = torch.export.export(net, (torch.randn(2, 4),)).module()
+    before = [part.training for part in exported.modules()]
+    assert valid(exported, torch.randn(2, 4), mode=mode).mode == mode
+    assert [part.training for part in exported.modules()] == before
+
+
+def test_a_train_of_the_users_own_is_called() -> None:
+    class Fixed(nn.Sequential):
+        def train(self, mode: bool = True) -> Fixed:
+            super().train(mode)
+            self[1].eval()
+            return self
+
+    done = valid(Fixed(nn.Linear(4, 3), nn.BatchNorm1d(3)).eval(), torch.randn(2, 4), mode="train")
+    assert [entry.training for entry in done.modules] == [True, True, False]
+
+
 def test_a_compiled_part_is_recorded_as_eager_and_says_so() -> None:
     model = nn.Sequential(nn.Linear(4, 3), torch.compile(nn.Linear(3, 2), backend="eager"))
     done = valid(model, torch.randn(2, 4))

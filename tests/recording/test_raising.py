@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from contextlib import suppress
 from typing import Any
@@ -155,12 +156,11 @@ def test_an_interrupt_inside_of_an_operator_goes_through() -> None:
 
 
 def test_an_interrupt_while_validating_leaves_everything_as_before() -> None:
-    class Sometimes(Broken):
-        passes_left = 2
+    passes = itertools.count()  # the pass is not to put back
 
+    class Sometimes(Broken):
         def forward(self, x: Tensor) -> Tensor:
-            Sometimes.passes_left -= 1
-            if Sometimes.passes_left < 0:
+            if next(passes) > 1:
                 x.add_(1)
                 self.count += 1
                 raise KeyboardInterrupt
@@ -173,12 +173,11 @@ def test_an_interrupt_while_validating_leaves_everything_as_before() -> None:
 
 
 def test_a_module_that_raises_when_it_is_run_again_is_not_called_valid() -> None:
-    class Once(nn.Module):
-        left = 1
+    passes = itertools.count()
 
+    class Once(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            Once.left -= 1
-            if Once.left < 0:
+            if next(passes):
                 raise ValueError("only once")
             return x * 2
 

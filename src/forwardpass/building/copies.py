@@ -41,6 +41,6 @@ def copied(module: nn.Module) -> nn.Module:
             f"changed: {type(error).__name__}: {error}. Remove the attribute that cannot be copied "
             "(a lock, an open file, a generator), or define __deepcopy__"
         ) from error
-    if any(part.training for part in twin.modules()):
+    if any(getattr(part, "training", False) for part in twin.modules()):  # frozen ones have none
         twin.eval()
     return twin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import comb, log
+from math import lgamma, log
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
@@ -18,8 +18,19 @@ _PRODUCTS = frozenset((*linear.COVERS, *convolution.COVERS))
 _NORMS = frozenset((*batch_norm.COVERS, *layer_norm.COVERS, *group_norm.COVERS))
 _MOVES = frozenset(("add", "sub", "clone", "contiguous", "_to_copy", "dropout"))
 _STEPS = 12
-_UNLIKELY: Final = log(1e-6)
+UNLIKELY: Final = log(1e-6)
 """What nobody will see by chance."""
+
+
+def log_choices(units: int, chosen: int) -> float:
+    """The logarithm of how many ways there are to choose so many of the units."""
+    return lgamma(units + 1) - lgamma(chosen + 1) - lgamma(units - chosen + 1)
+
+
+def log_at_most(units: int, heads: int) -> float:
+    """The logarithm of the chance that so many coins show at most so many heads."""
+    each = torch.tensor([log_choices(units, k) for k in range(heads + 1)], dtype=torch.float64)
+    return float(each.logsumexp(0)) - units * log(2)
 
 
 class Chance(NamedTuple):
@@ -40,13 +51,13 @@ class Chance(NamedTuple):
         """
         if not len(middle):
             return True
-        choices = log(comb(units, len(middle)))
-        if choices - len(middle) * log(2) < _UNLIKELY:
+        choices = log_choices(units, len(middle))
+        if choices - len(middle) * log(2) < UNLIKELY:
             return False
         product = torch.special.log_ndtr(middle.double() / self.size).sum()
         k = torch.arange(len(middle), dtype=product.dtype, device=product.device)
         others = torch.logsumexp(k * (-product).log() - torch.lgamma(k + 1), 0)
-        return float(product + others) + choices > _UNLIKELY
+        return float(product + others) + choices > UNLIKELY
 
 
 def chance_of(subject: Subject, serial: int, units: int) -> Chance | None:

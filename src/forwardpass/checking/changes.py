@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import nn
 
 from forwardpass.checking.subjects import Subject
 from forwardpass.recording.arguments import copied, tensors_in
-from forwardpass.recording.containers import SCALARS
+from forwardpass.recording.containers import SCALARS, Snapshot
 from forwardpass.recording.states import State
 from forwardpass.tensors.distances import relative_distance
 from forwardpass.tensors.trees import flatten
@@ -48,6 +48,11 @@ class Change(NamedTuple):
     def root(self) -> str:
         """The name without what is inside of it: `cache` of `cache[0]`."""
         return self.name.split("[", 1)[0]
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether only the flag `requires_grad` of a parameter is another."""
+        return self.what in ("was frozen", "was unfrozen")
 
     @property
     def is_in_place(self) -> bool:
@@ -142,19 +147,10 @@ def _held(module: nn.Module, change: Change) -> Held:
         value = getattr(value, name, None)
     if isinstance(value, nn.Module):
         return {}
-    found = {path: t.detach().clone() for path, t in tensors_in((value,)).items()}
-    return {**found, **_plain(value, "0")}
-
-
-def _plain(value: Any, path: str) -> Held:
-    """The plain Python values in lists, tuples and dicts, by path."""
-    if isinstance(value, dict):
-        items = [(repr(k), v) for k, v in cast("dict[Any, Any]", value).items()]
-    elif isinstance(value, list | tuple):
-        items = [(str(k), v) for k, v in enumerate(cast("list[Any]", value))]
-    else:
-        return {path: value} if isinstance(value, SCALARS) else {}
-    return {k: v for name, item in items for k, v in _plain(item, f"{path}.{name}").items()}
+    tensors = tensors_in((value,)).items()
+    found: Held = {path: tensor.detach().clone() for path, tensor in tensors}
+    leaves = Snapshot.of(value).leaves()
+    return {**found, **{way: leaf for way, leaf in leaves if isinstance(leaf, SCALARS)}}
 
 
 def _is_same(one: Held, other: Held, *, exactly: bool = False) -> bool:

@@ -10,14 +10,16 @@ from typing import Final, Literal, NamedTuple
 import torch
 
 from forwardpass.checking.stretches import UNRUNNABLE, Stretch, residual
-from forwardpass.nouns.calls import Call
+from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Layer, Record
 
 _DATA: Final = {
-    "addmm": 1, "mm": 0, "matmul": 0, "linear": 0, "convolution": 0, "_convolution": 0,
+    "addmm": 1, "mm": 0, "bmm": 0, "matmul": 0, "linear": 0, "convolution": 0, "_convolution": 0,
     "conv1d": 0, "conv2d": 0, "conv3d": 0,
 }  # fmt: skip
 """Affine operators, and which of their arguments are the data."""
+_PRODUCTS: Final = frozenset(("mm", "bmm", "matmul"))
+"""Of these, those in which the weight may come first: features are the last axis but one then."""
 _WORTH_OF_WIDE: Final = 0.95
 _WORTH_OF_SCALED: Final = 0.75
 """Shares of the macs of its layers that the one layer may take at most: where one of them is a
@@ -70,17 +72,35 @@ class One:
 
 
 def data_of(record: Record, layer: Layer) -> int | None:
-    """The serial of what a layer multiplies by its weight; None where that is no single value."""
+    """The serial of what a layer multiplies by its weight; None where that is no single value, and
+    where each row of a batched product has a weight of its own."""
     call = record.calls[layer.affine]
-    place = _DATA.get(call.short)
+    place = _place(record, call)
     if place is None or not call.inputs or place >= len(call.arguments):
         return None
     serial = getattr(call.arguments[place], "value", None)
     others = [s for s in call.inputs if s != serial]
     if serial is None or len(others) == len(call.inputs) or not is_own(record, others):
         return None
+    is_vector = place >= len(record.values[serial].shape)
+    if call.short in _PRODUCTS and (is_vector or _differs(record.values[others[0]])):
+        return None
     transposed = call.short in ("convolution", "_convolution") and call.arguments[6]
     return None if transposed else serial
+
+
+def _differs(weight: Value) -> bool:
+    """Whether a weight is a batch of several, and not one that was expanded."""
+    steps = weight.strides or (1,) * len(weight.shape)
+    return any(size > 1 and step for size, step in zip(weight.shape[:-2], steps[:-2], strict=True))
+
+
+def _place(record: Record, call: Call) -> int | None:
+    """Which argument of an affine operator is the data."""
+    first = getattr(call.arguments[0], "value", None) if call.arguments else None
+    if call.short in _PRODUCTS and first is not None and is_own(record, [first]):
+        return 1
+    return _DATA.get(call.short)
 
 
 def is_own(record: Record, serials: Sequence[int]) -> bool:
@@ -158,7 +178,9 @@ def features(record: Record, layer: Layer) -> tuple[int, int]:
 
 
 def _axis(record: Record, layer: Layer) -> int:
-    return -1 - len(_kernel(record, layer))
+    call = record.calls[layer.affine]
+    first = call.short in _PRODUCTS and _place(record, call) == 1
+    return -2 if first else -1 - len(_kernel(record, layer))
 
 
 def _kernel(record: Record, layer: Layer) -> tuple[int, ...]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Tensors = Mapping[str, torch.Tensor]
 _DROPS = ("aten.native_dropout", "aten.dropout", "aten.feature_dropout", "aten.alpha_dropout")
+RRELU = "aten.rrelu"
+"""Draws a slope for each number below zero: noise that helps learning, as dropout is."""
 _RECURRENT = ("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu")
 _ATTENTION = ("aten.scaled_dot_product_attention", "aten._scaled_dot_product")
 _SEEDS = (20_011, 20_021, 20_023)
@@ -57,7 +59,7 @@ class Draws:
 
     @cached_property
     def named(self) -> list[Call]:
-        """The operators of dropout that are at work."""
+        """The operators of dropout, and of RReLU, that are at work."""
         record = self._subject.record
         return [call for call in record.calls if _drops(record, call)]
 
@@ -104,8 +106,11 @@ def arguments(record: Record, call: Call) -> dict[str, Any]:
 
 
 def _drops(record: Record, call: Call) -> bool:
-    """Whether a call zeroes at random: dropout, alone or within attention or a recurrence."""
+    """Whether a call makes noise for learning: dropout, alone or within attention or a recurrence,
+    or the slopes of RReLU."""
     operator = call.operator
+    if operator.startswith(RRELU):
+        return bool(arguments(record, call).get("training"))
     if operator.startswith(_DROPS):
         given = arguments(record, call)
         return given.get("train") is not False and bool(given.get("p"))

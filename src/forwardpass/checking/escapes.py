@@ -58,6 +58,7 @@ class Escapes:
         self.drawn: list[tuple[str, Site | None]] = []
         self._module = module
         self._open: list[tuple[Any, Escape, float]] = []
+        self._drawing: FrameType | None = None
         self._before: Any = None
         self._numpy: dict[str, Any] = {}
         self._kept: dict[str, tuple[str, Site | None]] = {}
@@ -135,12 +136,13 @@ class Escapes:
         return None
 
     def _at(self, kind: str, name: str, frame: FrameType | None) -> Escape:
-        site, called = place(frame)
-        if kind == "random":
-            name = called or name  # random.randint draws by getrandbits
-        key = (kind, name, site)
-        escape = self.found.setdefault(key, Escape(name, kind, site))
-        escape.count += 1
+        within = _drawn_within(frame) if kind == "random" else None
+        if within is not None:
+            name = f"random.{within.f_code.co_name}"
+        site = place(frame)
+        escape = self.found.setdefault((kind, name, site), Escape(name, kind, site))
+        escape.count += within is None or within is not self._drawing
+        self._drawing = within
         return escape
 
 
@@ -161,21 +163,26 @@ def _used(kind: type, name: str) -> Site | None:
     return None
 
 
-def place(frame: FrameType | None) -> tuple[Site | None, str]:
+def _drawn_within(frame: FrameType | None) -> FrameType | None:
+    """The function of Python's `random` that the model called: `randint`, which draws by
+    `getrandbits`, more than once where a number does not suit."""
+    within = None
+    while frame is not None and frame.f_code.co_filename == random.__file__:
+        frame, within = frame.f_back, frame
+    return within
+
+
+def place(frame: FrameType | None) -> Site | None:
     """The innermost line that is neither PyTorch's, NumPy's nor Python's; None before the model is
-    reached. And the function of Python's `random` that was called there, as `random.randint`."""
-    called = ""
+    reached."""
     while frame is not None:
         file = frame.f_code.co_filename
         if file.startswith(_OURS):
-            return None, called
-        if file == random.__file__:
-            called = f"random.{frame.f_code.co_name}"
-        elif is_users(file):
-            site = Site(shortened(file), frame.f_lineno, frame.f_code.co_qualname)
-            return site, called
+            return None
+        if is_users(file):
+            return Site(shortened(file), frame.f_lineno, frame.f_code.co_qualname)
         frame = frame.f_back
-    return None, called
+    return None
 
 
 def is_users(file: str) -> bool:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,6 +25,18 @@ Axes = Mapping[str, Mapping[int, str]]
 """By the path of an input: which of its axes are to stay variable, with their names."""
 
 
+class Bounds(NamedTuple):
+    """The sizes of an axis that an exported graph takes: from `lower` to `upper`, without an end if
+    None; and the line that says so."""
+
+    lower: int
+    upper: int | None
+    site: Site | None
+
+    def __str__(self) -> str:
+        return f"[{self.lower}, {'∞)' if self.upper is None else f'{self.upper}]'}"
+
+
 @dataclass
 class Exported:
     """What came of an export.
@@ -36,7 +48,7 @@ class Exported:
         site: the user's line at which it failed.
         baked: axes that were to stay variable, as path and name, with the size that they have now
             and the line that made it so.
-        bounds: the least sizes of the other ones, by name, and the line that says so.
+        bounds: the sizes of the other ones that the graph takes, by name.
     """
 
     program: Any = None
@@ -46,9 +58,7 @@ class Exported:
     baked: dict[tuple[str, str], tuple[int, Site | None]] = field(
         default_factory=dict[tuple[str, str], tuple[int, "Site | None"]]
     )
-    bounds: dict[str, tuple[int, Site | None]] = field(
-        default_factory=dict[str, tuple[int, "Site | None"]]
-    )
+    bounds: dict[str, Bounds] = field(default_factory=dict[str, "Bounds"])
 
 
 def exported(this: Pass, axes: Axes) -> Exported:
@@ -126,7 +136,7 @@ def _noting(guards: list[tuple[str, Site | None]]) -> Generator[None]:
     original = getattr(kind, "_log_guard", None)
 
     def log(self: Any, prefix: str, guard: Any, *args: Any, **kwargs: Any) -> Any:
-        site, _ = place(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+        site = place(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
         guards.append((str(guard), site))
         assert original is not None
         return original(self, prefix, guard, *args, **kwargs)
@@ -166,6 +176,7 @@ def _read(
     axes: Axes, guards: list[tuple[str, Site | None]],
 ) -> None:  # fmt: skip
     """What became of the axes that were to vary."""
+    import sympy
     from torch.utils import _pytree as pytree
 
     nodes = {node.name: node for node in found.program.graph.nodes if node.op == "placeholder"}
@@ -184,9 +195,17 @@ def _read(
             else:
                 symbols[str(sizes[axis])] = called
     for symbol, bounds in found.program.range_constraints.items():
-        if str(symbol) in symbols:
-            site = _site_of(guards, str(symbol))
-            found.bounds[symbols[str(symbol)]] = (int(bounds.lower), site)
+        if str(symbol) not in symbols:
+            continue
+        lower = int(bounds.lower)
+        upper = int(bounds.upper) if isinstance(bounds.upper, int | sympy.Integer) else None
+        found.bounds[symbols[str(symbol)]] = Bounds(lower, upper, _narrowing(guards, str(symbol)))
+
+
+def _narrowing(guards: list[tuple[str, Site | None]], symbol: str) -> Site | None:
+    """The line of the first condition by which a size is larger or smaller than something."""
+    narrow = (_site_of(guards, symbol, sign) for sign in (" <", " >"))
+    return next((site for site in narrow if site), None) or _site_of(guards, symbol)
 
 
 def _site_of(guards: list[tuple[str, Site | None]], *parts: str) -> Site | None:

@@ -23,6 +23,7 @@ from forwardpass.nouns.calls import Call, ModuleCall
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Record
 from forwardpass.recording.passes import Mode
+from forwardpass.tensors import distances
 from forwardpass.tensors.distances import TOLERANCE, relative_distance
 from forwardpass.tensors.dtypes import TORCH, coarsest
 
@@ -103,6 +104,8 @@ class Rows:
         for path, serial in self.base.outputs.items():
             if path not in record.outputs or path not in self.base.live.outputs:
                 continue
+            if self.base.values[serial].nested is not None:
+                continue  # its rows have a size each, and no axis
             one = self.base.values[serial].shape
             layout = layout_of(one, record.values[record.outputs[path]].shape, self.count, other)
             if layout is None:
@@ -274,11 +277,12 @@ class Rows:
         )
 
 
-def share(gap: float) -> str:
-    """A relative distance for people: `12 % of its scale`, `3.4 × its scale`."""
+def share(gap: float, of: str = "its scale") -> str:
+    """A relative distance with what it is relative to: `12.00% of its scale`, `34 × its scale`."""
     if gap == float("inf"):
-        return "more than its scale, which is 0"
-    return f"{100 * gap:.2g} % of its scale" if gap < 0.995 else f"{gap:,.1f} × its scale"
+        return f"more than {of}, which is 0 or not finite"
+    said = distances.share(gap)
+    return f"{said} {of}" if said.endswith("×") else f"{said} of {of}"
 
 
 def scales_by_batch(call: Call | None) -> bool:

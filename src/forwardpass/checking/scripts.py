@@ -20,10 +20,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from forwardpass.checking.uses import Line, Span
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Site
 from forwardpass.nouns.records import Record
 from forwardpass.recording.passes import Pass, is_staged, standing
+from forwardpass.recording.states import is_training
 from forwardpass.recording.watching import Watcher
 from forwardpass.tensors.trees import flatten
 
@@ -33,6 +35,16 @@ MOST_PASSES_A_LINE = 128
 """In each mode and grad setting; those after them run as they are."""
 MOST_CALLS = 200_000
 """Calls in the graphs of one model that are kept, about 1 kB each."""
+_MOST_MEASURED = 16
+"""Passes from a line whose inputs are measured."""
+
+
+class Course:
+    """How far a script is: passes made so far, and how many there were at the last backward."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+        self.learned = 0
 
 
 class Root:
@@ -44,45 +56,74 @@ class Root:
         learned: lines whose passes backward went through.
     """
 
-    def __init__(self, module: nn.Module, watcher: Watcher) -> None:
+    def __init__(self, module: nn.Module, watcher: Watcher, beneath: Any, course: Course) -> None:
         self.module = module
         self.last: dict[tuple[str, str], Pass] = {}
         self.learned: set[Site] = set()
-        self._watcher = watcher
+        self._watcher, self._beneath, self._course = watcher, beneath, course
         self._times: Counter[tuple[object, ...]] = Counter()
+        self._lines: dict[tuple[object, ...], Line] = {}
         self._graphs: dict[int, int] = {}
 
     @property
     def records(self) -> list[Record]:
         return list(self._watcher.records)
 
-    def wants(self, caller: FrameType) -> bool:
-        """Whether one more pass from this line is recorded."""
-        way = caller.f_code.co_filename, caller.f_lineno, self.module.training, standing()
-        self._times[way] += 1
-        kept = sum(self._graphs.values())
-        return self._times[way] <= MOST_PASSES_A_LINE and kept < MOST_CALLS
+    @property
+    def lines(self) -> list[Line]:
+        """The lines that called it, in each mode and grad setting, as the script left them."""
+        for line in self._lines.values():
+            line.learned = line.site in self.learned
+            line.idle = not line.learned and line.last > self._course.learned
+        return list(self._lines.values())
 
     def pass_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], caller: FrameType) -> Any:
-        """Make the pass, record it, and see whether backward comes back through it."""
+        """Make the pass, record it if that is wanted, and see whether backward comes back
+        through it."""
+        way = caller.f_code.co_filename, caller.f_lineno, is_training(self.module), standing()
+        self._times[way] += 1
+        self._course.passes += 1
+        if self._times[way] <= MOST_PASSES_A_LINE and sum(self._graphs.values()) < MOST_CALLS:
+            result = self._recorded(args, kwargs, caller, way)
+        else:
+            result = self._beneath(self.module, *args, **kwargs)
+        line = self._lines.get(way)
+        if line is not None:
+            line.times += 1
+            line.last = self._course.passes
+            self._see_backward(result, line.site)
+        return result
+
+    def _recorded(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], caller: FrameType, way: Any
+    ) -> Any:
         this = Pass.of(self.module, args, kwargs)
         result = self._watcher.pass_of(args, kwargs, caller)
         done = self._watcher.records[-1]
         self._graphs[id(done.calls)] = len(done.calls)
         self.last[done.mode, done.grad] = this
         if done.caller is not None:
-            self._see_backward(result, done.caller)
+            line = self._lines.setdefault(way, Line(done.caller, done.mode, done.grad))
+            if line.times < _MOST_MEASURED and not _is_transformed():
+                for path, tensor in this.named(this.arguments, this.keywords).items():
+                    line.spans.setdefault(path, Span()).see(tensor)
         return result
 
     def _see_backward(self, result: Any, site: Site) -> None:
-        learned = self.learned
-
         def reached(gradients: Any) -> None:
-            learned.add(site)
+            self.learned.add(site)
+            self._course.learned = self._course.passes
 
         for tensor in flatten(result).values():
             if tensor.grad_fn is not None:
                 tensor.grad_fn.register_prehook(reached)
+        if _is_transformed():
+            reached(None)
+
+
+def _is_transformed() -> bool:
+    """Whether torch.func differentiates what runs, of which no hook tells."""
+    return torch._C._functorch.maybe_current_level() is not None  # pyright: ignore
 
 
 class Script:
@@ -104,6 +145,7 @@ class Script:
         self._by_id: dict[int, Root] = {}
         self._left_out: dict[int, nn.Module] = {}
         self._busy = False
+        self._course = Course()
         self._thread = threading.get_ident()
 
     @contextmanager
@@ -145,7 +187,7 @@ class Script:
             self._busy = True
             try:
                 root = self._root(module, beneath)
-                if root is None or not root.wants(caller):
+                if root is None:
                     return beneath(module, *args, **kwargs)
                 return root.pass_of(args, kwargs, caller)
             finally:
@@ -170,6 +212,8 @@ class Script:
         if not parameters or script or len(self.roots) == MOST_ROOTS:
             self._left_out[id(module)] = module  # held, so that no other takes its id
             return None
-        root = self._by_id[id(module)] = Root(module, Watcher(module, beneath))
+        root = self._by_id[id(module)] = Root(
+            module, Watcher(module, beneath), beneath, self._course
+        )
         self.roots.append(root)
         return root

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -14,9 +14,10 @@ from torch import nn
 
 from forwardpass.checking.drawing import Draws
 from forwardpass.checking.rows import Rows
+from forwardpass.checking.uses import Line
 from forwardpass.comparing.batches import batch_axes
 from forwardpass.errors import PassError
-from forwardpass.nouns.calls import Call, Site
+from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.records import Record
@@ -45,8 +46,7 @@ class Subject:
         forward: what is checked.
         record: the pass as it was given, with the statistics of its floating values.
         callers: the records of the passes that the user's own script made; empty otherwise.
-        learned: the lines among those of `callers` whose passes backward went through; all of them
-            where `sees_backward`, which is so where a whole script was watched.
+        lines: the lines that made those passes, where a whole script was watched; see Line.
         asked: the rules that were asked for by name; empty where all run.
     """
 
@@ -56,15 +56,14 @@ class Subject:
         record: Record,
         *,
         callers: Sequence[Record] = (),
-        learned: Collection[Site] | None = None,
+        lines: Sequence[Line] = (),
         asked: frozenset[str] = frozenset(),
         value_bytes: int = 2 << 30,
     ) -> None:
         self.forward = forward
         self.record = record
         self.callers = tuple(callers)
-        self.learned = frozenset(learned or ())
-        self.sees_backward = learned is not None
+        self.lines = tuple(lines)
         self.asked = asked
         self.passes = 0
         self._value_bytes = value_bytes
@@ -106,7 +105,13 @@ class Subject:
 
     @cached_property
     def batch_axes(self) -> dict[str, int]:
-        """The batch axis of each input that has one; see comparing.batches."""
+        """The batch axis of each input that has one; see comparing.batches. Raises Inapplicable for
+        a nested tensor, of which no rows can be taken."""
+        for path, tensor in self.inputs.items():
+            if tensor.is_nested:
+                raise Inapplicable(
+                    f"{path} is a nested tensor: its rows cannot be taken one by one"
+                )
         return batch_axes(self.signature, self.inputs)
 
     @property
@@ -135,6 +140,12 @@ class Subject:
     def draws(self) -> Draws:
         """The random numbers of the pass, and what they move; made once for all rules."""
         return Draws(self)
+
+    @property
+    def is_tried_once(self) -> bool:
+        """Whether a script called the model once and learned nothing: it may only try it out."""
+        nothing_learned = not any(line.learned for line in self.lines)
+        return nothing_learned and sum(line.times for line in self.lines) == 1
 
     @cached_property
     def writes_parameters(self) -> bool:

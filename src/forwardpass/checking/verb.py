@@ -15,7 +15,7 @@ from forwardpass.checking import rules as folder
 from forwardpass.checking.scripts import Root, Script
 from forwardpass.checking.selecting import Settings, chosen, settings
 from forwardpass.checking.subjects import Inapplicable, Subject
-from forwardpass.errors import PassError
+from forwardpass.errors import PassError, UsageError
 from forwardpass.loading import load
 from forwardpass.nouns.findings import SEVERITIES, Finding, Findings, Ran, Skipped
 from forwardpass.nouns.forwards import Forward, ForwardLike
@@ -55,7 +55,8 @@ def check(
         advance: called with the name of each rule before it runs, for progress.
 
     Raises:
-        UsageError: an unknown rule; inputs of a form that no call has; a bad pyproject.toml.
+        UsageError: an unknown rule, or one that gives anything but findings; inputs of a form that
+            no call has; a bad pyproject.toml.
         PassError: the pass itself raises; if it would not with `grad="on"`, that is said.
     """
     known = every()
@@ -126,7 +127,7 @@ def _subjects(root: Root, asked: frozenset[str], lost: list[Skipped]) -> Iterato
         except PassError as error:
             lost.append(Skipped("all rules", f"the pass cannot be made again: {error}"))
             continue
-        yield Subject(forward, done, callers=root.records, learned=root.learned, asked=asked)
+        yield Subject(forward, done, callers=root.records, lines=root.lines, asked=asked)
 
 
 def _examined(
@@ -142,7 +143,7 @@ def _examined(
         subject.running(name)
         start = time.perf_counter()
         try:
-            found += rule(subject)
+            found += _findings(name, rule(subject))
         except Inapplicable as reason:
             skipped.append(Skipped(name, str(reason)))
         except PassError as error:
@@ -165,6 +166,20 @@ def _examined(
         pass_seconds=plain,
         seconds=time.perf_counter() - began,
     )
+
+
+def _findings(rule: str, came: Any) -> Iterator[Finding]:
+    """What a rule gave, None for nothing. Raises UsageError for anything but findings."""
+    several = () if came is None else came
+    if isinstance(several, str) or not isinstance(several, Iterable):
+        several = (several,)
+    for one in cast("Iterable[Any]", several):
+        if not isinstance(one, Finding):
+            raise UsageError(
+                f"the rule {rule!r} gave {one!r:.60}: a rule yields findings, as subject.finding "
+                "makes them, or none"
+            )
+        yield one
 
 
 def _together(

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from forwardpass.recording.states import is_training
+
 Meta = tuple[Any, ...]
 """Shape, dtype, device, strides, offset, layout, bytes, shapes of a nested tensor's samples."""
 _TO_LIST = torch.Tensor.tolist  # ours, which is no host call of the pass
@@ -61,7 +63,7 @@ class RawModule:
     ) -> None:
         self.module: nn.Module | None = module
         self.path, self.index, self.parent = path, index, parent
-        self.kind, self.training = type(module).__name__, module.training
+        self.kind, self.training = type(module).__name__, is_training(module)
         self.first, self.stop, self.direct = first, first, direct
         self.inputs: tuple[int, ...] = ()
         self.outputs: tuple[int, ...] = ()
@@ -80,14 +82,15 @@ def meta_of(tensor: torch.Tensor) -> Meta:
                 "strided", tensor.nbytes, None)  # fmt: skip
     if tensor.layout is torch.jagged:
         jagged: Any = tensor
-        bounds, ragged = _TO_LIST(jagged.offsets()), jagged._ragged_idx
+        offsets, ragged = jagged.offsets(), jagged._ragged_idx
+        bounds = [] if offsets.is_meta else _TO_LIST(offsets)  # torch.nested has a dummy on meta
         sizes = tuple(
             [
                 (*tensor.shape[1:ragged], stop - start, *tensor.shape[ragged + 1 :])
                 for start, stop in pairwise(bounds)
             ]
         )
-        return ((len(sizes),), tensor.dtype, tensor.device, None, 0, "jagged",
+        return ((offsets.numel() - 1,), tensor.dtype, tensor.device, None, 0, "jagged",
                 tensor.numel() * tensor.element_size(), sizes)  # fmt: skip
     layout = str(tensor.layout).removeprefix("torch.")
     stored = tensor._nnz() if "sparse" in layout else tensor.numel()  # pyright: ignore[reportPrivateUsage]

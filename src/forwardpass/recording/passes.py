@@ -117,8 +117,7 @@ class Pass:
                 )
                 torch.backends.mha.set_fastpath_enabled(False)
             if self.mode is not None:
-                self.module.train(self.mode == "train")
-                state.settled()
+                state.put_into(self.mode == "train")
             self.generators.restore()
             if collecting:
                 gc.disable()

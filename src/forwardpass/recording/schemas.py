@@ -37,7 +37,8 @@ class Schema(NamedTuple):
         may_alias: whether a result may stand in the memory of an argument.
         random: whether it draws from a generator.
         host: whether it hands a value to Python.
-        marks: whether it marks a region for a profiler, and is no operator of the pass.
+        marks: whether it marks a region for a profiler or asks a tensor of another class for its
+            size, and is no operator of the pass.
         opens: whether to record the operators that it is made of in its place: a composite that
             no formula explains as a whole.
         names: names of its arguments in order.
@@ -105,7 +106,8 @@ def schema_of(operator: Any) -> Schema:
         if argument.alias_info is not None and argument.alias_info.is_write
     )
     aten = operator.namespace in ("aten", "prims")
-    composite = torch._C._dispatch_has_kernel_for_dispatch_key(  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    known = torch._C._dispatch_has_kernel(operator.name())  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    composite = known and torch._C._dispatch_has_kernel_for_dispatch_key(  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
         operator.name(), "CompositeImplicitAutograd"
     )
     return Schema(
@@ -119,7 +121,7 @@ def schema_of(operator: Any) -> Schema:
         or any(result.alias_info is not None for result in schema.returns),
         torch.Tag.nondeterministic_seeded in operator.tags,
         packet in _HOST,
-        operator.namespace == "profiler",
+        operator.namespace == "profiler" or not known,
         composite and operators.find(packet) is None and packet not in _HOST,
         tuple(argument.name for argument in arguments),
         {a.name: a.default_value for a in arguments if a.has_default_value()},

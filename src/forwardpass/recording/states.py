@@ -11,7 +11,13 @@ from torch.nn.parameter import is_lazy
 
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Parameter
-from forwardpass.recording.containers import SCALARS, Snapshot, differs
+from forwardpass.recording.containers import (
+    SCALARS,
+    Snapshot,
+    differs,
+    is_plain_object,
+    is_users_class,
+)
 from forwardpass.recording.memories import Memory, is_strided
 from forwardpass.tensors.dtypes import spelled
 
@@ -56,11 +62,15 @@ class State:
         self.aliases: dict[str, list[str]] = {}
         self.memory = Memory()
         self._stores: list[tuple[Any, str, str, dict[str, Any]]] = []
-        self._attributes: list[tuple[nn.Module, str, dict[str, Any], dict[str, Snapshot]]] = []
+        self._attributes: list[
+            tuple[nn.Module | type, str, dict[str, Any], dict[str, Snapshot]]
+        ] = []
+        self._kinds: set[type] = set()
         for path, part in _walked(module):
             self.modules[id(part)] = (part, path)
             self._hold(part, f"{path}." if path else "")
-        self._training = {number: part.training for number, (part, _) in self.modules.items()}
+        self._root = module
+        self._training = self._modes()
         self._expected = self._training
         for held in self.held.values():
             if contents or held.origin != "parameter":
@@ -85,9 +95,16 @@ class State:
                         "once with real inputs, then record it"
                     )
                 self._note(tensor, _SAID[store], inside + name)
-        attributes = {k: v for k, v in own.items() if k not in _OWN}
+        self._hold_attributes(part, inside)
+        for kind in type(part).__mro__:
+            if kind not in self._kinds and is_users_class(kind):
+                self._kinds.add(kind)
+                self._hold_attributes(kind, inside)
+
+    def _hold_attributes(self, owner: nn.Module | type, inside: str) -> None:
+        attributes = _attributes(owner)
         snapshots = {k: Snapshot.of(v) for k, v in attributes.items() if not isinstance(v, SCALARS)}
-        self._attributes.append((part, inside, attributes, snapshots))
+        self._attributes.append((owner, inside, attributes, snapshots))
         for name, snapshot in snapshots.items():
             for suffix, tensor in snapshot.tensors():
                 self._note(tensor, "attribute", f"{inside}{name}{suffix}")
@@ -102,9 +119,23 @@ class State:
             tensor, origin, name, tensor.detach(), _version(tensor), tensor.requires_grad, gradient
         )
 
-    def settled(self) -> None:
-        """The modes as they are now are what the pass is to leave as they are."""
-        self._expected = {number: part.training for number, (part, _) in self.modules.items()}
+    def put_into(self, training: bool) -> None:
+        """Put the module into a mode, which the pass is then to leave as it is.
+
+        Where its `train` refuses, as that of an exported program does, each part is told.
+        """
+        fixed = [part for part, _ in self.modules.values() if not hasattr(part, "training")]
+        try:
+            self._root.train(training)
+        except Exception:  # noqa: BLE001 - whatever it refuses by: the mode is an attribute
+            for part, _ in self.modules.values():
+                part.training = training
+        for part in fixed:
+            vars(part).pop("training", None)
+        self._expected = self._modes()
+
+    def _modes(self) -> dict[int, bool]:
+        return {number: is_training(part) for number, (part, _) in self.modules.items()}
 
     def about_to_write(self, tensor: torch.Tensor) -> None:
         """Keep the memory of a held tensor before an operator writes to it."""
@@ -124,6 +155,9 @@ class State:
                     found.append(f"{held.origin} {held.name} was written")
             elif _version(held.tensor) != held.version:
                 found.append(f"{held.origin} {held.name} was written")
+            if held.origin == "parameter" and held.tensor.requires_grad != held.requires_grad:
+                was = "frozen" if held.requires_grad else "unfrozen"
+                found.append(f"{held.origin} {held.name} was {was}")
         for store, kind, inside, before in self._stores:
             if not before and not len(store):
                 continue  # the hooks of most modules
@@ -132,8 +166,8 @@ class State:
             if said is None and names:
                 found.append(f"hooks of {inside[:-1] or 'the module'} were changed")
             found += [f"{said} {inside}{name} was replaced" for name in names if said]
-        for part, inside, before, snapshots in self._attributes:
-            now = {k: v for k, v in vars(part).items() if k not in _OWN}
+        for owner, inside, before, snapshots in self._attributes:
+            now = _attributes(owner)
             if now.keys() != before.keys():
                 found += [f"attribute {inside}{k} was added" for k in now if k not in before]
                 found += [f"attribute {inside}{k} was removed" for k in before if k not in now]
@@ -145,9 +179,9 @@ class State:
                 and differs(value, snapshots.get(k) or Snapshot.of(before[k]))
             ]
         found += [
-            f"mode of {path or 'the module'} was set to {'train' if part.training else 'eval'}"
+            f"mode of {path or 'the module'} was set to {'train' if is_training(part) else 'eval'}"
             for number, (part, path) in self.modules.items()
-            if part.training != self._expected[number]
+            if is_training(part) != self._expected[number]
         ]
         return tuple(found)
 
@@ -165,15 +199,23 @@ class State:
         for held in self.held.values():
             if _version(held.tensor) != held.version:
                 torch._C._autograd._unsafe_set_version_counter((held.tensor,), (held.version,))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
-        for part, _, before, snapshots in self._attributes:
-            own = vars(part)
-            for name in [k for k in own if k not in _OWN and k not in before]:
-                del own[name]
-            own.update(before)
+        for owner, _, before, snapshots in self._attributes:
+            now = _attributes(owner)
+            if isinstance(owner, type):  # whose namespace is read-only
+                for name in [k for k in now if k not in before]:
+                    delattr(owner, name)
+                for name in [k for k in before if now.get(k, _EMPTY) is not before[k]]:
+                    setattr(owner, name, before[name])
+            else:
+                own = vars(owner)
+                for name in [k for k in now if k not in before]:
+                    del own[name]
+                own.update(before)
             for snapshot in snapshots.values():
                 snapshot.restored()
         for number, (part, _) in self.modules.items():
-            part.training = self._training[number]
+            if is_training(part) != self._training[number]:
+                part.training = self._training[number]
 
     def _restore_tensor(self, held: Held) -> None:
         tensor = held.tensor
@@ -201,6 +243,23 @@ class State:
             for held in self.held.values()
             if held.origin != "attribute"
         )
+
+
+def _attributes(owner: nn.Module | type) -> dict[str, Any]:
+    """What the user keeps in a module, or as data in its class."""
+    if isinstance(owner, type):
+        return {k: v for k, v in vars(owner).items() if not k.startswith("__") and _is_data(v)}
+    return {k: v for k, v in vars(owner).items() if k not in _OWN}
+
+
+def _is_data(value: Any) -> bool:
+    kinds = (*SCALARS, list, tuple, dict, set, torch.Tensor)
+    return isinstance(value, kinds) or is_plain_object(value)
+
+
+def is_training(module: nn.Module) -> bool:
+    """The mode of a module. Frozen TorchScript has none, and evaluates."""
+    return getattr(module, "training", False)
 
 
 def _walked(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -11,6 +11,9 @@ Another batch size picks other kernels and so another order of summation. Measur
 convolutions this moves float32 outputs by about 1e-6 of their scale; a leak moves them by 1e-2.
 """
 
+_BOUNDLESS = 1e300
+"""What stands for infinity where JSON must hold it."""
+
 
 def relative_distance(value: torch.Tensor, reference: torch.Tensor) -> float:
     """Largest difference ÷ largest magnitude of `reference`; 0 for equal tensors, NaN and all.
@@ -34,6 +37,16 @@ def relative_distance(value: torch.Tensor, reference: torch.Tensor) -> float:
     gap = (a - b)[finite].abs().max().item()
     scale = b[finite].abs().max().item()
     return gap / scale if scale else (float("inf") if gap else 0.0)
+
+
+def share(distance: float) -> str:
+    """A relative distance as a person reads it: in percent, from ten times the scale on as a
+    multiple of it, below a thousandth with an exponent."""
+    if distance > _BOUNDLESS:
+        return "∞"
+    if distance >= 10:
+        return f"{float(f'{distance:.3g}'):,g} ×"
+    return f"{distance:.2%}" if distance >= 1e-3 else f"{distance:.1e}" if distance else "0"
 
 
 def _kind(tensor: torch.Tensor) -> torch.Tensor:

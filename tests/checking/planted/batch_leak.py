@@ -301,6 +301,58 @@ def named(module: Callable[[], nn.Module], signed: str) -> Callable[[], Built]:
     return lambda: (Model(module().eval(), signed), {"x": tokens()})
 
 
+class Sampler(nn.Module):
+    """Samples by `draw` from what a layer makes of each row."""
+
+    def __init__(self, draw: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.draw = draw
+        self.layer, self.head = nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.draw(self.layer(x)))
+
+
+def centred_draw(h: Tensor) -> Tensor:
+    h = h - h.mean(0)  # centred by the batch, then drawn
+    return torch.poisson(h.exp())
+
+
+def noisy_draw(h: Tensor) -> Tensor:
+    h = h - h.mean(0)  # centred by the batch, then noise
+    return torch.normal(h, 1.0)
+
+
+def dropped_softmax(h: Tensor) -> Tensor:
+    return F.dropout(h, 0.3, True).softmax(0)  # over the batch, after dropout
+
+
+def counted_beside(h: Tensor) -> Tensor:
+    torch.poisson(h.exp())
+    return h.softmax(0)  # over the batch, beside a sampler
+
+
+def later_noise(h: Tensor) -> Tensor:
+    counts = torch.poisson(h.exp())
+    return h + counts + torch.randn_like(h)
+
+
+def gamma(h: Tensor) -> Tensor:
+    return torch.distributions.Gamma(h.exp(), torch.ones(())).sample()
+
+
+def dirichlet(h: Tensor) -> Tensor:
+    return torch.distributions.Dirichlet(h.exp()).sample()
+
+
+def chosen(h: Tensor) -> Tensor:
+    return F.one_hot(torch.multinomial(h.softmax(-1), 3, True), 16).sum(1).float()
+
+
+def counted(h: Tensor) -> Tensor:
+    return torch.binomial(torch.full_like(h, 9.0), h.sigmoid())
+
+
 LEAKING: dict[str, Callable[[Tensor], Any]] = {
     "a score": lambda h: h.sum((1, 2)).softmax(0),
     "in a list": lambda h: ["scores", (h.sum(2) / h.sum(),)],
@@ -327,7 +379,29 @@ OWN: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
+SAMPLERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "poisson": lambda h: torch.poisson(h.exp()),
+    "poisson, flattened": lambda h: torch.poisson(h.exp().flatten()).view_as(h),
+    "gamma": gamma,
+    "dirichlet": dirichlet,
+    "binomial": counted,
+    "rrelu": lambda h: F.rrelu(h, training=True),
+    "rrelu in place": lambda h: F.rrelu(h, training=True, inplace=True),
+    "multinomial": chosen,
+    "bernoulli": lambda h: torch.bernoulli(h.sigmoid()),
+    "normal": lambda h: torch.normal(h, h.exp()),
+    "dropout": lambda h: F.dropout(h, 0.3, True),
+    "noise after a sampler": later_noise,
+}
+
+
 CASES = [
+    case("centred, then poisson", of(lambda: Sampler(centred_draw), 8, 8), "then drawn"),
+    case("centred, then noise", of(lambda: Sampler(noisy_draw), 8, 8), "then noise"),
+    case("softmax after dropout", of(lambda: Sampler(dropped_softmax), 8, 8), "after dropout"),
+    case("softmax beside a sampler", of(lambda: Sampler(counted_beside), 8, 8), "beside a sampler"),
+    *(case(f"samples: {name}", of(lambda draw=draw: Sampler(draw), 8, 8), None, False,
+           ignore=["train-mode"]) for name, draw in SAMPLERS.items()),
     case("mean over the batch", of(lambda: Norm(0), 4, 8), "# the axis of the mean"),
     case("softmax over the batch", of(lambda: Softmax(0), 4, 8), "# the softmax"),
     case("lstm without batch_first", of(lambda: Recurrent(False), 4, 5, 8), "# the recurrence"),

@@ -277,7 +277,12 @@ CASES = [
     *(Case(f"some closed by {name}", of(lambda made=made: Mlp(made, 8), 64, 16), True,
            line=at(name, HIDDEN)) for name, made in BY_HAND.items()),
     Case("in training", lambda: (Mlp(F.relu, 12), torch.randn(16, 16)), True, line=HIDDEN),
+    Case("half of 4,096", of(lambda: Mlp(F.relu, 2048, units=4096), 8, 16), True, line=HIDDEN),
+    Case("most of 16,384", of(lambda: Mlp(F.relu, 16000, units=16384), 8, 16), True, line=HIDDEN),
     Case("open", of(lambda: Mlp(F.relu, 0), 16, 16), False),
+    *(Case(f"open, {units} wide", of(lambda units=units: Mlp(F.relu, 0, units=units), 8, 16), False)
+      for units in (1024, 4096, 16384)),
+    *(Case(f"alike rows, {width} wide", collapsed(width, 1, 0), False) for width in (1024, 4096)),
     *(Case(f"open {name}", of(lambda made=made: Narrow(16, 0, made), 64, 16), False)
       for name, made in BY_HAND.items()),
     *(Case(f"as initialised, {width} wide and {depth} deep, {seed}",

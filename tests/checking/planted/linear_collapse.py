@@ -63,6 +63,56 @@ class Matrices(nn.Module):
         return (h.sigmoid() if self.activation else h) @ self.v
 
 
+class Products(nn.Module):
+    """Two parameters, and a product by each, written in one way or another."""
+
+    def __init__(
+        self,
+        product: Callable[[Tensor, Tensor], Tensor],
+        first: tuple[int, ...] = (16, 24),
+        second: tuple[int, ...] = (24, 8),
+        activation: bool = False,
+    ) -> None:
+        super().__init__()
+        self.product, self.activation = product, activation
+        self.u, self.v = nn.Parameter(torch.randn(first)), nn.Parameter(torch.randn(second))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.product(x, self.u)
+        return self.product(h.sigmoid() if self.activation else h, self.v)
+
+
+def weight_first(x: Tensor, w: Tensor) -> Tensor:
+    return torch.einsum("oi,bti->bto", w, x)  # FAULT the weight first
+
+
+class Heads(nn.Module):
+    """Heads made by an einsum and summed by another, with or without something between."""
+
+    def __init__(self, activation: bool) -> None:
+        super().__init__()
+        self.activation = activation
+        self.u, self.v = nn.Parameter(torch.randn(16, 4, 8)), nn.Parameter(torch.randn(4, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.einsum("bti,ihj->bthj", x, self.u)  # FAULT heads without attention
+        if self.activation:
+            h = torch.einsum("bthj,bshj->bhts", h, h).softmax(-1) @ h.transpose(1, 2)
+            h = h.transpose(1, 2)
+        return torch.einsum("bthj,hjo->bto", h, self.v)
+
+
+class TokensAndFeatures(nn.Module):
+    """One product over the tokens, and one over the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.u, self.v = nn.Parameter(torch.randn(16, 16)), nn.Parameter(torch.randn(5, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bti,ts->bsi", torch.einsum("bti,ij->btj", x, self.u), self.v)
+
+
 class Convolutions(nn.Module):
     """A convolution, and a linear layer over the whole image."""
 
@@ -291,8 +341,10 @@ def convolutions_with(module: nn.Module, second: int = 3) -> Any:
     return between(there, module, back, IMAGE)
 
 
-def of(model: Callable[..., nn.Module], *arguments: Any, given: tuple[int, ...]) -> Any:
-    return lambda: (model(*arguments), torch.randn(given))
+def of(
+    model: Callable[..., nn.Module], *arguments: Any, given: tuple[int, ...], **named: Any
+) -> Any:
+    return lambda: (model(*arguments, **named), torch.randn(given))
 
 
 def tiny_bert() -> tuple[nn.Module, Any]:
@@ -310,6 +362,17 @@ def tiny_bert_without_activation() -> tuple[nn.Module, Any]:
 
 
 IMAGE, ROW, ROWS = (2, 3, 16, 16), (4, 16), (4, 5, 16)
+EXPERTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "bmm": torch.bmm,
+    "matmul": torch.matmul,
+    "einsum": lambda x, w: torch.einsum("eti,eij->etj", x, w),
+}
+PRODUCTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "einsum": lambda x, w: torch.einsum("bti,ij->btj", x, w),
+    "einsum of any axes": lambda x, w: torch.einsum("...i,ij->...j", x, w),
+    "bmm": lambda x, w: torch.bmm(x, w.expand(len(x), -1, -1)),
+    "matmul": lambda x, w: torch.matmul(x, w.expand(len(x), -1, -1)),
+}
 AFFINE = "FAULT what follows is affine"
 TRAIN = {"mode": "train"}
 CASES: list[Case] = [
@@ -320,6 +383,22 @@ CASES: list[Case] = [
     Case("over tokens", of(Tokens, False, given=ROWS), True, EVAL, "FAULT nothing but a choice"),
     Case("a scale between", of(Scaled, False, given=ROW), True, EVAL, "FAULT a scale is no"),
     Case("bare matrices", of(Matrices, False, given=ROW), True, EVAL, "FAULT a product"),
+    *(Case(f"products: {name}", of(Products, product, given=ROWS), True, EVAL,
+           f'"{name}": lambda') for name, product in PRODUCTS.items()),
+    Case("products, the weight first", of(
+        Products, weight_first, (24, 16), (8, 24), given=ROWS),
+        True, EVAL, "FAULT the weight first"),
+    Case("heads without attention", of(Heads, False, given=ROWS), True, EVAL, "FAULT heads"),
+    *(Case(f"products with an activation: {name}", of(
+        Products, product, activation=True, given=ROWS), False, EVAL)
+      for name, product in PRODUCTS.items()),
+    Case("heads with attention", of(Heads, True, given=ROWS), False, EVAL),
+    *(Case(f"weights of each row: {name}", of(
+        Products, product, (4, 16, 24), (4, 24, 8), given=ROWS), False, EVAL)
+      for name, product in EXPERTS.items()),
+    Case("products of a low rank", of(
+        Products, PRODUCTS["einsum"], (16, 4), (4, 16), given=ROWS), False, EVAL),
+    Case("tokens, then features", of(TokensAndFeatures, given=ROWS), False, EVAL),
     Case("a convolution into the head", of(Convolutions, False, given=(2, 1, 8, 8)), True, EVAL,
          "FAULT straight into the head"),
     Case("stacked convolutions", of(Stack, False, given=IMAGE), True, EVAL, "FAULT stacked"),

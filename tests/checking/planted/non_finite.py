@@ -188,6 +188,51 @@ class Unwritten(nn.Module):
         return out
 
 
+def squares(largest: float, scale: float) -> Callable[[Tensor], Tensor]:
+    def then(x: Tensor) -> Tensor:
+        h = x.half()
+        h = h * h  # FAULT squares beyond f16
+        return h.float().clamp(max=largest) / scale
+
+    return then
+
+
+def squared_in_place(x: Tensor) -> Tensor:
+    h = x.half()
+    h.square_()  # FAULT squared in place
+    return h.float().clamp(max=1e9) / 1e7
+
+
+def root_mean_square(x: Tensor) -> Tensor:
+    h = x.half()
+    width = h.pow(2).mean(-1, keepdim=True)  # FAULT a mean square beyond f16
+    return (h * width.rsqrt()).float()
+
+
+def root_mean_square_mended(x: Tensor) -> Tensor:
+    h = x.half()
+    width = h.float().pow(2).mean(-1, keepdim=True)
+    return (h * width.rsqrt()).float()
+
+
+def clamped_when_infinite(x: Tensor) -> Tensor:
+    h = x.half()
+    h = h * h  # FAULT clamped when it was too late
+    if h.isinf().any():
+        h = h.clamp(-64504, 64504)
+    return F.layer_norm(h.float(), (4,))
+
+
+def gate_in_half(x: Tensor) -> Tensor:
+    return (1 / (1 + (-x.half()).exp())).float()
+
+
+def masks_in_half(x: Tensor) -> Tensor:
+    low = torch.tensor(-65504.0, dtype=torch.float16)
+    mask = (torch.arange(4) > 1) * low
+    return (x.half() + mask + mask).softmax(-1).float()
+
+
 def fn(then: Callable[[Tensor], Tensor], scale: float = 1.0) -> Callable[[], tuple[Any, Any]]:
     return lambda: (Fn(then, scale).eval(), torch.randn(3, 8))
 
@@ -218,6 +263,16 @@ def given(value: float) -> Callable[[], tuple[Any, Any]]:
 
 
 CASES = [
+    Case("squares beyond f16, clamped", fn(squares(1e9, 1e7), 1e3), True, line="FAULT squares"),
+    Case("squared in place, clamped", fn(squared_in_place, 1e3), True, line="FAULT squared in"),
+    Case("a mean square beyond f16", fn(root_mean_square, 1e3), True, line="FAULT a mean square"),
+    Case("clamped when infinite", fn(clamped_when_infinite, 1e3), True, line="FAULT clamped when"),
+    Case("squares within f16", fn(squares(1e9, 1e7), 10), False,
+         {"ignore": ["precision"]}),
+    Case("a mean square in f32", fn(root_mean_square_mended, 100), False,
+         {"ignore": ["precision"]}),
+    Case("a gate by hand in f16", fn(gate_in_half, 1e2), False, {"ignore": ["precision"]}),
+    Case("masks that add up in f16", fn(masks_in_half), False, {"ignore": ["precision"]}),
     Case("softmax by hand", fn(softmax_by_hand, 1e4), True, line="FAULT exp overflows"),
     Case("softmax by hand, less the maximum", fn(softmax_by_hand_mended, 1e4), False),
     Case("log of relu", fn(log_of_relu), True, line="FAULT log of zero"),

@@ -178,6 +178,78 @@ def mamba() -> Built:
     return MambaModel(config).eval(), {"input_ids": torch.randint(0, 40, (3, 6))}
 
 
+class Layered(nn.Module):
+    """Any layer, over each row or over all; `over` says what it is given and what is taken."""
+
+    def __init__(
+        self, layer: nn.Module, by_row: bool, over: Callable[[Any, Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.layer, self.by_row, self.over = layer, by_row, over
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.by_row:
+            return torch.cat([self.over(self.layer, row[None]) for row in x])  # each row alone
+        return self.over(self.layer, x)
+
+
+def layered(
+    layer: Callable[[], nn.Module], by_row: bool, x: Tensor, over: Callable[[Any, Tensor], Tensor]
+) -> Callable[[], Built]:
+    return lambda: (Layered(layer(), by_row, over).eval(), x)
+
+
+def last(layer: Any, x: Tensor) -> Tensor:
+    return layer(x)[0][:, -1]
+
+
+def last_of_time_first(layer: Any, x: Tensor) -> Tensor:
+    return layer(x.transpose(0, 1))[0][-1]
+
+
+def applied(layer: Any, x: Tensor) -> Tensor:
+    return layer(x)
+
+
+class Vectors(nn.Module):
+    """A matrix times the vector of each row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(16, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.weight @ row for row in x])  # a vector of each
+
+
+class Stacked(nn.Module):
+    """An LSTM for each layer of a stack: a loop over layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.LSTM(8, 8, batch_first=True) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = x + layer(x)[0]
+        return x
+
+
+class Carried(nn.Module):
+    """An LSTM in pieces of a sequence, which hand on their state: a loop over time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, out = None, []
+        for piece in x.split(2, 1):
+            y, state = self.lstm(piece, state)
+            out.append(y)
+        return torch.cat(out, 1)
+
+
 def of(module: Callable[[bool], nn.Module], by_row: bool, *shape: int) -> Callable[[], Built]:
     return lambda: (module(by_row).eval(), torch.randn(*shape))
 
@@ -195,6 +267,7 @@ def classifier() -> nn.Module:
     return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 8)).eval()
 
 
+INFERENCE = {"grad": "inference"}
 CASES = [
     Case("layers over rows", of(Looping, True, 8, 32), True, line="# for every row"),
     Case("images one at a time", of(Slicing, True, 4, 1, 8, 8), True, line="# one image at a time"),
@@ -207,6 +280,29 @@ CASES = [
     Case("in training", lambda: (Looping(True), torch.randn(8, 32)), True, line="# for every row"),
     Case("called with one row", lambda: (classifier(), torch.randn(1, 32)), True,
          called(1, 20), "# called in a loop"),
+    Case("lstm over rows", layered(lambda: nn.LSTM(8, 16, batch_first=True), True,
+         torch.randn(6, 5, 8), last), True, line="# each row alone"),
+    Case("lstm over rows, in inference", layered(lambda: nn.LSTM(8, 16, 2, batch_first=True), True,
+         torch.randn(6, 5, 8), last), True, INFERENCE, "# each row alone"),
+    Case("gru over rows", layered(lambda: nn.GRU(8, 16, bidirectional=True), True,
+         torch.randn(6, 5, 8), last_of_time_first), True, INFERENCE, "# each row alone"),
+    Case("rnn over rows", layered(lambda: nn.RNN(8, 16, batch_first=True), True,
+         torch.randn(6, 5, 8), last), True, line="# each row alone"),
+    Case("norm over rows", layered(lambda: nn.LayerNorm(8), True, torch.randn(6, 8), applied), True,
+         line="# each row alone"),
+    Case("embedding over rows", layered(lambda: nn.Embedding(20, 8), True,
+         torch.randint(0, 20, (6, 5)), applied), True, line="# each row alone"),
+    Case("a vector of each", lambda: (Vectors().eval(), torch.randn(6, 8)), True,
+         line="# a vector of each"),
+    Case("lstm", layered(lambda: nn.LSTM(8, 16, batch_first=True), False, torch.randn(6, 5, 8),
+         last), False),
+    Case("gru, time first", layered(lambda: nn.GRU(8, 16), False, torch.randn(6, 5, 8),
+         last_of_time_first), False, INFERENCE),
+    Case("norm", layered(lambda: nn.LayerNorm(8), False, torch.randn(6, 8), applied), False),
+    Case("embedding", layered(lambda: nn.Embedding(20, 8), False, torch.randint(0, 20, (6, 5)),
+         applied), False),
+    Case("an lstm a layer", lambda: (Stacked().eval(), torch.randn(4, 4, 8)), False),
+    Case("an lstm a piece", lambda: (Carried().eval(), torch.randn(4, 8, 8)), False),
     Case("layers over a batch", of(Looping, False, 8, 32), False),
     Case("images at once", of(Slicing, False, 4, 1, 8, 8), False),
     Case("parts over a batch", of(Nested, False, 5, 16), False),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from planted import Case
 
@@ -128,6 +129,56 @@ class Residual(nn.Module):
         return x
 
 
+class Mixed(nn.Module):
+    """Runs a part under autocast, which casts what it is given; nobody has to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.softmax(self.second(self.first(x).relu()), -1)
+
+
+class Decorated(Mixed):
+    """The same, by a decorator, with a region in f32 inside."""
+
+    @torch.autocast("cpu", torch.bfloat16)
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        with torch.autocast("cpu", enabled=False):
+            h = F.layer_norm(h.float(), (16,))
+        return self.second(h).float()
+
+
+class Beside(Mixed):
+    """A part runs under autocast; another one is cast by hand."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            h = self.first(x)
+        h = torch.tanh(h.bfloat16()).float()  # FAULT cast outside of autocast
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.second(h).float()
+
+
+class Conv(nn.Module):
+    """Convolutions and attention under autocast, the head in f32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3, padding=1)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            h = self.conv(x).relu().flatten(2).transpose(1, 2)
+            h = self.attention(h, h, h, need_weights=False)[0]
+        return self.head(h.float().mean(1))
+
+
 def of(model: nn.Module, *given: int, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]:
     return model.to(dtype), torch.rand(given).to(dtype)
 
@@ -157,6 +208,12 @@ CASES: list[Case] = [
          "FAULT f64"),
     Case("a window in f64", lambda: of(Constant(False), 4, 16), True, EVAL,
          "FAULT a window in f64"),
+    Case("a cast beside autocast", lambda: of(Beside(), 4, 16), True, EVAL,
+         "FAULT cast outside of autocast"),
+    Case("autocast in forward", lambda: of(Mixed(), 4, 16), False, EVAL),
+    Case("autocast around forward", lambda: of(Decorated(), 4, 16), False, EVAL),
+    Case("autocast in training", lambda: of(Mixed(), 4, 16), False, {"mode": "train"}),
+    Case("convolutions under autocast", lambda: of(Conv(), 4, 3, 8, 8), False, EVAL),
     Case("softmax in f32", lambda: of(HalfSoftmax(True), 4, 16), False, EVAL),
     Case("a mean in f32", lambda: of(HalfMean(True), 4, 32, 16), False, EVAL),
     Case("a layer in f32", lambda: of(HalfLayer(True), 4, 16), False, EVAL),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -262,7 +263,85 @@ def build_recomputes() -> tuple[Any, Any]:
     return Recomputes().eval(), torch.randn(3, 8)
 
 
+@dataclass
+class Seen:
+    """What a model keeps beside its modules."""
+
+    passes: int = 0
+    scale: float = 1.0
+    table: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    inner: Any = None
+
+
+class Beside(nn.Module):
+    """Keeps an object of its own, and does something with it."""
+
+    most = 3
+    total = 0
+
+    def __init__(self, then: Callable[[Any, Tensor], Any]) -> None:
+        super().__init__()
+        self.then, self.seen = then, Seen(inner=Seen())
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.then(self, x)
+        return self.fc(x)
+
+
+def counts_beside(m: Any, x: Tensor) -> None:
+    m.seen.passes += 1  # FAULT in an object
+
+
+def shrinks(m: Any, x: Tensor) -> None:
+    m.seen.inner.scale *= 0.99  # FAULT in an object of an object
+
+
+def stores(m: Any, x: Tensor) -> None:
+    m.seen.table[0] = x.mean(0)  # FAULT in a dict of an object
+
+
+def counts_in_class(m: Any, x: Tensor) -> None:
+    type(m).total += 1  # FAULT in the class
+
+
+def freezes(m: Any, x: Tensor) -> None:
+    m.fc.weight.requires_grad_(False)  # FAULT freezes a weight
+
+
+def looks(m: Any, x: Tensor) -> Any:
+    return m.seen.passes + m.seen.inner.scale + type(m).most
+
+
+def sets_the_same(m: Any, x: Tensor) -> None:
+    m.seen.passes = 0
+    m.seen.inner.scale = 1.0
+
+
+def puts_back(m: Any, x: Tensor) -> None:
+    m.fc.weight.requires_grad_(False)
+    m.fc.weight.requires_grad_(True)
+
+
+def copies(m: Any, x: Tensor) -> None:
+    own = replace(m.seen)
+    own.passes += 1
+
+
+def beside(then: Callable[[Any, Tensor], Any]) -> Callable[[], tuple[Any, Any]]:
+    return lambda: (Beside(then).eval(), torch.randn(3, 8))
+
+
 CASES = [
+    Case("counts in an object", beside(counts_beside), True, line="FAULT in an object"),
+    Case("shrinks in an object of an object", beside(shrinks), True, line="FAULT in an object of"),
+    Case("stores in a dict of an object", beside(stores), True, line="FAULT in a dict of"),
+    Case("counts in its class", beside(counts_in_class), True, line="FAULT in the class"),
+    Case("freezes a weight", beside(freezes), True, line="FAULT freezes"),
+    Case("an object that is read", beside(looks), False),
+    Case("an object whose numbers stay", beside(sets_the_same), False),
+    Case("a copy of an object", beside(copies), False),
+    Case("a weight frozen and set back", beside(puts_back), False, {"grad": "off"}),
     *overwriting.CASES,
     Case("weights decay", made(Decays, True), True, line="FAULT decays"),
     Case("weights decay, mended", made(Decays, False), False),

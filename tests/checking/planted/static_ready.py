@@ -94,6 +94,52 @@ class Large(Base):
         return self.linear(x).relu()
 
 
+class Short(Base):
+    """Another factor for short sequences, or for long ones."""
+
+    def __init__(self, longest: int, least: int) -> None:
+        super().__init__(False)
+        self.longest, self.least = longest, least
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.linear(x)
+        if x.shape[1] > self.longest or x.shape[1] < self.least:  # FAULT branch by the tokens
+            h = h / 2
+        return h.mean(1)
+
+
+class Window(Base):
+    """A convolution over tokens: fewer than its kernel nobody computes."""
+
+    def __init__(self) -> None:
+        super().__init__(True)
+        self.window = nn.Conv1d(8, 8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.window(self.linear(x).relu().transpose(1, 2)).mean(2)
+
+
+class Positions(Base):
+    """A table of positions, which ends."""
+
+    def __init__(self) -> None:
+        super().__init__(True)
+        self.table = nn.Parameter(torch.randn(32, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x + self.table[: x.shape[1]]).mean(1)
+
+
+class Compared(Base):
+    """By which of two sizes is larger."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.linear(x).mean(1)
+        if x.shape[1] > x.shape[0]:  # FAULT branch by two sizes
+            h = h / 2
+        return h
+
+
 def of(module: nn.Module, axes: str = "batch 8", rows: int = 4) -> tuple[Model, Any]:
     shape = [{"batch": rows, "tokens": 6}.get(axis) or int(axis) for axis in axes.split()]
     return Model(module, f"x: f32[{axes}]"), {"x": torch.randn(shape)}
@@ -137,6 +183,17 @@ CASES: list[Case] = [
     Case("a branch by the batch", lambda: of(Large(False)), True, EVAL,
          "FAULT branch by the batch"),
     Case("BERT with an exit", gated_bert, True, EVAL, "FAULT early exit"),
+    Case("a branch for short ones", lambda: of(Short(99, 5), TOKENS), True, EVAL,
+         "FAULT branch by the tokens"),
+    Case("a branch for long ones", lambda: of(Short(99, 0), TOKENS), True, EVAL,
+         "FAULT branch by the tokens"),
+    Case("a branch by two sizes", lambda: of(Compared(True), TOKENS), True, EVAL,
+         "FAULT branch by two sizes"),
+    Case("a window", lambda: of(Window(), TOKENS), False, EVAL),
+    Case("a table of positions", lambda: of(Positions(), TOKENS), False, EVAL),
+    Case("the signature has that range", lambda: (
+        Model(Short(99, 5), "x: f32[batch tokens=5..99 8]"), {"x": torch.randn(4, 6, 8)}), False,
+        EVAL),
     Case("torch.where", lambda: of(Branch(True)), False, EVAL),
     Case("without NumPy", lambda: of(Numpy(True)), False, EVAL),
     Case("a clamp", lambda: of(Catches(True)), False, EVAL),

@@ -193,11 +193,77 @@ def instance_norm() -> tuple[Any, Any]:
     return nn.Sequential(nn.Conv1d(3, 4, 3), nn.InstanceNorm1d(4)).eval(), torch.randn(4, 3, 9)
 
 
+class Normalised(nn.Module):
+    """What is normalised by a function, and by which numbers."""
+
+    def __init__(self, then: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.then = then
+        self.conv, self.bn = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.then(self, x).relu().mean((2, 3))
+
+
+def by_the_batch(m: Any, x: Tensor) -> Tensor:
+    return m.bn(F.batch_norm(m.conv(x), None, None, training=True))  # FAULT no running statistics
+
+
+def by_the_weights(m: Any, x: Tensor) -> Tensor:
+    flat = m.conv.weight.reshape(1, 8, -1)
+    weight = F.batch_norm(flat, None, None, training=True).view_as(m.conv.weight)
+    return m.bn(F.conv2d(x, weight, m.conv.bias))
+
+
+def by_the_row(m: Any, x: Tensor) -> Tensor:
+    y = m.conv(x)
+    folded = F.batch_norm(y.reshape(1, -1, *y.shape[2:]), None, None, training=True)
+    return m.bn(folded.view_as(y))
+
+
+def by_running(m: Any, x: Tensor) -> Tensor:
+    return m.bn(m.conv(x))
+
+
+def normalised(then: Callable[[Any, Tensor], Tensor]) -> Callable[[], tuple[Any, Any]]:
+    return lambda: (Normalised(then).eval(), torch.randn(4, 3, 6, 6))
+
+
+class Slopes(nn.Module):
+    """RReLU with slopes drawn always, or in training."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.fc, self.head = nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        trains = self.faulty or self.training
+        return self.head(F.rrelu(self.fc(x), training=trains))  # FAULT random slopes
+
+
+def untracked() -> tuple[Any, Any]:
+    norm = nn.BatchNorm1d(16, track_running_stats=False)
+    return nn.Sequential(nn.Linear(8, 16), norm, nn.Tanh()).eval(), torch.randn(8, 8)
+
+
 NO_GRAD = {"mode": "train", "grad": "off"}
 EVAL = {"mode": "eval", "grad": "inference"}
 LEARNS = {"mode": "train", "grad": "on"}
 
 CASES = [
+    Case("batch statistics without running ones", normalised(by_the_batch), True,
+         line="FAULT no running"),
+    Case("batch norm that tracks nothing", untracked, True, EVAL),
+    Case("weights standardised", normalised(by_the_weights), False),
+    Case("samples folded into channels", normalised(by_the_row), False),
+    Case("running statistics", normalised(by_running), False),
+    Case("groups", lambda: (nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8)).eval(),
+                            torch.randn(4, 3, 6, 6)), False, EVAL),
+    Case("slopes drawn in eval mode", made(Slopes, True), True, line="FAULT random slopes"),
+    Case("slopes drawn without gradients", net(nn.RReLU()), True, NO_GRAD),
+    Case("slopes drawn in training", made(Slopes, False), False),
+    Case("slopes that learn", net(nn.RReLU()), False, LEARNS),
     Case("functional dropout", made(FunctionalDropout, True), True, line="FAULT training is True"),
     Case("functional dropout in training", made(FunctionalDropout, False), False),
     Case("dropout in attention", made(Attention, True, (2, 5, 8)), True, line="FAULT dropout in"),
@@ -235,4 +301,4 @@ CASES = [
     Case("a mask of the values", own(no_mask), False),
     Case("a mask by place", own(every_third), False),
     Case("noise that is no mask", own(noise), False),
-]
+]  # fmt: skip

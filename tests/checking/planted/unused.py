@@ -314,7 +314,128 @@ def autoencoder(faulty: bool) -> Callable[[], tuple[Any, Any]]:
     return lambda: (Encoder().eval(), torch.randn(3, 8))
 
 
+class Refuses(nn.Module):
+    """Python looks at a value, and nothing that it decides reads the spare layer; or it does."""
+
+    named: Callable[[Tensor], Tensor]
+    made: Callable[[Tensor], Tensor]
+
+    def __init__(self, way: str = "") -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+        self.spare = nn.Linear(8, 8)  # FAULT no code names it
+        self.way = way
+        if way == "in a list":
+            self.kept = [self.spare]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc(x)
+        if not x.isfinite().all():
+            y = self.mended(y)
+        return y
+
+    def mended(self, y: Tensor) -> Tensor:
+        if self.way == "in a method":
+            return self.named(y)
+        if self.way == "in a list":
+            return self.kept[0](y)
+        if self.way == "by a made name":
+            return self.made(y)
+        return helped(self, y) if self.way == "in a function" else y.nan_to_num()
+
+
+class NamesIt(Refuses):
+    def named(self, y: Tensor) -> Tensor:
+        return self.spare(y.nan_to_num())
+
+
+class MakesItsName(Refuses):
+    def made(self, y: Tensor) -> Tensor:
+        return getattr(self, "sp" + "are")(y)
+
+
+class TextNames(Refuses):
+    def made(self, y: Tensor) -> Tensor:
+        return getattr(self, "spare")(y)  # noqa: B009
+
+
+class GoesAlong(Refuses):
+    def made(self, y: Tensor) -> Tensor:
+        for child in self.children():
+            y = child(y)
+        return y
+
+
+class Listed(Refuses):
+    """Holds it in a list, by which forward gets at it."""
+
+
+def helped(module: Any, y: Tensor) -> Tensor:
+    return outer(module)(y)
+
+
+def outer(module: Any) -> Any:
+    return module.projection
+
+
+class ByFunction(Refuses):
+    def __init__(self) -> None:
+        super().__init__("in a function")
+        del self.spare
+        self.projection = nn.Linear(8, 8)
+
+
+class Holds(nn.Module):
+    """The layer that nobody names is deep inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Refuses() for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def spare(kind: Callable[..., nn.Module], *given: Any) -> Callable[[], tuple[Any, Any]]:
+    return lambda: (kind(*given).eval(), torch.randn(5, 8))
+
+
+def hooked() -> tuple[Any, Any]:
+    """A hook leads to the layer."""
+    model = Refuses().eval()
+
+    def hook(module: nn.Module, given: Any, came: Tensor) -> Tensor:
+        return model.spare(came) if came.isnan().any() else came
+
+    model.fc.register_forward_hook(hook)
+    return model, torch.randn(5, 8)
+
+
+def grown() -> tuple[Any, Any]:
+    """A layer in a BERT that its code does not know."""
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1,
+                        num_attention_heads=2, intermediate_size=16)  # fmt: skip
+    model = BertModel(config).eval()
+    model.encoder.layer[0].add_module("appendix", nn.Linear(8, 8))
+    ids = torch.randint(1, 30, (4, 6))
+    return model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
 CASES = [
+    Case("no code names it", spare(Refuses), True, line="FAULT no code names"),
+    Case("no code names it, deep inside", spare(Holds), True, line="FAULT no code names"),
+    Case("BERT with a layer more", grown, True),
+    Case("a method of a branch names it", spare(NamesIt, "in a method"), False),
+    Case("a list leads to it", spare(Listed, "in a list"), False),
+    Case("its name is made", spare(MakesItsName, "by a made name"), False),
+    Case("its name is text", spare(TextNames, "by a made name"), False),
+    Case("all children are gone along", spare(GoesAlong, "by a made name"), False),
+    Case("a function of a function names it", spare(ByFunction), False),
+    Case("a hook leads to it", hooked, False),
     Case("a layer that nobody calls", made(Forgotten, True), True, line="FAULT nobody calls"),
     Case("all layers are called", made(Forgotten, False), False),
     Case("a result that is forgotten", made(Overwritten, True), True, line="FAULT its result"),

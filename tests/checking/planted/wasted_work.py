@@ -242,6 +242,18 @@ def checkpointed(m: Any, x: Tensor) -> Tensor:
     return m.b(kept)
 
 
+def sines_anew(m: Any, x: Tensor) -> Tensor:
+    place, wave = torch.arange(x.shape[1])[:, None], torch.arange(0, 16, 2)
+    angle = place * torch.exp(-wave / 4)
+    sines = torch.stack([angle.sin(), angle.cos()], -1).flatten(1)  # FAULT few sines
+    h = m.a(x) + sines
+    return m.b((h @ h.mT / 4).softmax(-1) @ h)
+
+
+def ramped(m: Any, x: Tensor) -> Tensor:
+    return m.b((m.a(x) * torch.arange(x.shape[1])[:, None] / x.shape[1]).relu())
+
+
 def moved_between(m: Any, x: Tensor) -> Tensor:
     h = x * 2
     first = m.a(h)
@@ -304,6 +316,9 @@ CASES: list[Case] = [
          {"mode": "eval", "grad": "on"}, "FAULT with ReLU in place"),
     Case("scores of attention twice", small(weights_twice, "a b", 2, 5, 8), True, EVAL,
          "FAULT scores again"),
+    Case("sines anew in a small model", small(sines_anew, "a b", 2, 128, 8), True, EVAL,
+         "FAULT few sines"),
+    Case("a ramp in a small model", small(ramped, "a b", 2, 128, 8), False, EVAL),
     Case("encoded once", lambda: of(Twice(True), 64, 64), False, EVAL),
     Case("normalised once", lambda: of(Norms(True), 16, 128, 64), False, EVAL),
     Case("a mask that is kept", lambda: of(Causal(True), 2, 256, 16), False, EVAL),

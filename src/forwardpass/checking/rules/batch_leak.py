@@ -9,6 +9,7 @@ import torch
 
 from forwardpass.checking.crossings import State, crossing, parted, partners
 from forwardpass.checking.rows import ONE_SCALE, Rows, finite, scales_by_batch, share
+from forwardpass.checking.streams import Streams
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
@@ -48,7 +49,15 @@ def _found(rows: Rows, kept: int, moved: dict[str, float]) -> Iterable[Finding]:
     pairs = partners(rows.whole, other)
     if _drew_otherwise(rows.whole, other, pairs):
         raise Inapplicable("how many random numbers are drawn depends on the rows")
-    call = crossing(rows.whole, other, pairs, moved, _Replaced(rows, kept))
+    replaced = _Replaced(rows, kept)
+    unlike = Streams(rows.whole, other, pairs).unlike(replaced, moved)
+    if set(moved) <= set(unlike):
+        raise Inapplicable(
+            f"how many random numbers {unlike.popitem()[1].name} takes depends on the rows: those "
+            "after it got other ones"
+        )
+    moved = {path: gap for path, gap in moved.items() if path not in unlike}
+    call = crossing(rows.whole, other, pairs, moved, replaced)
     if why := rows.doubt(call):
         raise Inapplicable(why)
     path, gap = max(moved.items(), key=lambda item: item[1])

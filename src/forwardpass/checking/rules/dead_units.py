@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import comb
 from typing import Final, NamedTuple
 
 import torch
 
-from forwardpass.checking.chances import Chance, chance_of
+from forwardpass.checking.chances import UNLIKELY, Chance, chance_of, log_at_most
 from forwardpass.checking.openings import Opening, openings
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.checking.units import is_grouped, unit_axis
@@ -30,7 +29,6 @@ _SIGMAS, _BEYOND = 8.0, 8.0
 _OPEN, _ALIKE, _NEAR_ZERO = 4, 2.0, 0.5
 _HALF = 0.6745
 """The median of |x| for a normal x of spread 1."""
-_UNLIKELY = 1e-6
 _FAR = 6.0
 """Times the size that chance gives a unit."""
 _FIXED = 1e-5
@@ -175,7 +173,7 @@ def _by_others(middle: torch.Tensor, usual: float, others: torch.Tensor) -> floa
     """
     above = middle[middle > 0]
     units, opened = len(middle), len(above)
-    if sum(comb(units, k) for k in range(opened + 1)) < _UNLIKELY * 2**units:
+    if log_at_most(units, opened) < UNLIKELY:
         return _SIGMAS  # as a throw of so many coins: no chance has closed all the others
     seen, most = (above, _ALIKE) if opened >= _OPEN else (others, _NEAR_ZERO)
     if len(seen) < _OPEN:

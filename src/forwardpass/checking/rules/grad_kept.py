@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.checking.uses import Line
 from forwardpass.nouns.findings import Finding, Severity
-from forwardpass.nouns.records import Record, Saved
+from forwardpass.nouns.records import Saved
 from forwardpass.recording.gradients import saved_for_backward
 from forwardpass.recording.passes import Pass
 from forwardpass.tensors.trees import flatten
@@ -25,10 +25,11 @@ def check(subject: Subject) -> Iterable[Finding]:
     """How many bytes the pass keeps for a backward pass that nobody makes, by line.
 
     Nobody makes it where the model is in eval mode (a note: a caller may still want gradients),
-    where the user's own script never went backward through such a pass, or where the pass was
-    called with grad off and turns it on itself (warnings).
+    where the user's own script never went backward through such a pass (in train mode: nor through
+    anything after it, which may learn from what came out), or where the pass was called with grad
+    off and turns it on itself (warnings).
     """
-    idle = list(_never_backward(subject))
+    idle = _never_backward(subject)
     if idle:
         yield from _in_script(subject, idle)
         return
@@ -81,30 +82,31 @@ def _found(
 # -- the user's own script -----------------------------------------------------------------------
 
 
-def _never_backward(subject: Subject) -> Iterator[Record]:
-    """Passes of the script, in eval mode with grad on, from lines that never went backward."""
-    for record in subject.callers if subject.sees_backward else ():
-        inference = record.mode == "eval" and record.grad == "on" and record.failed is None
-        if inference and any(record.reaches.values()) and record.caller not in subject.learned:
-            yield record
+def _never_backward(subject: Subject) -> list[Line]:
+    """Lines of the script whose passes, in this mode with grad on, never went backward."""
+    record = subject.record
+    if record.grad != "on" or not any(record.reaches.values()):
+        return []
+    lines = [line for line in subject.lines if line.is_like(record) and not line.learned]
+    return [line for line in lines if line.idle or record.mode == "eval"]
 
 
-def _in_script(subject: Subject, idle: Sequence[Record]) -> Iterable[Finding]:
-    saved = _saved(subject, replace(subject.this, grad="on", mode="eval"))
+def _in_script(subject: Subject, lines: Sequence[Line]) -> Iterable[Finding]:
+    saved = _saved(subject, subject.this)
     total = sum(line.bytes for line in saved)
     if not total:
         return
-    lines = dict.fromkeys(record.caller for record in idle)
-    first = next(iter(lines))
-    passes = sum(record.caller == first for record in idle)
+    first, mode = lines[0], subject.record.mode
     more = f", and {len(lines) - 1} more lines do so" if len(lines) > 1 else ""
+    several = first.times > 1
     finding = subject.finding(
-        "warning",
-        f"{passes:,} pass{'es' * (passes > 1)} in eval mode with grad on keep {_bytes(total)} "
-        f"each, and backward never came{more}",
-        _REMEDY, saved_bytes=total, passes=passes,
+        "note" if mode != "eval" and subject.is_tried_once else "warning",
+        f"{first.times:,} pass{'es' * several} in {mode} mode with grad on "
+        f"keep{'s' * (not several)} {_bytes(total)}{' each' * several}, and backward never "
+        f"came{more}",
+        _REMEDY, saved_bytes=total, passes=first.times,
     )  # fmt: skip
-    yield msgspec.structs.replace(finding, site=first)
+    yield msgspec.structs.replace(finding, site=first.site)
 
 
 def _bytes(count: int) -> str:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import permutations
 from typing import Final
 
+import msgspec
 import torch
 
 from forwardpass.checking.ranges import fitted, normalised
 from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.checking.uses import Span
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.plans import Plan
@@ -28,11 +30,12 @@ def check(subject: Subject) -> Iterable[Finding]:
 
     Dtypes, sizes and axis order are held against the signature. The range is held against what the
     model itself carries: the running statistics of its first BatchNorm, once they have settled, and
-    the mean and scale by which it standardises an input. Beyond ten times the spread, or less than
+    the mean and scale by which it standardises an input; in a script also against what it gave the
+    model where that learned. Beyond ten times the spread, or less than
     a fiftieth of it, the numbers are in another unit.
     """
     signature = subject.signature
-    found = list(_ranges(subject))
+    found = list(_ranges(subject)) or list(_between_lines(subject))
     if signature is not None:
         inputs = list(_inputs(subject, signature))
         found += inputs
@@ -44,7 +47,9 @@ def check(subject: Subject) -> Iterable[Finding]:
 
 
 def _has_range(subject: Subject) -> bool:
-    return fitted(subject) is not None or any(True for _ in normalised(subject))
+    if fitted(subject) is not None or _learned(subject):
+        return True
+    return any(True for _ in normalised(subject))
 
 
 # Ranges
@@ -70,6 +75,38 @@ def _ranges(subject: Subject) -> Iterator[Finding]:
                 "give it in the unit of the mean and scale that it is standardised by",
                 call=scaled.call, mean=scaled.mean, spread=scaled.spread, input=scaled.path,
             )  # fmt: skip
+
+
+def _learned(subject: Subject) -> dict[str, Span]:
+    """The ranges of the inputs at the lines of the script where the model learned, by path."""
+    given: dict[str, list[Span]] = {}
+    for line in subject.lines:
+        for path, span in line.spans.items() if line.learned else ():
+            if not span.is_empty:
+                given.setdefault(path, []).append(span)
+    return {path: Span.joined(spans) for path, spans in given.items()}
+
+
+def _between_lines(subject: Subject) -> Iterator[Finding]:
+    """Lines of the script that give, in the setting of this pass, another unit than those where the
+    model learned."""
+    learned = _learned(subject)
+    for line in subject.lines:
+        for path, span in line.spans.items():
+            seen = learned.get(path)
+            if seen is None or span.is_empty or line.learned or not line.is_like(subject.record):
+                continue
+            times = span.times(seen)
+            if times == 1.0 or not seen.floating:
+                continue
+            finding = subject.finding(
+                "warning",
+                f"{path} is {span} here, and {seen} where the model learned: {times:.3g} × the "
+                "spread, so it comes in another unit",
+                "give inputs in the unit of the training data (0 to 1 or 0 to 255, mean and scale)",
+                spread=times, input=path,
+            )  # fmt: skip
+            yield msgspec.structs.replace(finding, site=line.site)
 
 
 def _range(subject: Subject) -> str:

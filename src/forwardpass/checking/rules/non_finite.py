@@ -8,13 +8,15 @@ from typing import Any, Final, Literal
 
 import torch
 
+from forwardpass.checking.covering import gradients, in_f32
 from forwardpass.checking.reaching import makers
+from forwardpass.checking.rows import finite, share
 from forwardpass.checking.subjects import Subject
 from forwardpass.nouns.calls import Call, Edge, Value
 from forwardpass.nouns.findings import Finding
 from forwardpass.recording.schemas import schema_of
 
-MOST_PASSES: Final = 0
+MOST_PASSES: Final = 2
 
 Kind = Literal["nan", "inf"]
 _KINDS: Final[tuple[Kind, ...]] = ("nan", "inf")
@@ -26,6 +28,8 @@ _COVERS: Final = frozenset(
 )  # fmt: skip
 """Operators that put other numbers in the place of some. A softmax takes an Inf for what it means:
 the logarithm of a mask."""
+_WRONG: Final = 5e-2
+"""Of the scale: more than rounding to f16 moves outputs by."""
 _REMEDIES = {
     "exp": "subtract the largest value before exp; softmax, logsumexp and softplus do",
     "log": "add a small constant, clamp above 0, or take log_softmax of what came before",
@@ -47,7 +51,9 @@ def check(subject: Subject) -> Iterable[Finding]:
 
     By the statistics of every value, back from the outputs along the edges. An Inf that the code
     writes on purpose, as a mask does, is no fault. What later calls cover is a note: each NaN, and
-    an Inf that was computed with a parameter and is cut off, rather than taken by a softmax.
+    an Inf that was computed with a parameter and is cut off, rather than taken by a softmax. What
+    that does to gradients is measured by one backward pass. An overflow of f16 that moves the
+    outputs of a pass in f32 is a warning.
     """
     trail = _Trail(subject)
     outputs = subject.record.live.outputs
@@ -110,21 +116,49 @@ class _Trail:
 
     def covered(self) -> Iterator[Finding]:
         """A NaN or Inf that is made, and that no output shows."""
-        for call in self._record.calls:
-            for kind in _KINDS:
-                if not self._begins(call, kind):
-                    continue
-                if kind == "inf" and not (self._learns(call) and self._is_cut_off(call)):
-                    continue
-                count = self._number(call, kind)
-                yield self._subject.finding(
-                    "note",
-                    f"{call.name or call.short} makes {count} {_SAID[kind]}, which later calls "
-                    f"cover: {self._operands(call)}",
-                    "outputs are fine, gradients through it are NaN: mask its operands before, too",
-                    call=call, numbers=count,
-                )  # fmt: skip
+        begun: list[tuple[Call, Kind]] = [
+            (c, kind) for c in self._record.calls for kind in _KINDS if self._begins(c, kind)
+        ]
+        narrow = [c for c, kind in begun if kind == "inf" and self._is_f16(c) and self._learns(c)]
+        wide = in_f32(self._subject, narrow) if narrow else None
+        over = [call for call in narrow if wide and call.index in wide.finite]
+        if wide and over and wide.off > _WRONG:
+            call = over[0]
+            yield self._subject.finding(
+                "warning",
+                f"{call.name or call.short} overflows f16, which ends at 65,504, and later calls "
+                f"cover its {self._number(call, 'inf')} Inf: computed in f32, an output moves by "
+                f"{share(wide.off)}; {self._operands(call)}",
+                "compute it in f32 or bf16, or scale it down before",
+                call=call, numbers=self._number(call, "inf"), moves=finite(wide.off),
+            )  # fmt: skip
+            return
+        for call, kind in begun:
+            if kind == "nan" or (self._learns(call) and self._is_cut_off(call)):
+                yield self._note(call, kind)
                 return
+
+    def _note(self, call: Call, kind: Kind) -> Finding:
+        count, found = self._number(call, kind), gradients(self._subject)
+        said = f"{call.name or call.short} makes {count} {_SAID[kind]}, which later calls cover"
+        remedy = "mask its operands before, and not what comes of them"
+        if found is None:
+            said += ": the outputs are finite"
+        elif not found.spoilt:
+            said += ": the outputs are finite, and so are the gradients of this pass"
+        else:
+            said += (
+                f": the outputs are finite, the gradients of {len(found.spoilt)} of "
+                f"{found.parameters} parameters ({found.spoilt[0]}) are not"
+            )
+        spoilt = len(found.spoilt) if found is not None else 0
+        return self._subject.finding(
+            "note", f"{said}; {self._operands(call)}", remedy, call=call, numbers=count,
+            spoilt_gradients=spoilt,
+        )  # fmt: skip
+
+    def _is_f16(self, call: Call) -> bool:
+        return any(self._record.values[serial].dtype == "f16" for serial in call.outputs)
 
     def _begins(self, call: Call, kind: Kind) -> bool:
         """Whether a call makes it of finite numbers, by computing."""

@@ -10,6 +10,7 @@ import torch
 
 from forwardpass.checking.drawing import between
 from forwardpass.checking.reaching import leading_to, makers
+from forwardpass.checking.rows import share
 from forwardpass.checking.subjects import Subject
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
@@ -18,6 +19,7 @@ from forwardpass.recording.distances import apart, rounding
 from forwardpass.recording.schemas import schema_of
 
 MOST_PASSES: Final = 6
+_SCALE: Final = "the outputs' scale"
 
 
 def check(subject: Subject) -> Iterable[Finding]:
@@ -33,8 +35,8 @@ def check(subject: Subject) -> Iterable[Finding]:
     call, how = _parting(first, second)
     yield subject.finding(
         "warning",
-        f"two passes over the same inputs with the same seed differ by {moved:.2%} of the outputs' "
-        f"scale; {how}",
+        f"two passes over the same inputs with the same seed differ by "
+        f"{share(moved, _SCALE)}; {how}",
         "draw random numbers from torch's generator, and let nothing depend on time, ids, hidden "
         "counters or memory that was never written",
         call=call, record=first, output_moves=moved,
@@ -54,7 +56,8 @@ def _by_the_seed(subject: Subject) -> Iterable[Finding]:
     lines = len({record.site(call) for call in drawn})
     more = f" and at {lines - 1} more line{'s' * (lines > 2)}" if lines > 1 else ""
     where = f"{drawn[0].name or drawn[0].short}{more}"
-    apart = "are not alike" if isinf(draws.moved) else f"differ by {draws.moved:.2%} of their scale"
+    by = share(draws.moved, "their scale")
+    apart = "are not alike" if isinf(draws.moved) else f"differ by {by}"
     yield subject.finding(
         "note",
         f"outputs depend on random numbers, drawn by {where}: with another seed they {apart}; the "

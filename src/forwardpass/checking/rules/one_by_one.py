@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import torch
 
+from forwardpass.checking.races import ROUNDS, raced, seconds
 from forwardpass.checking.rows import Rows
 from forwardpass.checking.stacking import Replayed, replayed
 from forwardpass.checking.subjects import Inapplicable, Subject
@@ -16,9 +18,10 @@ from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Record
+from forwardpass.recording.arguments import copied
 from forwardpass.tensors.distances import relative_distance
 
-MOST_PASSES: Final = 12
+MOST_PASSES: Final = 20
 """None where nothing is found, but one that other rules share; the rest measures what is saved."""
 
 _LEAST_CALLS = 4
@@ -126,8 +129,8 @@ def _found(rows: Rows, loops: list[Loop]) -> Finding:
     evidence: dict[str, float | int] = {"calls": len(calls), "rows": rows.count}
     if times is not None:
         said += (
-            f"; {times.calls} products take {_short(times.apart)} one by one, and as one batch of "
-            f"{count} rows {_short(times.together)}"
+            f"; for {count} rows its products and layers take {_short(times.apart)} one by one, "
+            f"and {_short(times.together)} as one batch"
         )
         evidence |= {"apart_seconds": times.apart, "together_seconds": times.together}
     place = loops[0].place
@@ -140,7 +143,7 @@ def _found(rows: Rows, loops: list[Loop]) -> Finding:
 
 
 def _replayed(rows: Rows, lines: set[Line]) -> tuple[Replayed | None, int]:
-    """What the products on these lines take, apart and together, and for how many rows."""
+    """What products and layers on these lines take, apart and together; for how many rows."""
     count, record = rows.count, rows.whole
     if count < _MEASURED_ROWS:
         count = _MEASURED_ROWS
@@ -148,7 +151,7 @@ def _replayed(rows: Rows, lines: set[Line]) -> tuple[Replayed | None, int]:
         record = rows.subject.variant(given, mode=rows.mode)
     by_line: dict[Line, list[Call]] = {}
     for call in record.calls:
-        if call.macs and (line := _line(record, call)) in lines:
+        if _is_layer(record, call) and (line := _line(record, call)) in lines:
             by_line.setdefault(line, []).append(call)
     groups = [
         found[start :: len(found) // count]
@@ -159,8 +162,19 @@ def _replayed(rows: Rows, lines: set[Line]) -> tuple[Replayed | None, int]:
     return replayed(record, groups), count
 
 
-def _short(seconds: float) -> str:
-    return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
+def _is_layer(record: Record, call: Call) -> bool:
+    """Whether a call is a product, or computes something with a parameter. Other arithmetic by rows
+    is a matter of taste: what has to be done for each row often cannot be done at once."""
+    if call.macs:
+        return True
+    known = call.operator.startswith("aten.")  # others may not check what they are given
+    return (
+        known and _works(call) and any(record.values[s].origin == "parameter" for s in call.inputs)
+    )
+
+
+def _short(took: float) -> str:
+    return f"{took * 1e3:.2f} ms" if took < 1 else f"{took:.2f} s"
 
 
 # In the code that calls the model
@@ -178,23 +192,52 @@ def _in_the_caller(subject: Subject) -> Iterator[Finding]:
         if other.caller is not None and _shapes(other) == shapes
     )
     for site, times in lines.items():
-        if times < _LEAST_CALLS or site in subject.learned or _may_feed_itself(record):
+        learned = any(line.learned for line in subject.lines if line.site == site)
+        if times < _LEAST_CALLS or learned or _may_feed_itself(record):
             continue
         count = min(times, _MOST_ROWS)
         batch = _batch(subject, count)
         if batch is None:
             continue
-        one, all_of_them = subject.timed(), subject.timed(batch)
+        one, all_of_them = _raced(subject, batch)
         if one * count < _GAIN * all_of_them:
             continue
         made = subject.finding(
             "warning",
-            f"called {times} times with one row: {count} rows take {_short(one * count)} so, and "
-            f"{_short(all_of_them)} as one batch, {one * count / all_of_them:.1f} × faster",
+            f"called {_often(subject, site, times)} with one row: {count} rows take "
+            f"{_short(one * count)} so, and {_short(all_of_them)} as one batch, "
+            f"{one * count / all_of_them:.1f} × faster",
             "stack the rows and call the model once a batch (fwd.run does it)",
             calls=times, rows=count, apart_seconds=one * count, together_seconds=all_of_them,
         )  # fmt: skip
         yield msgspec.structs.replace(made, site=site)
+
+
+def _often(subject: Subject, site: Site, times: int) -> str:
+    """How often a line called with one row. A script's passes are not all recorded: if all that
+    were are alike, so are the others."""
+    recorded = sum(other.caller == site for other in subject.callers)
+    made = max(recorded, sum(line.times for line in subject.lines if line.site == site))
+    if times == recorded:
+        return f"{made} times"
+    return f"{'at least ' if made > recorded else ''}{times} times"
+
+
+def _raced(subject: Subject, batch: dict[str, torch.Tensor]) -> tuple[float, float]:
+    """Seconds of the pass, and of that over a batch."""
+    this = subject.this
+    many = this.given(batch)
+    subject.passes += 2 * ROUNDS
+
+    def run(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> float:
+        given, named = copied((arguments, keywords))
+        return seconds(lambda: this.module(*given, **named))
+
+    with this.staged(contents=subject.writes_parameters):
+        one, together = raced(
+            partial(run, this.arguments, this.keywords), partial(run, many.arguments, many.keywords)
+        )
+    return one, together
 
 
 def _shapes(record: Record) -> tuple[tuple[str, tuple[int, ...]], ...]:

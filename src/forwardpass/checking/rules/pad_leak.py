@@ -62,11 +62,13 @@ def _unknown(subject: Subject) -> str:
 
 
 class Moved(NamedTuple):
-    """An output that moved: how far, and in which row of those that were computed."""
+    """An output that moved: how far, in which row of those that were computed, and whether to
+    NaN."""
 
     path: str
     gap: float
     place: int
+    to_nan: bool
 
 
 def _moved(
@@ -92,7 +94,8 @@ def _moved(
                 mine, its = padding.real(mine, cell, count), padding.real(its, cell, count)
             gap = relative_distance(its, mine)
             if gap > rows.tolerance:
-                found.append(Moved(path, gap, place))
+                to_nan = bool(its.isnan().any()) and not bool(mine.isnan().any())
+                found.append(Moved(path, gap, place, to_nan))
     return sorted(found, key=lambda moved: -moved.gap) if compared else None
 
 
@@ -113,7 +116,7 @@ def _cells(
 
 def _found(rows: Rows, padding: Padding, moved: list[Moved]) -> Iterable[Finding]:
     subject = rows.subject
-    path, gap, place = moved[0]
+    path, gap, place, to_nan = moved[0]
     row, length = padding.rows[place], padding.lengths[place]
     single = of_one(subject, padding, place)
     more = subject.variant(single.more, mode=rows.mode)
@@ -128,11 +131,14 @@ def _found(rows: Rows, padding: Padding, moved: list[Moved]) -> Iterable[Finding
     paths = {item.path for item in again}
     call = crossing(more, less, pairs, paths, _Padded(single, less, pairs, allowed))
     size = padding.sizes[1]
+    what = f"move {path} of row {row} by {share(gap)}"
+    if to_nan:
+        what = f"make {path} of row {row} NaN"
     where = "" if call is None else f"; it comes in at {call.name}"
     yield rows.finding(
         "error",
-        f"{size - length} cells of padding after {length} real ones move {path} of row {row} by "
-        f"{share(gap)}{where}".replace(" after ", " before " if padding.left else " after "),
+        f"{size - length} cells of padding {'before' if padding.left else 'after'} {length} real "
+        f"ones {what}{where}",
         _remedy(padding),
         call, more,
         output=path, moves=finite(gap), row=row, real=length, cells=size,

@@ -76,7 +76,8 @@ class _Sums(Walk):
     Attributes:
         off: by index of the call: by how many spacings of its dtype it is off.
         length: how many additions lie upon each other there; 1 for an operator that sums by itself.
-        cast: by index of a cast to half precision, the share of the scale that it cost.
+        cast: by index of a cast to half precision, outside of autocast, the share of the scale that
+            it cost.
     """
 
     def __init__(self, record: Record) -> None:
@@ -102,7 +103,7 @@ class _Sums(Walk):
             return func(*args, **kwargs)
         if call.short == "_to_copy":
             result = func(*args, **kwargs)
-            if values[call.inputs[0]].dtype not in _HALF:
+            if values[call.inputs[0]].dtype not in _HALF and not _within_autocast():
                 self.cast[call.index] = _distance(result, args[0])
             return result
         if call.short in _REDUCES:
@@ -145,6 +146,14 @@ class _Sums(Walk):
             return func(*[widened(a) for a in args], **{k: widened(a) for k, a in kwargs.items()})
         except (RuntimeError, StopIteration):
             return None
+
+
+def _within_autocast() -> bool:
+    """Whether forward itself is in a region of autocast. PyTorch says where an operator runs that
+    autocast is off, as it is while it casts; how deep the regions lie is known."""
+    depth = torch.autocast_increment_nesting() - 1
+    torch.autocast_decrement_nesting()
+    return depth > 0
 
 
 def _widened(call: Call, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -39,13 +39,19 @@ def check(subject: Subject) -> Iterable[Finding]:
     for one in overwritten(subject):
         yield _given(subject, one)
     changes = [Change.of(said) for said in subject.record.changes]
-    weights = [change for change in changes if change.kind == "parameter"]
+    flags = [change for change in changes if change.is_flag]
+    weights = [c for c in changes if c.kind == "parameter" and c not in flags]
     statistics = [change for change in changes if _is_statistics(subject, change)]
-    others = [c for c in changes if c not in weights and c not in statistics]
+    others = [c for c in changes if c not in (*flags, *weights, *statistics)]
     if weights:
         yield _found(
             subject, "error", weights, "a forward pass only reads weights: write them in the "
             "optimizer's step, or under torch.no_grad() outside of forward",
+        )  # fmt: skip
+    if flags:
+        yield _found(
+            subject, "warning", flags, "say which weights learn in __init__, or where training is "
+            "set up: who sets requires_grad before a pass finds it changed after",
         )  # fmt: skip
     if statistics:
         yield _learning(subject, statistics)
@@ -147,6 +153,9 @@ def _changes(path: str, part: nn.Module, change: Change) -> Callable[[], bool]:
         return lambda: _hooks(part) != before
     name = change.root.removeprefix(f"{path}.").partition(".")[0]
     now = getattr(part, name, None)
+    if change.is_flag and isinstance(now, torch.Tensor):
+        learns = now.requires_grad
+        return lambda: now.requires_grad != learns
     if change.what == "was given other data" and isinstance(now, torch.Tensor):
         alias = now.detach()
         return lambda: not same_memory(now, alias)
@@ -175,7 +184,7 @@ def _in_eval(subject: Subject, changes: Sequence[Change], seen: Again) -> Findin
     if of_inputs:
         tail = "; what it becomes depends on the inputs"
     if seen.moved:
-        tail = f"; outputs of a second pass differ by {seen.moved:.2%} of their scale"
+        tail = f"; outputs of a second pass differ by {share(seen.moved, 'their scale')}"
     return _found(
         subject, "warning", changes, "return it, or keep it outside of the model: forward must "
         "not depend on which passes came before", tail, seen.moved,

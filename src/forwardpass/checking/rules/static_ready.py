@@ -5,18 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from operator import getitem
 from typing import Any, Final
 
 import msgspec
 import torch
 
-from forwardpass.checking.exporting import Axes, Exported, exported
+from forwardpass.checking.exporting import Axes, Bounds, Exported, exported
 from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.nouns.signatures import Axis
 
-MOST_PASSES: Final = 5
+MOST_PASSES: Final = 9
 
 _MOST_CALLS: Final = 2_000
 _CALL_SECONDS: Final = 0.01
@@ -25,11 +28,15 @@ _IMPORT_SECONDS: Final = 2.5
 _UNASKED_SECONDS: Final = 0.5
 _SMALLEST: Final = 2
 """The exporter takes sizes of 0 and 1 for constants."""
+_MOST_TRIED: Final = 2
+"""Axes of which other sizes are tried, below and above."""
+_LARGEST: Final = 2_048
+"""Size of an axis up to which it is tried whether the code takes more than the graph."""
 
 
 def check(subject: Subject) -> Iterable[Finding]:
-    """That torch.export refuses the pass, at which line; and which axes it fixes although the
-    signature says that they vary.
+    """That torch.export refuses the pass, at which line; and which axes it fixes, or
+    narrows, although the signature says that they vary.
 
     It is exported, with every axis variable that the signature names. Since that takes long, it is
     done where it was asked for by name, or takes less than half a second; unasked it is a note.
@@ -105,19 +112,56 @@ def _baked(subject: Subject, severity: Severity, found: Exported) -> Iterator[Fi
 
 
 def _bounded(subject: Subject, severity: Severity, found: Exported) -> Iterator[Finding]:
-    """A batch smaller than the graph allows, which the code itself computes: a branch is frozen."""
-    lower, site = found.bounds.get("batch", (0, None))
-    if not _SMALLEST < lower <= subject.rows:
-        return
+    """The axes of which the graph takes fewer sizes than the code does: a branch is frozen."""
+    named = ((axis, found.bounds[axis.name]) for axis in _variable(subject)
+             if axis.name in found.bounds)  # fmt: skip
+    narrowed = ((axis, bounds, list(_outside(axis, bounds))) for axis, bounds in named)
+    for axis, bounds, outside in islice((one for one in narrowed if one[2]), _MOST_TRIED):
+        taken = [size for size in outside if _takes(subject, axis.name, size)]
+        if taken:
+            yield _at(
+                subject, severity, f"exported, the graph takes {axis.name} in {bounds} only, and "
+                f"the code takes {' and '.join(map(str, taken))}, too: a branch by that size is "
+                "frozen", "let sizes decide nothing, or export a graph for each branch",
+                bounds.site, axis=axis.name, least=bounds.lower,
+                **({} if bounds.upper is None else {"most": bounds.upper}),
+            )  # fmt: skip
+
+
+def _variable(subject: Subject) -> list[Axis]:
+    """The axes that the signature names, each once."""
+    inputs = subject.signature.inputs if subject.signature is not None else ()
+    return list({axis.name: axis for item in inputs for axis in item.axes if axis.name}.values())
+
+
+def _outside(axis: Axis, bounds: Bounds) -> Iterator[int]:
+    """The sizes next to what a graph takes, that the signature has."""
+    below = (bounds.lower - 1) // axis.multiple * axis.multiple
+    if below >= max(_SMALLEST, axis.low):
+        yield below
+    above = _LARGEST + 1 if bounds.upper is None else axis.rounded(bounds.upper + 1)
+    if above <= min(_LARGEST, axis.high or _LARGEST):
+        yield above
+
+
+def _takes(subject: Subject, name: str, size: int) -> bool:
+    """Whether the code computes the pass with another size of an axis, its entries repeated."""
+    assert subject.signature is not None
+    given = dict(subject.inputs)
+    for item in subject.signature.inputs:
+        tensor = given.get(item.path)
+        if tensor is None or tensor.dim() != len(item.axes):
+            continue
+        for place, axis in enumerate(item.axes):
+            if axis.name == name and tensor.shape[place]:
+                index = torch.arange(size, device=tensor.device) % tensor.shape[place]
+                tensor = tensor.index_select(place, index)
+        given[item.path] = tensor
     try:
-        subject.outputs(subject.rows_of(range(lower - 1)))
-    except Exception:  # noqa: BLE001 - the code does not take fewer rows either
-        return
-    yield _at(
-        subject, severity, f"exported, the graph takes {lower} rows or more, and the code takes "
-        "fewer: a branch by the size of the batch is frozen", "let the size of the batch decide "
-        "nothing, or export a graph for each branch", site, least_rows=lower,
-    )  # fmt: skip
+        subject.outputs(given)
+    except PassError:
+        return False
+    return True
 
 
 def _timed(subject: Subject, found: Exported) -> tuple[float, float]:

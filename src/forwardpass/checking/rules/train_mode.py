@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from forwardpass.checking.drawing import arguments, furthest
+import msgspec
+
+from forwardpass.checking.drawing import RRELU, arguments, furthest
+from forwardpass.checking.rows import share
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.nouns.calls import Call
-from forwardpass.nouns.findings import Finding
+from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Record
 
 MOST_PASSES: Final = 6
+
+_SCALE: Final = "the outputs' scale"
 
 _NORMALISES = (
     "aten.batch_norm", "aten.native_batch_norm", "aten._native_batch_norm_legit",
@@ -22,14 +27,18 @@ _NORMALISES = (
 def check(subject: Subject) -> Iterable[Finding]:
     """That dropout or batch statistics are at work in a pass that is not training.
 
-    It is not training where the model as a whole is in eval mode, or autograd is off. Dropout at
+    It is not training where the model as a whole is in eval mode, or autograd is off, or where no
+    backward came in the user's own script. Dropout at
     work is measured by a second pass with other random numbers, batch statistics by a pass in eval
     mode or with other rows beside the first: the outputs move. What a model draws itself is dropout
     where it only zeroes what the pass computes; else it is left to nondeterminism.
     """
     record = subject.record
     training = bool(record.modules) and record.modules[0].training
-    if training and record.grad == "on":
+    lines = [line for line in subject.lines if line.is_like(record)]
+    if record.grad == "on":
+        lines = [line for line in lines if line.idle]
+    if training and record.grad == "on" and not lines:
         raise Inapplicable(
             'train mode with grad on is what training does; for what is deployed say mode="eval"'
         )
@@ -55,29 +64,41 @@ def check(subject: Subject) -> Iterable[Finding]:
         return
     said: list[str] = []
     if by_chance:
-        said.append(f"dropout is at work {_times(drops)}")
+        slopes = [call for call in drops if call.operator.startswith(RRELU)]
+        if len(slopes) < len(drops):
+            said.append(f"dropout is at work {_times([c for c in drops if c not in slopes])}")
+        if slopes:
+            said.append(f"RReLU draws its slopes {_times(slopes)}")
     if norms:
         said.append(f"statistics are taken from the batch {_times(norms)}")
-    moved = f"two runs over the same inputs differ by {by_chance:.2%} of the outputs' scale"
+    moved = f"two runs over the same inputs differ by {share(by_chance, _SCALE)}"
     if not by_chance:
-        moved = f"rows move by {by_batch:.2%} of the outputs' scale with the rows beside them"
+        moved = f"rows move by {share(by_batch, _SCALE)} with the rows beside them"
     first = min(drops if by_chance else norms, key=lambda call: call.index)
     if by_chance and first in masks:
         remedy = "draw the mask only if self.training"
+    elif first in norms and not _has_running(subject, first):
+        remedy = "keep running statistics (track_running_stats=True), or normalise within a row"
     elif training:
         remedy = "call model.eval() before the pass"
     elif record.module(first).training:
         remedy = "this part stays in train mode: let eval() reach it"
     else:
         remedy = "pass training=self.training (or p only if self.training) where it is called"
-    yield subject.finding(
-        "warning" if training else "error",
-        f"{'train mode without gradients' if training else 'eval mode'}, yet "
-        f"{' and '.join(said)}: {moved}",
-        remedy,
+    severity: Severity = "error"
+    where = "eval mode"
+    if training:
+        severity = "note" if subject.is_tried_once else "warning"
+        learns = record.grad == "on"
+        where = f"train mode {'where nothing is learned' if learns else 'without gradients'}"
+    finding = subject.finding(
+        severity, f"{where}, yet {' and '.join(said)}: {moved}", remedy,
         call=first, dropouts=len(drops), batch_statistics=len(norms),
         output_moves=by_chance or by_batch,
     )  # fmt: skip
+    if training and lines:  # it is the caller that is to be mended
+        finding = msgspec.structs.replace(finding, site=lines[0].site)
+    yield finding
 
 
 def _times(calls: list[Call]) -> str:
@@ -85,14 +106,18 @@ def _times(calls: list[Call]) -> str:
 
 
 def _takes_statistics(subject: Subject, call: Call) -> bool:
-    """Whether a call normalises by the batch although there are running statistics. One sample is
-    no batch: instance normalisation folds its samples into channels."""
+    """Whether a call normalises by the batch. One sample is no batch: instance normalisation, and
+    that of weights, fold what they normalise apart into channels."""
     if not call.operator.startswith(_NORMALISES) or "no_training" in call.operator:
         return False
     given = arguments(subject.record, call)
     shape = subject.record.values[call.inputs[0]].shape
-    trains = given.get("training", given.get("train", "with_update" in call.operator))
-    return bool(trains) and given.get("running_mean") is not None and shape[0] > 1
+    legit = "with_update" in call.operator or "no_stats" in call.operator
+    return bool(given.get("training", given.get("train", legit))) and shape[0] > 1
+
+
+def _has_running(subject: Subject, call: Call) -> bool:
+    return arguments(subject.record, call).get("running_mean") is not None
 
 
 def _beside_others(subject: Subject) -> float:

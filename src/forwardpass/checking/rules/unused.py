@@ -11,11 +11,12 @@ import torch
 
 from forwardpass.checking.origins import made_at
 from forwardpass.checking.reaching import leading_to, makers
+from forwardpass.checking.reading import within_reach
 from forwardpass.checking.stretches import held_by
-from forwardpass.checking.subjects import Subject
+from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call
-from forwardpass.nouns.findings import Finding
+from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Parameter, Record
 from forwardpass.tensors.trees import flatten
 
@@ -32,10 +33,10 @@ def check(subject: Subject) -> Iterable[Finding]:
     """What the outputs do not depend on, by the edges of the record.
 
     A parameter that only dead calls read is computed with in vain. One that no call reads is
-    unused where other inputs cannot change that: no value decides what runs, and the other mode
-    does not read it either; where arguments of forward were left out it is a note. So is one that
-    reaches the outputs only times the number 0, which is tried: moved, it moves no output. Results
-    that lead to no output are a note where they cost.
+    unused where other inputs cannot change that: no code that forward leads to names it; or no
+    value decides what runs, and the other mode does not read it either. Where arguments of forward
+    were left out that is a note. So is one that reaches the outputs only times the number 0, which
+    is tried: moved, it moves no output. Results that lead to no output are a note where they cost.
     """
     record = subject.record
     live = leading_to(record, _ends(record))
@@ -47,14 +48,14 @@ def check(subject: Subject) -> Iterable[Finding]:
     calls = [call for call in record.calls if call.index not in live]
     if dead:
         yield _in_vain(subject, dead, calls)
-    if unread:
-        yield from _never_read(subject, unread)
     if not dead:
         yield from _results(subject, calls)
     annulled = {call.index for call in record.calls if _is_times_zero(call)}
     if annulled:
         by_more = _used(record, leading_to(record, _ends(record), annulled))
         yield from _times_zero(subject, [p for p in own if p.name in used - by_more])
+    if unread:
+        yield from _never_read(subject, unread)
 
 
 def _used(record: Record, live: Iterable[int]) -> set[str]:
@@ -172,23 +173,41 @@ def _moves(subject: Subject, suspects: Sequence[Parameter]) -> bool:
 
 def _never_read(subject: Subject, unread: Sequence[Parameter]) -> Iterator[Finding]:
     """Parameters that no call of this pass reads, and none of another would."""
-    if _others_may_read(subject, unread):
-        return
-    left = _left_out(subject)
+    by_values, left = _goes_by_values(subject.record), _left_out(subject)
+    if by_values or left:  # then what the code says decides, and not what this pass did
+        unreachable = _out_of_reach(subject, unread)
+        if unreachable:
+            yield _unread(subject, unreachable, "warning", ", and no code of forward names it")
+        unread = [p for p in unread if p not in unreachable]
+    if unread and by_values:
+        raise Inapplicable(
+            f"no call reads {_names(unread)}; for other values of the inputs one may"
+        )
+    if unread and not _the_other_mode_reads(subject, unread):
+        how = f"; with {left}, which was not given, one may" if left else ", in either mode"
+        yield _unread(subject, unread, "note" if left else "warning", how)
+
+
+def _unread(subject: Subject, unread: Sequence[Parameter], severity: Severity, how: str) -> Finding:
     path, _, name = unread[0].name.rpartition(".")
     while path and _is_whole(subject, path, unread):
         path, _, name = path.rpartition(".")
-    site = made_at(subject.parts, path, name)
     finding = subject.finding(
-        "note" if left else "warning",
-        f"no call reads {_names(unread)} ({_numbers(unread)})"
-        + (f"; with {left}, which was not given, one may" if left else ", in either mode"),
+        severity, f"no call reads {_names(unread)} ({_numbers(unread)}){how}",
         "remove what is not needed: it is stored, loaded and moved, and distributed training waits "
         "for its gradient",
         module=unread[0].name.rpartition(".")[0], parameters=len(unread),
         elements=sum(p.elements for p in unread),
     )  # fmt: skip
-    yield msgspec.structs.replace(finding, site=site)
+    return msgspec.structs.replace(finding, site=made_at(subject.parts, path, name))
+
+
+def _out_of_reach(subject: Subject, unread: Sequence[Parameter]) -> list[Parameter]:
+    reached = within_reach(subject.module)
+    held = held_by(subject.module)
+    if reached is None:
+        return []
+    return [p for p in unread if p.name in held and id(held[p.name]) not in reached]
 
 
 def _is_whole(subject: Subject, path: str, unread: Sequence[Parameter]) -> bool:
@@ -198,9 +217,9 @@ def _is_whole(subject: Subject, path: str, unread: Sequence[Parameter]) -> bool:
     return bool(inside) and all(p.buffer or p.name in names for p in inside)
 
 
-def _others_may_read(subject: Subject, unread: Sequence[Parameter]) -> bool:
-    """Whether other values of the inputs, or the other mode, might read them."""
-    twin = None if _goes_by_values(subject.record) else _in_the_other_mode(subject)
+def _the_other_mode_reads(subject: Subject, unread: Sequence[Parameter]) -> bool:
+    """Whether it reads any of them, or cannot be tried."""
+    twin = _in_the_other_mode(subject)
     if twin is None:
         return True
     read = {name for call in twin.calls for name in call.parameters}

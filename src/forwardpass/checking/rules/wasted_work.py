@@ -27,6 +27,10 @@ _MUCH: Final = 0.05
 """Shares of the pass from which waste is worth a note, and a warning."""
 _LARGE: Final = 10_000
 """Macs, or numbers, that a call must at least compute to take longer than calling it."""
+_SMALL: Final = 1_000
+_MUCH_OF_SMALL: Final = 0.1
+"""Those of a smaller call, and the share that it and what belongs to it must take for a note: the
+time is that of calling them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def check(subject: Subject) -> Iterable[Finding]:
     Which calls those are the record tells: the same operator and arguments on the same values, in
     memory that nothing has written since. Two more passes time them, and compare the results. Below
     one percent of the pass nothing is said: of its time, or, of what is computed twice, of its
-    work, which is the same for a small model as for a large one.
+    work, which is the same for a small model as for a large one. Of small calls it takes ten.
     """
     record = subject.record
     numbering = Numbering(record)
@@ -66,7 +70,7 @@ def check(subject: Subject) -> Iterable[Finding]:
             *_constants(record, numbering), *repeats,
             *_casts(subject, readers), *_copies(record, numbering, readers),
         )
-        if waste.work >= _LEAST or any(_work(call) >= _LARGE for call in waste.calls)
+        if waste.work >= _LEAST or any(_work(call) >= _SMALL for call in waste.calls)
     ]  # fmt: skip
     findings = list(_measured(subject, wastes)) if wastes else []
     yield from findings
@@ -87,14 +91,20 @@ def _measured(subject: Subject, wastes: Sequence[_Waste]) -> Iterator[Finding]:
     run_within(subject, watch)
     whole = sum(watch.seconds.values()) + len(watch.seconds) * _CALL_SECONDS  # Python's part
     for waste in wastes:
-        large = (c for c in waste.calls if _work(c) >= _LARGE)
-        seconds = sum(max(0.0, watch.seconds.get(c.index, 0) - _CALL_SECONDS) for c in large)
+        took = [(call, watch.seconds.get(call.index, 0.0)) for call in waste.calls]
+        large = (each for call, each in took if _work(call) >= _LARGE)
+        seconds = sum(max(0.0, each - _CALL_SECONDS) for each in large)
+        of_all = sum(each for _, each in took)
+        small = seconds < _MUCH * whole and of_all >= _MUCH_OF_SMALL * whole
+        seconds = of_all if small else seconds
         time = seconds / whole
         share = max(time, waste.work)
         if share < _LEAST or waste.same in watch.different:
             continue
         call = waste.calls[0]
-        much = time >= _MUCH or (waste.work >= _MUCH and any(c.macs for c in waste.calls))
+        much = (time >= _MUCH and not small) or (
+            waste.work >= _MUCH and any(c.macs for c in waste.calls)
+        )
         yield subject.finding(
             "warning" if much and not is_installed(record.site(call)) else "note",
             f"{waste.said}: {_cost(waste, seconds, time)}",
