@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from forwardpass import record
 from forwardpass.checking import check
@@ -137,3 +138,18 @@ def test_what_is_below_one_percent_is_told_with_its_share() -> None:
     assert findings.skipped[0].reason == (
         "no line wastes 1% of the pass; in all 0.59% of its work is computed again (1 call)"
     )
+
+
+def test_the_casts_of_autocast_are_not_the_layers_again() -> None:
+    class Siamese(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.Linear(64, 64)
+
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return F.cosine_similarity(self.encoder(a).relu(), self.encoder(b).relu())
+
+    with torch.autocast("cpu", torch.bfloat16):
+        given = (torch.randn(8, 64), torch.randn(8, 64))
+        found = check(Siamese().eval(), given, rules=["wasted-work"], grad="inference")
+    assert not found.findings

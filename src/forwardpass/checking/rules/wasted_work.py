@@ -216,9 +216,11 @@ def _repeats(
 
 
 def _is_repeat(numbering: Numbering, call: Call, readers: Mapping[int, list[Call]]) -> bool:
-    """Whether the result of an earlier call could stand in for that of this one."""
+    """Whether the result of an earlier call could stand in for that of this one. Casts that the
+    code does not write are autocast's, which keeps those of weights itself where they learn."""
     return (
         call.index in numbering.first
+        and (call.short != "_to_copy" or call.name.startswith("."))
         and call.kind in ("compute", "in-place")
         and call.index not in numbering.constant
         and numbering.could_stand_in(call, readers)
