@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
+from torch import nn
+
+from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 
 
@@ -35,3 +38,18 @@ def leading_to(record: Record, last: Iterable[int], without: Collection[int] = (
                 found.add(source)
                 waiting.append(source)
     return found
+
+
+def written(record: Record, parts: Mapping[str, nn.Module], call: Call) -> tuple[int, int]:
+    """What the user's code asks for at a call, as a site and a module call: an operator; or, at
+    site -1, the outermost of PyTorch's layers around it, whose own lines the user cannot change."""
+    site, layer, around = call.site, call.module, call.module
+    while around >= 0 and _is_pytorchs(parts.get(record.modules[around].path)):
+        site, layer, around = -1, around, record.modules[around].parent
+    return site, layer
+
+
+def _is_pytorchs(part: nn.Module | None) -> bool:
+    """Whether the forward of a module is code of PyTorch."""
+    module = getattr(getattr(part, "forward", None), "__module__", None) or ""
+    return module.startswith(("torch.nn.", "torch.ao."))

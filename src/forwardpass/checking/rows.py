@@ -7,6 +7,7 @@ grows along with it holds rows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -36,6 +37,12 @@ _SEQUENCES = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoder, nn.Trans
 
 
 ONE_SCALE = "dynamic quantization has one scale for the whole batch: quantize statically instead"
+ONE_STOP = (
+    "stop by each row's own error and leave rows that are done, or take a fixed number of steps"
+)
+SLIGHT = 1e-3
+"""Of the scale: what a row moves by, below which it is no error, and a stop of all rows explains
+it."""
 
 
 class Rows:
@@ -290,6 +297,16 @@ def scales_by_batch(call: Call | None) -> bool:
     return (
         call is not None and call.operator.startswith("quantized.") and "dynamic" in call.operator
     )
+
+
+def stops_together(one: Record, other: Record) -> bool:
+    """Whether two passes run the same lines, some of them another number of times: a loop whose
+    end depends on the rows. Lines of one pass only are other ways through the code."""
+    mine, its = (
+        Counter((r.site(call), call.operator, r.module(call).path) for call in r.calls)
+        for r in (one, other)
+    )
+    return mine != its and mine.keys() == its.keys()
 
 
 def finite(gap: float) -> float:

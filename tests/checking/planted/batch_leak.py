@@ -297,8 +297,47 @@ def of(module: Callable[[], nn.Module], *shape: int, signed: str = "") -> Callab
     return build
 
 
+def of64(module: Callable[[], nn.Module]) -> Callable[[], Built]:
+    """In 64 bits, where rounding is far below the tolerance of a solver."""
+    return lambda: (module().double().eval(), torch.randn(8, 8, dtype=torch.float64))
+
+
 def named(module: Callable[[], nn.Module], signed: str) -> Callable[[], Built]:
     return lambda: (Model(module().eval(), signed), {"x": tokens()})
+
+
+class Slight(nn.Module):
+    """A thousandth of the mean over the batch is taken off; or over the features."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x)
+        return h - 1e-3 * h.mean(self.axis, keepdim=True)  # a thousandth
+
+
+class Equilibrium(nn.Module):
+    """A fixed point: all rows stop together, or each by its own error, or after so many steps."""
+
+    def __init__(self, stop: str) -> None:
+        super().__init__()
+        self.stop = stop
+        self.layer = nn.Linear(8, 8)
+        with torch.no_grad():
+            self.layer.weight *= 0.7
+
+    def forward(self, u: Tensor) -> Tensor:
+        z = torch.zeros_like(u)
+        for _ in range(60):
+            new = torch.tanh(self.layer(z) + u)  # a step of all rows
+            done = (new - z).abs().amax(-1, keepdim=True) < 1e-6
+            z = torch.where(done, z, new) if self.stop == "own" else new
+            if self.stop != "never" and bool(done.all()):
+                break
+        return z
 
 
 class Sampler(nn.Module):
@@ -414,6 +453,11 @@ CASES = [
     case("pooler across rows", lambda: bert(True), "# the pooler"),
     case("in training, too", lambda: (Norm(0), torch.randn(4, 8)), "# the axis of the mean"),
     case("two rows", of(lambda: Norm(0), 2, 8), "# the axis of the mean"),
+    case("a thousandth of the mean", of(lambda: Slight(0), 4, 8), "# a thousandth"),
+    case("a stop of all rows", of64(lambda: Equilibrium("all")), "# a step of all rows"),
+    case("a stop of each row", of64(lambda: Equilibrium("own")), None, False),
+    case("no stop", of64(lambda: Equilibrium("never")), None, False),
+    case("a thousandth of the row", of(lambda: Slight(1), 4, 8), None, False),
     case("experts with little room", lambda: experts(2), None),
     *(case(f"beside: {name}", of(lambda then=then: Side(then), 4, 5, 8), f'"{name}"')
       for name, then in LEAKING.items()),

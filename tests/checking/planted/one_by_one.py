@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -193,6 +194,14 @@ class Layered(nn.Module):
         return self.over(self.layer, x)
 
 
+class Subclass(nn.GRU):
+    """A GRU of one's own, which gives PyTorch's one row after the other."""
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Any:  # type: ignore[override]
+        rows = [super(Subclass, self).forward(row[None], hx) for row in input]  # in a subclass
+        return torch.cat([out for out, _ in rows]), torch.cat([last for _, last in rows], 1)
+
+
 def layered(
     layer: Callable[[], nn.Module], by_row: bool, x: Tensor, over: Callable[[Any, Tensor], Tensor]
 ) -> Callable[[], Built]:
@@ -209,6 +218,14 @@ def last_of_time_first(layer: Any, x: Tensor) -> Tensor:
 
 def applied(layer: Any, x: Tensor) -> Tensor:
     return layer(x)
+
+
+def stepped(layer: Callable[..., nn.Module], trains: bool = False) -> Callable[[], Built]:
+    """A recurrence over [time batch features], without a signature that says so."""
+    return lambda: (
+        Layered(layer(8, 16), False, lambda part, x: part(x)[0][-1]).train(trains),
+        torch.randn(10, 4, 8),
+    )
 
 
 class Vectors(nn.Module):
@@ -294,6 +311,15 @@ CASES = [
          torch.randint(0, 20, (6, 5)), applied), True, line="# each row alone"),
     Case("a vector of each", lambda: (Vectors().eval(), torch.randn(6, 8)), True,
          line="# a vector of each"),
+    Case("gru over rows, with gradients", layered(lambda: nn.GRU(8, 16, batch_first=True), True,
+         torch.randn(6, 5, 8), last), True, {"grad": "on"}, "# each row alone"),
+    Case("gru over rows, in a subclass", layered(lambda: Subclass(8, 16, batch_first=True), False,
+         torch.randn(6, 5, 8), last), True, {"grad": "on"}, "# in a subclass"),
+    *(Case(f"{layer.__name__} over steps, {mode}", stepped(layer, mode == "train"), False,
+           {"mode": mode, "grad": "on"})
+      for layer in (nn.RNN, nn.GRU, nn.LSTM) for mode in ("eval", "train")),
+    Case("two layers both ways over steps",
+         stepped(partial(nn.GRU, num_layers=2, bidirectional=True)), False, {"grad": "on"}),
     Case("lstm", layered(lambda: nn.LSTM(8, 16, batch_first=True), False, torch.randn(6, 5, 8),
          last), False),
     Case("gru, time first", layered(lambda: nn.GRU(8, 16), False, torch.randn(6, 5, 8),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -327,6 +328,34 @@ def wav2vec2(norm: str) -> Callable[[], Built]:
     return build
 
 
+class Quantizing(nn.Module):
+    """Quantizes what a layer reads by one scale: of the batch, or of each cell."""
+
+    def __init__(self, whole: bool) -> None:
+        super().__init__()
+        self.whole = whole
+        self.embed, self.layer = nn.Embedding(50, 16), nn.Linear(16, 4)
+        with torch.no_grad():
+            self.embed.weight[0] *= 3
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        h = self.embed(ids)
+        if self.whole:
+            return self.layer(h) * mask[..., None]  # one scale
+        scale = h.abs().amax(-1, keepdim=True) / 127
+        return self.layer((h / scale).round() * scale) * mask[..., None]
+
+
+def quantized(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """With linear layers quantized dynamically."""
+
+    def build() -> nn.Module:
+        with warnings.catch_warnings(action="ignore"):
+            return torch.ao.quantization.quantize_dynamic(make().eval(), {nn.Linear}, torch.qint8)
+
+    return build
+
+
 ALL = "# by all there are"
 CASES = [
     Case("mean of all", signed(lambda: Pooled(False), MASKED), True, line="# the mean of all"),
@@ -355,6 +384,13 @@ CASES = [
     Case("frames in both directions", frames("gru"), True, line="# over all frames"),
     Case("frames centred", frames("centred"), True, line="# of all frames"),
     Case("wav2vec2 with a group norm", wav2vec2("group"), True),
+    Case("quantized, mean of all", unsigned(quantized(lambda: Pooled(False)), "mask"), True,
+         line="# the mean of all"),
+    Case("quantized, mask turned round",
+         unsigned(quantized(lambda: Attentive("turned")), "mask"), True, line="# what all cells"),
+    Case("quantized by one scale", unsigned(quantized(lambda: Quantizing(True)), "mask"), True,
+         line="# one scale"),
+    Case("quantized by cells", unsigned(lambda: Quantizing(False), "mask"), False),
     *(Case(f"told by {kind}, masked", told(lambda: Told(True), kind), False)
       for kind in ("bool", "int", "float", "count", "row")),
     Case("told what is padding, masked", told(lambda: Inverted(True), "pad"), False),

@@ -425,7 +425,90 @@ def grown() -> tuple[Any, Any]:
     return model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
+class Heads(nn.Module):
+    """An option chooses the head; where it is `faulty`, none chooses the third."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.body = nn.Linear(8, 8)
+        self.one, self.two = nn.Linear(8, 4), nn.Linear(8, 2)
+        if faulty:
+            self.three = nn.Linear(8, 3)  # FAULT none chooses it
+
+    def forward(self, x: Tensor, task: str = "both", times: int = 1) -> Any:
+        for _ in range(times):
+            x = self.body(x).relu()
+        if task == "one":
+            return self.one(x)
+        return (self.one(x), self.two(x)) if task == "both" else self.two(x)
+
+
+def heads(faulty: bool, **options: Any) -> Callable[[], tuple[Any, Any]]:
+    return lambda: (Heads(faulty).eval(), {"x": torch.randn(5, 8), **options})
+
+
+class Packed(nn.Module):
+    """A packed sequence, of which only the outputs are used, or what is asked for besides."""
+
+    def __init__(self, kind: type[nn.GRU | nn.LSTM], faulty: bool = False) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.rnn, self.head = kind(4, 64, batch_first=True), nn.Linear(64, 3)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(
+            x, lengths, batch_first=True, enforce_sorted=False
+        )
+        outputs, _ = self.rnn(packed)
+        outputs, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)
+        if self.faulty:
+            outputs.index_select(0, lengths.argsort())  # FAULT put in order for nobody
+        return self.head(outputs)
+
+
+class DerivedGRU(nn.GRU):
+    """The code that runs is still PyTorch's."""
+
+
+def packed(kind: type[nn.GRU | nn.LSTM], faulty: bool = False) -> Callable[[], tuple[Any, Any]]:
+    def build() -> tuple[Any, Any]:
+        lengths = torch.tensor([4, 2, 3, 1])
+        real = torch.arange(4) < lengths[:, None]
+        return Packed(kind, faulty).eval(), (torch.randn(4, 4, 4) * real[..., None], lengths)
+
+    return build
+
+
+class Attended(nn.Module):
+    """Attention that averages its weights over the heads for nobody; or a layer for nobody."""
+
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.faulty = faulty
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.soft = nn.Softmax(-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.attention(x, x, x)[0]
+        if self.faulty:
+            self.soft(x)  # FAULT a layer for nobody
+        return y
+
+
+def attended(faulty: bool) -> Callable[[], tuple[Any, Any]]:
+    return lambda: (Attended(faulty).eval(), torch.randn(3, 5, 8))
+
+
 CASES = [
+    Case("no option chooses it", heads(True, task="one", times=1), True, line="FAULT none chooses"),
+    Case("no option chooses it, and one is left out", heads(True, task="two"), True),
+    Case("a result beside a packed GRU", packed(nn.GRU, True), True, line="FAULT put in order"),
+    Case("a layer of PyTorch for nobody", attended(True), True, line="FAULT a layer for"),
+    Case("options that choose all", heads(False, task="both", times=2), False),
+    Case("outputs of a packed GRU", packed(nn.GRU), False),
+    Case("outputs of a packed LSTM", packed(nn.LSTM), False),
+    Case("outputs of a packed GRU that is derived", packed(DerivedGRU), False),
+    Case("attention without its weights", attended(False), False),
     Case("no code names it", spare(Refuses), True, line="FAULT no code names"),
     Case("no code names it, deep inside", spare(Holds), True, line="FAULT no code names"),
     Case("BERT with a layer more", grown, True),

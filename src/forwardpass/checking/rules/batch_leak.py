@@ -8,15 +8,27 @@ from typing import Final, NamedTuple
 import torch
 
 from forwardpass.checking.crossings import State, crossing, parted, partners
-from forwardpass.checking.rows import ONE_SCALE, Rows, finite, scales_by_batch, share
+from forwardpass.checking.rows import (
+    ONE_SCALE,
+    ONE_STOP,
+    SLIGHT,
+    Rows,
+    finite,
+    scales_by_batch,
+    share,
+    stops_together,
+)
 from forwardpass.checking.streams import Streams
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.nouns.calls import Call
-from forwardpass.nouns.findings import Finding
+from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Record
 
 MOST_PASSES: Final = 7
 """Two where nothing leaks, and one that other rules share."""
+
+_NEGLIGIBLE = 1e-6
+"""Of the scale: below, nobody who computes in 32 bits would see it."""
 
 
 def check(subject: Subject) -> Iterable[Finding]:
@@ -62,11 +74,19 @@ def _found(rows: Rows, kept: int, moved: dict[str, float]) -> Iterable[Finding]:
         raise Inapplicable(why)
     path, gap = max(moved.items(), key=lambda item: item[1])
     where = "" if call is None else f"; it crosses at {call.name}"
+    severity: Severity = "error" if gap >= SLIGHT else "warning"
+    remedy = _remedy(rows, call)
+    if scales_by_batch(call):
+        severity = "note"
+    elif gap < SLIGHT and stops_together(rows.whole, other):
+        severity, remedy, where = "note", ONE_STOP, ", as a stop that all rows share does"
+    elif gap < _NEGLIGIBLE:
+        severity = "note"
     others = "the other row is" if rows.count == 2 else f"the other {rows.count - 1} rows are"
     yield rows.finding(
-        "note" if scales_by_batch(call) else "error",
+        severity,
         f"row {kept} of {path} moves by {share(gap)} when {others} replaced{where}",
-        _remedy(rows, call),
+        remedy,
         call,
         output=path, moves=finite(gap), row=kept, rows=rows.count, tolerance=rows.tolerance,
     )  # fmt: skip

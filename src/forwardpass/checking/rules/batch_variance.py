@@ -11,7 +11,16 @@ import torch
 
 from forwardpass.checking.crossings import State, crossing, partners
 from forwardpass.checking.reaching import leading_to
-from forwardpass.checking.rows import ONE_SCALE, Rows, finite, scales_by_batch, share
+from forwardpass.checking.rows import (
+    ONE_SCALE,
+    ONE_STOP,
+    SLIGHT,
+    Rows,
+    finite,
+    scales_by_batch,
+    share,
+    stops_together,
+)
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, Site
@@ -83,6 +92,8 @@ def _found(
     severity: Severity = "error" if gap > _WRONG else "warning"
     if scales_by_batch(call):
         severity, remedy = "note", ONE_SCALE
+    elif gap < SLIGHT and stops_together(rows.whole, other):
+        severity, remedy, where = "note", ONE_STOP, ", as a stop that all rows share does"
     made = rows.finding(
         severity, said + where, remedy, call,
         output=path, differs=finite(gap), row=row, rows=rows.count, tolerance=rows.tolerance,

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import torch
+from torch import nn
 
 from forwardpass.checking.races import ROUNDS, raced, seconds
 from forwardpass.checking.rows import Rows
@@ -86,7 +87,9 @@ def _inside(rows: Rows) -> Iterator[Finding]:
     )  # fmt: skip
     loops: dict[int, list[Call]] = {}  # by the module call that loops
     for call in base.calls:
-        if _line(base, call) in growing:
+        path = base.module(call).path
+        steps = path not in repeated and _is_recurrence(rows.subject.parts.get(path))
+        if _line(base, call) in growing and not steps:
             owner = call.module
             while base.modules[owner].path in repeated and owner:
                 owner = base.modules[owner].parent
@@ -109,6 +112,12 @@ def _in_proportion(
         for what, times in before.items()
         if times % count == 0 and after[what] == times // count * other
     }
+
+
+def _is_recurrence(part: nn.Module | None) -> bool:
+    """Whether PyTorch's own code of a recurrence runs in a module: one call of it loops over
+    steps, which are axis 0 where time comes first."""
+    return isinstance(part, nn.RNNBase) and type(part).forward.__module__ == nn.RNNBase.__module__
 
 
 def _works(call: Call) -> bool:

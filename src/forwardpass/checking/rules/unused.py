@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final, cast
 
 import msgspec
 import torch
 
 from forwardpass.checking.origins import made_at
-from forwardpass.checking.reaching import leading_to, makers
+from forwardpass.checking.reaching import leading_to, makers, written
 from forwardpass.checking.reading import within_reach
 from forwardpass.checking.stretches import held_by
 from forwardpass.checking.subjects import Inapplicable, Subject
@@ -35,8 +35,9 @@ def check(subject: Subject) -> Iterable[Finding]:
     A parameter that only dead calls read is computed with in vain. One that no call reads is
     unused where other inputs cannot change that: no code that forward leads to names it; or no
     value decides what runs, and the other mode does not read it either. Where arguments of forward
-    were left out that is a note. So is one that reaches the outputs only times the number 0, which
-    is tried: moved, it moves no output. Results that lead to no output are a note where they cost.
+    could be others, absent ones or options, that is a note. So is one that reaches the outputs only
+    times the number 0, which is tried: moved, it moves no output. Results that lead to no output
+    are a note where they cost, and the user's code asks for them.
     """
     record = subject.record
     live = leading_to(record, _ends(record))
@@ -173,8 +174,8 @@ def _moves(subject: Subject, suspects: Sequence[Parameter]) -> bool:
 
 def _never_read(subject: Subject, unread: Sequence[Parameter]) -> Iterator[Finding]:
     """Parameters that no call of this pass reads, and none of another would."""
-    by_values, left = _goes_by_values(subject.record), _left_out(subject)
-    if by_values or left:  # then what the code says decides, and not what this pass did
+    by_values, otherwise = _goes_by_values(subject.record), _otherwise(subject)
+    if by_values or otherwise:  # then what the code says decides, and not what this pass did
         unreachable = _out_of_reach(subject, unread)
         if unreachable:
             yield _unread(subject, unreachable, "warning", ", and no code of forward names it")
@@ -184,8 +185,8 @@ def _never_read(subject: Subject, unread: Sequence[Parameter]) -> Iterator[Findi
             f"no call reads {_names(unread)}; for other values of the inputs one may"
         )
     if unread and not _the_other_mode_reads(subject, unread):
-        how = f"; with {left}, which was not given, one may" if left else ", in either mode"
-        yield _unread(subject, unread, "note" if left else "warning", how)
+        how = f"; with {otherwise}, one may" if otherwise else ", in either mode"
+        yield _unread(subject, unread, "note" if otherwise else "warning", how)
 
 
 def _unread(subject: Subject, unread: Sequence[Parameter], severity: Severity, how: str) -> Finding:
@@ -243,8 +244,9 @@ def _goes_by_values(record: Record) -> bool:
     )
 
 
-def _left_out(subject: Subject) -> str:
-    """An argument of forward that this pass was not given, "" where all were."""
+def _otherwise(subject: Subject) -> str:
+    """Arguments with which forward may go another way: one that this pass was not given, or an
+    option that it was; "" where there are none."""
     bound = _bound(subject)
     if bound is None:
         return "other arguments"
@@ -252,8 +254,17 @@ def _left_out(subject: Subject) -> str:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             return "other arguments"
         if name not in bound.arguments:
-            return name
-    return ""
+            return f"{name}, which was not given"
+    options = (name for name, given in bound.arguments.items() if _is_option(given))
+    return next((f"another {name}" for name in options), "")
+
+
+def _is_option(given: Any) -> bool:
+    """Whether code may go by what is given without a look at the numbers in a tensor: by a text, a
+    flag, a count, a None, or the keys of a dict."""
+    if isinstance(given, list | tuple):
+        return any(map(_is_option, cast("Iterable[Any]", given)))
+    return not isinstance(given, torch.Tensor)
 
 
 def _is_given_zero(subject: Subject) -> bool:
@@ -280,12 +291,12 @@ def _results(subject: Subject, calls: Sequence[Call]) -> Iterator[Finding]:
     record = subject.record
     dead = {call.index for call in calls}
     # A call of several results, of which some are used, is no waste: the states of an LSTM.
-    used = {(call.site, call.module) for call in record.calls if call.index not in dead}
+    used = {written(record, subject.parts, call) for call in record.calls if call.index not in dead}
     costly = [
         call
         for call in calls
         if call.kind == "compute"
-        and (call.site, call.module) not in used
+        and written(record, subject.parts, call) not in used
         and not _is_made_up(record, call)
     ]
     share = _share(record, costly)
