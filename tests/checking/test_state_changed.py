@@ -112,3 +112,10 @@ def test_modes_are_set_for_later_passes() -> None:
     assert finding.severity == "warning"
     assert finding.message.endswith("; later passes run in it")
     assert finding.site is not None
+
+
+def test_a_recurrent_layer_whose_weights_are_made_in_each_pass_changes_nothing() -> None:
+    layer = nn.GRU(4, 4, batch_first=True)
+    torch.nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
+    found = check(layer.eval(), torch.randn(8, 3, 4), rules=["state-changed"], grad="off")
+    assert not found.findings

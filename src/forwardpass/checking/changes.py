@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
+from weakref import ReferenceType
 
 import torch
 from torch import nn
@@ -149,8 +150,12 @@ def _held(module: nn.Module, change: Change) -> Held:
         return {}
     tensors = tensors_in((value,)).items()
     found: Held = {path: tensor.detach().clone() for path, tensor in tensors}
-    leaves = Snapshot.of(value).leaves()
-    return {**found, **{way: leaf for way, leaf in leaves if isinstance(leaf, SCALARS)}}
+    for way, leaf in Snapshot.of(value).leaves():
+        if isinstance(leaf, SCALARS):
+            found[way] = leaf
+        elif isinstance(leaf, ReferenceType):  # it holds nothing itself
+            found[way] = ReferenceType
+    return found
 
 
 def _is_same(one: Held, other: Held, *, exactly: bool = False) -> bool:
