@@ -9,9 +9,9 @@ from typing import Any, Final, cast
 import msgspec
 import torch
 
+from forwardpass.checking.names import within_reach
 from forwardpass.checking.origins import made_at
 from forwardpass.checking.reaching import leading_to, makers, written
-from forwardpass.checking.reading import within_reach
 from forwardpass.checking.stretches import held_by
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError
