@@ -242,3 +242,14 @@ def test_what_torch_func_keeps_cannot_be_seen_and_that_is_said() -> None:
     assert [
         (s.rule, s.reason.startswith("what is kept cannot be seen")) for s in found.skipped
     ] == [("grad-kept", True)]
+
+
+def test_a_pass_that_only_runs_while_it_is_recorded_is_refused_plainly() -> None:
+    class Picky(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if not torch.utils._python_dispatch._get_current_dispatch_mode_stack():
+                raise RuntimeError("no such kernel")
+            return x * 2
+
+    with pytest.raises(PassError, match="raises as it is: RuntimeError: no such kernel"):
+        check(Picky().eval(), torch.randn(8, 2))

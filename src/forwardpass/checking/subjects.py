@@ -219,7 +219,10 @@ class Subject:
         return self.variant()
 
     def timed(self, inputs: Tensors | None = None, rounds: int = 3) -> float:
-        """Seconds of one plain pass: the least of `rounds`, after one that does not count."""
+        """Seconds of one plain pass: the least of `rounds`, after one that does not count.
+
+        Raises PassError where the module raises, as some kernels do that run one by one.
+        """
         other = self._variant(inputs, None, None, None)
         self.passes += rounds
         with other.staged(contents=self.writes_parameters) as (_, args, kwargs):
@@ -227,7 +230,13 @@ class Subject:
             for _ in range(rounds + 1):
                 given, named = copied((args, kwargs))
                 began = time.perf_counter()
-                other.module(*given, **named)
+                try:
+                    other.module(*given, **named)
+                except Exception as error:
+                    raise PassError(
+                        f"the pass runs while it is recorded, and raises as it is: "
+                        f"{type(error).__name__}: {error}"
+                    ) from error
                 _synchronise(self.inputs)
                 best = min(best, time.perf_counter() - began)
         return best
