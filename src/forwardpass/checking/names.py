@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from forwardpass.checking.escapes import is_users
+from forwardpass.checking.sources import parsed
 
 _CONTAINERS: Final = (
     nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict,
@@ -222,11 +223,10 @@ def _named(function: FunctionType, code: Code) -> Iterator[FunctionType]:
 
 @lru_cache(maxsize=4096)
 def _code(function: FunctionType) -> Code | None:
-    try:
-        lines, _ = inspect.getsourcelines(function)
-        tree = ast.parse(inspect.cleandoc("\n" + "".join(lines)))
-    except (OSError, TypeError, SyntaxError, ValueError):
+    read = parsed(function)
+    if read is None:
         return None
+    tree, _ = read
     first = function.__code__.co_varnames[:1] if function.__code__.co_argcount else ()
     own: set[str] = set()
     others: set[str] = set()

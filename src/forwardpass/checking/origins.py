@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import inspect
 from collections.abc import Iterator, Mapping
 from types import FunctionType
 
 from torch import nn
 
-from forwardpass.checking.sources import assigned
+from forwardpass.checking.sources import assigned, parsed
 from forwardpass.nouns.calls import Site
 from forwardpass.recording.frames import shortened
 
@@ -47,11 +46,10 @@ def _made(kind: type, name: str) -> Site | None:
 
 def _registered(function: FunctionType, name: str) -> Site | None:
     """Where a function calls `register_parameter` or its kin with this name."""
-    try:
-        lines, first = inspect.getsourcelines(function)
-        tree = ast.parse(inspect.cleandoc("\n" + "".join(lines)))
-    except (OSError, TypeError, SyntaxError, ValueError):
+    read = parsed(function)
+    if read is None:
         return None
+    tree, first = read
     for line in _lines_that_register(tree, name):
         return _site(function, first + line - 1)
     return None

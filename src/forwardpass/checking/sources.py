@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from functools import lru_cache
+from types import FunctionType
 
 from forwardpass.nouns.calls import Site
 from forwardpass.recording.frames import shortened
@@ -63,6 +64,16 @@ def _span(node: ast.stmt) -> _Span:
     return node.lineno, node.end_lineno or node.lineno
 
 
+def parsed(function: FunctionType) -> tuple[ast.AST, int] | None:
+    """The source of a function as a tree, and the line of its file at which line 1 of the tree
+    stands; None where it cannot be read."""
+    try:
+        lines, first = inspect.getsourcelines(function)
+        return ast.parse(inspect.cleandoc("\n" + "".join(lines))), first
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+
+
 def assigned(kind: type, name: str, within: str) -> Site | None:
     """Where the method `within` of a class, or of one that it derives from, assigns to
     `self.name`, or calls a method of it; None where that cannot be read."""
@@ -70,11 +81,10 @@ def assigned(kind: type, name: str, within: str) -> Site | None:
         method = owner.__dict__.get(within)
         if not inspect.isfunction(method):
             continue
-        try:
-            lines, first = inspect.getsourcelines(method)
-            tree = ast.parse(inspect.cleandoc("\n" + "".join(lines)))
-        except (OSError, TypeError, SyntaxError, ValueError):
+        read = parsed(method)
+        if read is None:
             return None
+        tree, first = read
         own = method.__code__.co_varnames[:1]
         for node in ast.walk(tree):
             if any(_is_own(target, name, own) for target in _targets(node)):

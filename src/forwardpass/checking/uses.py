@@ -10,10 +10,6 @@ import torch
 from forwardpass.nouns.calls import Site
 from forwardpass.nouns.records import Record
 
-_NUMBERS = frozenset({
-    torch.float64, torch.float32, torch.float16, torch.bfloat16,
-    torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8,
-})  # fmt: skip
 _LARGE, _SMALL = 10.0, 1 / 50
 """Times what was seen, beyond which numbers are in another unit."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from forwardpass.comparing.alignment import Alignment, moves
@@ -52,6 +53,18 @@ class Blame:
         self._lonely_b = _deciding(alignment.b, alignment.only_b)
         self._modules = dict(alignment.modules)
         self._back = {its: mine for mine, its in alignment.paths.items()}
+
+    @cached_property
+    def _known_a(self) -> set[int]:
+        """The module calls of a that b has something of."""
+        b = self._alignment.b
+        return {one for one, other in self._modules.items() if _runs(b, other)}
+
+    @cached_property
+    def _known_b(self) -> set[int]:
+        """The module calls of b that a has something of."""
+        a = self._alignment.a
+        return {other for one, other in self._modules.items() if _runs(a, one)}
 
     def of_call(self, mine: int, its: int, tolerance: float) -> Culprit:
         """Who made b's value `its`, a's `mine`, what it is.
@@ -105,11 +118,9 @@ class Blame:
         before = {self._values[serial] for serial in reached}
         only_a = [] if mine in before else _upstream(a, mine, self._paired_a, self._lonely_a)[0]
         if only_a:
-            known = {one for one, other in self._modules.items() if _runs(b, other)}
-            return self._of_a(_first(a, only_a, self._alignment.only_a, known))
+            return self._of_a(_first(a, only_a, self._alignment.only_a, self._known_a))
         if lonely:
-            known = {other for one, other in self._modules.items() if _runs(a, one)}
-            path = _first(b, lonely, self._alignment.only_b, known)
+            path = _first(b, lonely, self._alignment.only_b, self._known_b)
             return Layer(self._back.get(path), path)
         return None
 
