@@ -13,7 +13,8 @@ import torch
 from benchmarks.recording_models import Chain
 from benchmarks.results import table
 from forwardpass.measuring.clocks import measure, ratio
-from forwardpass.recording import record, save
+from forwardpass.probing import record
+from forwardpass.recording import save
 
 HEAD = ("calls", "s", "µs a call", "× plain", "bytes a call, resident", "with edges", "saved")
 

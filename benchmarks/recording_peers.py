@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 Run = Callable[[nn.Module, Tensor], Any]
 

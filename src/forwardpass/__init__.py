@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from forwardpass.nouns.signatures import Signature
     from forwardpass.nouns.validations import Validation
     from forwardpass.nouns.watched import Watched
-    from forwardpass.recording import record, watch
+    from forwardpass.probing import record
+    from forwardpass.recording import watch
     from forwardpass.running import run
 
 __all__ = [
@@ -74,7 +75,7 @@ _HOMES = {
     "diff": "comparing",
     "explain": "explaining",
     "load": "loading",
-    "record": "recording",
+    "record": "probing",
     "run": "running",
     "watch": "recording",
 }

@@ -13,8 +13,8 @@ import torch
 from planted import Case
 
 from forwardpass.checking import check
-from forwardpass.checking.sources import line_at
 from forwardpass.checking.verb import every
+from forwardpass.code.sources import line_at
 from forwardpass.nouns.findings import Finding, Findings
 
 FOLDER = Path(__file__).parent / "planted"

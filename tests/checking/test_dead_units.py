@@ -10,8 +10,8 @@ from torch import nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
-from forwardpass.checking.chances import Chance, log_at_most
-from forwardpass.checking.units import unit_axis
+from forwardpass.checking.rules.dead_units.chances import Chance, log_at_most
+from forwardpass.checking.rules.dead_units.units import unit_axis
 from forwardpass.nouns.findings import Findings
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
-from forwardpass.checking.marks import Marks, by_mask, marks_of
-from forwardpass.checking.paddings import Padding
+from forwardpass.checking.rules.pad_leak.marks import Marks, by_mask, marks_of
+from forwardpass.checking.rules.pad_leak.paddings import Padding
 from forwardpass.checking.subjects import Subject
 
 Rows = list[list[int]]

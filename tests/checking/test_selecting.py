@@ -13,8 +13,8 @@ from torch import nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
-from forwardpass.checking.sources import file_of, lines_at
 from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.code.sources import file_of, lines_at
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Site
 from forwardpass.nouns.findings import Finding

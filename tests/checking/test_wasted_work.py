@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from forwardpass import record
 from forwardpass.checking import check
-from forwardpass.checking.numbering import Numbering
+from forwardpass.checking.rules.wasted_work.numbering import Numbering
 from forwardpass.nouns.calls import Call
 
 

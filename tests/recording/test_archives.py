@@ -17,7 +17,7 @@ from untouched import untouched
 from forwardpass.errors import DataError, UsageError
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Validation
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 
 def taken(**how: Any) -> tuple[nn.Module, torch.Tensor, Record]:

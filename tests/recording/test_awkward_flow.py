@@ -12,7 +12,7 @@ from functions import Fn
 from torch import Tensor, nn
 from untouched import operators, untouched, valid
 
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 GLOBAL = torch.tensor([1.0, 2.0, 3.0])
 

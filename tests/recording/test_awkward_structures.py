@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from untouched import operators, untouched, valid
 
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 
 @dataclass

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from untouched import operators, valid
 
 from forwardpass.nouns.records import Record
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 
 def edges(done: Record) -> set[tuple[str, str, str]]:

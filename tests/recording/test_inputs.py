@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from untouched import operators, untouched, valid
 
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 
 class Fn(nn.Module):

@@ -138,7 +138,7 @@ def test_formulas_agree_with_the_kernels(name: str) -> None:
 
 
 def test_a_higher_order_operator_is_exempt_and_its_contractions_are_not_zero_in_silence() -> None:
-    from forwardpass.recording import record
+    from forwardpass.probing import record
 
     model = Fn(lambda _, x: torch.cond(x.sum() > 0, lambda t: (t @ t,), lambda t: (t + 1,), (x,)))
     done = record(model, X[0, 0], grad="off")

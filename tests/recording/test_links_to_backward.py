@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from untouched import untouched, valid
 
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 
 class Mlp(nn.Module):

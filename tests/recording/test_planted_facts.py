@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forwardpass.nouns.records import Record
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 
 class Net(nn.Module):

@@ -15,7 +15,7 @@ from untouched import valid
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Validation
-from forwardpass.recording import record
+from forwardpass.probing import record
 from forwardpass.recording.tracing import Tracer
 
 

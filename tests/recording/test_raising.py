@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from untouched import operators, untouched
 
 from forwardpass.errors import PassError, UsageError
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 
 class Broken(nn.Module):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from untouched import operators, untouched, valid
 
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 
 @pytest.mark.parametrize("grad", ["on", "off", "inference"])

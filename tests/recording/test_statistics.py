@@ -14,7 +14,7 @@ from untouched import valid
 
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Statistics
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 NAN, INF = math.nan, math.inf
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from untouched import untouched, valid
 
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 IDS = torch.randint(2, 50, (2, 7), generator=torch.Generator().manual_seed(3))
 MASK = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])

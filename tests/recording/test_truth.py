@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from untouched import untouched
 
 from forwardpass import Model
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 PLAIN = ("mlp", "cnn", "pooled_convolution", "masked_mean", "strided", "tied", "bert", "gpt2_left")
 

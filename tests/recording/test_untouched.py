@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from untouched import untouched
 
 from forwardpass.errors import PassError
-from forwardpass.recording import record
+from forwardpass.probing import record
 
 
 class Meddling(nn.Module):

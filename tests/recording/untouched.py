@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from forwardpass.nouns.records import Record
-from forwardpass.recording import record
+from forwardpass.probing import record
 from forwardpass.tensors.trees import flatten
 
 

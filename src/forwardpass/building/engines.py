@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from forwardpass.building import backends, steps
-from forwardpass.building.calling import placed
 from forwardpass.building.copies import copied
 from forwardpass.errors import UsageError, nearest
+from forwardpass.loading.calling import placed
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.plans import Argument, Backend, Step
 from forwardpass.nouns.signatures import Output, Signature

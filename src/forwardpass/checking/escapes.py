@@ -4,11 +4,9 @@ numbers, and printing."""
 from __future__ import annotations
 
 import inspect
-import os
 import random
 import re
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,15 +17,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from forwardpass.code.frames import shortened
+from forwardpass.code.owners import place
 from forwardpass.nouns.calls import Site
-from forwardpass.recording.frames import shortened
 from forwardpass.tensors.generators import GeneratorStates
 
-_TORCH = os.path.dirname(torch.__file__) + os.sep
-_NUMPY = os.path.dirname(np.__file__) + os.sep
-_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_PYTHON = sysconfig.get_path("stdlib") + os.sep
-_PACKAGES = tuple({sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib")})
 _READS = frozenset(("item", "tolist", "numpy"))
 
 
@@ -157,9 +151,9 @@ def _used(kind: type, name: str) -> Site | None:
     except (OSError, TypeError):
         return None
     file, function = shortened(forward.__code__.co_filename), forward.__qualname__
-    for place, line in enumerate(lines):
+    for index, line in enumerate(lines):
         if re.search(rf"\bself\.{name}\b", line):
-            return Site(file, first + place, function)
+            return Site(file, first + index, function)
     return None
 
 
@@ -170,24 +164,3 @@ def _drawn_within(frame: FrameType | None) -> FrameType | None:
     while frame is not None and frame.f_code.co_filename == random.__file__:
         frame, within = frame.f_back, frame
     return within
-
-
-def place(frame: FrameType | None) -> Site | None:
-    """The innermost line that is neither PyTorch's, NumPy's nor Python's; None before the model is
-    reached."""
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if file.startswith(_OURS):
-            return None
-        if is_users(file):
-            return Site(shortened(file), frame.f_lineno, frame.f_code.co_qualname)
-        frame = frame.f_back
-    return None
-
-
-def is_users(file: str) -> bool:
-    """Whether a file is the model's own, or of a library that it uses: neither PyTorch's, NumPy's,
-    Python's nor ours."""
-    if file.startswith((_TORCH, _NUMPY, _OURS, "<frozen", "<string")):
-        return False
-    return not file.startswith(_PYTHON) or file.startswith(_PACKAGES)

@@ -18,7 +18,6 @@ from torch import nn
 
 from forwardpass.checking.crossings import partners
 from forwardpass.checking.layouts import Layout, layout_of
-from forwardpass.comparing.errors import BOUNDLESS
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, ModuleCall
 from forwardpass.nouns.findings import Finding, Severity
@@ -27,6 +26,7 @@ from forwardpass.recording.passes import Mode
 from forwardpass.tensors import distances
 from forwardpass.tensors.distances import TOLERANCE, relative_distance
 from forwardpass.tensors.dtypes import TORCH, coarsest
+from forwardpass.tensors.errors import BOUNDLESS
 
 if TYPE_CHECKING:
     from forwardpass.checking.subjects import Subject

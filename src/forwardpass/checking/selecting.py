@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
 
-from forwardpass.checking.sources import file_of, lines_at
+from forwardpass.code.sources import file_of, lines_at
 from forwardpass.errors import UsageError, nearest
 from forwardpass.nouns.findings import Finding
 

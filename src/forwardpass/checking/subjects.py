@@ -15,17 +15,17 @@ from torch import nn
 from forwardpass.checking.drawing import Draws
 from forwardpass.checking.rows import Rows
 from forwardpass.checking.uses import Line
-from forwardpass.comparing.batches import batch_axes
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.signatures import Signature
+from forwardpass.probing.batches import batch_axes
 from forwardpass.recording.arguments import copied
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Mode, Pass
-from forwardpass.recording.verb import recorded
+from forwardpass.recording.recordings import recorded
 from forwardpass.tensors.trees import flatten
 
 Tensors = Mapping[str, torch.Tensor]

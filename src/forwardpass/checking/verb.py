@@ -20,9 +20,10 @@ from forwardpass.loading import load
 from forwardpass.nouns.findings import SEVERITIES, Finding, Findings, Ran, Skipped
 from forwardpass.nouns.forwards import Forward, ForwardLike
 from forwardpass.nouns.records import Record
+from forwardpass.probing.verb import record
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Mode, standing
-from forwardpass.recording.verb import record, recorded
+from forwardpass.recording.recordings import recorded
 
 Rule = Callable[[Subject], Iterable[Finding]]
 Advance = Callable[[str], object]

@@ -111,7 +111,7 @@ def _against(a: str, file: str, *, mode: Any, as_json: bool, which: dict[str, An
 
     from forwardpass.comparing.fingerprints import changes, opened
     from forwardpass.loading import load
-    from forwardpass.recording import record
+    from forwardpass.probing import record
 
     before = opened(file)
     forward = load(a)

@@ -47,7 +47,7 @@ def explain(
 
     from forwardpass.explaining import explain as explained
     from forwardpass.loading import load
-    from forwardpass.recording import record
+    from forwardpass.probing import record
     from forwardpass.showing.explanations import listed
 
     console = Console(stderr=True, quiet=quiet)

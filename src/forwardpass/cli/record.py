@@ -79,7 +79,7 @@ def record(
 
     from forwardpass.comparing.fingerprints import fingerprint as printed
     from forwardpass.loading import load
-    from forwardpass.recording import record as recorded
+    from forwardpass.probing import record as recorded
     from forwardpass.showing.live import steps
     from forwardpass.showing.records import shown
 
@@ -116,7 +116,7 @@ def record(
         Console().print(shown(done, depth, calls, module))
     if level is None:
         return
-    from forwardpass.recording import validate
+    from forwardpass.validating import validate
 
     with steps("validating", done.totals.calls, console) as advance:
         validation = validate(done, level, advance=advance)

@@ -13,11 +13,11 @@ from math import inf
 
 import torch
 
-from forwardpass.comparing.errors import error
 from forwardpass.comparing.modules import module_pairs
 from forwardpass.comparing.sequences import between, paired
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
+from forwardpass.tensors.errors import error
 
 _MOVING = frozenset({"clone", "detach", "alias", "lift_fresh", "_unsafe_view"})
 

@@ -17,13 +17,13 @@ from torch.utils._python_dispatch import _disable_current_modes  # pyright: igno
 from torch.utils._pytree import tree_map
 
 from forwardpass.comparing.alignment import Alignment
-from forwardpass.comparing.errors import error, is_comparable
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.diffs import Error
 from forwardpass.nouns.records import Record
 from forwardpass.recording.interception import Interception
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.schemas import Schema, flattened
+from forwardpass.tensors.errors import error, is_comparable
 from forwardpass.tensors.trees import flatten
 
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from forwardpass.comparing.alignment import Alignment, moves
 from forwardpass.comparing.blaming import Blame, Culprit, Layer
-from forwardpass.comparing.errors import BOUNDLESS, error
 from forwardpass.comparing.forcing import Made
 from forwardpass.comparing.tolerances import Tolerances
 from forwardpass.nouns.diffs import Error, LayerDiff, Step
 from forwardpass.nouns.records import Record
+from forwardpass.tensors.errors import BOUNDLESS, error
 
 
 class _Wrong(NamedTuple):

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from forwardpass.comparing.errors import is_comparable
 from forwardpass.comparing.sequences import between, paired
 from forwardpass.errors import UsageError
 from forwardpass.nouns.records import Record
+from forwardpass.tensors.errors import is_comparable
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 Form = tuple[tuple[int, ...], ...]

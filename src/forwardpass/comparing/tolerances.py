@@ -13,7 +13,7 @@ from forwardpass.comparing.alignment import align
 from forwardpass.comparing.forcing import made
 from forwardpass.nouns.records import Record
 from forwardpass.recording.passes import Pass
-from forwardpass.recording.verb import recorded
+from forwardpass.recording.recordings import recorded
 from forwardpass.tensors.dtypes import TORCH
 
 _MARGIN = 10

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 
 from forwardpass.comparing.alignment import Alignment, align
-from forwardpass.comparing.batches import batch_axes, counterpart, first_rows, in_pieces, rows_of
-from forwardpass.comparing.errors import error, flips, is_comparable
 from forwardpass.comparing.finals import finals_of
 from forwardpass.comparing.forcing import Made, computed, made
 from forwardpass.comparing.forks import fork
@@ -22,10 +20,13 @@ from forwardpass.loading import load
 from forwardpass.nouns.diffs import Diff, Error, OutputDiff, Step, Unpaired, Verdict
 from forwardpass.nouns.forwards import ForwardLike
 from forwardpass.nouns.records import Record
+from forwardpass.probing.batches import batch_axes, counterpart, first_rows, in_pieces, rows_of
+from forwardpass.probing.verb import record
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Mode, Pass
+from forwardpass.recording.recordings import recorded
 from forwardpass.recording.schemas import UNINITIALISED
-from forwardpass.recording.verb import record, recorded
+from forwardpass.tensors.errors import error, flips, is_comparable
 
 _VALUE_BYTES = 4 << 30
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from forwardpass.building.calling import arguments, required
 from forwardpass.errors import DataError, UsageError, nearest
 from forwardpass.executing.salvaging import said, salvage
+from forwardpass.loading.calling import arguments, required
 from forwardpass.nouns.models import Encoded, Model
 from forwardpass.nouns.rows import Failure, Rows
 from forwardpass.nouns.signatures import Axis, Input, Signature

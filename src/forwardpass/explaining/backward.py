@@ -19,8 +19,8 @@ from forwardpass.nouns.explanations import Gradient, Step, Term
 from forwardpass.nouns.records import Record
 from forwardpass.recording.arguments import copied
 from forwardpass.recording.costs import bound
+from forwardpass.recording.recordings import recorded
 from forwardpass.recording.schemas import schema_of
-from forwardpass.recording.verb import recorded
 from forwardpass.tensors.dtypes import coarsest, spelled
 from forwardpass.tensors.trees import flatten
 

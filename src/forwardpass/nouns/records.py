@@ -160,7 +160,7 @@ class Record(
 
     def validate(self, level: Level = "d", module: Any = None, inputs: Any = None) -> Validation:
         """Prove the record right; see recording.validating.validate."""
-        from forwardpass.recording import validate
+        from forwardpass.validating import validate
 
         return validate(self, level, module, inputs)
 
@@ -172,7 +172,7 @@ class Record(
 
     def to_python(self) -> str:
         """The pass as plain torch code; see recording.writing.written."""
-        from forwardpass.recording import written
+        from forwardpass.writing import written
 
         return written(self)
 

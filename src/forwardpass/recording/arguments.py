@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from forwardpass.building.calling import arguments
+from forwardpass.loading.calling import arguments
 from forwardpass.recording.memories import Copies
 
 _CLOSED = (

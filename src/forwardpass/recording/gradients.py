@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from forwardpass.code.frames import Frames
 from forwardpass.nouns.calls import Site
 from forwardpass.nouns.records import Saved
-from forwardpass.recording.frames import Frames
 from forwardpass.recording.passes import Pass, forwardpass_starts_the_pass
 from forwardpass.recording.states import State
 

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
 
+from forwardpass.code.frames import Frames
 from forwardpass.nouns.calls import Ref
-from forwardpass.recording.frames import Frames
 from forwardpass.recording.interception import Interception
 from forwardpass.recording.notes import Failing, Meta, RawCall, RawModule, RawValue, meta_of
 from forwardpass.recording.schemas import Schema, flattened

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore
 
+from forwardpass.code.frames import shortened
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Site
 from forwardpass.nouns.models import Model
@@ -22,12 +23,11 @@ from forwardpass.nouns.records import Record
 from forwardpass.nouns.watched import Watched
 from forwardpass.recording.arguments import named_tensors
 from forwardpass.recording.assembling import path_of
-from forwardpass.recording.frames import shortened
 from forwardpass.recording.notes import RawCall, RawValue
 from forwardpass.recording.passes import Pass, is_staged, standing, traced
+from forwardpass.recording.recordings import assembled
 from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
-from forwardpass.recording.verb import assembled
 from forwardpass.tensors.trees import flatten
 
 _THROUGH = (__file__, Pass.plain.__code__.co_filename)

@@ -11,11 +11,11 @@ from forwardpass.building.engines import Engine
 from forwardpass.errors import ResumeError
 from forwardpass.measuring.machines import machine
 from forwardpass.nouns.forwards import Forward
+from forwardpass.preparing.preparing import Prepared
 from forwardpass.reading import Source
 from forwardpass.running.identity import digest
 from forwardpass.running.journals import Header
 from forwardpass.running.options import Options
-from forwardpass.running.preparing import Prepared
 
 
 class Identity:
@@ -102,3 +102,10 @@ def _difference(then: list[dict[str, Any]], now: list[dict[str, Any]]) -> str:
                 where = f"{new['path']}: " if "path" in new and name != "path" else ""
                 return f"{where}{name} was {old.get(name)!r}, is {new.get(name)!r}"
     return "their form"
+
+
+def restored(header: Header, engine: Engine) -> Prepared | None:
+    """What the manifest of an earlier run says was prepared."""
+    if header.costs is None:
+        return None
+    return Prepared(engine, tuple(header.paddable), header.padding, header.costs)

@@ -20,6 +20,8 @@ from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.reports import RunReport, Seconds
 from forwardpass.nouns.rows import Failure, Rows
 from forwardpass.nouns.signatures import Signature
+from forwardpass.preparing.limit_shares import MacTable, limit_share, mac_table
+from forwardpass.preparing.preparing import Prepared, prepare, works
 from forwardpass.reading import open_source
 from forwardpass.reading.blocks import limited
 from forwardpass.running.computing import Computed, Policy, compute
@@ -27,11 +29,9 @@ from forwardpass.running.delivering import Delivery, strictly
 from forwardpass.running.destinations import opened
 from forwardpass.running.feeding import encoded, windows
 from forwardpass.running.journals import Finished, Header
-from forwardpass.running.limit_shares import MacTable, limit_share, mac_table
 from forwardpass.running.options import Options
-from forwardpass.running.preparing import Prepared, prepare, works
 from forwardpass.running.progress import Progress
-from forwardpass.running.resuming import Identity
+from forwardpass.running.resuming import Identity, restored
 from forwardpass.running.sinks.memory import Memory
 from forwardpass.running.threads import Ahead, Behind, Busy
 
@@ -141,7 +141,7 @@ class Run:
                 prepared, seen = self._prepared(stream, ahead, executor)
             stream = chain(seen, stream)
         else:
-            prepared = Prepared.restored(header, self.engine)
+            prepared = restored(header, self.engine)
         with self.calibrating:
             stream = self._with_macs(stream, executor)
         self._begin(header, prepared)

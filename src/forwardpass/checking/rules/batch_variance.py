@@ -22,11 +22,11 @@ from forwardpass.checking.rows import (
     stops_together,
 )
 from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.code.frames import shortened
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Record
-from forwardpass.recording.frames import shortened
 from forwardpass.tensors.distances import relative_distance
 
 MOST_PASSES: Final = 6

@@ -12,9 +12,9 @@ import msgspec
 import torch
 
 from forwardpass.checking.escapes import Escape, Escapes
-from forwardpass.checking.sources import is_installed
 from forwardpass.checking.subjects import Subject
 from forwardpass.checking.walking import Walk, run_within
+from forwardpass.code.sources import is_installed
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Record

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import torch
 
-from forwardpass.checking.exporting import Axes, Bounds, Exported, exported
+from forwardpass.building.exporting import Axes, Bounds, Exported, exported
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, Site

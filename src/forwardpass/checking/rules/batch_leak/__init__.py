@@ -1,0 +1,143 @@
+"""batch-leak: a row's result must not depend on which rows share its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import torch
+
+from forwardpass.checking.crossings import State, crossing, parted, partners
+from forwardpass.checking.rows import (
+    ONE_SCALE,
+    ONE_STOP,
+    SLIGHT,
+    Rows,
+    finite,
+    scales_by_batch,
+    share,
+    stops_together,
+)
+from forwardpass.checking.rules.batch_leak.streams import Streams
+from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.nouns.calls import Call
+from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.nouns.records import Record
+
+MOST_PASSES: Final = 7
+"""Two where nothing leaks, and one that other rules share."""
+
+_NEGLIGIBLE = 1e-6
+"""Of the scale: below, nobody who computes in 32 bits would see it."""
+
+
+def check(subject: Subject) -> Iterable[Finding]:
+    """That the output of one row moves when the others are replaced, and where it crosses.
+
+    The first row, then the last one, is kept, and all others become copies of it: the shapes stay,
+    so no other kernels run. What grows with the batch in two axes (scores of rows against rows)
+    or in none (a loss) is no output of a row.
+    """
+    rows = subject.by_rows
+    if rows.count < 2:
+        raise Inapplicable(rows.too_few)
+    if not rows.outputs:
+        raise Inapplicable("no output has one entry a row")
+    for kept in (0, rows.count - 1):
+        given = subject.rows_of([kept] * rows.count)
+        if all(torch.equal(given[name], tensor) for name, tensor in subject.inputs.items()):
+            raise Inapplicable("all rows are alike: none can be replaced by another")
+        moved = rows.moved(subject.outputs(given, mode=rows.mode), kept)
+        if moved:
+            yield from _found(rows, kept, moved)
+            return
+
+
+def _found(rows: Rows, kept: int, moved: dict[str, float]) -> Iterable[Finding]:
+    subject = rows.subject
+    if not rows.is_repeatable():
+        raise Inapplicable("the same inputs give other outputs: nothing can be told from a change")
+    other = subject.variant(subject.rows_of([kept] * rows.count), mode=rows.mode)
+    pairs = partners(rows.whole, other)
+    if _drew_otherwise(rows.whole, other, pairs):
+        raise Inapplicable("how many random numbers are drawn depends on the rows")
+    replaced = _Replaced(rows, kept)
+    unlike = Streams(rows.whole, other, pairs).unlike(replaced, moved)
+    if set(moved) <= set(unlike):
+        raise Inapplicable(
+            f"how many random numbers {unlike.popitem()[1].name} takes depends on the rows: those "
+            "after it got other ones"
+        )
+    moved = {path: gap for path, gap in moved.items() if path not in unlike}
+    call = crossing(rows.whole, other, pairs, moved, replaced)
+    if why := rows.doubt(call):
+        raise Inapplicable(why)
+    path, gap = max(moved.items(), key=lambda item: item[1])
+    where = "" if call is None else f"; it crosses at {call.name}"
+    severity: Severity = "error" if gap >= SLIGHT else "warning"
+    remedy = _remedy(rows, call)
+    if scales_by_batch(call):
+        severity = "note"
+    elif gap < SLIGHT and stops_together(rows.whole, other):
+        severity, remedy, where = "note", ONE_STOP, ", as a stop that all rows share does"
+    elif gap < _NEGLIGIBLE:
+        severity = "note"
+    others = "the other row is" if rows.count == 2 else f"the other {rows.count - 1} rows are"
+    yield rows.finding(
+        severity,
+        f"row {kept} of {path} moves by {share(gap)} when {others} replaced{where}",
+        remedy,
+        call,
+        output=path, moves=finite(gap), row=kept, rows=rows.count, tolerance=rows.tolerance,
+    )  # fmt: skip
+
+
+class _Replaced(NamedTuple):
+    """All rows but the kept one were replaced: that one may not have moved."""
+
+    rows: Rows
+    kept: int
+
+    def state(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> State:
+        if mine.shape != its.shape:
+            return State.MIXED
+        moved = parted(mine, its)
+        if not bool(moved.any()):
+            return State.SAME
+        layout = self.rows.layouts.get(serial)
+        if layout is None:
+            return State.MIXED
+        if layout.inner == 1:
+            return State.CROSSED if bool(self.part(serial, moved).any()) else State.APART
+        along = moved.movedim(layout.axis, 0).reshape(moved.shape[layout.axis], -1).any(1)
+        for inner in layout.together:  # rows may be flattened together with axes on either side
+            if not bool(along.view(-1, self.rows.count, inner)[:, self.kept].any()):
+                return State.APART
+        return State.MIXED
+
+    def part(self, serial: int, tensor: torch.Tensor) -> torch.Tensor:
+        return self.rows.part(serial, tensor, self.kept)
+
+
+def _drew_otherwise(one: Record, other: Record, pairs: dict[int, int]) -> bool:
+    """Whether random numbers were drawn in other amounts, so that rows got other ones."""
+    drawn = [call for call in one.calls if call.kind == "random"]
+    if len(drawn) != sum(call.kind == "random" for call in other.calls):
+        return True
+    return any(
+        s not in pairs or one.values[s].shape != other.values[pairs[s]].shape
+        for call in drawn
+        for s in call.outputs
+    )
+
+
+def _remedy(rows: Rows, call: Call | None) -> str:
+    if scales_by_batch(call):
+        return ONE_SCALE
+    part = None if call is None else rows.sequence_module(call)
+    if part is not None and getattr(part, "batch_first", None) is False:
+        return f"say batch_first=True in {type(part).__name__}, or give it [time batch features]"
+    axis = 0 if call is None else next(
+        (rows.layouts[s].axis for s in call.inputs if s in rows.layouts), 0
+    )  # fmt: skip
+    return f"axis {axis} holds the rows here: reduce, normalise, reshape and attend within a row"

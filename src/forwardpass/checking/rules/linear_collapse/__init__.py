@@ -1,0 +1,204 @@
+"""linear-collapse: affine layers in a row compute no more than one affine layer does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
+
+from forwardpass.checking.rules.linear_collapse.collapses import (
+    One,
+    Run,
+    Step,
+    data_of,
+    features,
+    hidden,
+    is_own,
+    one_for,
+    weights,
+)
+from forwardpass.checking.stretches import residual
+from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.errors import PassError
+from forwardpass.nouns.calls import Call
+from forwardpass.nouns.findings import Finding
+from forwardpass.nouns.records import Layer, Record
+
+MOST_PASSES: Final = 4
+
+_MOST_MEASURED: Final = 4
+_CHEAPER: Final = 0.9
+"""Share of the macs from which on the one layer saves too little for a warning."""
+
+
+def check(subject: Subject) -> Iterable[Finding]:
+    """That layers in a row are one affine map, and that one layer does the same with less work.
+
+    The stretch from the first layer's input to the last one's output is computed again on random
+    values: f(a) + f(b) − f(a + b) − f(0) is zero, by rounding, for an affine map and for no other.
+    A bottleneck, which the factors of a low rank are made for, costs less than the one layer: it
+    is not reported.
+    """
+    record = subject.record
+    if len(record.layers) < 2:
+        raise Inapplicable("fewer than two affine layers")
+    runs = [(run, _form(record, run)) for run in _runs(record)]
+    alike = Counter(form for _, form in runs)
+    seen: set[tuple[object, ...]] = set()
+    for run, form in runs:
+        if form in seen or len(seen) >= _MOST_MEASURED:
+            continue
+        seen.add(form)
+        one = one_for(record, run)
+        share = _residual(record, run) if one is not None else None
+        if one is not None and share is not None and not _parted_in_training(subject, run):
+            yield _finding(subject, run, one, share, alike[form] - 1)
+
+
+def _finding(subject: Subject, run: Run, one: One, residual: float, more: int) -> Finding:
+    record = subject.record
+    first, last = run.layers[0], run.layers[-1]
+    call = record.calls[first.affine]
+    names = " → ".join(layer.module or record.calls[layer.affine].name for layer in run.layers)
+    numbers = weights(record, run.layers)
+    macs = sum(record.calls[layer.affine].macs or 0 for layer in run.layers)
+    low_rank = hidden(record, run) < min(features(record, first)[0], features(record, last)[1])
+    others = f" ({more} more like these)" if more else ""
+    less = f" with {1 - one.macs / macs:.0%} fewer macs" if one.macs < macs else ""
+    return subject.finding(
+        "note" if low_rank or one.pools or one.macs > _CHEAPER * macs else "warning",
+        f"{names}: {len(run.layers)} affine layers and no non-linearity between{others}; "
+        f"f(a) + f(b) − f(a + b) − f(0) is {residual:.0e} of the scale. One layer {one.written} "
+        f"does the same with {one.weights:,} weights for {numbers:,}",
+        f"put a non-linearity after {first.module or 'the first'}, or make them one layer{less}",
+        call=call, residual=residual, layers=len(run.layers), weights=numbers,
+        weights_of_one=one.weights, macs=macs, macs_of_one=one.macs,
+        last_line=str(record.site(record.calls[last.affine])),
+    )  # fmt: skip
+
+
+# -- which layers follow each other ---------------------------------------------------------------
+
+
+def _runs(record: Record) -> Iterator[Run]:
+    """Runs of layers of which each two, alone, would do with less work as one."""
+    readers = _readers(record)
+    given_out = set(record.outputs.values())
+    layers = {layer.affine: layer for layer in record.layers if _stands_alone(record, layer)}
+    others = {layer.affine for layer in record.layers} - set(layers)
+    after: dict[int, tuple[int, tuple[Step, ...]]] = {}
+    for index, layer in layers.items():
+        gap: list[Step] = []
+        serial = record.calls[index].outputs[0]
+        while len(found := readers.get(serial, [])) == 1 and serial not in given_out:
+            call = found[0]
+            if call.index in layers:
+                pair = Run((layer, layers[call.index]), (), (tuple(gap),))
+                if data_of(record, layers[call.index]) == serial and one_for(record, pair):
+                    after[index] = (call.index, tuple(gap))
+                break
+            made = [s for s in call.outputs if s in readers or s in given_out]
+            if call.index in others or len(made) != 1 or not _passes_on(record, call, serial):
+                break
+            gap.append(Step(call, serial, made[0]))
+            serial = made[0]
+    followers = {follower for follower, _ in after.values()}
+    for index in after:
+        if index in followers:
+            continue
+        run, calls, gaps = [layers[index]], [record.calls[index]], list[tuple[Step, ...]]()
+        while index in after:
+            index, gap_steps = after[index]
+            run.append(layers[index])
+            calls += [*(step.call for step in gap_steps), record.calls[index]]
+            gaps.append(gap_steps)
+        yield Run(tuple(run), tuple(calls), tuple(gaps))
+
+
+def _readers(record: Record) -> dict[int, list[Call]]:
+    """By the serial of a value the calls that compute with it."""
+    found: dict[int, list[Call]] = {}
+    used = {*record.outputs.values(), *(s for call in record.calls for s in call.inputs)}
+    for call in record.calls:
+        if call.outputs and call.outputs[0] in call.inputs and not call.writes:
+            continue  # it hands its operand through, as dropout does in eval mode
+        if call.kind == "view" and not used.intersection(call.outputs):
+            continue  # such a view autograd keeps
+        for serial in dict.fromkeys(call.inputs):
+            found.setdefault(serial, []).append(call)
+    return found
+
+
+def _stands_alone(record: Record, layer: Layer) -> bool:
+    """Whether a layer multiplies one value, and is no part of a larger layer of PyTorch: the output
+    projection of nn.MultiheadAttention belongs to it, and whatever may follow it."""
+    if data_of(record, layer) is None:
+        return False
+    part = dict(record.live.this.module.named_modules(remove_duplicate=False)).get(layer.module)
+    if part is None:
+        return True
+    whole = type(part).__module__.startswith("torch.nn.modules")
+    return not whole or isinstance(part, nn.Linear | _ConvNd | nn.Sequential)
+
+
+def _passes_on(record: Record, call: Call, serial: int) -> bool:
+    """Whether a call computes with this one value, and beside it with what the module holds alone;
+    and writes, if anything, that value."""
+    value = record.values[serial]
+    return (
+        call.kind in ("view", "compute", "in-place")
+        and call.inputs.count(serial) == 1
+        and is_own(record, [s for s in call.inputs if s != serial])
+        and {value.storage}.issuperset(call.writes)
+        and value.dtype.startswith(("f", "bf"))
+    )
+
+
+# -- the measurement ------------------------------------------------------------------------------
+
+
+def _parted_in_training(subject: Subject, run: Run) -> bool:
+    """Whether in train mode something of the input comes between the first two layers, as the noise
+    of a variational autoencoder does: its width is computed. Dropout brings nothing in."""
+    if subject.record.mode != "eval":
+        return False
+    try:
+        # In inference mode dropout is one operator, and not those that it is made of.
+        record = subject.variant(mode="train", grad="inference", values=False)
+    except PassError:
+        return False
+    fed = {v.serial for v in record.values if v.origin in ("input", "parameter", "buffer")}
+    for call in record.calls:
+        if fed.intersection(call.inputs):
+            fed.update(call.outputs)
+    readers = _readers(record)
+    names = [layer.weight for layer in run.layers[:2]]
+    serial = next(
+        (record.calls[x.affine].outputs[0] for x in record.layers if x.weight == names[0]), -1
+    )
+    while len(found := readers.get(serial, [])) == 1:
+        call = found[0]
+        if any(x.affine == call.index and x.weight == names[1] for x in record.layers):
+            return False
+        others = [s for s in call.inputs if s != serial and s in fed]
+        if not is_own(record, others) or not call.outputs or call.outputs[0] == serial:
+            break
+        serial = call.outputs[0]
+    return True
+
+
+def _residual(record: Record, run: Run) -> float | None:
+    start = data_of(record, run.layers[0])
+    assert start is not None
+    return residual(record, run.calls, start, record.calls[run.layers[-1].affine].outputs[0])
+
+
+def _form(record: Record, run: Run) -> tuple[object, ...]:
+    """What runs that differ in their weights' values only have in common."""
+    shapes = [(call.operator, record.values[call.outputs[0]].shape) for call in run.calls]
+    data = data_of(record, run.layers[0])
+    assert data is not None
+    return record.values[data].shape, *shapes

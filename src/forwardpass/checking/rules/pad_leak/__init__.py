@@ -1,0 +1,192 @@
+"""pad-leak: what fills rows up to one size must not move what is computed of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import torch
+
+from forwardpass.checking.crossings import State, crossing, partners
+from forwardpass.checking.rows import ONE_SCALE, Rows, finite, scales_by_batch, share
+from forwardpass.checking.rules.pad_leak.marks import candidates
+from forwardpass.checking.rules.pad_leak.paddings import Padding, of_one, padding_of
+from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.nouns.records import Record
+from forwardpass.tensors.distances import relative_distance
+
+MOST_PASSES: Final = 6
+"""Two where nothing leaks, and one that other rules share."""
+
+_MOST_ROWS = 16
+_INHERITED = 1e-2
+"""Share of what the output moves by, below which a value did not cause it."""
+_ROUNDED = 0.1
+"""Of the scale: more than eight bits round away, whatever padding does to their scale."""
+
+
+def check(subject: Subject) -> Iterable[Finding]:
+    """That the outputs of real cells move with the amount of padding.
+
+    The same rows are computed with more padding, of the value that the signature says; or the row
+    with most padding is computed as it is and without. What there is for each cell is compared at
+    the real cells only; results of whole rows must not move at all.
+    """
+    rows = subject.by_rows
+    padding = padding_of(subject)
+    if padding is None:
+        raise Inapplicable(_unknown(subject))
+    if not rows.outputs:
+        raise Inapplicable("no output has one entry a row")
+    less = rows.base.live.outputs
+    if padding.less is not None:
+        less = subject.outputs(padding.less, mode=rows.mode)
+    more = subject.outputs(padding.more, mode=rows.mode)
+    moved = _moved(rows, padding, less, more)
+    if moved is None:
+        raise Inapplicable("no output can be told real cells from padding in")
+    if moved:
+        yield from _found(rows, padding, moved)
+
+
+def _unknown(subject: Subject) -> str:
+    """Why nobody can tell what is padding."""
+    unsure = {m.name for m in candidates(subject) if not m.left and max(m.lengths) == m.size}
+    start = "nothing says what is padding"
+    if not unsure:
+        return f"{start}: no `pad` in a signature, no mask of one end of the rows, no lengths"
+    names = " or ".join(f"`{name}`" for name in sorted(unsure))
+    return (
+        f"{start}: {names} may, but no other input has one constant just where that would begin; "
+        "say it in a signature, as in `ids: i64[batch tokens] pad 0`"
+    )
+
+
+class Moved(NamedTuple):
+    """An output that moved: how far, in which row of those that were computed, and whether to
+    NaN."""
+
+    path: str
+    gap: float
+    place: int
+    to_nan: bool
+
+
+def _moved(
+    rows: Rows,
+    padding: Padding,
+    less: dict[str, torch.Tensor],
+    more: dict[str, torch.Tensor],
+) -> list[Moved] | None:
+    """What moved beyond rounding, the furthest first; None where nothing could be compared."""
+    found: list[Moved] = []
+    compared = False
+    for path, layout in rows.outputs.items():
+        one, other, axis = less.get(path), more.get(path), layout.axis
+        if layout.inner > 1 or one is None or other is None or one.dim() != other.dim():
+            continue
+        for place in range(min(len(padding.rows), _MOST_ROWS)):
+            cells = _cells(padding, one.shape, other.shape, place)
+            if cells is None or padding.lengths[place] < 1:
+                continue
+            compared = True
+            mine, its = one.narrow(axis, place, 1), other.narrow(axis, place, 1)
+            for cell, count in cells.items():
+                mine, its = padding.real(mine, cell, count), padding.real(its, cell, count)
+            gap = relative_distance(its, mine)
+            if gap > rows.tolerance:
+                to_nan = bool(its.isnan().any()) and not bool(mine.isnan().any())
+                found.append(Moved(path, gap, place, to_nan))
+    return sorted(found, key=lambda moved: -moved.gap) if compared else None
+
+
+def _cells(
+    padding: Padding, one: torch.Size, other: torch.Size, place: int
+) -> dict[int, int] | None:
+    """The axes that follow the number of cells, with how many positions to compare; None where one
+    follows it in another way."""
+    found: dict[int, int] = {}
+    for axis, (less, more) in enumerate(zip(one, other, strict=True)):
+        if less != more:
+            count = padding.cells(less, more, place)
+            if count is None:
+                return None
+            found[axis] = count
+    return found
+
+
+def _found(rows: Rows, padding: Padding, moved: list[Moved]) -> Iterable[Finding]:
+    subject = rows.subject
+    path, gap, place, to_nan = moved[0]
+    row, length = padding.rows[place], padding.lengths[place]
+    single = of_one(subject, padding, place)
+    more = subject.variant(single.more, mode=rows.mode)
+    if any(call.kind == "random" for call in more.calls):
+        raise Inapplicable("random numbers are drawn, and other ones for another size")
+    less = subject.variant(single.less, mode=rows.mode)
+    again = _moved(rows, single, less.live.outputs, more.live.outputs)
+    if not again:
+        raise Inapplicable("the same row alone does not move: see batch-variance")
+    pairs = partners(more, less)
+    allowed = max(rows.tolerance, _INHERITED * min(gap, 1.0))
+    paths = {item.path for item in again}
+    call = crossing(more, less, pairs, paths, _Padded(single, less, pairs, allowed))
+    if scales_by_batch(call) and gap > _ROUNDED:  # a leak behind the rounding is worse than it
+        beyond = _Padded(single, less, pairs, _ROUNDED)
+        call = crossing(more, less, pairs, paths, beyond) or call
+    severity: Severity = "error"
+    remedy = _remedy(padding)
+    if scales_by_batch(call):
+        severity, remedy = "note", ONE_SCALE
+    size = padding.sizes[1]
+    what = f"move {path} of row {row} by {share(gap)}"
+    if to_nan:
+        what = f"make {path} of row {row} NaN"
+    where = "" if call is None else f"; it comes in at {call.name}"
+    yield rows.finding(
+        severity,
+        f"{size - length} cells of padding {'before' if padding.left else 'after'} {length} real "
+        f"ones {what}{where}",
+        remedy,
+        call, more,
+        output=path, moves=finite(gap), row=row, real=length, cells=size,
+        tolerance=rows.tolerance, known=padding.known,
+    )  # fmt: skip
+
+
+def _remedy(padding: Padding) -> str:
+    if padding.left:
+        return "count positions from the first real cell, and hide the padding by the mask"
+    return "hide the padding by a mask or packed lengths wherever cells are mixed or averaged"
+
+
+class _Padded(NamedTuple):
+    """The one row with more and with less padding: its real cells may not have moved."""
+
+    padding: Padding
+    less: Record
+    pairs: dict[int, int]
+    allowed: float
+
+    def state(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> State:
+        if mine.dim() != its.dim():
+            return State.MIXED
+        cells = _cells(self.padding, its.shape, mine.shape, 0)
+        if cells is None:
+            return State.MIXED
+        if relative_distance(self._real(mine, cells), self._real(its, cells)) > self.allowed:
+            return State.CROSSED
+        return State.APART if cells else State.SAME
+
+    def part(self, serial: int, tensor: torch.Tensor) -> torch.Tensor:
+        partner = self.pairs.get(serial, -1)
+        its = torch.Size(self.less.values[partner].shape if partner >= 0 else ())
+        alike = len(its) == tensor.dim()
+        cells = _cells(self.padding, its, tensor.shape, 0) if alike else None
+        return self._real(tensor, cells or {})
+
+    def _real(self, tensor: torch.Tensor, cells: dict[int, int]) -> torch.Tensor:
+        for cell, count in cells.items():
+            tensor = self.padding.real(tensor, cell, count)
+        return tensor

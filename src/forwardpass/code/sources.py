@@ -1,0 +1,135 @@
+"""The user's source code: the file behind a site, a statement's lines, where a name is assigned."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import linecache
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from functools import lru_cache
+from types import FunctionType
+
+from forwardpass.code.frames import shortened
+from forwardpass.nouns.calls import Site
+
+_Span = tuple[int, int]
+
+
+def file_of(file: str, line: int = 1) -> str:
+    """The file that a site names: sites leave out the working directory, or the folder in which
+    Python found the package. The name itself where there is no such file."""
+    if os.path.isabs(file) or file in linecache.cache:
+        return file
+    for folder in ("", *sys.path):
+        path = os.path.join(os.path.abspath(folder), file)
+        if os.path.isfile(path) and len(linecache.getlines(path)) >= line:
+            return path
+    return file
+
+
+def line_at(site: Site) -> str:
+    """The source line of a site, "" where it cannot be read."""
+    return linecache.getline(file_of(site.file, site.line), site.line)
+
+
+def lines_at(site: Site) -> Iterator[str]:
+    """The line of a site, and the first and the last line of the statement that it is in."""
+    lines = linecache.getlines(file_of(site.file, site.line))
+    if not 0 < site.line <= len(lines):
+        return
+    around = [s for s in _statements("".join(lines)) if s[0] <= site.line <= s[1]]
+    first, last = min(around, key=lambda s: s[1] - s[0], default=(site.line, site.line))
+    for line in dict.fromkeys((site.line, first, last)):
+        yield lines[line - 1]
+
+
+@lru_cache(maxsize=32)
+def _statements(text: str) -> tuple[_Span, ...]:
+    """First and last line of each statement; of one that holds others, only of its head."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return ()
+    return tuple(_span(node) for node in ast.walk(tree) if isinstance(node, ast.stmt))
+
+
+def _span(node: ast.stmt) -> _Span:
+    body = getattr(node, "body", None)
+    if isinstance(node, ast.Match) or body:
+        below = node.lineno if not body else body[0].lineno - 1
+        return node.lineno, max(node.lineno, below)
+    return node.lineno, node.end_lineno or node.lineno
+
+
+def parsed(function: FunctionType) -> tuple[ast.AST, int] | None:
+    """The source of a function as a tree, and the line of its file at which line 1 of the tree
+    stands; None where it cannot be read."""
+    try:
+        lines, first = inspect.getsourcelines(function)
+        return ast.parse(inspect.cleandoc("\n" + "".join(lines))), first
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+
+
+def assigned(kind: type, name: str, within: str) -> Site | None:
+    """Where the method `within` of a class, or of one that it derives from, assigns to
+    `self.name`, or calls a method of it; None where that cannot be read."""
+    for owner in kind.__mro__:
+        method = owner.__dict__.get(within)
+        if not inspect.isfunction(method):
+            continue
+        read = parsed(method)
+        if read is None:
+            return None
+        tree, first = read
+        own = method.__code__.co_varnames[:1]
+        for node in ast.walk(tree):
+            if any(_is_own(target, name, own) for target in _targets(node)):
+                line = first + node.lineno - 1  # pyright: ignore[reportAttributeAccessIssue]
+                return Site(shortened(method.__code__.co_filename), line, method.__qualname__)
+    return None
+
+
+def _targets(node: ast.AST) -> Iterator[ast.AST]:
+    """What a statement assigns to; of `self.seen.append(…)` and `self.seen[k] = …`, `self.seen`."""
+    targets: list[ast.AST] = []
+    if isinstance(node, ast.Assign):
+        targets += node.targets
+    elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+        targets.append(node.target)
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        function = node.value.func
+        if isinstance(function, ast.Attribute):
+            targets.append(function.value)
+    while targets:
+        target = targets.pop()
+        if isinstance(target, ast.Tuple | ast.List):
+            targets += target.elts
+        elif isinstance(target, ast.Subscript):
+            targets.append(target.value)
+        else:
+            yield target
+
+
+def _is_own(node: ast.AST, name: str, own: tuple[str, ...]) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr == name
+        and isinstance(node.value, ast.Name)
+        and node.value.id in own
+    )
+
+
+def is_installed(site: Site) -> bool:
+    """Whether a line stands in what was installed, or comes with Python, and is not the user's."""
+    path = os.path.abspath(file_of(site.file, site.line))
+    return any(path.startswith(folder + os.sep) for folder in _installed())
+
+
+@lru_cache(maxsize=1)
+def _installed() -> tuple[str, ...]:
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return tuple(dict.fromkeys(os.path.abspath(sysconfig.get_path(name)) for name in names))

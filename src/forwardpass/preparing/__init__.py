@@ -1,0 +1,1 @@
+"""Forward + first rows → what is known before the first row is delivered."""

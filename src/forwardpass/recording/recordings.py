@@ -1,0 +1,179 @@
+"""A pass, recorded: what a tracer noted becomes a Record."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from forwardpass.errors import PassError
+from forwardpass.nouns.calls import Call, Site, Value
+from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.records import Failed, Record, Totals
+from forwardpass.recording.assembling import calls_of, device_of, modules_of, path_of, values_of
+from forwardpass.recording.gradients import reached
+from forwardpass.recording.layers import layers_of
+from forwardpass.recording.observing import Watching
+from forwardpass.recording.passes import Grad, Pass, traced
+from forwardpass.recording.states import State
+from forwardpass.recording.tracing import Tracer
+from forwardpass.tensors.trees import flatten
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a record can be run again by.
+
+    Attributes:
+        forward: what was recorded.
+        this: the pass, with pristine copies of its inputs.
+        outputs: copies of the tensors that came out, by path.
+        constants: tensors that came from outside the pass, by serial.
+        operators: what PyTorch ran at each call; the name where no operator did.
+    """
+
+    forward: Forward
+    this: Pass
+    outputs: dict[str, torch.Tensor]
+    constants: dict[int, torch.Tensor]
+    operators: tuple[Any, ...]
+
+
+def recorded(
+    forward: Forward, this: Pass, notes: tuple[str, ...], watching: Watching | None = None
+) -> Record:
+    """The Record of a pass that can be repeated. Raises PassError where it raises."""
+    watching = watching or Watching(False, None, None)
+    with this.staged() as (state, args, kwargs):
+        given = this.named(args, kwargs)
+        tracer = Tracer(
+            this.module, state, given,
+            observe=watching if watching.is_needed else None, gradients=this.grad == "on",
+        )  # fmt: skip
+        watching.given(tracer, given)
+        error: Exception | None = None
+        outputs: dict[str, torch.Tensor] = {}
+        try:
+            outputs = flatten(traced(tracer, this.module, args, kwargs))
+        except Exception as raised:  # noqa: BLE001 - raised again below, with what was recorded
+            error = raised
+        done = assembled(
+            str(forward), tracer, state, this.grad, outputs=outputs,
+            notes=(*notes, *watching.notes()), statistics=watching.statistics(), error=error,
+        )  # fmt: skip
+        live = Live(
+            forward, this,
+            {path: tensor.detach().clone() for path, tensor in outputs.items()},
+            tracer.constants, tuple(call.operator for call in tracer.calls),
+        )  # fmt: skip
+    vars(done).update(_live=live, _tensors=watching.kept)
+    if error is not None:
+        raise _raised(done, error) from error
+    return done
+
+
+def assembled(
+    forward: str,
+    tracer: Tracer,
+    state: State,
+    grad: Grad,
+    *,
+    outputs: Mapping[str, torch.Tensor],
+    notes: tuple[str, ...] = (),
+    statistics: Mapping[int, Any] | None = None,
+    error: Exception | None = None,
+) -> Record:
+    """The Record of what a tracer noted, which then lets go of the pass."""
+    named = dict(zip(outputs, tracer.serials(outputs.values()), strict=True))
+    tracer.finish()
+    values = values_of(tracer)
+    calls = calls_of(tracer, values)
+    modules = modules_of(tracer)
+    sites = tracer.frames.sites()
+    parameters = state.parameters()
+    modes = {entry.training for entry in modules}
+    return Record(
+        forward=forward,
+        inputs=tracer.inputs,
+        outputs=named,
+        mode="mixed" if len(modes) > 1 else "train" if True in modes else "eval",
+        grad=grad,
+        device=device_of(values),
+        versions=dict(_versions()),
+        totals=_totals(calls, sum(p.elements for p in parameters if not p.buffer)),
+        path=path_of(tracer),
+        calls=calls,
+        values=values,
+        modules=modules,
+        sites=sites,
+        parameters=parameters,
+        layers=layers_of(calls, values, [entry.path for entry in modules], parameters),
+        changes=state.changes(),
+        notes=notes,
+        statistics=dict(statistics or {}),
+        reaches=reached(outputs, state) if grad == "on" else {},
+        failed=None if error is None else _failed(tracer, values, sites, error),
+    )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {
+        "forwardpass": version("forwardpass"),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+
+
+def _totals(calls: Sequence[Call], parameters: int) -> Totals:
+    ran = [call for call in calls if not call.operator.startswith("Tensor.")]
+    macs = sum([call.macs or 0 for call in ran])
+    return Totals(
+        calls=len(ran),
+        parameters=parameters,
+        macs=macs,
+        flops=2 * macs,
+        elements=sum([call.elements for call in ran]),
+        bytes=sum([call.bytes_read + call.bytes_written for call in ran]),
+        unknown=tuple(dict.fromkeys(call.operator for call in ran if call.macs is None)),
+    )
+
+
+def _failed(
+    tracer: Tracer, values: Sequence[Value], sites: Sequence[Site], error: Exception
+) -> Failed:
+    said = f"{type(error).__name__}: {error}"
+    if tracer.failed is None or not _comes_from(error, tracer.failed.error):
+        last = tracer.modules[-1].path if tracer.modules else ""
+        return Failed("", (), last, None, said)
+    failing = tracer.failed
+    operands = tuple(str(values[serial]) for serial in failing.inputs)
+    path = tracer.modules[failing.module].path
+    return Failed(failing.operator, operands, path, sites[failing.site], said)
+
+
+def _comes_from(error: BaseException | None, cause: BaseException) -> bool:
+    """Whether `error` is `cause`, or was raised while that was handled."""
+    while error is not None and error is not cause:
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _raised(partial: Record, error: Exception) -> PassError:
+    failed = partial.failed
+    assert failed is not None
+    where = f" in {failed.module}" if failed.module else ""
+    done = f"{partial.totals.calls:,} calls had run; error.record holds them"
+    if failed.operator:
+        operands = ", ".join(failed.operands) or "no tensors"
+        text = f"{failed.operator} on {operands}{where}, {failed.site}, raised {failed.error}"
+    else:
+        text = f"the pass raised{where}, outside of any operator: {failed.error}"
+    raised = PassError(f"{partial.forward}: {text} ({done})")
+    raised.record = partial
+    return raised

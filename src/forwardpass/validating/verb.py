@@ -1,0 +1,195 @@
+"""Validation of a record: the rungs, one after the other, each with what it proves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from forwardpass.errors import UsageError, nearest
+from forwardpass.nouns.records import Record
+from forwardpass.nouns.validations import LEVELS, Fault, Foreign, Level, Validation
+from forwardpass.probing.verb import record
+from forwardpass.recording.distances import apart, rounding
+from forwardpass.recording.interception import Interception
+from forwardpass.recording.memories import Copies
+from forwardpass.recording.passes import Pass
+from forwardpass.recording.recordings import Live
+from forwardpass.recording.schemas import Schema
+from forwardpass.recording.states import State
+from forwardpass.tensors.generators import GeneratorStates
+from forwardpass.tensors.trees import flatten
+from forwardpass.validating.matching import differences
+from forwardpass.validating.perturbing import Perturbed, perturbed
+from forwardpass.validating.replaying import Replay
+from forwardpass.validating.rules import broken
+
+_ENOUGH = 0.99
+
+
+def validate(
+    done: Record,
+    level: Level = "d",
+    module: Any = None,
+    inputs: Any = None,
+    *,
+    advance: Callable[[], object] = lambda: None,
+) -> Validation:
+    """Prove a record right, up to and with the rung `level`; see nouns.validations.RUNGS.
+
+    Args:
+        done: the record. One from a file, or one that `watch` made, is compared with a new record
+            of `module` on `inputs`, which is then validated in its place.
+        module, inputs: as `record` takes them; not needed for a record just made.
+        advance: called after each replayed call.
+
+    Raises:
+        UsageError: an unknown level; module and inputs are missing; the recorded pass raised.
+    """
+    if level not in LEVELS:
+        raise UsageError(f"validate(level={level!r}): {nearest(str(level), LEVELS)}")
+    if done.failed is not None:
+        raise UsageError("this record ends where its pass raised; there is nothing to validate")
+    faults: list[Fault] = []
+    if module is not None or done.live is None:
+        if module is None or inputs is None:
+            raise UsageError(
+                "this record has no live pass to run again; give validate(module=…, inputs=…)"
+            )
+        mode = None if done.mode == "mixed" else done.mode
+        fresh = record(module, inputs, mode=mode, grad=done.grad)
+        faults += differences(done, fresh)
+        done = fresh
+    live: Live = done.live
+    faults += _same_pass(done, live)
+    replay: Replay | None = None
+    foreign = list(_foreign(done))
+    runs = not any(fault.call < 0 and "raised" in fault.said for fault in faults)
+    if level > "a" and runs:
+        replay = _replayed(done, live, level, advance)
+        parted = any(fault.rung == "a" for fault in faults)
+        faults += [f for f in replay.faults if not (parted and f.rung == "a")]
+        faults += replay.sampler.faults if replay.sampler else ()
+    if level >= "c":
+        faults += broken(done, live.operators)
+    orphans = tuple(f for f in foreign if done.values[f.value].origin == "unknown")
+    moving = perturbed(done, live) if level >= "e" and runs else Perturbed()
+    faults += moving.faults
+    calls = sum(1 for call in done.calls if not call.operator.startswith("Tensor."))
+    replayed = replay.replayed if replay else 0
+    exempt = tuple(replay.exempt) if replay else ()
+    drawn = {call.index for call in done.calls if call.kind == "random"}
+    left_out = sum(1 for one in exempt if one.call not in drawn)
+    lacking = left_out > (1 - _ENOUGH) * (calls - len(drawn))
+    incomplete = moving.unseen or (level >= "c" and orphans) or lacking
+    return Validation(
+        level=level,
+        verdict="invalid" if faults else "incomplete" if incomplete else "valid",
+        calls=calls,
+        replayed=replayed,
+        exact=replay.exact if replay else 0,
+        exempt=exempt,
+        orphans=orphans if level >= "c" else (),
+        constants=tuple(f for f in foreign if done.values[f.value].origin == "constant"),
+        unseen=tuple(moving.unseen),
+        moved=moving.moved,
+        cut_short=tuple(moving.cut_short),
+        faults=tuple(faults),
+        sampled=replay.sampler.sampled if replay and replay.sampler else 0,
+        formulas_missing=tuple(replay.sampler.missing) if replay and replay.sampler else (),
+    )
+
+
+class _Bare(Interception):
+    """Notes the names of operators and does nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def intercepted(
+        self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        result = func(*args, **kwargs)
+        self.names.append(schema.name)
+        return result
+
+
+def _same_pass(done: Record, live: Live) -> Iterator[Fault]:
+    """Rung a: the plain pass gives the recorded outputs, a bare recorder sees the same operators,
+    and running it leaves the generators as they were."""
+    before = GeneratorStates.now()
+    try:
+        plain = flatten(live.this.plain())
+    except Exception as error:  # noqa: BLE001 - it is what validation has found
+        yield Fault("a", -1, "", f"run again, the pass raised {type(error).__name__}: {error}")
+        return
+    if not before.equals(GeneratorStates.now()):
+        yield Fault("a", -1, "", "the random generators are not as they were after the pass")
+    for path in {**live.outputs, **plain}:
+        if path not in plain or path not in live.outputs:
+            where = "recorded" if path in live.outputs else "plain"
+            yield Fault("a", -1, "", f"only the {where} pass has the output {path}")
+            continue
+        off = apart(plain[path].detach(), live.outputs[path])
+        if off > rounding(plain[path].dtype):
+            yield Fault("a", -1, "", f"output {path} differs by {off:.2g} from the plain pass")
+    bare = _Bare()
+    live.this.plain(bare)
+    recorded = [c for c in done.calls if not c.operator.startswith("Tensor.")]
+    for place, name in enumerate(bare.names):
+        if place >= len(recorded) or recorded[place].operator != name:
+            call = recorded[place].index if place < len(recorded) else -1
+            there = recorded[place].operator if place < len(recorded) else "nothing more"
+            yield Fault("a", call, name, f"{name} ran, and the record has {there} in its place")
+            return
+    if len(bare.names) < len(recorded):
+        extra = recorded[len(bare.names)]
+        yield Fault("a", extra.index, extra.operator, "the record has it, and it did not run")
+
+
+def _replayed(done: Record, live: Live, level: Level, advance: Callable[[], object]) -> Replay:
+    """Rungs b, d and f, in one more pass."""
+    this: Pass = live.this
+    with this.staged(contents=True) as (state, args, kwargs):
+        world = dict(_world(done, live, state, this.named(args, kwargs)))
+        replay = Replay(
+            done, world, graph=level >= "d", formulas=level >= "f", advance=advance
+        )  # fmt: skip
+        with replay:
+            outputs = flatten(this.module(*args, **kwargs))
+        replay.finish(outputs)
+    return replay
+
+
+def _world(
+    done: Record, live: Live, state: State, given: dict[str, torch.Tensor]
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """The values that no call made, by serial; copies, which nothing changes behind their back."""
+    held = {entry.name: entry.alias for entry in state.held.values()}
+    copies = Copies()
+    for value in done.values:
+        tensor: torch.Tensor | None = None
+        if value.origin == "input":
+            tensor = given.get(value.name)
+            tensor = None if tensor is None else copies.of(tensor).detach()
+        elif value.origin in ("parameter", "buffer", "attribute"):
+            tensor = held.get(value.name)
+            tensor = None if tensor is None else copies.of(tensor)
+        elif value.origin in ("constant", "unknown"):
+            tensor = live.constants.get(value.serial)
+            tensor = None if tensor is None else tensor.clone()
+        if tensor is not None:
+            yield value.serial, tensor
+
+
+def _foreign(done: Record) -> Iterator[Foreign]:
+    """Constants and orphans, each with the first call that reads it."""
+    wanted = {v.serial for v in done.values if v.origin in ("constant", "unknown")}
+    for call in done.calls:
+        for serial in call.inputs:
+            if serial in wanted:
+                wanted.discard(serial)
+                said = f"{done.values[serial]} first read at {done.site(call)}"
+                yield Foreign(serial, call.index, call.operator, said)

@@ -1,0 +1,85 @@
+"""Padding only after proof."""
+
+from __future__ import annotations
+
+import models
+import numpy as np
+import pytest
+
+from forwardpass import Model
+from forwardpass.building import build
+from forwardpass.executing.encoding import checked
+from forwardpass.nouns.forwards import Forward
+from forwardpass.preparing.outputs import infer
+from forwardpass.preparing.padding import PaddingProof, prove
+
+
+def proof(model: Model, name: str) -> PaddingProof:
+    generator = np.random.default_rng(0)
+    assert model.signature is not None
+    item = model.signature.inputs[0]
+    rows = []
+    for length in (3, 4, 7, 12, 20, 31):
+        shape = [length if axis.is_variable else axis.size for axis in item.row_axes]
+        rows.append(
+            generator.integers(1, 50, shape)
+            if item.dtype == "i64"
+            else generator.normal(size=shape)
+        )
+    block, _ = checked(model.signature, {name: rows}, len(rows))
+    engine = build(Forward(model))
+    if not model.signature.outputs:
+        engine = engine.with_outputs(infer(engine, block, 0))
+    return prove(engine, block, 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (models.masked_mean(), "ids"),
+        (models.bert(), "input_ids"),
+        (models.gpt2_left(True), "input_ids"),
+    ],
+    ids=["masked mean", "BERT", "GPT-2 left with positions"],
+)
+def test_padding_that_moves_nothing_is_proved(model: Model, name: str) -> None:
+    made = proof(model, name)
+    assert made.paddable == ("tokens",)
+    assert made.distance < 1e-5
+    assert "tokens padded: proved on 6 rows" in made.said
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (models.bilstm(), "ids"),
+        (models.pooled_convolution(), "signal"),
+        (models.gpt2_left(False), "input_ids"),
+    ],
+    ids=["biLSTM", "pooled convolution", "GPT-2 left without positions"],
+)
+def test_padding_that_moves_outputs_is_refused_and_said(model: Model, name: str) -> None:
+    made = proof(model, name)
+    assert made.paddable == ()
+    assert made.distance > 1e-3
+    assert "moves real outputs" in made.said
+    assert "only equal sizes share a batch" in made.said
+
+
+def test_without_pad_nothing_is_tried() -> None:
+    model = Model(
+        models.masked_mean().module,
+        ["ids: i64[batch tokens]", "mask: i64[batch tokens] = valid(tokens)"],
+    )
+    made = proof(model, "ids")
+    assert made.paddable == ()
+    assert made.rows == 0
+    assert "not declared" in made.said
+
+
+def test_rows_of_one_length_are_padded_for_the_proof_all_the_same() -> None:
+    model = models.bilstm()
+    block, _ = checked(model.signature, {"ids": np.ones((4, 9), np.int64)}, 4)
+    engine = build(Forward(model))
+    engine = engine.with_outputs(infer(engine, block, 0))
+    assert prove(engine, block, 0).paddable == ()
