@@ -400,7 +400,9 @@ def test_within_inference_mode_and_autocast() -> None:
 
 
 @pytest.mark.parametrize(
-    "thing", [None, "model.py", lambda x: x, torch.ones(1), nn.Linear], ids=repr
+    "thing",
+    [None, "model.py", lambda x: x, torch.ones(1), nn.Linear],
+    ids=lambda thing: type(thing).__name__,
 )
 def test_what_is_no_module_is_refused(thing: Any) -> None:
     called: Callable[..., Any] = nn.Module.__call__
