@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from forwardpass.measuring.clocks import WALL, Clock
 from forwardpass.nouns.signatures import Axis
 from forwardpass.preparing.calibrating import Calibration, calibrate, representative
 
@@ -30,16 +31,13 @@ def tokens(sizes: Mapping[str, int]) -> int:
     return sizes.get("tokens", 1)
 
 
-class Clock:
+class Timed:
     """A batch that takes as long as `seconds` says, on a clock that only it moves."""
 
-    def __init__(
-        self, seconds: Callable[[int, int], float], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def __init__(self, seconds: Callable[[int, int], float]) -> None:
         self.now = 0.0
         self.seconds = seconds
         self.calls: list[tuple[int, int]] = []
-        monkeypatch.setattr("forwardpass.preparing.calibrating.perf_counter", lambda: self.now)
 
     def __call__(self, rows: int, sizes: dict[str, int]) -> None:
         self.calls.append((rows, tokens(sizes)))
@@ -60,6 +58,7 @@ def calibrated(
         device="cpu",
         identity={"model": model},
         budget_seconds=lambda: budget_seconds,
+        clock=Clock(lambda: compute.now) if isinstance(compute, Timed) else WALL,
         **options,
     )
 
@@ -69,33 +68,29 @@ def rows_of(calibration: Calibration, size: int | None = None) -> list[int]:
     return [p.rows for p in points if size is None or p.sizes == {"tokens": size}]
 
 
-def test_rows_double_until_they_gain_nothing_and_the_best_is_refined(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = Clock(lambda rows, _: 1e-4 + 1e-5 * max(rows, 20), monkeypatch)
-    found = calibrated(clock)
+def test_rows_double_until_they_gain_nothing_and_the_best_is_refined() -> None:
+    batch = Timed(lambda rows, _: 1e-4 + 1e-5 * max(rows, 20))
+    found = calibrated(batch)
     assert rows_of(found) == sorted(rows_of(found))
     assert rows_of(found)[:6] == [1, 2, 4, 8, 16, 32]
     best = min(found.table.points, key=lambda p: p.seconds / p.rows).rows
     assert {best // 2, best} <= set(rows_of(found))
     assert max(rows_of(found)) <= 4_096
-    assert found.seconds == pytest.approx(clock.now)
+    assert found.seconds == pytest.approx(batch.now)
     assert not found.cached
     for point in found.table.points:
-        assert point.seconds == pytest.approx(clock.seconds(point.rows, 1))
+        assert point.seconds == pytest.approx(batch.seconds(point.rows, 1))
 
 
-def test_a_cliff_ends_the_ladder_and_the_count_below_it_is_the_best(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = Clock(lambda rows, _: 1e-4 + (1e-6 if rows <= 200 else 3e-6) * rows, monkeypatch)
-    found = calibrated(clock)
+def test_a_cliff_ends_the_ladder_and_the_count_below_it_is_the_best() -> None:
+    batch = Timed(lambda rows, _: 1e-4 + (1e-6 if rows <= 200 else 3e-6) * rows)
+    found = calibrated(batch)
     best = min(found.table.points, key=lambda p: p.seconds / p.rows).rows
     assert best == 192
     assert max(rows_of(found)) == 1_024, "three counts in a row gained nothing"
 
 
-def test_a_busy_moment_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_moment_is_measured_again() -> None:
     busy = {(16, 1): 2}
 
     def seconds(rows: int, size: int) -> float:
@@ -103,59 +98,55 @@ def test_a_busy_moment_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> Non
         busy[rows, size] = left - 1
         return (0.001 + 0.005 * rows) * (3 if left > 0 else 1)
 
-    found = calibrated(Clock(seconds, monkeypatch), budget_seconds=10.0)
+    found = calibrated(Timed(seconds), budget_seconds=10.0)
     at = {point.rows: point.seconds for point in found.table.points}
     assert at[16] == pytest.approx(0.081)
 
 
-def test_the_budget_is_shared_and_one_row_of_each_shape_is_always_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = Clock(lambda rows, size: 0.01 + 1e-4 * rows * size, monkeypatch)
+def test_the_budget_is_shared_and_one_row_of_each_shape_is_always_measured() -> None:
+    batch = Timed(lambda rows, size: 0.01 + 1e-4 * rows * size)
     shapes = [{"tokens": size} for size in (256, 16, 64)]
-    found = calibrated(clock, shapes, budget_seconds=0.0)
+    found = calibrated(batch, shapes, budget_seconds=0.0)
     assert [(p.rows, p.sizes["tokens"]) for p in found.table.points] == [(1, 16), (1, 64), (1, 256)]
 
-    clock.now = 0.0
-    found = calibrated(clock, shapes, model="b")
+    batch.now = 0.0
+    found = calibrated(batch, shapes, model="b")
     assert found.seconds < 2.5
     assert all(len(rows_of(found, size)) >= 3 for size in (16, 64, 256))
 
 
-def test_the_other_shapes_stop_where_the_middle_one_found_the_best(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_other_shapes_stop_where_the_middle_one_found_the_best() -> None:
     def seconds(rows: int, size: int) -> float:
         return 1e-3 + 1e-5 * rows * size * (1 if rows * size <= 1_024 else 3)
 
-    clock = Clock(seconds, monkeypatch)
-    found = calibrated(clock, [{"tokens": size} for size in (16, 64, 256)], budget_seconds=60.0)
-    assert clock.calls[0] == (1, 64), "the middle shape leads"
+    batch = Timed(seconds)
+    found = calibrated(batch, [{"tokens": size} for size in (16, 64, 256)], budget_seconds=60.0)
+    assert batch.calls[0] == (1, 64), "the middle shape leads"
     assert max(rows_of(found, 64)) > 1_024 // 64
     assert max(rows_of(found, 16)) == 1_024 // 16
     assert max(rows_of(found, 256)) == 1_024 // 256
 
 
-def test_a_large_batch_is_not_worse_for_one_busy_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_batch_is_not_worse_for_one_busy_moment() -> None:
     seen: list[int] = []
 
     def seconds(rows: int, size: int) -> float:
         seen.append(rows)
         return (0.01 + 0.01 * rows) * (1.4 if rows == 8 else 1)  # whenever it is timed
 
-    found = calibrated(Clock(seconds, monkeypatch), budget_seconds=0.5)
+    found = calibrated(Timed(seconds), budget_seconds=0.5)
     at = {point.rows: point.seconds / point.rows for point in found.table.points}
     assert 0 < seen.count(8) < 6
     best = min(at[rows] for rows in at if rows < 8)
     assert 0.97 * best < at[8] < best, "slightly better, as larger batches are"
-    found = calibrated(Clock(seconds, monkeypatch), model="b", budget_seconds=60.0)
+    found = calibrated(Timed(seconds), model="b", budget_seconds=60.0)
     at = {point.rows: point.seconds / point.rows for point in found.table.points}
     assert at[8] == pytest.approx(0.09 * 1.4 / 8), "timed often, it is believed"
 
 
-def test_no_batch_is_much_longer_than_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(lambda rows, _: 0.9 + 0.05 * rows, monkeypatch)
-    assert rows_of(calibrated(clock, budget_seconds=60.0)) == [1, 2]
+def test_no_batch_is_much_longer_than_half_a_second() -> None:
+    batch = Timed(lambda rows, _: 0.9 + 0.05 * rows)
+    assert rows_of(calibrated(batch, budget_seconds=60.0)) == [1, 2]
 
 
 def test_rows_and_memory_are_bounded() -> None:
@@ -199,20 +190,18 @@ def test_other_errors_are_the_models_own() -> None:
         calibrated(compute)
 
 
-def test_what_was_measured_is_reused_and_only_what_is_missing_is_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = Clock(lambda rows, size: 1e-4 + 1e-5 * rows * size, monkeypatch)
-    first = calibrated(clock, [{"tokens": 16}], max_rows=8)
-    clock.calls.clear()
-    again = calibrated(clock, [{"tokens": 16}], max_rows=8)
+def test_what_was_measured_is_reused_and_only_what_is_missing_is_measured() -> None:
+    batch = Timed(lambda rows, size: 1e-4 + 1e-5 * rows * size)
+    first = calibrated(batch, [{"tokens": 16}], max_rows=8)
+    batch.calls.clear()
+    again = calibrated(batch, [{"tokens": 16}], max_rows=8)
     assert again == Calibration(first.table, 0.0, True)
-    assert clock.calls == []
-    more = calibrated(clock, [{"tokens": 16}, {"tokens": 64}], max_rows=8)
-    assert {size for _, size in clock.calls} == {64}
+    assert batch.calls == []
+    more = calibrated(batch, [{"tokens": 16}, {"tokens": 64}], max_rows=8)
+    assert {size for _, size in batch.calls} == {64}
     assert not more.cached
     assert more.table.points[: len(first.table.points)] == first.table.points
-    assert calibrated(clock, [{"tokens": 64}], max_rows=8).cached
+    assert calibrated(batch, [{"tokens": 64}], max_rows=8).cached
 
 
 def test_a_small_network_is_calibrated_within_the_budget() -> None:

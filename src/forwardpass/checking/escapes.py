@@ -7,7 +7,6 @@ import inspect
 import random
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType, TracebackType
@@ -19,6 +18,7 @@ from torch import nn
 
 from forwardpass.code.frames import shortened
 from forwardpass.code.owners import place
+from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.calls import Site
 from forwardpass.tensors.generators import GeneratorStates
 
@@ -96,11 +96,11 @@ class Escapes:
     def _wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             escape = self._at("numpy", f"np.random.{name}", sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
-            began = time.perf_counter()
+            began = WALL.now()
             try:
                 return function(*args, **kwargs)
             finally:
-                escape.seconds += time.perf_counter() - began
+                escape.seconds += WALL.now() - began
 
         return call
 
@@ -109,12 +109,12 @@ class Escapes:
             what = self._what(function)
             if what is not None:
                 escape = self._at(*what, frame)
-                self._open.append((function, escape, time.perf_counter()))
+                self._open.append((function, escape, WALL.now()))
         elif self._open and event in ("c_return", "c_exception"):
             opened, escape, began = self._open[-1]
             if opened is function or opened == function:
                 self._open.pop()
-                escape.seconds += time.perf_counter() - began
+                escape.seconds += WALL.now() - began
 
     def _what(self, function: Any) -> tuple[str, str] | None:
         """Kind and name of a built-in function, None where it leads nowhere."""

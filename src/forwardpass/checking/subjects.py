@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from forwardpass.checking.drawing import Draws
 from forwardpass.checking.rows import Rows
 from forwardpass.checking.uses import Line
 from forwardpass.errors import PassError
+from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.forwards import Forward
@@ -225,21 +225,20 @@ class Subject:
         """
         other = self._variant(inputs, None, None, None)
         self.passes += rounds
+        clock = Clock.on(self.record.device)
         with other.staged(contents=self.writes_parameters) as (_, args, kwargs):
-            best = float("inf")
-            for _ in range(rounds + 1):
+
+            def run() -> float:
                 given, named = copied((args, kwargs))
-                began = time.perf_counter()
                 try:
-                    other.module(*given, **named)
+                    return clock.seconds(lambda: other.module(*given, **named))
                 except Exception as error:
                     raise PassError(
                         f"the pass runs while it is recorded, and raises as it is: "
                         f"{type(error).__name__}: {error}"
                     ) from error
-                _synchronise(self.inputs)
-                best = min(best, time.perf_counter() - began)
-        return best
+
+            return clock.least(run, rounds=rounds + 1)[0]
 
     # Findings
 
@@ -271,10 +270,3 @@ class Subject:
         """Say which rule runs from now on; its findings carry its name."""
         self._rule = rule
         self.passes = 0
-
-
-def _synchronise(inputs: Tensors) -> None:
-    for tensor in inputs.values():
-        if tensor.device.type == "cuda":
-            torch.cuda.synchronize(tensor.device)
-            return

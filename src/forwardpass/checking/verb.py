@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -17,6 +16,7 @@ from forwardpass.checking.selecting import Settings, chosen, settings
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError, UsageError
 from forwardpass.loading import load
+from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.findings import SEVERITIES, Finding, Findings, Ran, Skipped
 from forwardpass.nouns.forwards import Forward, ForwardLike
 from forwardpass.nouns.records import Record
@@ -63,7 +63,7 @@ def check(
     known = every()
     own = settings(Path.cwd(), known)
     selected = chosen(rules, ignore, known, own)
-    began = time.perf_counter()
+    began = WALL.now()
     loaded = load(forward)
     done = _recorded(loaded, inputs, mode, grad)
     asked = frozenset(rule for rule in rules or own.rules or () if isinstance(rule, str))
@@ -111,14 +111,14 @@ def check_script(
     parts: list[Findings] = []
     lost: list[Skipped] = []
     with script.ran():
-        began = time.perf_counter()
+        began = WALL.now()
         for root in script.roots:
             for each in _subjects(root, frozenset(rules or own.rules or ()), lost):
                 try:
                     parts.append(_examined(each, selected, own, advance, began))
                 except PassError as error:
                     lost.append(Skipped("all rules", str(error)))
-    return _together(script, parts, lost, time.perf_counter() - began)
+    return _together(script, parts, lost, WALL.now() - began)
 
 
 def _subjects(root: Root, asked: frozenset[str], lost: list[Skipped]) -> Iterator[Subject]:
@@ -145,7 +145,7 @@ def _examined(
     for name, rule in rules.items():
         advance(name)
         subject.running(name)
-        start = time.perf_counter()
+        start = WALL.now()
         try:
             found += _findings(name, rule(subject))
         except Inapplicable as reason:
@@ -159,7 +159,7 @@ def _examined(
                 raise
             skipped.append(Skipped(name, f"the rule failed: {type(error).__name__}: {error}"))
         else:
-            ran.append(Ran(name, time.perf_counter() - start, subject.passes))
+            ran.append(Ran(name, WALL.now() - start, subject.passes))
     wanted = [finding for finding in found if not own.leaves_out(finding)]
     return Findings(
         forward=str(subject.forward),
@@ -168,7 +168,7 @@ def _examined(
         skipped=tuple(skipped),
         ignored=len(found) - len(wanted),
         pass_seconds=plain,
-        seconds=time.perf_counter() - began,
+        seconds=WALL.now() - began,
     )
 
 

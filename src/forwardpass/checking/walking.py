@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
-
 from forwardpass.checking.subjects import Subject
+from forwardpass.measuring.clocks import Clock, Stopwatch
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.recording.interception import Interception
@@ -47,24 +45,20 @@ class Walk(Interception):
         return func(*args, **kwargs)
 
 
-class Stopwatch(Walk):
+class CallTimes(Walk):
     """Times every call: `seconds` by index, the least of all passes that it went along."""
 
     def __init__(self, record: Record) -> None:
         super().__init__(record)
         self.seconds: dict[int, float] = {}
-        self._on_cuda = "cuda" in record.device
+        self._clock = Clock.on(record.device)
 
     def at(
         self, call: Call, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if self._on_cuda:
-            torch.cuda.synchronize()
-        began = time.perf_counter()
-        result = func(*args, **kwargs)
-        if self._on_cuda:
-            torch.cuda.synchronize()
-        took = time.perf_counter() - began
+        with Stopwatch(self._clock) as stopwatch:
+            result = func(*args, **kwargs)
+        took = stopwatch.seconds
         self.seconds[call.index] = min(took, self.seconds.get(call.index, took))
         return result
 

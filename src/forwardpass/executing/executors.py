@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from forwardpass.building.engines import Engine, Replica
 from forwardpass.errors import ForwardpassError, PassError
 from forwardpass.executing.batches import Batch, Result
 from forwardpass.executing.salvaging import said, salvage
+from forwardpass.measuring.clocks import WALL
 from forwardpass.tensors.blocks import Values, cut
 from forwardpass.tensors.items import Items
 
@@ -96,7 +96,7 @@ class InProcess:
             torch.set_num_threads(threads)
 
     def _result(self, batch: Batch) -> Result:
-        began = time.perf_counter()
+        began = WALL.now()
         pieces: list[tuple[int, int, Mapping[str, Values]]] = []
         failures: dict[int, Exception] = {}
         ceiling = self.ceiling.cells
@@ -110,7 +110,7 @@ class InProcess:
         if any(out_of_memory(error) for error in failures.values()):
             self.ceiling.cells = ceiling  # a row that does not fit alone says nothing of others
         nan = {start + i for start, _, outputs in pieces for i in _nan_rows(outputs)}
-        return Result(tuple(pieces), failures, frozenset(nan), time.perf_counter() - began)
+        return Result(tuple(pieces), failures, frozenset(nan), WALL.now() - began)
 
     def _computed(self, batch: Batch) -> Mapping[str, Values]:
         """The outputs of a batch, rows first and without padding. Raises what forward raises."""

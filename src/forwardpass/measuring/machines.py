@@ -12,7 +12,7 @@ import msgspec
 import torch
 
 from forwardpass.measuring import caches
-from forwardpass.measuring.clocks import measure, synchronizer
+from forwardpass.measuring.clocks import Clock, measure
 from forwardpass.measuring.memory import available_bytes, total_bytes
 
 _MATMUL_DTYPES: Final = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -101,7 +101,7 @@ def limits(device: str) -> Limits:
 
 def _matmul_rates(device: str) -> dict[str, float]:
     rates: dict[str, float] = {}
-    wait = synchronizer(device)
+    clock = Clock.on(device)
     largest = 2_048 if torch.device(device).type == "cpu" else 8_192
     for name, dtype in _MATMUL_DTYPES.items():
         try:
@@ -110,7 +110,7 @@ def _matmul_rates(device: str) -> dict[str, float]:
                 a, b = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
                 # The operands are bound now: the loop goes on to larger ones.
                 call = {name: lambda a=a, b=b: a @ b}
-                timed = measure(call, synchronize=wait, budget_seconds=0.05, min_rounds=3)[name]
+                timed = measure(call, clock=clock, budget_seconds=0.05, min_rounds=3)[name]
                 rate = max(rate, 2 * size**3 / timed.median)
                 if timed.median > _LONG_ENOUGH_SECONDS:
                     break
@@ -128,7 +128,7 @@ def _copy_rate(device: str) -> float:
     target = torch.zeros_like(source)
     timed = measure(
         {"copy": lambda: target.copy_(source)},
-        synchronize=synchronizer(device),
+        clock=Clock.on(device),
         budget_seconds=0.2,
     )
     return 2 * size / timed["copy"].median
@@ -140,9 +140,7 @@ def _free_share(device: str) -> int:
 
 def _dispatch_seconds(device: str) -> float:
     one = torch.zeros(1, device=device)
-    timed = measure(
-        {"relu": lambda: torch.relu(one)}, synchronize=synchronizer(device), budget_seconds=0.05
-    )
+    timed = measure({"relu": lambda: torch.relu(one)}, clock=Clock.on(device), budget_seconds=0.05)
     return timed["relu"].median
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from forwardpass.executing.executors import out_of_memory
 from forwardpass.measuring import caches
+from forwardpass.measuring.clocks import WALL, Clock
 from forwardpass.measuring.memory import Growth, available_bytes, peak_growth
 from forwardpass.nouns.costs import CostPoint, CostTable
 from forwardpass.nouns.signatures import Axis
@@ -87,6 +87,7 @@ def calibrate(
     budget_seconds: Callable[[], float],
     max_rows: int = 8_192,
     max_bytes: int | None = None,
+    clock: Clock = WALL,
 ) -> Calibration:
     """Measure batches of ever more rows for each of `shapes`; keep the table on disk.
 
@@ -105,6 +106,7 @@ def calibrate(
         budget_seconds: what measuring takes, about; asked for only if something is missing.
         max_rows: the most rows of a batch.
         max_bytes: the most memory that a batch may take; a quarter of what is free otherwise.
+        clock: what batches are timed by.
     """
     key = {**identity, "device": device, "max_rows": max_rows, "max_bytes": max_bytes}
     known = caches.load("costs", key, CostTable)
@@ -113,7 +115,7 @@ def calibrate(
     if known is not None and not missing:
         return Calibration(known, 0.0, True)
 
-    began, charged, enough = perf_counter(), 0.0, sys.maxsize
+    began, charged, enough = clock.now(), 0.0, sys.maxsize
     budget = budget_seconds()
     most_bytes = min(available_bytes(device) // _MEMORY_SHARE, max_bytes or sys.maxsize)
     refusal: Exception | None = None
@@ -129,6 +131,7 @@ def calibrate(
                 max_rows=min(max_rows, max(1, enough // cells(shape))),
                 max_bytes=most_bytes,
                 growth=growth,
+                clock=clock,
             )
             seconds = ladder.lead() if index == 0 else ladder.follow()
             measured += [
@@ -141,7 +144,7 @@ def calibrate(
     points += sorted(measured, key=lambda point: (point.cells, point.rows))
     if not points and refusal is not None:
         raise refusal
-    spent = perf_counter() - began
+    spent = clock.now() - began
     table = CostTable(tuple(points))
     if spent <= _BUSY * charged:
         caches.store("costs", key, table)  # one from a busy machine serves this run alone
@@ -174,6 +177,7 @@ class _Ladder:
         max_rows: int,
         max_bytes: int,
         growth: Growth,
+        clock: Clock,
     ) -> None:
         self._compute = compute
         self._shape = shape
@@ -182,6 +186,7 @@ class _Ladder:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._growth = growth
+        self._clock = clock
         self._seconds: dict[int, float] = {}
         self._samples: dict[int, int] = {}
         self._bytes: dict[int, int] = {}
@@ -265,7 +270,7 @@ class _Ladder:
     def _affords(self, seconds: float) -> bool:
         return (
             self.charged + seconds <= self._budget_seconds
-            and perf_counter() + seconds <= self._deadline
+            and self._clock.now() + seconds <= self._deadline
         )
 
     def _predicted_bytes(self, rows: int) -> float:
@@ -293,7 +298,7 @@ class _Ladder:
             self._time(rows)
             for _ in range(_DOUBTS):
                 doubtful = self._seconds[rows] / rows > _DOUBTFUL * best
-                if not doubtful or perf_counter() + self._seconds[rows] > self._deadline:
+                if not doubtful or self._clock.now() + self._seconds[rows] > self._deadline:
                     break
                 self._time(rows)
         except (MemoryError, RuntimeError) as error:
@@ -322,9 +327,7 @@ class _Ladder:
             count += 1
 
     def _sample(self, rows: int) -> float:
-        began = perf_counter()
-        self._compute(rows, self._shape)
-        seconds = perf_counter() - began
+        seconds = self._clock.seconds(lambda: self._compute(rows, self._shape))
         self._seconds[rows] = min(seconds, self._seconds.get(rows, seconds))
         self._samples[rows] = self._samples.get(rows, 0) + 1
         return seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ from forwardpass.executing.encoding import EncodedRows, Encodings
 from forwardpass.executing.executors import InProcess, failed
 from forwardpass.executing.salvaging import said
 from forwardpass.measuring import caches
+from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.costs import CostTable
 from forwardpass.nouns.signatures import Output
 from forwardpass.preparing.calibrating import Calibration, calibrate, representative
@@ -179,9 +179,7 @@ def _budget(
     if expected is None:
         return _BLIND_CALIBRATION
     compute(1, shape)
-    began = time.perf_counter()
-    compute(1, shape)
-    tenth = 0.1 * expected * (time.perf_counter() - began)
+    tenth = 0.1 * expected * WALL.seconds(lambda: compute(1, shape))
     return min(_LONGEST_CALIBRATION, max(_SHORTEST_CALIBRATION, tenth))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator, Hashable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
@@ -17,6 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes  # pyright: igno
 
 from forwardpass.code.frames import shortened
 from forwardpass.errors import UsageError
+from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.calls import Site
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.records import Record
@@ -92,7 +92,7 @@ class Watcher:
         self.records = Watched()
         self.busy = False
         self._module, self._beneath = module, beneath
-        self._began = time.perf_counter()
+        self._began = WALL.now()
         self._thread = threading.get_ident()
         self._known: dict[Hashable, tuple[list[RawCall], list[RawValue], Record]] = {}
 
@@ -102,7 +102,7 @@ class Watcher:
 
     def pass_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], caller: FrameType) -> Any:
         """Make the pass and keep its record, whether it returns or raises."""
-        began = time.perf_counter() - self._began
+        began = WALL.now() - self._began
         grad = standing()
         with _unseen():
             state = State(self._module)

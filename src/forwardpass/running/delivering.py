@@ -12,13 +12,13 @@ import torch
 
 from forwardpass.errors import LeftOutError, PassError, UsageError, nearest
 from forwardpass.executing.salvaging import said, salvage
+from forwardpass.measuring.clocks import Stopwatch
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.rows import Failure, take
 from forwardpass.running.columns import Delivered, together
 from forwardpass.running.computing import Computed
 from forwardpass.running.journals import Entry, Journal
 from forwardpass.running.sinks import Shard, Sink
-from forwardpass.running.threads import Busy
 
 Indices = np.ndarray[Any, Any]
 
@@ -64,7 +64,7 @@ class Delivery:
     ) -> None:
         self.entries: list[Entry] = list(journal.entries) if journal else []
         self.failures: list[Failure] = []
-        self.busy = Busy()
+        self.busy = Stopwatch()
         self._model = model
         self._sink = sink
         self._journal = journal

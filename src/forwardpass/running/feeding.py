@@ -10,8 +10,8 @@ import numpy as np
 
 from forwardpass.batching.windows import Fill
 from forwardpass.executing.encoding import EncodedRows, Encoder, Encodings, together
+from forwardpass.measuring.clocks import Stopwatch
 from forwardpass.nouns.rows import Failure, Rows, joined
-from forwardpass.running.threads import Busy
 
 Array = np.ndarray[Any, Any]
 
@@ -38,7 +38,7 @@ class Window:
 
 
 def encoded(
-    blocks: Iterator[Rows], encoder: Encoder, keep: Sequence[str], busy: Busy
+    blocks: Iterator[Rows], encoder: Encoder, keep: Sequence[str], busy: Stopwatch
 ) -> Iterator[EncodedRows]:
     """Encode every block; of the columns only the kept ones go on."""
     for rows in blocks:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain
@@ -16,6 +15,7 @@ from forwardpass.executing import executors
 from forwardpass.executing.encoding import EncodedRows, Encoder, inferred
 from forwardpass.executing.executors import InProcess
 from forwardpass.loading import load
+from forwardpass.measuring.clocks import WALL, Stopwatch
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.reports import RunReport, Seconds
 from forwardpass.nouns.rows import Failure, Rows
@@ -33,7 +33,7 @@ from forwardpass.running.options import Options
 from forwardpass.running.progress import Progress
 from forwardpass.running.resuming import Identity, restored
 from forwardpass.running.sinks.memory import Memory
-from forwardpass.running.threads import Ahead, Behind, Busy
+from forwardpass.running.threads import Ahead, Behind
 
 _SHOWN = 100
 """Failures that the report holds; all of them stand in the quarantine."""
@@ -50,11 +50,11 @@ class Run:
         self, forward: Any, source: object, sink: Any, options: Options, *,
         resume: bool, strict: bool, progress: Progress,
     ) -> None:  # fmt: skip
-        self.began = time.perf_counter()
+        self.began = WALL.now()
         self.options, self.strict, self.progress = options, strict, progress
-        self.loading, self.building = Busy(), Busy()
-        self.reading, self.encoding = Busy(), Busy()
-        self.calibrating, self.compute_seconds = Busy(), 0.0
+        self.loading, self.building = Stopwatch(), Stopwatch()
+        self.reading, self.encoding = Stopwatch(), Stopwatch()
+        self.calibrating, self.compute_seconds = Stopwatch(), 0.0
         self.mac_table: MacTable | None = None
         self.macs = 0.0
         self._threads: list[Ahead[Any]] = []
@@ -106,12 +106,12 @@ class Run:
             start=entries[-1].stop if entries else 0,
             strict=self.strict,
         )
-        first_read = time.perf_counter()
+        first_read = WALL.now()
         padding = header.padding if header else ""
         if journal is None or journal.finished is None:
             padding = self._compute(header, delivery)
             self.sink.finish()
-        report = self._reported(delivery, padding, resumed, time.perf_counter() - first_read)
+        report = self._reported(delivery, padding, resumed, WALL.now() - first_read)
         if journal is not None:
             journal.finish(Finished(rows=report.rows, digest=report.digest))
         self.progress.stage = "done"
@@ -275,7 +275,7 @@ class Run:
             rows=rows,
             rows_per_second=(rows - resumed) / seconds if seconds else 0.0,
             seconds=Seconds(
-                total=time.perf_counter() - self.began,
+                total=WALL.now() - self.began,
                 load=self.loading.seconds,
                 build=self.building.seconds,
                 calibrate=self.calibrating.seconds,

@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 
 import torch
 
+from forwardpass.measuring.clocks import WALL
+
 Item = TypeVar("Item")
 _END = object()
 _PATIENCE_SECONDS = 5.0
@@ -33,30 +35,6 @@ def _alone(run: Callable[[], None], name: str) -> threading.Thread:
     thread = threading.Thread(target=limited, name=f"forwardpass-{name}", daemon=True)
     thread.start()
     return thread
-
-
-class Busy:
-    """Adds up the seconds spent inside `with busy:`."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._began = 0.0
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds += time.perf_counter() - self._began
-
-    def over(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The same items, adding up the time that making them takes."""
-        iterator = iter(items)
-        while True:
-            with self:
-                item = next(iterator, _END)
-            if item is _END:
-                return
-            yield item  # type: ignore[misc]
 
 
 class Ahead(Generic[Item]):
@@ -87,8 +65,8 @@ class Ahead(Generic[Item]):
 
     def over(self, seconds: float) -> bool:
         """Whether nothing is to come, as far as can be told within `seconds`."""
-        ends = time.perf_counter() + seconds
-        while time.perf_counter() < ends:
+        ends = WALL.now() + seconds
+        while WALL.now() < ends:
             with self._queue.mutex:
                 if self._queue.queue:
                     return self._queue.queue[0] is _END

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import getitem
@@ -15,6 +14,7 @@ import torch
 from forwardpass.building.exporting import Axes, Bounds, Exported, exported
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError
+from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.signatures import Axis
@@ -168,13 +168,13 @@ def _timed(subject: Subject, found: Exported) -> tuple[float, float]:
     """Seconds of the plain pass and of the exported graph, the least of three each."""
     plain = subject.timed(rounds=2)
     module: Any = found.program.module()
-    best = float("inf")
-    for _ in range(3):
+    clock = Clock.on(subject.record.device)
+
+    def run() -> float:
         with subject.this.staged() as (_, args, kwargs):
-            began = time.perf_counter()
-            module(*args, **kwargs)
-            best = min(best, time.perf_counter() - began)
-    return plain, best
+            return clock.seconds(lambda: module(*args, **kwargs))
+
+    return plain, clock.least(run, rounds=3)[0]
 
 
 def _at(

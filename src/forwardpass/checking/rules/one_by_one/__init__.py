@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from forwardpass.checking.rows import Rows
-from forwardpass.checking.rules.one_by_one.races import ROUNDS, raced, seconds
+from forwardpass.checking.rules.one_by_one.races import ROUNDS, raced
 from forwardpass.checking.rules.one_by_one.stacking import Replayed, replayed
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError
+from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Record
@@ -236,11 +237,12 @@ def _raced(subject: Subject, batch: dict[str, torch.Tensor]) -> tuple[float, flo
     """Seconds of the pass, and of that over a batch."""
     this = subject.this
     many = this.given(batch)
+    clock = Clock.on(subject.record.device)
     subject.passes += 2 * ROUNDS
 
     def run(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> float:
         given, named = copied((arguments, keywords))
-        return seconds(lambda: this.module(*given, **named))
+        return clock.seconds(lambda: this.module(*given, **named))
 
     with this.staged(contents=subject.writes_parameters):
         one, together = raced(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
+
+from forwardpass.measuring.clocks import WALL
 
 ROUNDS = 7
 """At most; the first one, which does not count, is beyond these."""
@@ -21,22 +22,6 @@ def raced(*runs: Callable[[], float]) -> list[float]:
     try:
         if max([run() for run in runs]) > _SMALL_SECONDS:
             torch.set_num_threads(threads)
-        least = [float("inf")] * len(runs)
-        began = time.perf_counter()
-        for _ in range(ROUNDS):
-            for place, run in enumerate(runs):
-                least[place] = min(least[place], run())
-            if time.perf_counter() - began > _ENOUGH_SECONDS:
-                break
-        return least
+        return WALL.least(*runs, rounds=ROUNDS, enough_seconds=_ENOUGH_SECONDS)
     finally:
         torch.set_num_threads(threads)
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """What one call takes, until a device has finished it."""
-    began = time.perf_counter()
-    call()
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began

@@ -11,7 +11,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from forwardpass.checking.rules.one_by_one.races import raced, seconds
+from forwardpass.checking.rules.one_by_one.races import raced
+from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
 from forwardpass.tensors.distances import TOLERANCE, relative_distance
@@ -83,6 +84,7 @@ def _measured(record: Record, group: Sequence[Call]) -> list[float] | None:
         return None
     rows = cast("list[torch.Tensor]", firsts)
     ways = [operator, *_BATCHED.get(group[0].operator, ())]
+    clock = Clock.on(record.device)
     # What is the same for all rows and no weight, such as a state of zeros, may have rows, too.
     call = group[0]
     extra = [
@@ -104,8 +106,8 @@ def _measured(record: Record, group: Sequence[Call]) -> list[float] | None:
                 run = partial(way, *args, **kwargs)
                 if _is_same(run, rows):
                     return raced(
-                        lambda: seconds(lambda: [operator(*a, **k) for a, k in each]),
-                        partial(seconds, run),
+                        lambda: clock.seconds(lambda: [operator(*a, **k) for a, k in each]),
+                        partial(clock.seconds, run),
                     )
     return None
 

@@ -10,7 +10,7 @@ import torch
 
 from forwardpass.checking.rules.wasted_work.numbering import Numbering
 from forwardpass.checking.subjects import Inapplicable, Subject
-from forwardpass.checking.walking import Stopwatch, run_within
+from forwardpass.checking.walking import CallTimes, run_within
 from forwardpass.code.sources import is_installed
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.findings import Finding
@@ -125,7 +125,7 @@ def _work(call: Call) -> int:
     return (call.macs or call.elements) if call.kind != "view" else 0
 
 
-class _Comparing(Stopwatch):
+class _Comparing(CallTimes):
     """Times every call, and compares the results of some pairs of calls."""
 
     def __init__(self, record: Record, pairs: Iterable[tuple[int, int]]) -> None:
