@@ -12,7 +12,7 @@ import torch
 
 from forwardpass import operators
 
-NAMES = [file.name for file in iter_modules(operators.__path__)]
+NAMES = [file.name for file in iter_modules(operators.__path__) if file.name != "kinds"]
 FILES = [import_module(f"forwardpass.operators.{name}") for name in NAMES if name[0] != "_"]
 
 

@@ -12,7 +12,7 @@ import torch
 
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Record
-from forwardpass.recording.schemas import UNINITIALISED
+from forwardpass.operators import kinds
 
 
 class Contents:
@@ -23,7 +23,7 @@ class Contents:
         self._writers: dict[int, list[Call]] = {}
         self._allocated: set[int] = set()
         for call in record.calls:
-            if call.short.rstrip("_") in UNINITIALISED:
+            if kinds.allocates(call.short):
                 self._allocated.update(record.values[s].storage for s in call.outputs)
             for storage in call.writes:
                 self._writers.setdefault(storage, []).append(call)
@@ -71,7 +71,7 @@ class Contents:
         return [
             made
             for call in calls
-            if call.short.rstrip("_") not in UNINITIALISED
+            if not kinds.allocates(call.short)
             for made in (self._record.values[serial] for serial in call.outputs)
             if made.storage == value.storage and made.producer == call.index
             if made.serial in self._record.tensors

@@ -13,6 +13,7 @@ import torch
 
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
+from forwardpass.operators import kinds
 from forwardpass.recording.distances import apart, rounding
 from forwardpass.recording.schemas import schema_of
 from forwardpass.tensors.generators import GeneratorStates, generators_kept
@@ -164,7 +165,7 @@ def _judged(record: Record) -> Verdicts:
 
 def _read(record: Record, call: Call) -> list[int]:
     """The values whose numbers a call reads: not those that lend their shape, nor what it fills."""
-    if call.short.endswith("_like") or call.short.startswith("new_"):
+    if kinds.reads_shape(call.short):
         return []
     filled = call.writes if call.kind == "random" else ()
     return [s for s in call.inputs if record.values[s].storage not in filled]

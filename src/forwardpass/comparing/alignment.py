@@ -17,9 +17,8 @@ from forwardpass.comparing.modules import module_pairs
 from forwardpass.comparing.sequences import between, paired
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
+from forwardpass.operators import kinds
 from forwardpass.tensors.errors import error
-
-_MOVING = frozenset({"clone", "detach", "alias", "lift_fresh", "_unsafe_view"})
 
 
 @dataclass(frozen=True)
@@ -162,9 +161,9 @@ def _call_pairs(
 
 def moves(record: Record, call: Call) -> bool:
     """Whether a call only views or copies numbers that others have made."""
-    if call.short == "_to_copy":
+    if kinds.casts(call.short):
         return record.values[call.inputs[0]].dtype == record.values[call.outputs[0]].dtype
-    return call.kind == "view" or call.short in _MOVING
+    return call.kind == "view" or kinds.keeps_order(call.short)
 
 
 def _owned(record: Record, known: Collection[int]) -> dict[int, list[Call]]:

@@ -9,10 +9,9 @@ from itertools import groupby
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.diffs import Fork
 from forwardpass.nouns.records import Record
+from forwardpass.operators import kinds
 
 _MOST = 5
-_VANISHING = frozenset({"_to_copy", "clone", "detach", "alias", "to", "lift_fresh"})
-"""Operators that the same line makes or does not make, as dtype, layout or autograd ask for it."""
 
 
 def fork(a: Record, b: Record) -> Fork | None:
@@ -45,7 +44,9 @@ def _lines(record: Record) -> list[Site]:
 
 
 def _telling(record: Record) -> Iterator[Call]:
-    return (call for call in record.calls if call.short not in _VANISHING)
+    """Not what one line makes or does not make, as dtype, layout or autograd ask for it."""
+    calls = record.calls
+    return (c for c in calls if not (kinds.copies(c.short) or kinds.casts(c.short)))
 
 
 def _shares_code(site: Site | None, lines: Sequence[Site]) -> bool:

@@ -20,12 +20,12 @@ from forwardpass.loading import load
 from forwardpass.nouns.diffs import Diff, Error, OutputDiff, Step, Unpaired, Verdict
 from forwardpass.nouns.forwards import ForwardLike
 from forwardpass.nouns.records import Record
+from forwardpass.operators import kinds
 from forwardpass.probing.batches import batch_axes, counterpart, first_rows, in_pieces, rows_of
 from forwardpass.probing.verb import record
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Mode, Pass
 from forwardpass.recording.recordings import recorded
-from forwardpass.recording.schemas import UNINITIALISED
 from forwardpass.tensors.errors import error, flips, is_comparable
 
 _VALUE_BYTES = 4 << 30
@@ -255,7 +255,7 @@ def _steps(
     for one, other in alignment.calls:
         call, twin = a.calls[one], b.calls[other]
         views = call.kind == "view" and twin.kind == "view"
-        if views or call.short.rstrip("_") in UNINITIALISED:
+        if views or kinds.allocates(call.short):
             continue
         worst: tuple[Error, int, int] | None = None
         for mine, its in zip(call.outputs, twin.outputs, strict=False):

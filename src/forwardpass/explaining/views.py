@@ -13,17 +13,7 @@ import torch
 
 from forwardpass.nouns.calls import Call, Ref, Value
 from forwardpass.nouns.records import Record
-
-_NEGATES = {"_neg_view", "_conj", "_conj_physical"}
-_COPIES = {"clone", "contiguous", "detach", "alias", "_to_copy", "to", "lift_fresh", "copy_"}
-_RESHAPED = {"_unsafe_view", "view_copy"}
-_JOINS = {"cat", "stack"}
-_IN_PLACE = {"t_", "transpose_", "squeeze_", "unsqueeze_", "swapaxes_", "swapdims_"}
-_REARRANGED = {
-    "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk", "repeat", "flip", "roll", "rot90",
-    "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
-}  # fmt: skip
-_MOVES = _COPIES | _RESHAPED | _JOINS | _IN_PLACE | _REARRANGED
+from forwardpass.operators import kinds
 
 Element = tuple[int, ...]
 
@@ -112,24 +102,25 @@ def moves(record: Record, call: Call) -> bool:
 
     A cast to another kind of number computes, as does a view of the same bytes as another dtype.
     """
-    if not operands(call) or not call.outputs or call.short in _NEGATES:
+    if not operands(call) or not call.outputs or kinds.negates(call.short):
         return False
     made = record.values[call.outputs[0]]
-    floats = call.short in _COPIES and _is_float(made)
+    copies = call.short == "copy_" or kinds.casts(call.short)
+    floats = copies and _is_float(made)
     for serial in operands(call):
         before = record.values[serial]
         if serial in call.outputs or before.nested is not None or before.layout != made.layout:
             return False
         if before.dtype != made.dtype and not (floats and _is_float(before)):
             return False
-    return made.nested is None and (call.kind == "view" or call.short in _MOVES)
+    return made.nested is None and (call.kind == "view" or copies or kinds.moves(call.short))
 
 
 def operands(call: Call) -> tuple[int, ...]:
     """The values whose elements a moving call moves."""
     if call.short == "copy_":
         return call.inputs[1:2]
-    return tuple(dict.fromkeys(call.inputs)) if call.short in _JOINS else call.inputs[:1]
+    return tuple(dict.fromkeys(call.inputs)) if kinds.joins(call.short) else call.inputs[:1]
 
 
 def _is_float(value: Value) -> bool:
@@ -148,9 +139,7 @@ def _applied(
     before = record.values[operands(call)[0]]
     if call.short == "copy_":
         return places[before.serial].expand(made.shape)
-    if call.short in _COPIES:
-        return places[before.serial]
-    if call.short in _RESHAPED:
+    if kinds.casts(call.short) or kinds.keeps_order(call.short):
         return places[before.serial].reshape(made.shape)
     if call.short == "as_strided":
         return _at_same_memory(before, made, places[before.serial])

@@ -14,6 +14,8 @@ The folder is the list: one file an operator. Each file's docstring gives the fo
     gradient(operator, arguments, name, element, delta) -> list[Step]        (affine ones only)
         ∂loss/∂element of the argument `name`, where `delta` is ∂loss/∂output; likewise.
 
+What computes nothing, but copies, moves, casts, has no file of its own: see `kinds`.
+
 `operator` is one of COVERS, `arguments` are bound to the names of the operator's schema (defaults
 included), `outputs` are what it returned, `output` says which of them is asked for, `element` is a
 full index.
@@ -34,7 +36,8 @@ def find(operator: str) -> ModuleType | None:
 
 @cache
 def _files() -> dict[str, ModuleType]:
-    """Each covered name and its file; a name with a leading underscore is what files share."""
-    names = [file.name for file in iter_modules(__path__) if not file.name.startswith("_")]
+    """Each covered name and its file. A leading underscore marks what files share."""
+    files = [file.name for file in iter_modules(__path__)]
+    names = [name for name in files if not name.startswith("_") and name != "kinds"]
     modules = [import_module(f"{__name__}.{name}") for name in names]
     return {operator: module for module in modules for operator in module.COVERS}

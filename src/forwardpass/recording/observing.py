@@ -11,19 +11,13 @@ import torch
 
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Statistics
+from forwardpass.operators import kinds
 from forwardpass.recording.schemas import schema_of
 from forwardpass.recording.tracing import Tracer
 
 _CANCELS = 1e-2
 """A variance below this share of the mean square has lost digits in float32."""
 _TINY = 1e-30
-_SAME_NUMBERS = frozenset(
-    f"aten.{name}"
-    for name in (
-        "view", "_unsafe_view", "t", "transpose", "permute", "unsqueeze", "squeeze", "detach",
-        "alias", "clone", "contiguous", "flip", "roll",
-    )
-)  # fmt: skip
 _NUMPY = frozenset({torch.float32, torch.float64, torch.float16})
 _array = torch.Tensor.numpy
 """As it is outside of a recording, which notes each use of it as a trip to the host."""
@@ -78,7 +72,7 @@ class Watching:
     def _carry_over(self, tracer: Tracer, index: int) -> None:
         """What only rearranges or copies numbers has the statistics of its operand."""
         call = tracer.calls[index]
-        if len(call.outputs) != 1 or schema_of(call.operator).packet not in _SAME_NUMBERS:
+        if len(call.outputs) != 1 or not kinds.keeps_numbers(schema_of(call.operator).packet):
             return
         before, after = call.inputs[0], call.outputs[0]
         old, new = tracer.values[before], tracer.values[after]

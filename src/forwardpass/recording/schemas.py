@@ -9,12 +9,9 @@ from typing import Any, NamedTuple
 import torch
 
 from forwardpass import operators
+from forwardpass.operators import kinds
 
 _HOST = {"aten._local_scalar_dense", "aten.is_nonzero", "aten.equal", "aten.item"}
-UNINITIALISED = {
-    "empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "empty_permuted",
-    "resize",
-}  # fmt: skip
 _UNMARKED: dict[str, tuple[int, int, int]] = {
     # (running mean, running variance, training): written in training, and the schema says nothing
     "aten.native_batch_norm": (3, 4, 5),
@@ -60,7 +57,7 @@ class Schema(NamedTuple):
     @property
     def uninitialised(self) -> bool:
         """Whether it makes memory that nothing has written: what stands there is no result."""
-        return self.packet.removeprefix("aten.").rstrip("_") in UNINITIALISED
+        return kinds.allocates(self.packet)
 
     @property
     def may_write(self) -> bool:

@@ -7,17 +7,17 @@ from typing import Any
 
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
+from forwardpass.operators import kinds
 from forwardpass.writing.layout import Line, docstring, laid_out
 from forwardpass.writing.literals import Arguments, constant, is_generator, quoted
 from forwardpass.writing.naming import Function, Names, snake
 from forwardpass.writing.results import gives_several, results_of
 from forwardpass.writing.scopes import (
-    FREE,
-    TRANSPARENT,
     Flow,
     Scope,
     below,
     calls_within,
+    is_free,
     references,
     scopes_of,
 )
@@ -286,7 +286,7 @@ class _Writer:
             and len(text) <= _LONGEST_INLINE
             and self._is_read_here(call, makes[0])
         ):
-            handed = call.short in TRANSPARENT
+            handed = kinds.copies(call.short)
             function.names.expressions[makes[0]] = a.literal(a.positional[0]) if handed else text
             return
         self._annotate(function, call)
@@ -303,8 +303,7 @@ class _Writer:
         here = self.scope_of[call.index]
         readers = self.flow.readers[serial]
         return all(self.scope_of[index] is here for index in readers) and all(
-            self.record.calls[index].inputs.count(serial) == 1 or call.short in FREE
-            for index in readers
+            self.record.calls[index].inputs.count(serial) == 1 or is_free(call) for index in readers
         )
 
     def _assigned(

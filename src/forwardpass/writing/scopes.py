@@ -9,15 +9,10 @@ from typing import Any, cast
 
 from forwardpass.nouns.calls import Call, ModuleCall, Ref, Value
 from forwardpass.nouns.records import Record
+from forwardpass.operators import kinds
 
 _FEWEST = 3
 """A module call with fewer operators than this, views not counted, gets no function."""
-_COPIES = ("_unsafe_view", "clone", "contiguous")
-TRANSPARENT = ("alias", "detach", "lift_fresh")
-"""Views that show just what they were given: what reads them may read that."""
-FREE = ("t", *TRANSPARENT)
-"""Views that are written out wherever they are read, not once alone."""
-_ALIASES = ("view", "_unsafe_view", "_reshape_alias", "t", "numpy_T", "alias")
 
 
 @dataclass(eq=False)
@@ -114,14 +109,20 @@ class Flow:
         storages = {value.storage, *(self.values[s].storage for s in call.inputs)}
         if storages & self.reshaped or call.writes or not call.operator.startswith("aten."):
             return False
-        if call.kind != "view" and (call.short not in _ALIASES or storages & self.written):
+        if call.kind != "view":
             return False
         readers = self.readers.get(made[0], [])
-        return len(readers) == 1 or (call.short in FREE and bool(readers))
+        return len(readers) == 1 or (is_free(call) and bool(readers))
 
     def used_after(self, serial: int, stop: int) -> bool:
         """Whether an object is read by a call from `stop` on, or leaves the pass."""
         return self.last.get(serial, -1) >= stop
+
+
+def is_free(view: Call) -> bool:
+    """Whether a view is written out wherever it is read, not once alone: what just hands a tensor
+    on is not written at all."""
+    return view.short == "t" or kinds.copies(view.short)
 
 
 def scopes_of(record: Record, flow: Flow) -> Scope:
@@ -183,7 +184,7 @@ def _thin(scope: Scope, flow: Flow) -> int:
             if item in flow.kept:
                 items.append(item)
                 call = flow.calls[item]
-                lines += call.kind != "view" and call.short not in _COPIES
+                lines += call.kind != "view" and not kinds.keeps_order(call.short)
         elif (within := _thin(item, flow)) < _FEWEST:
             items += item.items
             lines += within

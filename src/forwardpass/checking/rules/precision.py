@@ -12,6 +12,7 @@ from forwardpass.checking.walking import Walk, run_within
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Record
+from forwardpass.operators import kinds
 from forwardpass.recording.schemas import Schema
 from forwardpass.tensors.distances import relative_distance
 from forwardpass.tensors.dtypes import TORCH
@@ -20,13 +21,6 @@ from forwardpass.tensors.trees import flatten
 MOST_PASSES: Final = 2
 
 _HALF: Final = ("f16", "bf16")
-_REDUCES: Final = frozenset(
-    ("sum", "mean", "cumsum", "cumprod", "prod", "var", "var_mean", "std", "norm", "logsumexp",
-     "linalg_vector_norm", "logcumsumexp", "_softmax", "_log_softmax", "softmax", "log_softmax",
-     "native_layer_norm", "layer_norm", "index_add", "scatter_add", "scatter_reduce")
-)  # fmt: skip
-"""Operators that add up many numbers."""
-_ADDS: Final = frozenset(("add", "add_", "addcmul", "addcmul_"))
 _LONG: Final = 16
 """Additions, one upon the other, from which they are looked at as one sum."""
 _ROUNDINGS: Final = 4
@@ -101,12 +95,12 @@ class _Sums(Walk):
         values = self.record.values
         if not call.outputs or values[call.outputs[0]].dtype not in _HALF:
             return func(*args, **kwargs)
-        if call.short == "_to_copy":
+        if kinds.casts(call.short):
             result = func(*args, **kwargs)
             if values[call.inputs[0]].dtype not in _HALF and not _within_autocast():
                 self.cast[call.index] = _distance(result, args[0])
             return result
-        if call.short in _REDUCES:
+        if kinds.adds_up(call.short):
             exact = _widened(call, func, args, kwargs)
             result = func(*args, **kwargs)
             first = result if isinstance(result, torch.Tensor) else result[0]
@@ -114,7 +108,7 @@ class _Sums(Walk):
                 self.off[call.index] = _distance(first, exact) / torch.finfo(first.dtype).eps
                 self.length[call.index] = 1
             return result
-        if call.short not in _ADDS or len(call.inputs) < 2:
+        if kinds.bare(call.short) not in ("add", "addcmul") or len(call.inputs) < 2:
             return func(*args, **kwargs)
         before = next((self._sums[s] for s in call.inputs if s in self._sums), None)
         exact = self._added(call, func, args, kwargs)

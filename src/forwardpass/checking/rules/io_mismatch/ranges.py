@@ -9,7 +9,7 @@ import torch
 
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
-from forwardpass.operators import batch_norm
+from forwardpass.operators import batch_norm, kinds
 
 if TYPE_CHECKING:
     from forwardpass.checking.subjects import Subject
@@ -22,7 +22,6 @@ _FLAT = 0.5
 """Spread below which it is looked at by channel."""
 _SETTLED = 0.05
 """Weight that the start (0 and 1) may still have in running statistics."""
-_PLAIN = frozenset(("_to_copy", "to", "contiguous", "clone", "expand", "unsqueeze", "mul", "div"))
 _HELD = ("buffer", "parameter", "attribute", "constant")
 _STEPS = 8
 
@@ -113,10 +112,10 @@ def normalised(subject: Subject) -> Iterator[Standardised]:
     record = subject.record
     sources = {serial: path for path, serial in record.inputs.items()}
     for call in record.calls:
-        if call.short not in ("div", "div_", "mul", "mul_") or not _is_held(record, call, 1):
+        if kinds.bare(call.short) not in ("div", "mul") or not _is_held(record, call, 1):
             continue
         centred = _maker(record, call)
-        if centred is None or centred.short not in ("sub", "sub_", "add", "add_"):
+        if centred is None or kinds.bare(centred.short) not in ("sub", "add"):
             continue
         if not _is_held(record, centred, 1):
             continue
@@ -169,7 +168,12 @@ def _origin(record: Record, call: Call, sources: dict[int, str]) -> str | None:
         if argument.value in sources:
             return sources[argument.value]
         maker = _maker(record, call)
-        if maker is None or not (maker.kind == "view" or maker.short in _PLAIN):
+        if maker is None or not (
+            maker.kind == "view"
+            or kinds.copies(maker.short)
+            or kinds.casts(maker.short)
+            or kinds.bare(maker.short) in ("mul", "div")
+        ):
             return None
         call = maker
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 
@@ -13,12 +13,11 @@ from forwardpass.checking.subjects import Subject
 from forwardpass.checking.walking import run_within
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
+from forwardpass.operators import kinds
 from forwardpass.recording.interception import Interception
 from forwardpass.recording.schemas import Schema
 from forwardpass.tensors.distances import relative_distance
 from forwardpass.tensors.trees import flatten
-
-_CAST: Final = "_to_copy"
 
 
 class Gradients(NamedTuple):
@@ -86,12 +85,12 @@ class _Widened(Interception):
 
     def __init__(self, record: Record, calls: Sequence[Call]) -> None:
         super().__init__()
-        self.finite = {call.index for call in calls if call.short == _CAST}
+        self.finite = {call.index for call in calls if kinds.casts(call.short)}
         self._wanted: dict[tuple[str, int], int] = {}
         self._ran: Counter[str] = Counter()
         ran: Counter[str] = Counter()
         for call in record.calls:
-            if call in calls and call.short != _CAST:
+            if call in calls and not kinds.casts(call.short):
                 self._wanted[call.operator, ran[call.operator]] = call.index
             ran[call.operator] += 1
 

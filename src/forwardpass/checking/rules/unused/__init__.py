@@ -18,6 +18,7 @@ from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Parameter, Record
+from forwardpass.operators import kinds
 from forwardpass.tensors.trees import flatten
 
 MOST_PASSES: Final = 3
@@ -122,7 +123,7 @@ def _is_times_zero(call: Call) -> bool:
     """Whether a call multiplies by the number 0; one that is in a tensor may learn, or be a state
     that begins there."""
     numbers = [a for a in call.arguments if isinstance(a, int | float)]
-    return call.short in ("mul", "mul_") and any(n == 0 for n in numbers)
+    return kinds.bare(call.short) == "mul" and any(n == 0 for n in numbers)
 
 
 def _times_zero(subject: Subject, suspects: Sequence[Parameter]) -> Iterator[Finding]:
@@ -313,5 +314,4 @@ def _results(subject: Subject, calls: Sequence[Call]) -> Iterator[Finding]:
 
 def _is_made_up(record: Record, call: Call) -> bool:
     """Whether it makes numbers of nothing, such as zeros: there is no work in that."""
-    template = call.short.startswith("new_") or call.short.endswith("_like")
-    return not call.inputs or template
+    return not call.inputs or kinds.reads_shape(call.short)

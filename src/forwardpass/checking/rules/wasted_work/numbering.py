@@ -15,11 +15,9 @@ import torch
 
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
+from forwardpass.operators import kinds
 from forwardpass.recording.schemas import schema_of
 
-_COPIES = frozenset(
-    ("clone", "contiguous", "detach", "alias", "lift_fresh", "lift_fresh_copy", "lift")
-)
 _OWN = frozenset(("as_strided", "set_", "resize_"))  # read memory past what their operand shows
 _SMALL = 64
 """Numbers of a constant that are compared."""
@@ -86,7 +84,7 @@ class Numbering:
         if key is None:
             self._numbers.update((serial, self._alone()) for serial in call.outputs)
             return
-        if call.short in _COPIES and len(call.inputs) == 1 == len(call.outputs):
+        if kinds.copies(call.short) and len(call.inputs) == 1 == len(call.outputs):
             self._numbers[call.outputs[0]] = key[1]
             return
         maker = self._makers.setdefault(key, call.index)
@@ -103,7 +101,7 @@ class Numbering:
             return None
         if schema_of(self._record.live.operators[call.index]).uninitialised:
             return None
-        if call.short in _COPIES and len(call.inputs) == 1:
+        if kinds.copies(call.short) and len(call.inputs) == 1:
             return call.operator, self._of(call.inputs[0])
         key = (
             call.operator, self._frozen(call.arguments),
