@@ -20,13 +20,10 @@ class Contents:
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        self._writers: dict[int, list[Call]] = {}
         self._allocated: set[int] = set()
         for call in record.calls:
             if kinds.allocates(call.short):
                 self._allocated.update(record.values[s].storage for s in call.outputs)
-            for storage in call.writes:
-                self._writers.setdefault(storage, []).append(call)
         self._allocated.discard(-1)
 
     def of(self, serial: int, before: int | None = None) -> torch.Tensor | None:
@@ -36,7 +33,7 @@ class Contents:
         if kept is None:
             return None
         value = self._record.values[serial]
-        writers = self._writers.get(value.storage, [])
+        writers = self._record.graph.writers(value.storage)
         blank = value.storage in self._allocated
         stop = value.version if before is None else sum(call.index < before for call in writers)
         wrote = self._wrote(writers[0 if blank else value.version : stop], value)
@@ -52,7 +49,7 @@ class Contents:
     def writers(self, serial: int, before: int) -> list[Call]:
         """The calls that wrote the memory of a value since it was made, and before that index."""
         value = self._record.values[serial]
-        writers = self._writers.get(value.storage, [])
+        writers = self._record.graph.writers(value.storage)
         return [call for call in writers[value.version :] if call.index < before]
 
     def written(self, serial: int, writer: Call) -> torch.Tensor | None:

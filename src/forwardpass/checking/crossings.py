@@ -16,7 +16,6 @@ from typing import Protocol
 import torch
 
 from forwardpass.checking.contents import Contents
-from forwardpass.checking.reaching import leading_to, makers
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.recording.distances import rounding
@@ -102,7 +101,7 @@ class _Crossing:
     def blamed(self, outputs: Iterable[str]) -> Call | None:
         record = self._record
         ends = [record.outputs[path] for path in outputs]
-        leading = leading_to(record, makers(record, ends))
+        leading = record.graph.leading_to(record.graph.makers(ends))
         blamed = next((c for c in record.calls if c.index in leading and self._crosses(c)), None)
         if blamed is None:  # what goes out was written row by row, or its rows are flattened
             last = (call for end in ends for call in self._leaving(end, len(record.calls)))

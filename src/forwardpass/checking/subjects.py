@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -217,6 +218,12 @@ class Subject:
     def whole(self) -> Record:
         """The pass itself with every value in `.tensors`; made once for all rules."""
         return self.variant()
+
+    def walk(self, around: AbstractContextManager[Any]) -> Any:
+        """What the pass returns, made once more within `around`: a Walk, or another context."""
+        self.passes += 1
+        with self.this.staged(contents=self.writes_parameters) as (_, args, kwargs), around:
+            return self.module(*args, **kwargs)
 
     def timed(self, inputs: Tensors | None = None, rounds: int = 3) -> float:
         """Seconds of one plain pass: the least of `rounds`, after one that does not count.

@@ -154,8 +154,7 @@ class Blame:
 def _viewed(record: Record, serial: int) -> list[tuple[int, object]]:
     """A value and those that it is only another view or a copy of, each with how it is moved."""
     found: list[tuple[int, object]] = []
-    while (producer := record.values[serial].producer) >= 0:
-        call = record.calls[producer]
+    while call := record.graph.maker(serial):
         if not moves(record, call) or not call.inputs:
             break
         settings = [None if isinstance(value, Ref) else value for value in call.arguments]
@@ -211,13 +210,13 @@ def _upstream(
     reached: set[int] = set()
     waiting, seen = [serial], {serial}
     while waiting:
-        value = record.values[waiting.pop()]
-        if value.serial != serial and value.serial in paired:
-            reached.add(value.serial)
+        at = waiting.pop()
+        if at != serial and at in paired:
+            reached.add(at)
             continue
-        if value.producer < 0:
+        call = record.graph.maker(at)
+        if call is None:
             continue
-        call = record.calls[value.producer]
         if call.index in lonely:
             found.append(call)
         for before in call.inputs:

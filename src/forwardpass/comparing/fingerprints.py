@@ -26,7 +26,7 @@ def fingerprint(record: Record) -> Fingerprint:
     floating = [s for s in record.outputs.values() if record.values[s].dtype.startswith(("f", "b"))]
     if floating and not record.statistics:
         raise UsageError("a fingerprint needs statistics: record(…, statistics=True)")
-    ran = [call for call in record.calls if not call.operator.startswith("Tensor.")]
+    ran = [call for call in record.calls if call.is_operator]
     shapes = hashlib.sha256()
     for call in ran:
         results = [record.values[serial].shape for serial in call.outputs]

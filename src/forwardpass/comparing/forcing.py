@@ -20,9 +20,9 @@ from forwardpass.comparing.alignment import Alignment
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.diffs import Error
 from forwardpass.nouns.records import Record
-from forwardpass.recording.interception import Interception
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.schemas import Schema, flattened
+from forwardpass.recording.walking import Walk
 from forwardpass.tensors.errors import error, is_comparable
 from forwardpass.tensors.trees import flatten
 
@@ -81,7 +81,7 @@ def made(
     return forcing.found
 
 
-class _Forcing(Interception):
+class _Forcing(Walk):
     """Compares and replaces results, call by call, as long as the pass goes its recorded way."""
 
     def __init__(
@@ -90,26 +90,18 @@ class _Forcing(Interception):
         numbers: Mapping[int, torch.Tensor],
         forced: Container[int] | None,
     ) -> None:
-        super().__init__()
+        super().__init__(alignment.b)
         self._forced = forced
         self.found = Made()
         self._partners = {its: alignment.a.calls[mine] for mine, its in alignment.calls}
         self._values = alignment.values
         self._own = alignment.a.tensors
         self._numbers = numbers
-        self._calls = iter(
-            [call for call in alignment.b.calls if not call.operator.startswith("Tensor.")]
-        )
         self._computed = computed(alignment.b)
-        self._parted = False
 
-    def intercepted(
-        self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def at(
+        self, call: Call, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        call = None if self._parted else next(self._calls, None)
-        if call is None or call.operator != schema.name:
-            self._parted = True  # another way: nothing corresponds any more
-            return func(*args, **kwargs)
         if self._forced is None:
             self._compare_operands(call, args, kwargs)
         result = func(*args, **kwargs)

@@ -80,7 +80,7 @@ def _wrongs(
         if size := _size(off):
             tolerance = floor.of_call(a, mine)
             comes_out = size > tolerance and mine in emerging
-            wrong = _Wrong(comes_out, size, tolerance, _producer(a, mine))
+            wrong = _Wrong(comes_out, size, tolerance, a.values[mine].producer)
             yield blame.of_call(mine, its, tolerance), wrong
     for path, tensor in found.outputs.items():
         mine, its = a.outputs.get(path, -1), b.outputs[path]
@@ -90,7 +90,7 @@ def _wrongs(
         size = _size(error(a.tensors[mine], tensor)) if same_shape else BOUNDLESS
         if size:
             tolerance = floor.of_call(a, mine)
-            wrong = _Wrong(size > tolerance, size, tolerance, _producer(a, mine))
+            wrong = _Wrong(size > tolerance, size, tolerance, a.values[mine].producer)
             yield blame.of_output(path, mine, its), wrong
 
 
@@ -108,8 +108,8 @@ def _emerging(
     waiting = [a.outputs[path] for path in apart if path in a.outputs]
     found = set(waiting)
     while waiting:
-        producer = _producer(a, waiting.pop())
-        before = set(a.calls[producer].inputs if producer >= 0 else ()) - settled - found
+        maker = a.graph.maker(waiting.pop())
+        before = set(maker.inputs if maker else ()) - settled - found
         found |= before
         waiting += before
     return found
@@ -117,10 +117,6 @@ def _emerging(
 
 def _rank(wrong: _Wrong) -> tuple[bool, float]:
     return wrong.comes_out, wrong.size
-
-
-def _producer(record: Record, serial: int) -> int:
-    return record.values[serial].producer
 
 
 def _size(off: Error) -> float:

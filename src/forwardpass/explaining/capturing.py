@@ -10,8 +10,8 @@ import torch
 from forwardpass.errors import PassError, UsageError
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
-from forwardpass.recording.interception import Interception
 from forwardpass.recording.schemas import Schema, flattened
+from forwardpass.recording.walking import Walk
 
 
 class Captured:
@@ -35,7 +35,7 @@ class Captured:
         return take
 
 
-class Capture(Interception):
+class Capture(Walk):
     """Copies the operands and results of the calls `wanted` while the pass runs.
 
     Args:
@@ -45,24 +45,22 @@ class Capture(Interception):
     """
 
     def __init__(self, record: Record, wanted: Iterable[int], *, backward: bool = False) -> None:
-        super().__init__()
+        super().__init__(record)
         self.calls: dict[int, Captured] = {}
-        self._record = record
-        self._order = iter([c for c in record.calls if not c.operator.startswith("Tensor.")])
         self._wanted = frozenset(wanted)
         self._backward = backward
         self._latest: tuple[Captured, Sequence[torch.Tensor]] | None = None
 
-    def intercepted(
-        self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def strays(self, call: Call | None, schema: Schema) -> None:
+        raise PassError(
+            f"the pass went another way than when it was recorded: {schema.name} ran, recorded "
+            f"is {call.operator if call else 'nothing more'}; record it again"
+        )
+
+    def at(
+        self, call: Call, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         self.follow()
-        call: Call | None = next(self._order, None)
-        if call is None or call.operator != schema.name:
-            raise PassError(
-                f"the pass went another way than when it was recorded: {schema.name} ran, recorded "
-                f"is {call.operator if call else 'nothing more'}; record it again"
-            )
         if call.index not in self._wanted:
             return func(*args, **kwargs)
         given: list[torch.Tensor] = []

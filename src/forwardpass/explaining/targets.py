@@ -47,8 +47,7 @@ def targets(record: Record) -> Iterator[Target]:
 
 def _maker(record: Record, value: Value) -> str:
     """The operator that computed a value, past the views and copies of it."""
-    while value.producer >= 0:
-        call = record.calls[value.producer]
+    while call := record.graph.maker(value.serial):
         if not moves(record, call) or len(operands(call)) > 1:
             return call.short
         value = record.values[call.inputs[0]]

@@ -32,18 +32,14 @@ class Origin(NamedTuple):
 
 def origin(record: Record, value: Value, element: Element, moment: int) -> Origin:
     """Where the number was computed that stood at an element of `value` before call `moment`."""
-    writers: dict[int, list[Call]] = {}
-    for call in record.calls:
-        for storage in call.writes:
-            writers.setdefault(storage, []).append(call)
     while True:
-        for call in reversed(writers.get(value.storage, [])):
+        for call in reversed(record.graph.writers(value.storage)):
             if value.producer < call.index < moment:
                 place = _written(record, call, value, element)
                 if place is not None:
                     value, element = place
                     break
-        call = record.calls[value.producer] if value.producer >= 0 else None
+        call = record.graph.maker(value.serial)
         if call is None or not moves(record, call):
             return Origin(call, value, element)
         moment = call.index

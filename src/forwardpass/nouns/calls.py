@@ -151,6 +151,11 @@ class Call(msgspec.Struct, frozen=True):
         return None if self.macs is None else 2 * self.macs
 
     @property
+    def is_operator(self) -> bool:
+        """Whether PyTorch's dispatcher ran it: `.numpy()` and `.tolist()` go past that."""
+        return not self.operator.startswith("Tensor.")
+
+    @property
     def short(self) -> str:
         """The operator without namespace and overload: `addmm`."""
         return self.operator.split("::")[-1].removeprefix("aten.").split(".")[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +11,7 @@ import msgspec
 
 from forwardpass.nouns.calls import Call, Edge, ModuleCall, Parameter, Site, Statistics, Value
 from forwardpass.nouns.documents import Document
+from forwardpass.nouns.graphs import Graph
 
 if TYPE_CHECKING:
     from forwardpass.nouns.explanations import Explanation
@@ -132,9 +133,14 @@ class Record(
     began_seconds: float | None = None
 
     @cached_property
+    def graph(self) -> Graph:
+        """Who makes, reads and writes its values; made once."""
+        return Graph(self.calls, self.values)
+
+    @property
     def edges(self) -> tuple[Edge, ...]:
         """Why calls must come after others: data, alias and mutation edges, by target."""
-        return tuple(_edges(self))
+        return self.graph.edges
 
     @property
     def live(self) -> Any:
@@ -197,27 +203,3 @@ class Record(
 
     def __repr__(self) -> str:
         return f"Record({self.forward!r}, {self.totals.calls} calls)"
-
-
-def _edges(record: Record) -> Iterator[Edge]:
-    writers: dict[int, list[int]] = {}  # by storage, the calls that wrote it, in order
-    values: Sequence[Value] = record.values
-    for call in record.calls:
-        seen: set[int] = set()
-        for serial in call.inputs:
-            if serial in seen:
-                continue
-            seen.add(serial)
-            value = values[serial]
-            if value.producer >= 0:
-                yield Edge(value.producer, call.index, serial, "data")
-            for writer in writers.get(value.storage, ())[value.version :]:
-                yield Edge(writer, call.index, serial, "mutation")
-        for serial in call.outputs:
-            value = values[serial]
-            if value.producer != call.index:
-                continue
-            if value.base >= 0 and values[value.base].producer >= 0:
-                yield Edge(values[value.base].producer, call.index, serial, "alias")
-        for storage in call.writes:
-            writers.setdefault(storage, []).append(call.index)

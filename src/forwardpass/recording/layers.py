@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from forwardpass.nouns.calls import Call, Parameter, Value
+from forwardpass.nouns.graphs import Graph
 from forwardpass.nouns.records import Layer
 from forwardpass.operators import activation, convolution, linear
 
@@ -23,10 +24,7 @@ def layers_of(
     `paths` is the path of each module call.
     """
     shapes = {p.name: p.shape for p in parameters}
-    readers: dict[int, list[int]] = {}
-    for call in calls:
-        for serial in call.inputs:
-            readers.setdefault(serial, []).append(call.index)
+    graph = Graph(calls, values)
     found: list[Layer] = []
     for call in calls:
         if _packet(call) not in _AFFINE:
@@ -34,22 +32,20 @@ def layers_of(
         weights = [name for name in call.parameters if len(shapes.get(name, ())) > 1]
         biases = [name for name in call.parameters if len(shapes.get(name, ())) == 1]
         if len(weights) == 1:
-            after = _activation(call, calls, values, readers)
+            after = _activation(graph, call)
             path = paths[call.module]
             found.append(Layer(path, call.index, weights[0], biases[0] if biases else "", after))
     return tuple(found)
 
 
-def _activation(
-    call: Call, calls: Sequence[Call], values: Sequence[Value], readers: Mapping[int, list[int]]
-) -> int:
+def _activation(graph: Graph, call: Call) -> int:
     """The only call that reads what `call` made, views left out, where that is an activation."""
     serial = call.outputs[0]
     while True:
-        following = readers.get(serial, [])
-        if len(set(following)) != 1:
+        following = graph.readers(serial)
+        if len(following) != 1:
             return -1
-        reader = calls[following[0]]
+        reader = following[0]
         if reader.kind == "view" and reader.outputs:
             if reader.outputs[0] == serial:
                 return -1

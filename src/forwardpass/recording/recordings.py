@@ -131,7 +131,7 @@ def _versions() -> dict[str, str]:
 
 
 def _totals(calls: Sequence[Call], parameters: int) -> Totals:
-    ran = [call for call in calls if not call.operator.startswith("Tensor.")]
+    ran = [call for call in calls if call.is_operator]
     macs = sum([call.macs or 0 for call in ran])
     return Totals(
         calls=len(ran),

@@ -98,7 +98,7 @@ class _Step:
 def _works(call: Call) -> bool:
     """Whether a call is drawn: views and copies are not, the way of values to NumPy is."""
     if call.kind == "host":
-        return call.operator.startswith("Tensor.")
+        return not call.is_operator
     return call.kind != "view" and call.short not in _SILENT
 
 

@@ -207,7 +207,7 @@ def _tree(record: Record) -> _Node:
     for call in record.calls:
         nodes[call.module].own.append(call)
         for node in {id(nodes[n]): nodes[n] for n in above[call.module]}.values():
-            node.calls += not call.operator.startswith("Tensor.")
+            node.calls += call.is_operator
             node.macs += call.macs or 0
             node.unknown |= call.macs is None
             if call.kind in ("in-place", "random", "host"):

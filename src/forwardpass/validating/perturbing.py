@@ -9,30 +9,31 @@ from typing import Any
 
 import torch
 
+from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Fault
 from forwardpass.recording.arguments import copied
-from forwardpass.recording.interception import Interception
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.schemas import Schema
+from forwardpass.recording.walking import Walk
 
 _MOST_INPUTS = 8
 _STEP = 1e-2
 
 
-class _Fingerprints(Interception):
-    """A hash of what each operator made, and its name."""
+class _Hashes(Walk):
+    """A hash of what each call made, as far as the pass goes the recorded way."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[str, str]] = []
+    def __init__(self, record: Record) -> None:
+        super().__init__(record)
+        self.of: dict[int, str] = {}
 
-    def intercepted(
-        self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def at(
+        self, call: Call, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         result = func(*args, **kwargs)
-        made = [] if schema.uninitialised else schema.made(result, args, kwargs)
-        self.seen.append((schema.name, "" if schema.uninitialised else _hash(made, result)))
+        if not schema.uninitialised:
+            self.of[call.index] = _hash(schema.made(result, args, kwargs), result)
         return result
 
 
@@ -70,7 +71,7 @@ class Perturbed:
 def perturbed(done: Record, live: Any) -> Perturbed:
     """Move one input after the other, and compare what moves with what the edges lead to."""
     this: Pass = live.this
-    base = _Fingerprints()
+    base = _Hashes(done)
     this.plain(base)
     found = Perturbed()
     names = list(this.named(this.arguments, this.keywords))
@@ -79,13 +80,13 @@ def perturbed(done: Record, live: Any) -> Perturbed:
         if moved is None:
             found.cut_short.append(f"{path}: it holds no number that can be moved")
             continue
-        seen = _Fingerprints()
+        seen = _Hashes(done)
         error: Exception | None = None
         try:
             moved.plain(seen)
         except Exception as raised:  # noqa: BLE001 - a moved input may be one that it refuses
             error = raised
-        _compare(done, path, base.seen, seen.seen, error, found)
+        _compare(path, base, seen, error, found)
     if len(names) > _MOST_INPUTS:
         found.cut_short.append(
             f"{', '.join(names[_MOST_INPUTS:])}: {_MOST_INPUTS} inputs are moved"
@@ -94,36 +95,28 @@ def perturbed(done: Record, live: Any) -> Perturbed:
 
 
 def _compare(
-    done: Record,
-    path: str,
-    base: list[tuple[str, str]],
-    seen: list[tuple[str, str]],
-    error: Exception | None,
-    found: Perturbed,
+    path: str, base: _Hashes, seen: _Hashes, error: Exception | None, found: Perturbed
 ) -> None:
-    """The calls of a pass with `path` moved, as far as they correspond to those recorded."""
-    calls = [call for call in done.calls if not call.operator.startswith("Tensor.")]
+    """The calls of a pass with `path` moved, as far as it goes the recorded way."""
+    done = base.record
     reachable, tainted = _reachable(done, path)
-    place = 0
-    for call, (name, before), (again, after) in zip(calls, base, seen, strict=False):
-        if call.operator != name or name != again:
-            break  # another way was taken: from here on calls do not correspond
-        place += 1
-        if before == after or call.index in reachable:
+    whole = error is None and not seen.parted and seen.next is None
+    for index, after in seen.of.items():
+        if base.of.get(index, after) == after or index in reachable:
             continue
+        call = done.calls[index]
         said = f"it moves with the input {path}, and no edge leads there"
-        if call.index in tainted:
-            found.unseen.append(f"{call.operator} at {done.sites[call.site]}: {said}")
+        if index in tainted:
+            found.unseen.append(f"{call.operator} at {done.site(call)}: {said}")
         else:
-            found.faults.append(Fault("e", call.index, call.operator, said))
+            found.faults.append(Fault("e", index, call.operator, said))
         break
     else:
-        if error is None and len(calls) == len(seen):
-            found.moved += 1
-    parted = place < min(len(calls), len(seen)) and calls[place].operator != seen[place][0]
-    if parted or error is not None or len(seen) < len(calls):
+        found.moved += whole
+    if not whole:
+        count = sum(call.is_operator for call in done.calls)
         why = "it takes another way" if error is None else f"{type(error).__name__}: {error}"
-        found.cut_short.append(f"{path}: moved, after {place} of {len(calls)} calls, {why}")
+        found.cut_short.append(f"{path}: moved, after {seen.steps} of {count} calls, {why}")
 
 
 def _moved(this: Pass, name: str) -> Pass | None:
@@ -159,22 +152,20 @@ def _reachable(done: Record, path: str) -> tuple[set[int], set[int]]:
     """The calls to which edges lead from an input, and those that read what no call made."""
     storage = done.values[done.inputs[path]].storage
     start = {s for s in done.inputs.values() if done.values[s].storage == storage}  # views of it
-    follows: dict[int, list[int]] = {}
-    for edge in done.edges:
-        follows.setdefault(edge.source, []).append(edge.target)
     foreign = {v.serial for v in done.values if v.origin in ("constant", "unknown")}
     first = [call.index for call in done.calls if start & set(call.inputs)]
     drawing = [call.index for call in done.calls if call.kind == "random"]
-    follows |= {a: [*follows.get(a, ()), b] for a, b in pairwise(drawing)}  # by the generator
+    drawn_next = dict(pairwise(drawing))  # by the generator
     strange = [call.index for call in done.calls if foreign & set(call.inputs)]
-    return _closure(first, follows), _closure(strange, follows)
+    return _following(done, first, drawn_next), _following(done, strange, drawn_next)
 
 
-def _closure(first: list[int], follows: dict[int, list[int]]) -> set[int]:
+def _following(done: Record, first: list[int], drawn_next: dict[int, int]) -> set[int]:
+    """These calls, and all to which edges lead from them, or the next draw."""
     found, waiting = set(first), list(first)
     while waiting:
-        for target in follows.get(waiting.pop(), ()):
-            if target not in found:
-                found.add(target)
-                waiting.append(target)
+        call = waiting.pop()
+        after = {edge.target for edge in done.graph.out_of(call)} | {drawn_next.get(call, call)}
+        waiting += after - found
+        found |= after
     return found

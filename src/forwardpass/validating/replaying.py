@@ -18,10 +18,10 @@ from forwardpass.nouns.calls import Call, Ref, Value
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Exempt, Fault
 from forwardpass.recording.distances import apart, rounding
-from forwardpass.recording.interception import Interception
 from forwardpass.recording.memories import is_strided
 from forwardpass.recording.notes import meta_of
 from forwardpass.recording.schemas import Schema, flattened
+from forwardpass.recording.walking import Walk
 from forwardpass.tensors.dtypes import spelled
 from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.validating.sampling import Sampler
@@ -30,7 +30,7 @@ _SCRATCH = {"aten.mkldnn_rnn_layer": (3,), "aten._cudnn_rnn": (3,), "aten.cudnn_
 """Outputs that are memory for the backward pass: what stands in it is nobody's result."""
 
 
-class Replay(Interception):
+class Replay(Walk):
     """Goes through a record, call by call, while its pass runs again. Used as a context.
 
     Args:
@@ -50,35 +50,26 @@ class Replay(Interception):
         formulas: bool,
         advance: Callable[[], object],
     ) -> None:
-        super().__init__()
+        super().__init__(record)
         self.faults: list[Fault] = []
         self.exempt: list[Exempt] = []
         self.replayed = self.exact = 0
         self.sampler = Sampler() if formulas else None
-        self._record = record
-        self._calls = [call for call in record.calls if not call.operator.startswith("Tensor.")]
-        self._at = 0
         self._world: dict[int, torch.Tensor | weakref.ref[torch.Tensor]] = dict(world)
         self._written = {storage for call in record.calls for storage in call.writes}
         self._graph = graph
         self._advance = advance
-        self._parted = False
         self._last_use = {
             serial: call.index for call in record.calls for serial in (*call.inputs, *call.outputs)
         }
         self._last_use |= dict.fromkeys(record.outputs.values(), len(record.calls))
 
-    def intercepted(
-        self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def at(
+        self, call: Call, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        call = self._next
         given: list[torch.Tensor] = []
         flattened((args, list(kwargs.values())), given)
-        # A call that raises was not recorded: whoever called it may go on with another one.
-        if call is None or call.operator != schema.name:
-            result = func(*args, **kwargs)
-            self._part(call, schema)
-        elif len(given) != len(call.inputs):
+        if len(given) != len(call.inputs):
             result = func(*args, **kwargs)
             self._fault("b", call, f"it got {len(given)} tensors, recorded are {len(call.inputs)}")
         elif reason := _exempted(call, schema, given):
@@ -87,14 +78,8 @@ class Replay(Interception):
             self._adopt(call, schema, schema.made(result, args, kwargs))
         else:
             result = self._beside(call, schema, func, args, kwargs, given)
-        self._at += 1
         self._advance()
         return result
-
-    @property
-    def _next(self) -> Call | None:
-        """The call that the record has next; None where it ended or the pass went another way."""
-        return self._calls[self._at] if not self._parted and self._at < len(self._calls) else None
 
     def _beside(
         self, call: Call, schema: Schema, func: Any, args: tuple[Any, ...],
@@ -134,7 +119,7 @@ class Replay(Interception):
 
     def _facts(self, call: Call, serials: Sequence[int], tensors: Sequence[torch.Tensor]) -> bool:
         """Whether the values of a call have the form that the record says."""
-        values = [self._record.values[serial] for serial in serials]
+        values = [self.record.values[serial] for serial in serials]
         for value, tensor in zip(values, tensors, strict=False):
             shape, dtype, device, strides, offset, layout, _, nested = meta_of(tensor)
             came = (shape, spelled(dtype), str(device), strides, offset, layout, nested)
@@ -147,7 +132,7 @@ class Replay(Interception):
 
     def _share(self, call: Call, serials: Sequence[int], tensors: Sequence[torch.Tensor]) -> bool:
         """Whether those values of a call share memory that do so in the record."""
-        values = [self._record.values[serial] for serial in serials]
+        values = [self.record.values[serial] for serial in serials]
         keys = [
             t.untyped_storage()._cdata if is_strided(t) else -1 - place  # pyright: ignore[reportPrivateUsage]
             for place, t in enumerate(tensors)
@@ -164,7 +149,7 @@ class Replay(Interception):
         written = {
             t.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
             for serial, t in zip(call.inputs, given, strict=True)
-            if self._record.values[serial].storage in call.writes and _is_dense(t)
+            if self.record.values[serial].storage in call.writes and _is_dense(t)
         }
         order = iter(
             [
@@ -252,7 +237,7 @@ class Replay(Interception):
         """
         for serial, tensor in zip(call.outputs, made, strict=False):
             filled_later = (
-                schema.uninitialised and self._record.values[serial].storage not in self._written
+                schema.uninitialised and self.record.values[serial].storage not in self._written
             )
             self._world[serial] = weakref.ref(tensor) if filled_later else tensor.clone()
 
@@ -266,11 +251,7 @@ class Replay(Interception):
             raise KeyError(serial)
         return alive
 
-    def _part(self, call: Call | None, schema: Schema) -> None:
-        """The pass and the record went different ways: nothing after it is replayed."""
-        if self._parted:
-            return
-        self._parted = True
+    def strays(self, call: Call | None, schema: Schema) -> None:
         recorded = "nothing more" if call is None else call.operator
         at = -1 if call is None else call.index
         said = f"the pass ran {schema.name}, and recorded is {recorded}"
@@ -281,19 +262,17 @@ class Replay(Interception):
 
     def finish(self, outputs: Mapping[str, torch.Tensor]) -> None:
         """Compare the outputs; say so where the pass ended before the record did."""
-        if set(outputs) != set(self._record.outputs):
-            said = (
-                f"the pass returned {sorted(outputs)}, recorded is {sorted(self._record.outputs)}"
-            )
+        if set(outputs) != set(self.record.outputs):
+            said = f"the pass returned {sorted(outputs)}, recorded is {sorted(self.record.outputs)}"
             self.faults.append(Fault("a", -1, "", said))
-        for path, serial in self._record.outputs.items() if self._graph else ():
+        for path, serial in self.record.outputs.items() if self._graph else ():
             value = self._world.get(serial)
             if isinstance(value, torch.Tensor) and path in outputs:
                 off = apart(value, outputs[path].detach())
                 if off > rounding(value.dtype):
                     said = f"output {path} is not value {serial}: they differ by {off:.2g}"
                     self.faults.append(Fault("d", -1, "", said))
-        left = self._next
+        left = self.next
         if left is not None:
             said = "the pass had ended, and the record goes on with it"
             self.faults.append(Fault("a", left.index, left.operator, said))

@@ -8,16 +8,17 @@ from typing import Any
 import torch
 
 from forwardpass.errors import UsageError, nearest
+from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import LEVELS, Fault, Foreign, Level, Validation
 from forwardpass.probing.verb import record
 from forwardpass.recording.distances import apart, rounding
-from forwardpass.recording.interception import Interception
 from forwardpass.recording.memories import Copies
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.recordings import Live
 from forwardpass.recording.schemas import Schema
 from forwardpass.recording.states import State
+from forwardpass.recording.walking import Walk
 from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.tensors.trees import flatten
 from forwardpass.validating.matching import differences
@@ -76,7 +77,7 @@ def validate(
     orphans = tuple(f for f in foreign if done.values[f.value].origin == "unknown")
     moving = perturbed(done, live) if level >= "e" and runs else Perturbed()
     faults += moving.faults
-    calls = sum(1 for call in done.calls if not call.operator.startswith("Tensor."))
+    calls = sum(call.is_operator for call in done.calls)
     replayed = replay.replayed if replay else 0
     exempt = tuple(replay.exempt) if replay else ()
     drawn = {call.index for call in done.calls if call.kind == "random"}
@@ -101,19 +102,15 @@ def validate(
     )
 
 
-class _Bare(Interception):
-    """Notes the names of operators and does nothing else."""
+class _Bare(Walk):
+    """Compares the names of operators with those recorded, and does nothing else."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
+    fault: Fault | None = None
 
-    def intercepted(
-        self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        result = func(*args, **kwargs)
-        self.names.append(schema.name)
-        return result
+    def strays(self, call: Call | None, schema: Schema) -> None:
+        at, there = (call.index, call.operator) if call else (-1, "nothing more")
+        said = f"{schema.name} ran, and the record has {there} in its place"
+        self.fault = Fault("a", at, schema.name, said)
 
 
 def _same_pass(done: Record, live: Live) -> Iterator[Fault]:
@@ -135,17 +132,11 @@ def _same_pass(done: Record, live: Live) -> Iterator[Fault]:
         off = apart(plain[path].detach(), live.outputs[path])
         if off > rounding(plain[path].dtype):
             yield Fault("a", -1, "", f"output {path} differs by {off:.2g} from the plain pass")
-    bare = _Bare()
+    bare = _Bare(done)
     live.this.plain(bare)
-    recorded = [c for c in done.calls if not c.operator.startswith("Tensor.")]
-    for place, name in enumerate(bare.names):
-        if place >= len(recorded) or recorded[place].operator != name:
-            call = recorded[place].index if place < len(recorded) else -1
-            there = recorded[place].operator if place < len(recorded) else "nothing more"
-            yield Fault("a", call, name, f"{name} ran, and the record has {there} in its place")
-            return
-    if len(bare.names) < len(recorded):
-        extra = recorded[len(bare.names)]
+    if bare.fault is not None:
+        yield bare.fault
+    if (extra := bare.next) is not None:
         yield Fault("a", extra.index, extra.operator, "the record has it, and it did not run")
 
 

@@ -10,7 +10,6 @@ import msgspec
 import torch
 
 from forwardpass.checking.crossings import State, crossing, partners
-from forwardpass.checking.reaching import leading_to
 from forwardpass.checking.rows import (
     ONE_SCALE,
     ONE_STOP,
@@ -107,7 +106,7 @@ def _only_alone(rows: Rows, other: Record, call: Call, pairs: dict[int, int]) ->
     if not there:
         return None
     met = {other.values[its].producer for its in pairs.values()}
-    way = leading_to(other, there) - met
+    way = other.graph.leading_to(there) - met
     return other.calls[min(way)] if way else None
 
 

@@ -13,12 +13,12 @@ import torch
 
 from forwardpass.checking.escapes import Escape, Escapes
 from forwardpass.checking.subjects import Subject
-from forwardpass.checking.walking import Walk, run_within
 from forwardpass.code.sources import is_installed
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Record
 from forwardpass.recording.schemas import Schema
+from forwardpass.recording.walking import Walk
 from forwardpass.tensors.distances import relative_distance
 from forwardpass.tensors.trees import flatten
 
@@ -58,7 +58,7 @@ def check(subject: Subject) -> Iterable[Finding]:
     """
     record = subject.record
     escapes = Escapes(subject.module)
-    run_within(subject, escapes)
+    subject.walk(escapes)
     reads = {e.site: e for e in escapes.found.values() if e.kind == "read"}
     others = [e for e in escapes.found.values() if e.kind != "read"]
     printing = {e.site for e in others if e.kind == "print"}
@@ -117,7 +117,7 @@ def _places(subject: Subject, printing: set[Site | None]) -> list[_Place]:
         return []
     reading = _Reading(record)
     if not all(is_installed(record.site(call)) for call in hosts):
-        run_within(subject, reading)
+        subject.walk(reading)
     found: dict[int, _Place] = {}
     for call in hosts:
         site = record.site(call)
@@ -154,7 +154,7 @@ def _bend(subject: Subject, places: Sequence[_Place]) -> None:
     for place in [p for p in places if p.floating and not p.bulk][:_MOST_BENT]:
         walk = _Bent(subject.record, place.calls)
         try:
-            after = flatten(run_within(subject, walk))
+            after = flatten(subject.walk(walk))
         except Exception:  # noqa: BLE001 - the model refuses what was bent: it does not compute with it
             continue
         if not walk.parted and after.keys() == before.keys():

@@ -9,7 +9,6 @@ from typing import Final
 import torch
 
 from forwardpass.checking.drawing import between
-from forwardpass.checking.reaching import leading_to, makers
 from forwardpass.checking.rows import share
 from forwardpass.checking.subjects import Subject
 from forwardpass.nouns.calls import Call
@@ -51,7 +50,7 @@ def _by_the_seed(subject: Subject) -> Iterable[Finding]:
         return
     if not draws.moved or draws.named or draws.masks:
         return
-    leading = leading_to(record, makers(record, record.outputs.values()))
+    leading = record.graph.leading_to(record.graph.makers(record.outputs.values()))
     drawn = [call for call in draws.calls if call.index in leading] or draws.calls
     lines = len({record.site(call) for call in drawn})
     more = f" and at {lines - 1} more line{'s' * (lines > 2)}" if lines > 1 else ""

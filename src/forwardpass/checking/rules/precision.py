@@ -8,12 +8,12 @@ from typing import Any, Final
 import torch
 
 from forwardpass.checking.subjects import Inapplicable, Subject
-from forwardpass.checking.walking import Walk, run_within
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Record
 from forwardpass.operators import kinds
 from forwardpass.recording.schemas import Schema
+from forwardpass.recording.walking import Walk
 from forwardpass.tensors.distances import relative_distance
 from forwardpass.tensors.dtypes import TORCH
 from forwardpass.tensors.trees import flatten
@@ -48,7 +48,7 @@ def check(subject: Subject) -> Iterable[Finding]:
     yield from _promoted(subject)
     if halves:
         walk = _Sums(record)
-        run_within(subject, walk)
+        subject.walk(walk)
         yield from _of_sums(subject, walk)
         yield from _overflow(subject)
         if not subject.this.autocast and not _is_half(subject):
@@ -281,7 +281,7 @@ def _without(subject: Subject, casts: Sequence[Call]) -> float | None:
     """By how much the outputs move if these casts are left out; None where it does not run so."""
     before: dict[str, torch.Tensor] = subject.record.live.outputs
     try:
-        after = flatten(run_within(subject, _Uncast(subject.record, casts)))
+        after = flatten(subject.walk(_Uncast(subject.record, casts)))
     except Exception:  # noqa: BLE001 - an operator may want the dtype that the cast gave
         return None
     if after.keys() != before.keys():

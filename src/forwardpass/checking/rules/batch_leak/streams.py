@@ -13,7 +13,6 @@ import torch
 
 from forwardpass.checking.contents import Contents
 from forwardpass.checking.crossings import Compared, State
-from forwardpass.checking.reaching import leading_to, makers
 from forwardpass.checking.stretches import filled
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
@@ -50,7 +49,7 @@ class Streams:
         return {
             path: first
             for path in outputs
-            if after & leading_to(record, makers(record, [record.outputs[path]]))
+            if after & record.graph.leading_to(record.graph.makers([record.outputs[path]]))
         }
 
     def _changed(self, call: Call, compared: Compared) -> bool:

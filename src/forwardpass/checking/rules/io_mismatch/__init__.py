@@ -223,7 +223,7 @@ def _outputs(subject: Subject, signature: Signature) -> Iterator[Finding]:
             )  # fmt: skip
             continue
         value = record.values[serial]
-        maker = record.calls[value.producer] if value.producer >= 0 else None
+        maker = record.graph.maker(serial)
         expected = output.shape(subject.rows, sizes)
         if value.shape != expected:
             yield subject.finding(
@@ -243,9 +243,8 @@ def _outputs(subject: Subject, signature: Signature) -> Iterator[Finding]:
 
 def _reader(subject: Subject, path: str) -> Call | None:
     """The first call that reads an input."""
-    record = subject.record
-    serial = record.inputs.get(path)
-    return next((call for call in record.calls if serial in call.inputs), None)
+    readers = subject.record.graph.readers(subject.record.inputs.get(path, -1))
+    return next(iter(readers), None)
 
 
 def _shape(shape: Sequence[int]) -> str:

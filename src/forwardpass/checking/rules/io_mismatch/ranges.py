@@ -146,7 +146,7 @@ def _is_held(record: Record, call: Call, place: int) -> bool:
     for _ in range(_STEPS):
         if value.origin in _HELD:
             return True
-        maker = record.calls[value.producer] if value.producer >= 0 else None
+        maker = record.graph.maker(value.serial)
         if maker is None or len(maker.inputs) != 1:
             return False
         value = record.values[maker.inputs[0]]
@@ -155,8 +155,7 @@ def _is_held(record: Record, call: Call, place: int) -> bool:
 
 def _maker(record: Record, call: Call) -> Call | None:
     argument = call.arguments[0]
-    producer = record.values[argument.value].producer if isinstance(argument, Ref) else -1
-    return record.calls[producer] if producer >= 0 else None
+    return record.graph.maker(argument.value) if isinstance(argument, Ref) else None
 
 
 def _origin(record: Record, call: Call, sources: dict[int, str]) -> str | None:

@@ -8,11 +8,10 @@ from typing import Any, Final, Literal
 
 import torch
 
-from forwardpass.checking.reaching import makers
 from forwardpass.checking.rows import finite, share
 from forwardpass.checking.rules.non_finite.covering import gradients, in_f32
 from forwardpass.checking.subjects import Subject
-from forwardpass.nouns.calls import Call, Edge, Value
+from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.findings import Finding
 from forwardpass.recording.schemas import schema_of
 
@@ -79,21 +78,16 @@ class _Trail:
 
     def __init__(self, subject: Subject) -> None:
         self._subject, self._record = subject, subject.record
-        self._into: dict[int, list[Edge]] = {}
-        self._from: dict[int, list[Edge]] = {}
-        for edge in self._record.edges:
-            self._into.setdefault(edge.target, []).append(edge)
-            self._from.setdefault(edge.source, []).append(edge)
 
     def blamed(self, kind: Kind, paths: list[str]) -> Finding | None:
         """The finding for outputs that hold it; None for an Inf that the code wrote on purpose."""
         record = self._record
         serials = [record.outputs[path] for path in paths]
-        last = [i for i in makers(record, serials) if self._makes(record.calls[i], kind)]
+        last = [i for i in record.graph.makers(serials) if self._makes(record.calls[i], kind)]
         first, given = self._back(last, kind)
         given |= {s for s in serials if record.values[s].producer < 0}
         if kind == "nan":  # NaN may come of an Inf that an earlier call made
-            sources = [e.source for i in first for e in self._into.get(i, ())]
+            sources = [e.source for i in first for e in record.graph.into(i)]
             earlier, _ = self._back(
                 [i for i in sources if self._makes(record.calls[i], "inf")], "inf"
             )
@@ -105,7 +99,9 @@ class _Trail:
             return self._given(record.values[min(given)], kind, where)
         if not first:  # written through views, or never
             first = {
-                i for i in makers(record, serials) if self._schema(record.calls[i]).uninitialised
+                i
+                for i in record.graph.makers(serials)
+                if self._schema(record.calls[i]).uninitialised
             }
         meant = {i for i in first if self._writes(record.calls[i], kind)}
         if first - meant:
@@ -178,7 +174,7 @@ class _Trail:
             index = waiting.pop()
             if self._record.calls[index].parameters:
                 return True
-            edges = self._into.get(index, ())
+            edges = self._record.graph.into(index)
             floating = (e for e in edges if "f" in self._record.values[e.value].dtype)
             before = {edge.source for edge in floating} - seen
             waiting += before
@@ -189,7 +185,7 @@ class _Trail:
         """Whether the Inf that a call makes meets one that puts other numbers in its place."""
         waiting, seen = [call.index], {call.index}
         while waiting:
-            edges = self._from.get(waiting.pop(), ())
+            edges = self._record.graph.out_of(waiting.pop())
             for edge in edges:
                 if edge.target in seen or not self._is(edge.value, "inf"):
                     continue
@@ -222,7 +218,7 @@ class _Trail:
     def _before(self, call: Call, kind: Kind) -> Iterator[int]:
         """The calls that gave `call` what it read of this kind. A value whose memory was written
         since is what the writer made of it."""
-        edges = self._into.get(call.index, ())
+        edges = self._record.graph.into(call.index)
         stale = {edge.value for edge in edges if edge.kind == "mutation"}
         for edge in edges:
             source = self._record.calls[edge.source]
@@ -303,7 +299,7 @@ class _Trail:
     def _given(self, value: Value, kind: Kind, where: str) -> Finding:
         tensor = self._tensor(value)
         count = 0 if tensor is None else _count(tensor, kind)
-        readers = (call for call in self._record.calls if value.serial in call.inputs)
+        readers = self._record.graph.readers(value.serial)
         held = value.origin if value.name else "a tensor from outside of the pass"
         remedy = (
             "clean the data, or mask what is missing before it meets a weight"
@@ -312,7 +308,7 @@ class _Trail:
         )
         return self._subject.finding(
             "error", f"{held} {value.name}".strip() + f" holds {count:,} {_SAID[kind]}; {where}",
-            remedy, call=next(readers, None),
+            remedy, call=next(iter(readers), None),
         )  # fmt: skip
 
 

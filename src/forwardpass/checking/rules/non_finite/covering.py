@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, cast
 import torch
 
 from forwardpass.checking.subjects import Subject
-from forwardpass.checking.walking import run_within
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.operators import kinds
@@ -62,7 +61,7 @@ def in_f32(subject: Subject, calls: Sequence[Call]) -> Wide | None:
     """What these calls make, and what comes out, in one more pass; None where it cannot run."""
     wide = _Widened(subject.record, calls)
     try:
-        after = flatten(run_within(subject, wide))
+        after = flatten(subject.walk(wide))
     except Exception:  # noqa: BLE001 - an operator may want the dtype that it had
         return None
     before: dict[str, torch.Tensor] = subject.record.live.outputs

@@ -72,10 +72,8 @@ def _storages(record: Record) -> dict[str, int]:
 
 def _writers(record: Record) -> dict[int, Call]:
     """The first call that writes each storage; where none does, that gives it away to NumPy."""
-    found: dict[int, Call] = {}
-    for call in record.calls:
-        for storage in call.writes:
-            found.setdefault(storage, call)
+    storages = {storage for call in record.calls for storage in call.writes}
+    found = {storage: record.graph.writers(storage)[0] for storage in storages}
     for call in record.calls:
         if call.operator == "Tensor.numpy":
             found.setdefault(record.values[call.inputs[0]].storage, call)

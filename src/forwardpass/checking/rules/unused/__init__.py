@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
 import torch
+from torch import nn
 
-from forwardpass.checking.reaching import leading_to, makers, written
 from forwardpass.checking.rules.unused.names import within_reach
 from forwardpass.checking.rules.unused.origins import made_at
 from forwardpass.checking.stretches import held_by
@@ -41,7 +41,7 @@ def check(subject: Subject) -> Iterable[Finding]:
     are a note where they cost, and the user's code asks for them.
     """
     record = subject.record
-    live = leading_to(record, _ends(record))
+    live = record.graph.leading_to(_ends(record))
     used = _used(record, live)
     read = {name for call in record.calls for name in call.parameters}
     own = [p for p in record.parameters if not p.buffer and p.elements]
@@ -54,7 +54,7 @@ def check(subject: Subject) -> Iterable[Finding]:
         yield from _results(subject, calls)
     annulled = {call.index for call in record.calls if _is_times_zero(call)}
     if annulled:
-        by_more = _used(record, leading_to(record, _ends(record), annulled))
+        by_more = _used(record, record.graph.leading_to(_ends(record), annulled))
         yield from _times_zero(subject, [p for p in own if p.name in used - by_more])
     if unread:
         yield from _never_read(subject, unread)
@@ -68,14 +68,14 @@ def _used(record: Record, live: Iterable[int]) -> set[str]:
 
 def _ends(record: Record) -> Iterator[int]:
     """The calls that have an effect beside their results, and those that made the outputs."""
-    yield from makers(record, record.outputs.values())
+    yield from record.graph.makers(record.outputs.values())
     outside = {v.storage for v in record.values if v.producer < 0 and v.storage >= 0}
     for call in record.calls:
         for_effect = call.kind in ("host", "random") or not call.outputs
         if for_effect or outside.intersection(call.writes):
             yield call.index
     for entry in record.modules[:1]:  # what the pass returned inside of other objects: caches
-        yield from makers(record, entry.outputs)
+        yield from record.graph.makers(entry.outputs)
 
 
 def _names(parameters: Sequence[Parameter]) -> str:
@@ -134,7 +134,7 @@ def _times_zero(subject: Subject, suspects: Sequence[Parameter]) -> Iterator[Fin
     if twin is None:
         return
     annulled = {call.index for call in twin.calls if _is_times_zero(call)}
-    elsewhere = _used(twin, leading_to(twin, _ends(twin), annulled))
+    elsewhere = _used(twin, twin.graph.leading_to(_ends(twin), annulled))
     suspects = [p for p in suspects if p.name not in elsewhere]
     if not suspects or _moves(subject, suspects):
         return
@@ -143,7 +143,7 @@ def _times_zero(subject: Subject, suspects: Sequence[Parameter]) -> Iterator[Fin
         call
         for call in record.calls
         if _is_times_zero(call)
-        and names.intersection(_used(record, leading_to(record, [call.index])))
+        and names.intersection(_used(record, record.graph.leading_to([call.index])))
     )
     yield subject.finding(
         "note",
@@ -292,12 +292,14 @@ def _results(subject: Subject, calls: Sequence[Call]) -> Iterator[Finding]:
     record = subject.record
     dead = {call.index for call in calls}
     # A call of several results, of which some are used, is no waste: the states of an LSTM.
-    used = {written(record, subject.parts, call) for call in record.calls if call.index not in dead}
+    used = {
+        _written(record, subject.parts, call) for call in record.calls if call.index not in dead
+    }
     costly = [
         call
         for call in calls
         if call.kind == "compute"
-        and written(record, subject.parts, call) not in used
+        and _written(record, subject.parts, call) not in used
         and not _is_made_up(record, call)
     ]
     share = _share(record, costly)
@@ -315,3 +317,18 @@ def _results(subject: Subject, calls: Sequence[Call]) -> Iterator[Finding]:
 def _is_made_up(record: Record, call: Call) -> bool:
     """Whether it makes numbers of nothing, such as zeros: there is no work in that."""
     return not call.inputs or kinds.reads_shape(call.short)
+
+
+def _written(record: Record, parts: Mapping[str, nn.Module], call: Call) -> tuple[int, int]:
+    """What the user's code asks for at a call, as a site and a module call: an operator; or, at
+    site -1, the outermost of PyTorch's layers around it, whose own lines the user cannot change."""
+    site, layer, around = call.site, call.module, call.module
+    while around >= 0 and _is_pytorchs(parts.get(record.modules[around].path)):
+        site, layer, around = -1, around, record.modules[around].parent
+    return site, layer
+
+
+def _is_pytorchs(part: nn.Module | None) -> bool:
+    """Whether the forward of a module is code of PyTorch."""
+    module = getattr(getattr(part, "forward", None), "__module__", None) or ""
+    return module.startswith(("torch.nn.", "torch.ao."))

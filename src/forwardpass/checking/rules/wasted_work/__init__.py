@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,12 +10,13 @@ import torch
 
 from forwardpass.checking.rules.wasted_work.numbering import Numbering
 from forwardpass.checking.subjects import Inapplicable, Subject
-from forwardpass.checking.walking import CallTimes, run_within
 from forwardpass.code.sources import is_installed
+from forwardpass.measuring.clocks import Clock, Stopwatch
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Record
 from forwardpass.recording.schemas import Schema
+from forwardpass.recording.walking import Walk
 
 MOST_PASSES: Final = 2
 
@@ -62,13 +63,12 @@ def check(subject: Subject) -> Iterable[Finding]:
     """
     record = subject.record
     numbering = Numbering(record)
-    readers = _readers(record)
-    repeats = list(_repeats(record, numbering, readers))
+    repeats = list(_repeats(record, numbering))
     wastes = [
         waste
         for waste in (
             *_constants(record, numbering), *repeats,
-            *_casts(subject, readers), *_copies(record, numbering, readers),
+            *_casts(subject), *_copies(record, numbering),
         )
         if waste.work >= _LEAST or any(_work(call) >= _SMALL for call in waste.calls)
     ]  # fmt: skip
@@ -85,10 +85,10 @@ def check(subject: Subject) -> Iterable[Finding]:
 
 def _measured(subject: Subject, wastes: Sequence[_Waste]) -> Iterator[Finding]:
     record = subject.record
-    watch = _Comparing(record, [waste.same for waste in wastes])
-    run_within(subject, watch)
+    watch = _Watch(record, [waste.same for waste in wastes])
+    subject.walk(watch)
     watch.again()
-    run_within(subject, watch)
+    subject.walk(watch)
     whole = sum(watch.seconds.values()) + len(watch.seconds) * _CALL_SECONDS  # Python's part
     for waste in wastes:
         took = [(call, watch.seconds.get(call.index, 0.0)) for call in waste.calls]
@@ -97,27 +97,27 @@ def _measured(subject: Subject, wastes: Sequence[_Waste]) -> Iterator[Finding]:
         of_all = sum(each for _, each in took)
         small = seconds < _MUCH * whole and of_all >= _MUCH_OF_SMALL * whole
         seconds = of_all if small else seconds
-        time = seconds / whole
-        share = max(time, waste.work)
+        of_time = seconds / whole
+        share = max(of_time, waste.work)
         if share < _LEAST or waste.same in watch.different:
             continue
         call = waste.calls[0]
-        much = (time >= _MUCH and not small) or (
+        much = (of_time >= _MUCH and not small) or (
             waste.work >= _MUCH and any(c.macs for c in waste.calls)
         )
         yield subject.finding(
             "warning" if much and not is_installed(record.site(call)) else "note",
-            f"{waste.said}: {_cost(waste, seconds, time)}",
+            f"{waste.said}: {_cost(waste, seconds, of_time)}",
             waste.remedy, call=call, calls=len(waste.calls), seconds=seconds, share=share,
         )  # fmt: skip
 
 
-def _cost(waste: _Waste, seconds: float, time: float) -> str:
+def _cost(waste: _Waste, seconds: float, of_time: float) -> str:
     several = len(waste.calls) > 1
     calls = f"{len(waste.calls):,} call{'s' * several}"
     if waste.work >= _LEAST:
         return f"{calls} {'are' if several else 'is'} {waste.work:.0%} of the pass's work"
-    return f"{calls} take{'s' * (not several)} {seconds * 1e3:.2g} ms, {time:.0%} of the pass"
+    return f"{calls} take{'s' * (not several)} {seconds * 1e3:.2g} ms, {of_time:.0%} of the pass"
 
 
 def _work(call: Call) -> int:
@@ -125,11 +125,14 @@ def _work(call: Call) -> int:
     return (call.macs or call.elements) if call.kind != "view" else 0
 
 
-class _Comparing(CallTimes):
-    """Times every call, and compares the results of some pairs of calls."""
+class _Watch(Walk):
+    """Times every call, `seconds` by index, the least of all passes that it went along; and
+    compares the results of some pairs of calls."""
 
     def __init__(self, record: Record, pairs: Iterable[tuple[int, int]]) -> None:
         super().__init__(record)
+        self.seconds: dict[int, float] = {}
+        self._clock = Clock.on(record.device)
         self.different: set[tuple[int, int]] = set()
         self._pairs = {later: earlier for earlier, later in pairs if later >= 0}
         self._earlier = set(self._pairs.values())
@@ -138,7 +141,10 @@ class _Comparing(CallTimes):
     def at(
         self, call: Call, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        result = super().at(call, func, schema, args, kwargs)
+        with Stopwatch(self._clock) as stopwatch:
+            result = func(*args, **kwargs)
+        took = stopwatch.seconds
+        self.seconds[call.index] = min(took, self.seconds.get(call.index, took))
         if call.index in self._earlier or call.index in self._pairs:
             first = result if isinstance(result, torch.Tensor) else result[0]
             if call.index in self._earlier:
@@ -147,14 +153,6 @@ class _Comparing(CallTimes):
             if earlier >= 0 and not torch.equal(self._kept[earlier], first):
                 self.different.add((earlier, call.index))
         return result
-
-
-def _readers(record: Record) -> Mapping[int, list[Call]]:
-    found: dict[int, list[Call]] = {}
-    for call in record.calls:
-        for serial in dict.fromkeys(call.inputs):
-            found.setdefault(serial, []).append(call)
-    return found
 
 
 # -- constants ------------------------------------------------------------------------------------
@@ -185,15 +183,13 @@ def _value(record: Record, call: Call) -> Value:
 # -- the same again -------------------------------------------------------------------------------
 
 
-def _repeats(
-    record: Record, numbering: Numbering, readers: Mapping[int, list[Call]]
-) -> Iterator[_Waste]:
+def _repeats(record: Record, numbering: Numbering) -> Iterator[_Waste]:
     """Calls that compute what earlier calls had computed, those of one place together."""
     whole = sum(map(_work, record.calls))
     places: dict[int, list[Call]] = {}
     run: list[Call] = []
     for call in record.calls:
-        if _is_repeat(numbering, call, readers):
+        if _is_repeat(numbering, call):
             run.append(call)
         elif call.kind != "view" and run:
             places.setdefault(run[0].site, []).extend(run)
@@ -215,7 +211,7 @@ def _repeats(
         )
 
 
-def _is_repeat(numbering: Numbering, call: Call, readers: Mapping[int, list[Call]]) -> bool:
+def _is_repeat(numbering: Numbering, call: Call) -> bool:
     """Whether the result of an earlier call could stand in for that of this one. Casts that the
     code does not write are autocast's, which keeps those of weights itself where they learn."""
     return (
@@ -223,21 +219,18 @@ def _is_repeat(numbering: Numbering, call: Call, readers: Mapping[int, list[Call
         and (call.short != "_to_copy" or call.name.startswith("."))
         and call.kind in ("compute", "in-place")
         and call.index not in numbering.constant
-        and numbering.could_stand_in(call, readers)
+        and numbering.could_stand_in(call)
     )
 
 
 # -- there and back -------------------------------------------------------------------------------
 
 
-def _before(
-    record: Record, call: Call, readers: Mapping[int, list[Call]], short: str
-) -> Call | None:
+def _before(record: Record, call: Call, short: str) -> Call | None:
     """The call of an operator whose result is all that `call` reads, but for views, and which
     nothing else reads."""
-    serial = call.inputs[0]
-    while len(readers[serial]) == 1 and record.values[serial].producer >= 0:
-        made = record.calls[record.values[serial].producer]
+    serial, graph = call.inputs[0], record.graph
+    while len(graph.readers(serial)) == 1 and (made := graph.maker(serial)):
         if made.short == short:
             return made
         if made.kind != "view" or len(made.inputs) != 1:
@@ -246,14 +239,14 @@ def _before(
     return None
 
 
-def _casts(subject: Subject, readers: Mapping[int, list[Call]]) -> Iterator[_Waste]:
+def _casts(subject: Subject) -> Iterator[_Waste]:
     """Values cast to another dtype and straight back."""
     record = subject.record
     if subject.this.autocast:  # which casts by itself
         return
     places: dict[int, list[Call]] = {}
     for call in record.calls:
-        if call.short == "_to_copy" and (there := _before(record, call, readers, "_to_copy")):
+        if call.short == "_to_copy" and (there := _before(record, call, "_to_copy")):
             source = record.values[there.inputs[0]]
             if source.dtype == _value(record, call).dtype != _value(record, there).dtype:
                 places.setdefault(there.site, []).extend((there, call))
@@ -266,9 +259,7 @@ def _casts(subject: Subject, readers: Mapping[int, list[Call]]) -> Iterator[_Was
         )
 
 
-def _copies(
-    record: Record, numbering: Numbering, readers: Mapping[int, list[Call]]
-) -> Iterator[_Waste]:
+def _copies(record: Record, numbering: Numbering) -> Iterator[_Waste]:
     """Copies that lie in memory as their source does, where nothing writes either; and copies into
     another order of axes and straight back."""
     places: dict[int, list[Call]] = {}
@@ -278,13 +269,14 @@ def _copies(
         if call.short != "clone" or call.index in numbering.constant:
             continue
         source, copy = record.values[call.inputs[0]], _value(record, call)
-        if {source.storage, copy.storage} & numbering.writers.keys() or copy.storage in given_out:
+        if copy.storage in given_out or any(
+            map(record.graph.writers, (source.storage, copy.storage))
+        ):
             continue
         if source.strides == copy.strides and source.layout == copy.layout:
             places.setdefault(call.site, []).append(call)
-        elif there := _before(record, call, readers, "clone"):
-            origin = record.values[there.inputs[0]]
-            back = _root(record, origin)
+        elif there := _before(record, call, "clone"):
+            back = record.graph.root(there.inputs[0])
             if back.shape == copy.shape and back.strides == copy.strides:
                 places.setdefault(there.site, []).extend((there, call))
                 if back.producer >= 0:
@@ -296,10 +288,3 @@ def _copies(
             "leave the copy out: views and reads need none",
             pairs.get(site, (-1, -1)),
         )
-
-
-def _root(record: Record, value: Value) -> Value:
-    """The value that a view shows, as it was made."""
-    while value.base >= 0:
-        value = record.values[value.base]
-    return value

@@ -8,7 +8,7 @@ memory that nothing has filled, has a number of its own.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -29,16 +29,11 @@ class Numbering:
     Attributes:
         first: by index of a call that computes what an earlier call had computed, that call's.
         constant: indices of calls that compute from constants, buffers and sizes alone.
-        writers: by storage the indices of the calls that write it in place.
     """
 
     def __init__(self, record: Record) -> None:
         self.first: dict[int, int] = {}
         self.constant: set[int] = set()
-        self.writers: dict[int, list[int]] = {}
-        for call in record.calls:
-            for storage in call.writes:
-                self.writers.setdefault(storage, []).append(call.index)
         self._record = record
         self._numbers: dict[int, Hashable] = {}
         self._writes: dict[int, int] = {}
@@ -57,19 +52,20 @@ class Numbering:
             if not any(record.values[s].storage in varying for s in record.calls[index].outputs)
         }  # fmt: skip
 
-    def could_stand_in(self, call: Call, readers: Mapping[int, Sequence[Call]]) -> bool:
+    def could_stand_in(self, call: Call) -> bool:
         """Whether what an earlier call made is still there in place of what this one makes: either
         memory is written by none, or by calls that do the same to both, and what is read of this
         one before that is read to compute the same again."""
         earlier = self._record.calls[self.first[call.index]]
         for now, before in zip(call.outputs, earlier.outputs, strict=True):
             value = self._record.values[now]
-            after = self.writers.get(value.storage, [])
-            there = self.writers.get(self._record.values[before].storage, [])
-            if [self.first.get(index) for index in after] != there:
+            graph = self._record.graph
+            after = graph.writers(value.storage)
+            there = graph.writers(self._record.values[before].storage)
+            if [self.first.get(one.index) for one in after] != [one.index for one in there]:
                 return False
             lost = value.version < len(after)
-            if lost and any(reader.index not in self.first for reader in readers.get(now, ())):
+            if lost and any(reader.index not in self.first for reader in graph.readers(now)):
                 return False
         return True
 
@@ -159,5 +155,5 @@ class Numbering:
         """Whether no input led to a value, nor a parameter, which training changes."""
         value = self._record.values[serial]
         if value.origin in ("constant", "buffer", "attribute"):
-            return value.storage not in self.writers
+            return not self._record.graph.writers(value.storage)
         return serial in self._same
