@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +67,21 @@ def test_an_error_of_usage_is_light_too() -> None:
         "except ForwardpassError as error:\n    assert error.exit_code == 2"
     )
     assert "torch" not in loaded(program)
+
+
+def test_a_verb_loads_no_room_that_it_does_not_use(tmp_path: Path) -> None:
+    """`fwd record` runs a pass, and none of the machinery that `fwd run` is made of."""
+    model = tmp_path / "model.py"
+    model.write_text(
+        "import forwardpass as fwd\nfrom torch import nn\n"
+        "model = fwd.Model(nn.Linear(4, 2), 'features: f32[batch 4]')\n",
+        encoding="utf-8",
+    )
+    program = (
+        "import sys\nfrom forwardpass.cli import main\n"
+        f"main(['record', {str(model)!r}, '--quiet'], standalone_mode=False)\n"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('forwardpass.')}\n"
+        "assert 'recording' in rooms\n"
+        "assert rooms.isdisjoint({'running', 'checking', 'comparing', 'explaining'}), rooms\n"
+    )
+    loaded(program)

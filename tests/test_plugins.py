@@ -7,7 +7,6 @@ in common is tested in checking/test_rules.py.
 from __future__ import annotations
 
 import inspect
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -18,9 +17,9 @@ from torch import nn
 
 from forwardpass import Forward, Model
 from forwardpass.building import backends, build, steps
-from forwardpass.building.engines import names
 from forwardpass.checking import rules
 from forwardpass.errors import UsageError
+from forwardpass.nouns.folders import names, plugin
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,7 +40,7 @@ def plugins() -> list[tuple[str, ModuleType, str, int]]:
     """(name, module, the function of the contract, arguments that the contract itself passes)."""
     contracts = ((steps, "apply", 2), (backends, "build", 1))
     return [
-        (name, import_module(f"{folder.__name__}.{name}"), function, own)
+        (name, plugin(folder, name), function, own)
         for folder, function, own in contracts
         for name in names(folder)
     ]
@@ -125,7 +124,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(text: str, message: str) ->
 
 @pytest.mark.parametrize("name", names(rules))
 def test_a_rule_is_checked_on_planted_faults_and_stands_on_the_page(name: str) -> None:
-    module = import_module(f"{rules.__name__}.{name}")
+    module = plugin(rules, name)
     assert list(inspect.signature(module.check).parameters) == ["subject"]
     assert (ROOT / "tests" / "checking" / "planted" / f"{name}.py").exists()
     assert f"| `{name.replace('_', '-')}` |" in (ROOT / "docs" / "check.md").read_text()

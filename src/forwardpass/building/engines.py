@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import pkgutil
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +13,7 @@ from forwardpass.building import backends, steps
 from forwardpass.building.copies import copied
 from forwardpass.errors import UsageError, nearest
 from forwardpass.loading.calling import placed
+from forwardpass.nouns.folders import names, plugin
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.plans import Argument, Backend, Step
 from forwardpass.nouns.signatures import Output, Signature
@@ -114,24 +113,19 @@ def build(forward: Forward) -> Engine:
     module = copied(forward.model.module)
     for step in forward.plan.steps:
         module = _applied(step, module)
-    lowering = import_module(f"{backends.__name__}.{backend.name}")
+    lowering = plugin(backends, backend.name)
     replicas = lowering.build(module, **_bound(lowering.build, backend, skip=1))
     return Engine(forward, replicas, forward.model.signature)
 
 
-def names(folder: Any) -> list[str]:
-    """The public names that a plug-in folder holds: those of its files."""
-    return sorted(module.name for module in pkgutil.iter_modules(folder.__path__))
-
-
 def _applied(step: Step, module: nn.Module) -> nn.Module:
-    plugin = import_module(f"{steps.__name__}.{step.name}")
     paths = [path for path, _ in module.named_modules(remove_duplicate=False)]
     selected = {path for path in paths if step.selects(path)}
     if not selected:
         wanted = next((glob for glob in step.where if not glob.startswith("!")), step.where[0])
         raise UsageError(f"{step}: no module is called so; {nearest(wanted, filter(None, paths))}")
-    return plugin.apply(module, selected, **_bound(plugin.apply, step, skip=2))
+    apply = plugin(steps, step.name).apply
+    return apply(module, selected, **_bound(apply, step, skip=2))
 
 
 def _bound(function: Any, call: Step | Backend, skip: int) -> dict[str, Any]:

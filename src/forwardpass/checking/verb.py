@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from forwardpass.building.engines import names
 from forwardpass.checking import rules as folder
 from forwardpass.checking.scripts import Root, Script
 from forwardpass.checking.selecting import Settings, chosen, settings
@@ -18,6 +16,7 @@ from forwardpass.errors import PassError, UsageError
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.findings import SEVERITIES, Finding, Findings, Ran, Skipped
+from forwardpass.nouns.folders import plugins
 from forwardpass.nouns.forwards import Forward, ForwardLike
 from forwardpass.nouns.records import Record
 from forwardpass.probing.verb import record
@@ -217,13 +216,7 @@ def _together(
 
 def every() -> dict[str, Rule]:
     """The rules of the folder, by name."""
-    return dict(_every())
-
-
-def _every() -> Iterator[tuple[str, Rule]]:
-    for name in names(folder):
-        if not name.startswith("_"):
-            yield name.replace("_", "-"), import_module(f"{folder.__name__}.{name}").check
+    return {name.replace("_", "-"): file.check for name, file in plugins(folder).items()}
 
 
 def _order(finding: Finding) -> tuple[int, int, str]:

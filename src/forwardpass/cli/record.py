@@ -77,7 +77,6 @@ def record(
     """
     from rich.console import Console
 
-    from forwardpass.comparing.fingerprints import fingerprint as printed
     from forwardpass.loading import load
     from forwardpass.probing import record as recorded
     from forwardpass.showing.live import steps
@@ -105,6 +104,8 @@ def record(
         if out is not None:
             done.save(out)
         if fingerprint is not None:
+            from forwardpass.comparing.fingerprints import fingerprint as printed
+
             Path(fingerprint).write_text(printed(done).to_json() + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"the record cannot be saved: {error}") from error

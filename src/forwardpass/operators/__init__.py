@@ -23,10 +23,11 @@ full index.
 
 from __future__ import annotations
 
+import sys
 from functools import cache
-from importlib import import_module
-from pkgutil import iter_modules
 from types import ModuleType
+
+from forwardpass.nouns.folders import plugins
 
 
 def find(operator: str) -> ModuleType | None:
@@ -36,8 +37,6 @@ def find(operator: str) -> ModuleType | None:
 
 @cache
 def _files() -> dict[str, ModuleType]:
-    """Each covered name and its file. A leading underscore marks what files share."""
-    files = [file.name for file in iter_modules(__path__)]
-    names = [name for name in files if not name.startswith("_") and name != "kinds"]
-    modules = [import_module(f"{__name__}.{name}") for name in names]
-    return {operator: module for module in modules for operator in module.COVERS}
+    """Each covered name and its file; `kinds` is about all of them."""
+    files = [file for name, file in plugins(sys.modules[__name__]).items() if name != "kinds"]
+    return {operator: file for file in files for operator in file.COVERS}

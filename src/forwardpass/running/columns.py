@@ -11,11 +11,8 @@ import pyarrow as pa
 import torch
 
 from forwardpass.errors import DataError
-from forwardpass.nouns.rows import Column, concatenated, listed
-from forwardpass.tensors.blocks import joined
-
-Delivered = torch.Tensor | Column
-"""One column of results: values of a model, or a column of the source."""
+from forwardpass.executing.decoding import Delivered
+from forwardpass.nouns.rows import listed
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -95,14 +92,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def together(parts: Sequence[Delivered]) -> Delivered:
-    """One column over several pieces: a tensor, an array, or a list."""
-    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
-    if len(tensors) == len(parts):
-        return joined(tensors)
-    return concatenated([list(part) if isinstance(part, torch.Tensor) else part for part in parts])
 
 
 def to_python(values: Delivered) -> list[Any]:

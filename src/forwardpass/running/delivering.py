@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from forwardpass.errors import LeftOutError, PassError, UsageError, nearest
-from forwardpass.executing.salvaging import said, salvage
+from forwardpass.errors import LeftOutError, PassError, UsageError
+from forwardpass.executing.decoding import Decoder, Delivered, whole_column
 from forwardpass.measuring.clocks import Stopwatch
-from forwardpass.nouns.models import Model
 from forwardpass.nouns.rows import Failure, take
-from forwardpass.running.columns import Delivered, together
 from forwardpass.running.computing import Computed
 from forwardpass.running.journals import Entry, Journal
 from forwardpass.running.sinks import Shard, Sink
@@ -45,32 +42,29 @@ class Delivery:
     Args:
         key: the name of the key column.
         keep: columns of the source that go along.
-        raw: outputs of the model that are delivered beside what `decode` makes of them.
         start: position in the source of the first row.
         strict: raise LeftOutError rather than leave a row out.
     """
 
     def __init__(
         self,
-        model: Model,
+        decoder: Decoder,
         sink: Sink,
         journal: Journal | None,
         *,
         key: str | None,
         keep: Sequence[str],
-        raw: Sequence[str],
         start: int,
         strict: bool,
     ) -> None:
         self.entries: list[Entry] = list(journal.entries) if journal else []
         self.failures: list[Failure] = []
         self.busy = Stopwatch()
-        self._model = model
+        self._decoder = decoder
         self._sink = sink
         self._journal = journal
         self._key = key
         self._keep = keep
-        self._raw = raw
         self._strict = strict
         self.start = start
         self._open = _Open(start)
@@ -84,8 +78,11 @@ class Delivery:
 
     def _add(self, computed: Computed) -> None:
         window, shard = computed.window, self._open
-        outputs, kept, failures = self._decoded(computed)
-        indices = computed.good[kept]
+        decoded = self._decoder(computed.outputs, window.rows, computed.good)
+        outputs, failures = decoded.columns, decoded.failures
+        if failures and not len(decoded.kept) and not self.entries:
+            raise PassError(f"decode raised on each of {len(failures)} rows: {failures[0].error}")
+        indices = computed.good[decoded.kept]
         rows = window.rows
         keys = rows.positions if rows.keys is None else rows.keys
         columns: dict[str, Delivered] = {}
@@ -105,7 +102,7 @@ class Delivery:
             )
         if len(indices):
             shard.outputs = tuple(outputs)
-            shard.pieces.append(columns | outputs)
+            shard.pieces.append({**columns, **outputs})
             shard.positions.append(rows.positions[indices])
         self._tolerate(failures)
         shard.failures += [*window.failures, *computed.failures, *failures]
@@ -119,72 +116,12 @@ class Delivery:
         if self._strict and failures:
             raise _refusal(failures[0])
 
-    def _decoded(self, computed: Computed) -> tuple[dict[str, Delivered], Indices, list[Failure]]:
-        """The delivered columns, the rows that could be decoded, and those that could not."""
-        count = len(computed.good)
-        outputs = dict(computed.outputs)
-        unknown = next((name for name in self._raw if name not in outputs), None) if count else None
-        if unknown:
-            raise UsageError(f"--outputs {unknown}: no such output; {nearest(unknown, outputs)}")
-        decode = self._model.decode
-        if decode is None or not count:
-            chosen = {name: v for name, v in outputs.items() if not self._raw or name in self._raw}
-            return {**chosen}, np.arange(count), []
-        pieces: list[Mapping[str, Any]] = []
-        kept: list[Indices] = []
-        failures: list[Failure] = []
-        rows = computed.window.rows
-        for start, stop, result in salvage(
-            lambda a, b: self._piece(outputs, a, b, count), 0, count
-        ):
-            if isinstance(result, Exception):
-                index = int(computed.good[start])
-                failures.append(
-                    Failure(rows.key(index), "decode", said(result), int(rows.positions[index]))
-                )
-            else:
-                pieces.append(result)
-                kept.append(np.arange(start, stop))
-        places = np.concatenate(kept) if kept else np.zeros(0, np.int64)
-        if failures and not pieces and not self.entries:
-            raise PassError(f"decode raised on each of {count} rows: {failures[0].error}")
-        names = list(pieces[0]) if pieces else []
-        other = next((list(piece) for piece in pieces if set(piece) != set(names)), None)
-        if other is not None:
-            raise UsageError(
-                f"decode must name the same columns for all rows; it gave {', '.join(names)} for "
-                f"some and {', '.join(other)} for others"
-            )
-        columns: dict[str, Delivered] = {n: together([p[n] for p in pieces]) for n in names}
-        for name in self._raw:
-            value = outputs[name]
-            if name not in columns:
-                columns[name] = (
-                    value[torch.from_numpy(places)]
-                    if isinstance(value, torch.Tensor)
-                    else [value[int(place)] for place in places]
-                )
-        return columns, places, failures
-
-    def _piece(
-        self, outputs: Mapping[str, Any], start: int, stop: int, count: int
-    ) -> Mapping[str, Any]:
-        assert self._model.decode is not None
-        part = {name: v if stop - start == count else v[start:stop] for name, v in outputs.items()}
-        columns = self._model.decode(part)
-        for name, values in columns.items():
-            if len(values) != stop - start:
-                raise ValueError(
-                    f"decode gave {len(values)} values of {name!r} for {stop - start} rows"
-                )
-        return columns
-
     def _commit(self, stop: int, ceiling: int | None) -> None:
         """Write the shard aside, sync, rename, then enter it into the manifest."""
         shard, self._open = self._open, _Open(stop)
         names = list(shard.pieces[0]) if shard.pieces else []
         rows = sum(len(p) for p in shard.positions)
-        columns = {name: together([piece[name] for piece in shard.pieces]) for name in names}
+        columns = {name: whole_column([piece[name] for piece in shard.pieces]) for name in names}
         keys: Delivered = (
             columns[self._key]
             if self._key in columns

@@ -34,12 +34,6 @@ class Identity:
         self.machine: dict[str, Any] = {**msgspec.to_builtins(here), "device": device}
         self.machine["devices"] = list(here.devices)
         del self.machine["memory_bytes"]  # decides no value, and changes from day to day
-        # now, before a row is encoded: an encoder may remember what it has seen
-        self.forward_sha256 = digest(forward)
-        self.source = source
-        self.options = options
-        self.device = str(engine.replicas[0].device)
-        self.threads = engine.replicas[0].threads
 
     @property
     def costs_key(self) -> dict[str, Any]:

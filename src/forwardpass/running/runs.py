@@ -12,11 +12,13 @@ from forwardpass.batching.windows import Fill
 from forwardpass.building.engines import Engine, build
 from forwardpass.errors import DataError, UsageError
 from forwardpass.executing import executors
+from forwardpass.executing.decoding import Decoder
 from forwardpass.executing.encoding import EncodedRows, Encoder, inferred
 from forwardpass.executing.executors import InProcess
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL, Stopwatch
 from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.progress import Progress
 from forwardpass.nouns.reports import RunReport, Seconds
 from forwardpass.nouns.rows import Failure, Rows
 from forwardpass.nouns.signatures import Signature
@@ -30,7 +32,6 @@ from forwardpass.running.destinations import opened
 from forwardpass.running.feeding import encoded, windows
 from forwardpass.running.journals import Finished, Header
 from forwardpass.running.options import Options
-from forwardpass.running.progress import Progress
 from forwardpass.running.resuming import Identity, restored
 from forwardpass.running.sinks.memory import Memory
 from forwardpass.running.threads import Ahead, Behind
@@ -97,12 +98,11 @@ class Run:
         self.progress.resumed = self.progress.rows = resumed
         in_memory = isinstance(self.sink, Memory) and options.key is None
         delivery = Delivery(
-            self.forward.model,
+            Decoder(self.forward.model, options.outputs),
             self.sink,
             journal,
             key=None if in_memory else options.key or "key",
             keep=options.kept,
-            raw=options.outputs,
             start=entries[-1].stop if entries else 0,
             strict=self.strict,
         )
@@ -171,7 +171,10 @@ class Run:
                 self.compute_seconds += done.seconds
                 if self.mac_table is not None:
                     self.macs += sum(self.mac_table.of(*batch) for batch in done.batches)
-                self.progress.add(done)
+                self.progress.rows += len(done.good)
+                self.progress.real_cells += done.real_cells
+                self.progress.padded_cells += done.padded_cells
+                self.progress.quarantined += len(done.failures) + len(done.window.failures)
                 behind.put((done, executor.ceiling.cells))
             behind.finish()
         except BaseException:

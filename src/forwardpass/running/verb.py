@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
 from forwardpass.nouns.forwards import ForwardLike
+from forwardpass.nouns.progress import Progress
 from forwardpass.nouns.reports import RunReport
 from forwardpass.running.options import Options
-from forwardpass.running.progress import Progress
 from forwardpass.running.runs import Run
 from forwardpass.running.sinks.memory import Memory
 from forwardpass.tensors.generators import generators_kept

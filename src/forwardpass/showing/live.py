@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from forwardpass.running.progress import Progress as Counters
+from forwardpass.nouns.progress import Progress as Counters
 from forwardpass.showing.wording import VERMILLION, rate
 
 

@@ -20,12 +20,12 @@ Optional libraries are imported inside the functions.
 
 from __future__ import annotations
 
-import pkgutil
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib import import_module
 from typing import Protocol, cast
 
+from forwardpass.nouns.folders import plugins
 from forwardpass.nouns.rows import Rows
 from forwardpass.reading.files import File
 
@@ -43,8 +43,7 @@ class Kind(Protocol):
 @cache
 def kinds() -> dict[str, Kind]:
     """The kinds of files by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return {name: cast("Kind", import_module(f"{__name__}.{name}")) for name in names}
+    return cast("dict[str, Kind]", plugins(sys.modules[__name__]))
 
 
 @cache

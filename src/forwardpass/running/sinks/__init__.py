@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from forwardpass.running.columns import Delivered
+from forwardpass.executing.decoding import Delivered
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from forwardpass.executing.decoding import whole_column
 from forwardpass.nouns.rows import listed
-from forwardpass.running.columns import to_numpy, to_python, together
+from forwardpass.running.columns import to_numpy, to_python
 from forwardpass.running.sinks import Shard, Written
 
 
@@ -44,5 +45,5 @@ class Memory:
         """Every column over all rows: a tensor or array if every shard has one, else a list."""
         filled = [shard for shard in self._shards if shard.rows] or self._shards[:1]
         names = list(filled[0].columns) if filled else []
-        whole = {name: together([shard.columns[name] for shard in filled]) for name in names}
+        whole = {name: whole_column([shard.columns[name] for shard in filled]) for name in names}
         return {name: listed(v) if isinstance(v, pa.Array) else v for name, v in whole.items()}

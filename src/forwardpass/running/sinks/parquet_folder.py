@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from forwardpass.executing.decoding import Delivered
 from forwardpass.nouns.rows import listed, take
-from forwardpass.running.columns import Delivered, to_arrow
+from forwardpass.running.columns import to_arrow
 from forwardpass.running.durable import written
 from forwardpass.running.sinks import Shard, Written
 

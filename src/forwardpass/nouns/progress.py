@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from forwardpass.nouns.forwards import Forward
-from forwardpass.running.computing import Computed
 
 
 @dataclass
@@ -25,10 +24,3 @@ class Progress:
 
     def loaded(self, forward: Forward) -> None:
         """Called once, when the model is loaded: a place to say what it is."""
-
-    def add(self, computed: Computed) -> None:
-        """Count a window that was computed."""
-        self.rows += len(computed.good)
-        self.real_cells += computed.real_cells
-        self.padded_cells += computed.padded_cells
-        self.quarantined += len(computed.failures) + len(computed.window.failures)

@@ -1,0 +1,116 @@
+"""Outputs → columns: decode many rows at once, keep the good ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from forwardpass.errors import UsageError, nearest
+from forwardpass.executing.salvaging import said, salvage
+from forwardpass.nouns.models import Model
+from forwardpass.nouns.rows import Column, Failure, Rows, concatenated
+from forwardpass.tensors.blocks import Values, joined
+
+Delivered = torch.Tensor | Column
+"""One column of results: values of a model, or a column of the source."""
+Indices = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class DecodedRows:
+    """What the outputs of some rows became, and the rows that could not be decoded.
+
+    `kept` are the places of the decoded rows among those that were given.
+    """
+
+    columns: Mapping[str, Delivered]
+    kept: Indices
+    failures: tuple[Failure, ...]
+
+
+class Decoder:
+    """Decodes the outputs of one model.
+
+    Args:
+        model: the model; without a `decode` its outputs are the columns.
+        raw: outputs that are delivered beside what `decode` makes; without it, those alone.
+    """
+
+    def __init__(self, model: Model, raw: Sequence[str] = ()) -> None:
+        self._decode = model.decode
+        self._raw = tuple(raw)
+
+    def __call__(self, outputs: Mapping[str, Values], rows: Rows, indices: Indices) -> DecodedRows:
+        """Decode outputs, one value for each of the `indices` of `rows`.
+
+        Rows that fail are left out and stand in `failures`, stage "decode". Raises UsageError for
+        outputs that are not there, and for a decode that names other columns for other rows.
+        """
+        count = len(indices)
+        unknown = next((name for name in self._raw if name not in outputs), None) if count else None
+        if unknown:
+            raise UsageError(f"--outputs {unknown}: no such output; {nearest(unknown, outputs)}")
+        if self._decode is None or not count:
+            chosen = {name: v for name, v in outputs.items() if not self._raw or name in self._raw}
+            return DecodedRows(chosen, np.arange(count), ())
+        pieces: list[Mapping[str, Any]] = []
+        kept: list[Indices] = []
+        failures: list[Failure] = []
+        for start, stop, result in salvage(
+            lambda a, b: self._piece(outputs, a, b, count), 0, count
+        ):
+            if isinstance(result, Exception):
+                index = int(indices[start])
+                failures.append(
+                    Failure(rows.key(index), "decode", said(result), int(rows.positions[index]))
+                )
+            else:
+                pieces.append(result)
+                kept.append(np.arange(start, stop))
+        places = np.concatenate(kept) if kept else np.zeros(0, np.int64)
+        names = _names(pieces)
+        columns = {n: whole_column([piece[n] for piece in pieces]) for n in names}
+        raw = {name: _at(outputs[name], places) for name in self._raw if name not in columns}
+        return DecodedRows({**columns, **raw}, places, tuple(failures))
+
+    def _piece(
+        self, outputs: Mapping[str, Any], start: int, stop: int, count: int
+    ) -> Mapping[str, Any]:
+        assert self._decode is not None
+        part = {name: v if stop - start == count else v[start:stop] for name, v in outputs.items()}
+        columns = self._decode(part)
+        for name, values in columns.items():
+            if len(values) != stop - start:
+                raise ValueError(
+                    f"decode gave {len(values)} values of {name!r} for {stop - start} rows"
+                )
+        return columns
+
+
+def whole_column(parts: Sequence[Delivered]) -> Delivered:
+    """One column over several pieces: a tensor, an array, or a list."""
+    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+    if len(tensors) == len(parts):
+        return joined(tensors)
+    return concatenated([list(part) if isinstance(part, torch.Tensor) else part for part in parts])
+
+
+def _names(pieces: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = list(pieces[0]) if pieces else []
+    other = next((list(piece) for piece in pieces if set(piece) != set(names)), None)
+    if other is not None:
+        raise UsageError(
+            f"decode must name the same columns for all rows; it gave {', '.join(names)} for "
+            f"some and {', '.join(other)} for others"
+        )
+    return names
+
+
+def _at(values: Values, places: Indices) -> Values:
+    if isinstance(values, torch.Tensor):
+        return values[torch.from_numpy(places)]
+    return [values[int(place)] for place in places]
