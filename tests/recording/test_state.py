@@ -48,12 +48,13 @@ def test_two_batch_norms_in_a_row_see_the_statistics_in_order() -> None:
 
 
 @pytest.mark.parametrize("grad", ["on", "off", "inference"])
-@pytest.mark.parametrize("where", ["functional", "module", "attention"])
+@pytest.mark.parametrize("where", ["functional", "module", "attention", "slopes"])
 def test_dropout_in_train_mode_is_random_and_replayed(where: str, grad: Any) -> None:
     models = {
         "functional": Fn(lambda self, x: F.dropout(x, 0.3, self.training) + F.dropout(x, 0.9)),
         "module": nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 4)),
         "attention": nn.TransformerEncoderLayer(4, 2, 8, dropout=0.4, batch_first=True),
+        "slopes": nn.RReLU(),
     }
     done = valid(models[where], torch.randn(2, 6, 4), mode="train", grad=grad)
     assert "random" in [call.kind for call in done.calls]

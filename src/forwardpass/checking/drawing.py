@@ -13,7 +13,7 @@ import torch
 
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
-from forwardpass.operators import kinds
+from forwardpass.operators import attention, dropout, find, gru, kinds, lstm, rnn
 from forwardpass.recording.distances import apart, rounding
 from forwardpass.recording.schemas import schema_of
 from forwardpass.tensors.generators import GeneratorStates, generators_kept
@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from forwardpass.checking.subjects import Subject
 
 Tensors = Mapping[str, torch.Tensor]
-_DROPS = ("aten.native_dropout", "aten.dropout", "aten.feature_dropout", "aten.alpha_dropout")
 RRELU = "aten.rrelu"
 """Draws a slope for each number below zero: noise that helps learning, as dropout is."""
-_RECURRENT = ("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu")
-_ATTENTION = ("aten.scaled_dot_product_attention", "aten._scaled_dot_product")
+_WITH_DROPOUT = (attention, dropout, gru, lstm, rnn)
 _SEEDS = (20_011, 20_021, 20_023)
 """Passes with other random numbers; a path that is dropped seldom may need more than one."""
 _LEVELS = 3
@@ -60,9 +58,13 @@ class Draws:
 
     @cached_property
     def named(self) -> list[Call]:
-        """The operators of dropout, and of RReLU, that are at work."""
-        record = self._subject.record
-        return [call for call in record.calls if _drops(record, call)]
+        """Those that make noise for learning: dropout, alone or within attention or a recurrence,
+        and the slopes of RReLU."""
+        return [
+            call
+            for call in self.calls
+            if find(call.packet) in _WITH_DROPOUT or call.operator.startswith(RRELU)
+        ]
 
     @cached_property
     def masks(self) -> list[Call]:
@@ -104,23 +106,6 @@ def arguments(record: Record, call: Call) -> dict[str, Any]:
     schema = schema_of(record.live.operators[call.index])
     given = dict(zip(schema.names, call.arguments, strict=False))
     return {**schema.defaults, **given, **call.keywords}
-
-
-def _drops(record: Record, call: Call) -> bool:
-    """Whether a call makes noise for learning: dropout, alone or within attention or a recurrence,
-    or the slopes of RReLU."""
-    operator = call.operator
-    if operator.startswith(RRELU):
-        return bool(arguments(record, call).get("training"))
-    if operator.startswith(_DROPS):
-        given = arguments(record, call)
-        return given.get("train") is not False and bool(given.get("p"))
-    if operator.startswith(_ATTENTION):
-        return bool(arguments(record, call).get("dropout_p"))
-    if operator.startswith(_RECURRENT):
-        given = arguments(record, call)
-        return bool(given.get("train")) and bool(given.get("dropout"))
-    return False
 
 
 def _seeded(seed: int) -> GeneratorStates:

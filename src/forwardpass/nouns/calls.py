@@ -156,6 +156,11 @@ class Call(msgspec.Struct, frozen=True):
         return not self.operator.startswith("Tensor.")
 
     @property
+    def packet(self) -> str:
+        """The operator without overload, as `operators/` covers it: `aten.addmm`."""
+        return self.operator.rpartition(".")[0]
+
+    @property
     def short(self) -> str:
         """The operator without namespace and overload: `addmm`."""
         return self.operator.split("::")[-1].removeprefix("aten.").split(".")[0]

@@ -98,13 +98,13 @@ def kind_of(schema: Schema, raw: RawCall | Call, values: Sequence[Value]) -> Kin
 
 def draws(schema: Schema, raw: RawCall | Call) -> bool:
     """Whether a call of an operator that may draw random numbers did, by its arguments."""
-    given = {**dict(zip(schema.names, raw.arguments, strict=False)), **raw.keywords}
-    if any(name in given and given[name] is False for name in _OFF):
+    given = {
+        **schema.defaults, **dict(zip(schema.names, raw.arguments, strict=False)), **raw.keywords,
+    }  # fmt: skip
+    if any(given.get(name) is False for name in _OFF):
         return False
     shares = [given[name] for name in _SHARES if name in given]
-    if shares:
-        return any(share != 0 for share in shares)
-    return not any(name in schema.names for name in ("dropout_p", "dropout"))
+    return not shares or any(share != 0 for share in shares)
 
 
 def _parameter_sources(values: Sequence[Value], parameters: Mapping[int, str]) -> dict[int, str]:

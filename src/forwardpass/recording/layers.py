@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from forwardpass.nouns.calls import Call, Parameter, Value
 from forwardpass.nouns.graphs import Graph
 from forwardpass.nouns.records import Layer
-from forwardpass.operators import activation, convolution, linear
-
-_AFFINE = frozenset((*linear.COVERS, *convolution.COVERS))
-_ACTIVATIONS = frozenset(activation.COVERS)
+from forwardpass.operators import activation, convolution, find, linear
 
 
 def layers_of(
@@ -27,7 +24,7 @@ def layers_of(
     graph = Graph(calls, values)
     found: list[Layer] = []
     for call in calls:
-        if _packet(call) not in _AFFINE:
+        if find(call.packet) not in (linear, convolution):
             continue
         weights = [name for name in call.parameters if len(shapes.get(name, ())) > 1]
         biases = [name for name in call.parameters if len(shapes.get(name, ())) == 1]
@@ -51,8 +48,4 @@ def _activation(graph: Graph, call: Call) -> int:
                 return -1
             serial = reader.outputs[0]
             continue
-        return reader.index if _packet(reader) in _ACTIVATIONS else -1
-
-
-def _packet(call: Call) -> str:
-    return call.operator.rpartition(".")[0]
+        return reader.index if find(reader.packet) is activation else -1

@@ -13,15 +13,11 @@ from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Record
+from forwardpass.operators import batch_norm, find
 
 MOST_PASSES: Final = 6
 
 _SCALE: Final = "the outputs' scale"
-
-_NORMALISES = (
-    "aten.batch_norm", "aten.native_batch_norm", "aten._native_batch_norm_legit",
-    "aten._batch_norm_with_update", "aten.cudnn_batch_norm", "aten.miopen_batch_norm",
-)  # fmt: skip
 
 
 def check(subject: Subject) -> Iterable[Finding]:
@@ -108,7 +104,7 @@ def _times(calls: list[Call]) -> str:
 def _takes_statistics(subject: Subject, call: Call) -> bool:
     """Whether a call normalises by the batch. One sample is no batch: instance normalisation, and
     that of weights, fold what they normalise apart into channels."""
-    if not call.operator.startswith(_NORMALISES) or "no_training" in call.operator:
+    if find(call.packet) is not batch_norm:
         return False
     given = arguments(subject.record, call)
     shape = subject.record.values[call.inputs[0]].shape

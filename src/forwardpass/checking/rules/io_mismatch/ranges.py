@@ -9,7 +9,7 @@ import torch
 
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
-from forwardpass.operators import batch_norm, kinds
+from forwardpass.operators import batch_norm, find, kinds
 
 if TYPE_CHECKING:
     from forwardpass.checking.subjects import Subject
@@ -65,7 +65,7 @@ def fitted(subject: Subject) -> Fitted | None:
     counted they say nothing of any data.
     """
     record = subject.record
-    call = next((c for c in record.calls if _packet(c) in batch_norm.COVERS), None)
+    call = next((c for c in record.calls if find(c.packet) is batch_norm), None)
     if call is None or len(call.inputs) < 3:
         return None
     names = {record.values[s].name: s for s in call.inputs if record.values[s].origin == "buffer"}
@@ -176,7 +176,3 @@ def _origin(record: Record, call: Call, sources: dict[int, str]) -> str | None:
             return None
         call = maker
     return None
-
-
-def _packet(call: Call) -> str:
-    return call.operator.rpartition(".")[0]
