@@ -21,6 +21,7 @@ PUBLIC = [
     "Model",
     "Plan",
     "Record",
+    "Recording",
     "Rows",
     "RunReport",
     "Signature",

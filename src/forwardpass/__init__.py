@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from forwardpass.nouns.validations import Validation
     from forwardpass.nouns.watched import Watched
     from forwardpass.probing import record
-    from forwardpass.recording import watch
+    from forwardpass.recording import Recording, watch
     from forwardpass.running import run
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Model",
     "Plan",
     "Record",
+    "Recording",
     "Rows",
     "RunReport",
     "Signature",
@@ -66,6 +67,7 @@ _HOMES = {
     "Model": "nouns.models",
     "Plan": "nouns.plans",
     "Record": "nouns.records",
+    "Recording": "recording",
     "Rows": "nouns.rows",
     "RunReport": "nouns.reports",
     "Signature": "nouns.signatures",

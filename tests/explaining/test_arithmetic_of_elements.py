@@ -130,7 +130,7 @@ def test_an_element_of_a_linear_layer_in_three_axes(grad: Any) -> None:
 
 def LAYERS_0(done: Any, x: Tensor) -> Tensor:
     with torch.no_grad():
-        return done.live.this.module[0](x)
+        return done.this.module[0](x)
 
 
 def test_dropout_says_that_what_it_kept_is_not_known() -> None:

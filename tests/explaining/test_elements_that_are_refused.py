@@ -67,8 +67,8 @@ def test_a_record_from_a_file(tmp_path: Path) -> None:
     for gradient in (False, True):
         said = refused(loaded, "fc1[0, 1]", gradient=gradient)
         assert said == (
-            "a record from a file holds no model to compute with; record the model again, then "
-            "explain"
+            "a record from a file or of watch holds no model to compute with; record the model "
+            "again, then explain"
         )
 
 

@@ -18,9 +18,10 @@ from forwardpass.errors import DataError, UsageError
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Validation
 from forwardpass.probing import record
+from forwardpass.recording import Recording
 
 
-def taken(**how: Any) -> tuple[nn.Module, torch.Tensor, Record]:
+def taken(**how: Any) -> tuple[nn.Module, torch.Tensor, Recording]:
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2), nn.Softmax(-1))
     x = torch.randn(2, 4)
     return model, x, record(model, x, **how)
@@ -41,11 +42,12 @@ def test_a_record_comes_back_from_its_file_with_its_values(tmp_path: Path) -> No
     for serial, tensor in done.tensors.items():
         assert torch.equal(back.tensors[serial], tensor)
         assert tuple(back.tensors[serial].shape) == back.values[serial].shape
-    assert back.live is None
-    with pytest.raises(UsageError, match=r"validate\(module=…, inputs=…\)"):
+    assert not isinstance(back, Recording)
+    with pytest.raises(UsageError, match=r"record the model again, then validate\(against="):
         back.validate()
     with untouched(model, x):
-        assert back.validate("d", model, x).verdict == "valid"
+        again = record(model, x, grad="on")
+        assert again.validate("d", against=back).verdict == "valid"
 
 
 @pytest.mark.parametrize("name", models.MODELS)
@@ -68,7 +70,9 @@ def test_a_loaded_record_validates_against_the_same_module(name: str, tmp_path: 
     places, names = batch(model)
     done = record(model.module, names or places, mode="eval", grad="off")
     done.save(tmp_path / "a.record")
-    found = Record.load(tmp_path / "a.record").validate("d", model.module, names or places)
+    loaded = Record.load(tmp_path / "a.record")
+    again = record(model.module, names or places, mode="eval", grad="off")
+    found = again.validate("d", against=loaded)
     assert found.verdict == "valid", repr(found)
 
 
@@ -242,4 +246,7 @@ def test_records_and_validations_can_be_printed() -> None:
     _, _, done = taken()
     assert "W[3 4]·x + b" in str(done)
     assert "valid" in str(done.validate("d"))
-    assert repr(done).startswith("Record(")
+    assert repr(done).startswith("Recording(")
+    assert repr(done.record).startswith("Record(")
+    assert str(done.record) == str(done)
+    assert done.record._repr_html_() == done._repr_html_()

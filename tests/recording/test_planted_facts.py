@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forwardpass.nouns.records import Record
 from forwardpass.probing import record
+from forwardpass.recording import Recording
 
 
 class Net(nn.Module):
@@ -28,26 +28,20 @@ class Net(nn.Module):
         return {"one": z.flatten(1), "two": z.sum(-1)}
 
 
-def taken() -> Record:
+def taken() -> Recording:
     return record(Net(), torch.randn(2, 6), grad="off", mode="train")
 
 
-def changed(done: Record, **fields: Any) -> Record:
-    other = msgspec.structs.replace(done, **fields)
-    other.__dict__["_live"] = done.live
-    return other
-
-
-def with_value(done: Record, serial: int, **fields: Any) -> Record:
+def with_value(done: Recording, serial: int, **fields: Any) -> Recording:
     values = list(done.values)
     values[serial] = msgspec.structs.replace(values[serial], **fields)
-    return changed(done, values=tuple(values))
+    return msgspec.structs.replace(done, values=tuple(values))
 
 
-def with_call(done: Record, index: int, **fields: Any) -> Record:
+def with_call(done: Recording, index: int, **fields: Any) -> Recording:
     calls = list(done.calls)
     calls[index] = msgspec.structs.replace(calls[index], **fields)
-    return changed(done, calls=tuple(calls))
+    return msgspec.structs.replace(done, calls=tuple(calls))
 
 
 def test_the_healthy_twin_is_valid() -> None:
@@ -81,7 +75,8 @@ def test_outputs_that_point_elsewhere_are_found() -> None:
     done = taken()
     one, two = done.outputs["one"], done.outputs["two"]
     for outputs in ({"one": two, "two": one}, {"one": 0, "two": two}, {"one": one}):
-        assert changed(done, outputs=outputs).validate("d").verdict == "invalid", outputs
+        other = msgspec.structs.replace(done, outputs=outputs)
+        assert other.validate("d").verdict == "invalid", outputs
 
 
 def test_dropped_outputs_and_writes_are_found_at_every_call() -> None:

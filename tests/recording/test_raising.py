@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from untouched import operators, untouched
 
 from forwardpass.errors import PassError, UsageError
+from forwardpass.nouns.records import Record
 from forwardpass.probing import record
 
 
@@ -79,7 +80,7 @@ def test_the_partial_record_holds_the_calls_before_and_their_edges() -> None:
     assert partial.outputs == {}
     assert [entry.path for entry in partial.modules] == ["", "norm", "first", "second"]
     assert all(entry.stop >= entry.first for entry in partial.modules)
-    assert type(partial).from_json(partial.to_json()).failed == partial.failed
+    assert Record.from_json(partial.to_json()).failed == partial.failed
     with pytest.raises(UsageError, match="raised"):
         partial.validate("d")
 

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forwardpass.errors import UsageError
-from forwardpass.nouns.records import Record
 from forwardpass.probing import record
-from forwardpass.recording import opened, save
+from forwardpass.recording import Recording, opened, save
 from forwardpass.recording.states import State
 from forwardpass.tensors.trees import flatten
 from forwardpass.writing import written
@@ -26,9 +25,9 @@ from forwardpass.writing import written
 GRADS = ("off", "inference", "on")
 
 
-def ran(done: Record, text: str, given: Record | None = None) -> dict[str, Tensor]:
+def ran(done: Recording, text: str, given: Recording | None = None) -> dict[str, Tensor]:
     """What the text computes, from the inputs and the state of the recorded pass."""
-    live = (given or done).live
+    live = given or done
     space: dict[str, Any] = {}
     exec(compile(text, "written.py", "exec"), space)
     with live.this.staged() as (state, args, kwargs), torch.no_grad():
@@ -49,12 +48,12 @@ def ran(done: Record, text: str, given: Record | None = None) -> dict[str, Tenso
     return outputs
 
 
-def holds(done: Record, text: str | None = None) -> str:
+def holds(done: Recording, text: str | None = None) -> str:
     """Assert that the text gives the recorded outputs; the text."""
     text = written(done) if text is None else text
     outputs = ran(done, text)
-    assert list(outputs) == list(done.live.outputs)
-    for path, expected in done.live.outputs.items():
+    assert list(outputs) == list(done.returned)
+    for path, expected in done.returned.items():
         came = outputs[path]
         assert came.dtype == expected.dtype
         assert came.shape == expected.shape

@@ -19,6 +19,7 @@ from forwardpass.checking.contents import Contents
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.recording.distances import rounding
+from forwardpass.recording.recordings import Recording
 
 _MARGIN = 4
 """Times what a replay may be off: the same numbers, by other kernels, some calls deep."""
@@ -69,7 +70,11 @@ def _keyed(record: Record) -> Iterable[tuple[tuple[object, ...], Call]]:
 
 
 def crossing(
-    record: Record, other: Record, pairs: dict[int, int], outputs: Iterable[str], compared: Compared
+    record: Recording,
+    other: Recording,
+    pairs: dict[int, int],
+    outputs: Iterable[str],
+    compared: Compared,
 ) -> Call | None:
     """The call of `record` to blame for what moved in these outputs; None where no call crossed.
 
@@ -84,7 +89,7 @@ class _Crossing:
     """The search for the call at which two passes part."""
 
     def __init__(
-        self, record: Record, other: Record, pairs: dict[int, int], compared: Compared
+        self, record: Recording, other: Recording, pairs: dict[int, int], compared: Compared
     ) -> None:
         self._record, self._pairs = record, pairs
         self._compared = compared

@@ -15,6 +15,7 @@ from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.operators import attention, dropout, find, gru, kinds, lstm, rnn
 from forwardpass.recording.distances import apart, rounding
+from forwardpass.recording.recordings import Recording
 from forwardpass.recording.schemas import schema_of
 from forwardpass.tensors.generators import GeneratorStates, generators_kept
 
@@ -39,7 +40,7 @@ class Draws:
         self.calls = [call for call in subject.record.calls if call.kind == "random"]
 
     @cached_property
-    def other(self) -> Record:
+    def other(self) -> Recording:
         """The pass with other random numbers and all values: of three, the first whose outputs
         move, or the last."""
         for seed in _SEEDS[:-1]:
@@ -53,8 +54,8 @@ class Draws:
         """How far outputs are apart with other random numbers; 0 where it is within rounding."""
         return self._moved(self.other)
 
-    def _moved(self, other: Record) -> float:
-        return between(other.live.outputs, self._subject.record.live.outputs)
+    def _moved(self, other: Recording) -> float:
+        return between(other.returned, self._subject.record.returned)
 
     @cached_property
     def named(self) -> list[Call]:
@@ -101,9 +102,9 @@ def furthest(one: Tensors, other: Tensors) -> float:
     return max((gap for gap, allowed in gaps if gap > allowed), default=0.0)
 
 
-def arguments(record: Record, call: Call) -> dict[str, Any]:
+def arguments(record: Recording, call: Call) -> dict[str, Any]:
     """The arguments of a call by the names of the operator's schema."""
-    schema = schema_of(record.live.operators[call.index])
+    schema = schema_of(record.operators[call.index])
     given = dict(zip(schema.names, call.arguments, strict=False))
     return {**schema.defaults, **given, **call.keywords}
 
@@ -121,7 +122,7 @@ Verdicts = defaultdict[tuple[str, str], set[bool | None]]
 """Of each draw, by line and operator, whether its uses zero; None: they do nothing in this pass."""
 
 
-def _judged(record: Record) -> Verdicts:
+def _judged(record: Recording) -> Verdicts:
     """What becomes of the draws that depend on no input, and of what is made of them alone."""
     found: Verdicts = defaultdict(set)
     drawn: dict[int, frozenset[int]] = {}  # by serial, the calls that drew what it is made of
@@ -156,7 +157,7 @@ def _read(record: Record, call: Call) -> list[int]:
     return [s for s in call.inputs if record.values[s].storage not in filled]
 
 
-def _zeroes(record: Record, call: Call, mask: int) -> bool | None:
+def _zeroes(record: Recording, call: Call, mask: int) -> bool | None:
     """Whether a call gives zeros wherever a mask has one of its few levels, and not by what else
     it reads; None where it zeroes nothing: the mask is the same everywhere, or zeroed it before."""
     tensors = record.tensors

@@ -23,6 +23,7 @@ from forwardpass.nouns.calls import Call, ModuleCall
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Record
 from forwardpass.recording.passes import Mode
+from forwardpass.recording.recordings import Recording
 from forwardpass.tensors import distances
 from forwardpass.tensors.distances import TOLERANCE, relative_distance
 from forwardpass.tensors.dtypes import TORCH, coarsest
@@ -68,19 +69,19 @@ class Rows:
         return "nothing says which axis of the inputs is the batch: give a signature"
 
     @cached_property
-    def base(self) -> Record:
+    def base(self) -> Recording:
         """The pass itself; its values may be missing."""
         if self.mode is None:
             return self.subject.record
         return self.whole
 
     @cached_property
-    def whole(self) -> Record:
+    def whole(self) -> Recording:
         """The pass itself with its values."""
         return self.subject.whole if self.mode is None else self.subject.variant(mode=self.mode)
 
     @cached_property
-    def resized(self) -> tuple[int, Record]:
+    def resized(self) -> tuple[int, Recording]:
         """The pass with another number of rows, without values: that number, and its record.
 
         One row more, the first one twice; where the model refuses that, one row less. Raises
@@ -94,7 +95,7 @@ class Rows:
                 raise
         return self.count - 1, self._structure(range(self.count - 1))
 
-    def _structure(self, rows: Sequence[int]) -> Record:
+    def _structure(self, rows: Sequence[int]) -> Recording:
         given = self.subject.rows_of(rows)
         return self.subject.variant(given, mode=self.mode, values=False)
 
@@ -109,7 +110,7 @@ class Rows:
         other, record = self.resized
         found: dict[str, Layout] = {}
         for path, serial in self.base.outputs.items():
-            if path not in record.outputs or path not in self.base.live.outputs:
+            if path not in record.outputs or path not in self.base.returned:
                 continue
             if self.base.values[serial].nested is not None:
                 continue  # its rows have a size each, and no axis
@@ -118,7 +119,7 @@ class Rows:
             if layout is None:
                 continue
             if layout.inner > 1:
-                came = record.live.outputs[path]
+                came = record.returned[path]
                 ways = [layout._replace(together=(size,)) for size in layout.together]
                 twice = [w for w in ways if w.distance(came, -1, came, 0) <= self.tolerance]
                 sizes = (size for way in twice for size in way.together)
@@ -166,7 +167,7 @@ class Rows:
         """
         found: dict[str, float] = {}
         for path, layout in self.outputs.items():
-            mine, came = self.base.live.outputs[path], outputs.get(path)
+            mine, came = self.base.returned[path], outputs.get(path)
             if came is None:
                 continue
             if came.dim() != mine.dim():
@@ -179,10 +180,10 @@ class Rows:
 
     def is_repeatable(self) -> bool:
         """Whether the same inputs give the same outputs; or some are not all numbers."""
-        again = self.whole.live.outputs
+        again = self.whole.returned
         if self.whole is self.base:
             again = self.subject.outputs(mode=self.mode)
-        mine = self.base.live.outputs
+        mine = self.base.returned
         return all(
             path in again
             and again[path].shape == tensor.shape
@@ -196,7 +197,7 @@ class Rows:
         message: str,
         remedy: str,
         call: Call | None,
-        record: Record | None = None,
+        record: Recording | None = None,
         **evidence: float | int | bool | str,
     ) -> Finding:
         """A Finding at a call of `base` or `whole`, which are alike, or of `record`; its index is
@@ -276,7 +277,7 @@ class Rows:
         self, path: str, came: torch.Tensor, row_axis: int, middle: int, size: int
     ) -> bool:
         """Whether along some axis of an output all are what the middle one was."""
-        mine = self.base.live.outputs[path]
+        mine = self.base.returned[path]
         return came.shape == mine.shape and any(
             relative_distance(came, mine.narrow(axis, middle, 1).expand_as(came)) <= self.tolerance
             for axis, extent in enumerate(came.shape)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from forwardpass.nouns.calls import Call, Ref
-from forwardpass.nouns.records import Record
+from forwardpass.recording.recordings import Recording
 
 UNRUNNABLE = (RuntimeError, KeyError, NotImplementedError)
 """What a stretch raises that does not run by itself: an operator has no kernel for float64, refuses
@@ -31,13 +31,13 @@ class Stretch:
     """
 
     def __init__(
-        self, record: Record, calls: Sequence[Call], start: int, end: int, dtype: torch.dtype
+        self, record: Recording, calls: Sequence[Call], start: int, end: int, dtype: torch.dtype
     ) -> None:
         self._record = record
         self._calls = calls
         self._start, self._end = start, end
         self._dtype = dtype
-        self._held = held_by(record.live.this.module)
+        self._held = held_by(record.this.module)
 
     def __call__(self, value: torch.Tensor) -> torch.Tensor:
         """What comes out for `value`. Raises whatever an operator raises, KeyError for a value
@@ -49,7 +49,7 @@ class Stretch:
         return known[self._end]
 
     def _run(self, call: Call, known: dict[int, torch.Tensor]) -> None:
-        operator = self._record.live.operators[call.index]
+        operator = self._record.operators[call.index]
 
         def tensor(serial: int) -> torch.Tensor:
             return self._tensor(serial, known)
@@ -68,14 +68,14 @@ class Stretch:
             else:
                 found = self._held.get(value.name)
                 if found is None:
-                    found = self._record.live.constants[serial]
+                    found = self._record.constants[serial]
                 floating = found.is_floating_point()
                 known[serial] = found.detach().to(self._dtype if floating else found.dtype)
         return known[serial]
 
 
 def residual(
-    record: Record,
+    record: Recording,
     calls: Sequence[Call],
     start: int,
     end: int,
@@ -92,7 +92,7 @@ def residual(
     Returns None where the stretch is not affine, or does not run by itself.
     """
     shape = record.values[start].shape if shape is None else shape
-    device = next(iter(held_by(record.live.this.module).values())).device
+    device = next(iter(held_by(record.this.module).values())).device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         a, b = (scale * torch.randn(shape, dtype=torch.float64) for _ in range(2))

@@ -26,7 +26,7 @@ from forwardpass.probing.batches import batch_axes
 from forwardpass.recording.arguments import copied
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Mode, Pass
-from forwardpass.recording.recordings import recorded
+from forwardpass.recording.recordings import Recording, recorded
 from forwardpass.tensors.trees import flatten
 
 Tensors = Mapping[str, torch.Tensor]
@@ -54,7 +54,7 @@ class Subject:
     def __init__(
         self,
         forward: Forward,
-        record: Record,
+        record: Recording,
         *,
         callers: Sequence[Record] = (),
         lines: Sequence[Line] = (),
@@ -75,7 +75,7 @@ class Subject:
     @property
     def this(self) -> Pass:
         """The pass that can be repeated."""
-        return self.record.live.this
+        return self.record.this
 
     @property
     def module(self) -> nn.Module:
@@ -205,17 +205,17 @@ class Subject:
         generators: Any = None,
         values: bool = True,
         statistics: bool = False,
-    ) -> Record:
+    ) -> Recording:
         """The record of a variant, with every value that fits into memory in `.tensors`.
 
         Raises PassError where the module raises.
         """
         other = self._variant(inputs, mode, grad, generators)
         watching = Watching(statistics, "all" if values else None, self._value_bytes)
-        return recorded(self.forward, other, (), watching)
+        return recorded(str(self.forward), other, (), watching)
 
     @cached_property
-    def whole(self) -> Record:
+    def whole(self) -> Recording:
         """The pass itself with every value in `.tensors`; made once for all rules."""
         return self.variant()
 
@@ -257,7 +257,7 @@ class Subject:
         *,
         call: Call | None = None,
         module: str | None = None,
-        record: Record | None = None,
+        record: Recording | None = None,
         **evidence: float | int | bool | str,
     ) -> Finding:
         """A Finding of the rule that runs, at a call of `record` (of the pass itself if None)."""

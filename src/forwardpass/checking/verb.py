@@ -18,11 +18,10 @@ from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.findings import SEVERITIES, Finding, Findings, Ran, Skipped
 from forwardpass.nouns.folders import plugins
 from forwardpass.nouns.forwards import Forward, ForwardLike
-from forwardpass.nouns.records import Record
 from forwardpass.probing.verb import record
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Mode, standing
-from forwardpass.recording.recordings import recorded
+from forwardpass.recording.recordings import Recording, recorded
 
 Rule = Callable[[Subject], Iterable[Finding]]
 Advance = Callable[[str], object]
@@ -37,7 +36,7 @@ def check(
     ignore: Sequence[str] = (),
     mode: Mode | None = None,
     grad: Grad | None = None,
-    callers: Sequence[Record] = (),
+    callers: Sequence[Recording] = (),
     advance: Advance = lambda rule: None,
 ) -> Findings:
     """What is wrong with this forward pass: findings, each with what was measured.
@@ -70,7 +69,7 @@ def check(
     return _examined(subject, selected, own, advance, began)
 
 
-def _recorded(forward: Forward, inputs: Any, mode: Mode | None, grad: Grad | None) -> Record:
+def _recorded(forward: Forward, inputs: Any, mode: Mode | None, grad: Grad | None) -> Recording:
     try:
         return record(forward, inputs, mode=mode, grad=grad, statistics=True)
     except PassError as error:
@@ -126,7 +125,7 @@ def _subjects(root: Root, asked: frozenset[str], lost: list[Skipped]) -> Iterato
     for (mode, _), this in root.last.items():
         again = this if mode == "mixed" else replace(this, mode=cast("Mode", mode))
         try:
-            done = recorded(forward, again, (), Watching(True, None, None))
+            done = recorded(str(forward), again, (), Watching(True, None, None))
         except PassError as error:
             lost.append(Skipped("all rules", f"the pass cannot be made again: {error}"))
             continue

@@ -16,7 +16,7 @@ import torch
 from forwardpass.comparing.modules import module_pairs
 from forwardpass.comparing.sequences import between, paired
 from forwardpass.nouns.calls import Call
-from forwardpass.nouns.records import Record
+from forwardpass.nouns.records import KeptRecord, Record
 from forwardpass.operators import kinds
 from forwardpass.tensors.errors import error
 
@@ -32,8 +32,8 @@ class Alignment:
             that compute. What only moves numbers pairs by shape alone, which tells nothing of them.
     """
 
-    a: Record
-    b: Record
+    a: KeptRecord
+    b: KeptRecord
     modules: tuple[tuple[int, int], ...]
     calls: tuple[tuple[int, int], ...]
     values: Mapping[int, int]
@@ -57,8 +57,8 @@ class Alignment:
 
 
 def align(
-    a: Record,
-    b: Record,
+    a: KeptRecord,
+    b: KeptRecord,
     renamed: Mapping[str, str] | None = None,
     *,
     any_batch: bool = False,
@@ -97,7 +97,9 @@ def align(
     return Alignment(a, b, modules, tuple(calls), values)
 
 
-def _nearest(a: Record, b: Record, candidates: Mapping[int, Sequence[int]]) -> dict[int, int]:
+def _nearest(
+    a: KeptRecord, b: KeptRecord, candidates: Mapping[int, Sequence[int]]
+) -> dict[int, int]:
     """By serial of b the one value of a that it corresponds to, where a layer of one may be a whole
     block in the other: of several, the one with the most alike numbers."""
     off: dict[tuple[int, int], float] = {}

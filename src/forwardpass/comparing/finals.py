@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import torch
 
-from forwardpass.nouns.records import Record
-from forwardpass.recording.passes import Pass
+from forwardpass.nouns.records import KeptRecord, Record
+from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.trees import flatten
 
 
-def finals_of(record: Record) -> dict[str, torch.Tensor]:
+def finals_of(record: KeptRecord) -> dict[str, torch.Tensor]:
     """The outputs by path: of the pass, or kept in the record's file; dense, whatever their layout.
 
     What is compiled is recorded as eager code; its outputs are those of the compiled program.
@@ -19,13 +19,13 @@ def finals_of(record: Record) -> dict[str, torch.Tensor]:
     return {path: _dense(tensor) for path, tensor in _came(record).items()}
 
 
-def _came(record: Record) -> Mapping[str, torch.Tensor]:
-    if record.live is None:
+def _came(record: KeptRecord) -> Mapping[str, torch.Tensor]:
+    if not isinstance(record, Recording):
         kept = {path: s for path, s in record.outputs.items() if s in record.tensors}
         return {path: record.tensors[serial] for path, serial in kept.items()}
     if not is_compiled(record):
-        return record.live.outputs
-    this: Pass = record.live.this
+        return record.returned
+    this = record.this
     with this.staged(contents=True) as (_, args, kwargs), torch.compiler.set_stance("default"):
         found = flatten(this.module(*args, **kwargs))
         return {path: tensor.detach().clone() for path, tensor in found.items()}

@@ -19,6 +19,7 @@ from torch import nn
 from forwardpass.comparing.sequences import between, paired
 from forwardpass.errors import UsageError
 from forwardpass.nouns.records import Record
+from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.errors import is_comparable
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -193,7 +194,7 @@ def _forms(record: Record) -> dict[str, Form]:
 def _contents(record: Record) -> dict[str, Hashable]:
     """What all parameters inside of each module hold, by path, in any order of their numbers. Of a
     record without its module nobody knows, and no two are alike."""
-    module: Any = nn.Module() if record.live is None else record.live.this.module
+    module: Any = record.this.module if isinstance(record, Recording) else nn.Module()
     tensors = dict(module.named_parameters(remove_duplicate=False))
     found: dict[str, list[Hashable]] = {}
     for path, name, shape in _own(record):

@@ -11,9 +11,9 @@ import torch
 
 from forwardpass.comparing.alignment import align
 from forwardpass.comparing.forcing import made
-from forwardpass.nouns.records import Record
+from forwardpass.nouns.records import KeptRecord, Record
 from forwardpass.recording.passes import Pass
-from forwardpass.recording.recordings import recorded
+from forwardpass.recording.recordings import Recording, recorded
 from forwardpass.tensors.dtypes import TORCH
 
 _MARGIN = 10
@@ -47,18 +47,17 @@ class Tolerances:
         return max(_MARGIN * self.alone.get(serial, 0.0), self.units * unit(record, serial))
 
 
-def tolerances(a: Record) -> Tolerances:
+def tolerances(a: KeptRecord) -> Tolerances:
     """Run a's pass in float64, free and forced onto a's numbers, and measure the distances.
 
     Free it is but for random numbers, which would be others. Where a pass cannot run in float64,
     the unit of rounding counts, and it is said why.
     """
-    if a.live is None:
+    if not isinstance(a, Recording):
         return _unmeasured("a record has no pass to run in float64")
-    this: Pass = a.live.this
     try:
-        wide = doubled(this)
-        b = recorded(a.live.forward, wide, ())
+        wide = doubled(a.this)
+        b = recorded(a.forward, wide, ())
         alignment = align(a, b)
         random = {s for call in b.calls if call.kind == "random" for s in call.outputs}
         targets = {its: a.tensors[s] for its, s in alignment.values.items() if s in a.tensors}

@@ -19,13 +19,14 @@ from forwardpass.errors import UsageError
 from forwardpass.loading import load
 from forwardpass.nouns.diffs import Diff, Error, OutputDiff, Step, Unpaired, Verdict
 from forwardpass.nouns.forwards import ForwardLike
-from forwardpass.nouns.records import Record
+from forwardpass.nouns.records import KeptRecord, Record, record_fields
+from forwardpass.nouns.signatures import Signature
 from forwardpass.operators import kinds
 from forwardpass.probing.batches import batch_axes, counterpart, first_rows, in_pieces, rows_of
 from forwardpass.probing.verb import record
 from forwardpass.recording.observing import Watching
-from forwardpass.recording.passes import Grad, Mode, Pass
-from forwardpass.recording.recordings import recorded
+from forwardpass.recording.passes import Grad, Mode
+from forwardpass.recording.recordings import Recording, recorded
 from forwardpass.tensors.errors import error, flips, is_comparable
 
 _VALUE_BYTES = 4 << 30
@@ -69,11 +70,13 @@ def diff(
     """
     how = _How(grad, expanded, value_bytes)
     one = how.side(a, inputs, mode)
+    b = b if isinstance(b, Record) else load(b)
     other = how.side(b, inputs if b_inputs is None else b_inputs, b_mode or mode)
     pieces: dict[str, torch.Tensor] = {}
     rows: tuple[int, int] | None = None
     if b_batch is not None:
-        other, pieces, rows = how.in_pieces(other, b_batch)
+        signature = None if isinstance(b, Record) else b.model.signature
+        other, pieces, rows = how.in_pieces(other, signature, b_batch)
     alignment = align(one, other, renamed, any_batch=rows is not None)
     targets = dict(_targets(alignment, rows))
     floor = tolerances(one)
@@ -118,10 +121,12 @@ class _How:
     expanded: bool
     value_bytes: int
 
-    def side(self, side: Any, inputs: Any, mode: Mode | None) -> Record:
+    def side(self, side: ForwardLike | Record, inputs: Any, mode: Mode | None) -> KeptRecord:
         """The record of one side, with its values."""
-        if isinstance(side, Record):
+        if isinstance(side, KeptRecord):
             return side
+        if isinstance(side, Record):
+            return KeptRecord(**record_fields(side), tensors={})
         if inputs is None:
             raise UsageError("diff of Forwards needs inputs, as record takes them")
         return record(
@@ -130,19 +135,18 @@ class _How:
         )  # fmt: skip
 
     def in_pieces(
-        self, whole: Record, rows: int
-    ) -> tuple[Record, dict[str, torch.Tensor], tuple[int, int]]:
+        self, whole: KeptRecord, signature: Signature | None, rows: int
+    ) -> tuple[Recording, dict[str, torch.Tensor], tuple[int, int]]:
         """The record of the first `rows` rows, the outputs of all, and the rows of both."""
-        if whole.live is None:
+        if not isinstance(whole, Recording):
             raise UsageError("b_batch needs a Forward: a record cannot run in pieces")
-        this: Pass = whole.live.this
-        forward = whole.live.forward
-        axes = batch_axes(forward.model.signature, this.named(this.arguments, this.keywords))
+        this = whole.this
+        axes = batch_axes(signature, this.named(this.arguments, this.keywords))
         total = rows_of(this, axes)
         if not 1 <= rows <= total:
             raise UsageError(f"b_batch={rows}: the batch has {total} rows")
         watching = Watching(False, "all", self.value_bytes)
-        first = recorded(forward, first_rows(this, axes, 0, rows), whole.notes, watching)
+        first = recorded(whole.forward, first_rows(this, axes, 0, rows), whole.notes, watching)
         return first, in_pieces(this, axes, rows), (total, rows)
 
 
@@ -165,10 +169,10 @@ def _targets(
 
 def _made(alignment: Alignment, targets: Mapping[int, torch.Tensor]) -> tuple[Made, list[str]]:
     """What b makes of a's numbers, and why that is not known."""
-    if alignment.b.live is None:
+    if not isinstance(alignment.b, Recording):
         return Made(), ["nobody is blamed: b is a record without its pass"]
     try:
-        return made(alignment, targets, alignment.b.live.this), []
+        return made(alignment, targets, alignment.b.this), []
     except Exception as reason:  # noqa: BLE001 - a's numbers may be refused; it is said
         first = (str(reason).splitlines() or [""])[0][:120]
         return Made(), [

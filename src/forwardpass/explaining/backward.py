@@ -11,15 +11,14 @@ import torch
 
 from forwardpass import operators
 from forwardpass.errors import UsageError
-from forwardpass.explaining.capturing import Capture, live_pass
+from forwardpass.explaining.capturing import Capture
 from forwardpass.explaining.targets import found, is_readable, output_element
 from forwardpass.explaining.views import Element, Origin, moves, operands, origin, seen_in
 from forwardpass.nouns.calls import Call, Ref, Value
 from forwardpass.nouns.explanations import Gradient, Step, Term
-from forwardpass.nouns.records import Record
 from forwardpass.recording.arguments import copied
 from forwardpass.recording.costs import bound
-from forwardpass.recording.recordings import recorded
+from forwardpass.recording.recordings import Recording, recorded
 from forwardpass.recording.schemas import schema_of
 from forwardpass.tensors.dtypes import coarsest, spelled
 from forwardpass.tensors.trees import flatten
@@ -27,13 +26,12 @@ from forwardpass.tensors.trees import flatten
 Loss = str | Callable[[dict[str, torch.Tensor]], torch.Tensor] | None
 
 
-def way_back(record: Record, text: str, loss: Loss) -> Gradient:
+def way_back(record: Recording, text: str, loss: Loss) -> Gradient:
     """The gradient of a loss by one element of a parameter, an input, or what the pass computed.
 
     The pass runs with autograd on, and what is asked for requires a gradient. Where the record was
     made otherwise the operators may be others, so the pass is recorded anew.
     """
-    live_pass(record)
     if record.failed is not None:
         raise UsageError(f"the pass raised {record.failed.error}: there is no way back through it")
     of = text.strip()
@@ -61,16 +59,16 @@ def way_back(record: Record, text: str, loss: Loss) -> Gradient:
         return _followed(ready, of, start, leaves, loss)
 
 
-def _same_call(of: str, record: Record, other: Record) -> bool:
+def _same_call(of: str, record: Recording, other: Recording) -> bool:
     number = int(of[1:].partition("[")[0])
     return record.calls[number].operator == other.calls[number].operator
 
 
 @contextmanager
-def _requiring(record: Record, name: str | None) -> Generator[tuple[Record, list[str]]]:
+def _requiring(record: Recording, name: str | None) -> Generator[tuple[Recording, list[str]]]:
     """A record of the pass in which a parameter or input requires a gradient (all do, without a
     name), and the names of those that do. Flags of the module's parameters are put back."""
-    this = record.live.this
+    this = record.this
     args, kwargs = copied((this.arguments, this.keywords))
     parameters: dict[str, torch.Tensor] = dict(this.module.named_parameters())
     every = {**parameters, **this.named(args, kwargs)}
@@ -87,14 +85,14 @@ def _requiring(record: Record, name: str | None) -> Generator[tuple[Record, list
             yield record, list(wanted)
         else:
             fresh = replace(this, grad="on", arguments=args, keywords=kwargs)
-            yield recorded(record.live.forward, fresh, record.notes), list(wanted)
+            yield recorded(record.forward, fresh, record.notes), list(wanted)
     finally:
         for tensor, flag in flags:
             tensor.requires_grad_(flag)
 
 
 def _followed(
-    record: Record, of: str, start: Origin, names: list[str], loss: Loss
+    record: Recording, of: str, start: Origin, names: list[str], loss: Loss
 ) -> Gradient:  # fmt: skip
     """The gradient by the number that stands at `start`, by the pass and then its way back."""
     call, value, element = start
@@ -103,7 +101,7 @@ def _followed(
     readers = _readers(record, value)
     wanted = {reader.index for reader, _ in readers} | ({call.index} if call else set())
     capture = Capture(record, wanted, backward=True)
-    this = live_pass(record)
+    this = record.this
     with this.staged(contents=True) as (_, args, kwargs):
         every = {**dict(this.module.named_parameters()), **this.named(args, kwargs)}
         leaves = [every[name] for name in names]
@@ -137,7 +135,7 @@ def _followed(
 
 
 def _direct(
-    record: Record, value: Value, element: Element, outputs: dict[str, torch.Tensor], loss: Loss
+    record: Recording, value: Value, element: Element, outputs: dict[str, torch.Tensor], loss: Loss
 ) -> Iterator[list[Step]]:
     """What the loss adds where an output is the value itself, or a view of it."""
     held = {
@@ -168,7 +166,7 @@ def _element(gradient: torch.Tensor | None, element: Element) -> float:
     return float((gradient if gradient.layout is torch.strided else gradient.to_dense())[element])
 
 
-def _readers(record: Record, value: Value) -> list[tuple[Call, Value]]:
+def _readers(record: Recording, value: Value) -> list[tuple[Call, Value]]:
     """The calls that compute with a value, or with a view of it, and what each of them reads."""
     views = {value.serial: value}
     parts: list[tuple[Call, Value]] = []
@@ -185,7 +183,7 @@ def _readers(record: Record, value: Value) -> list[tuple[Call, Value]]:
 
 
 def _steps(
-    record: Record, value: Value, element: Element, readers: list[tuple[Call, Value]],
+    record: Recording, value: Value, element: Element, readers: list[tuple[Call, Value]],
     capture: Capture,
 ) -> list[list[Step]] | None:  # fmt: skip
     """The arithmetic of each reader; None where one of them has no breakdown."""
@@ -202,7 +200,7 @@ def _steps(
             places = [p for p, o in zip(places, still, strict=True) if o[1:] == (value, element)]
         if not places:
             continue  # this reader looks at another part of it
-        schema = schema_of(record.live.operators[call.index])
+        schema = schema_of(record.operators[call.index])
         formula: Any = operators.find(schema.packet)
         names = [n for n, a in _given(schema.names, call) if a == Ref(read.serial)]
         if not hasattr(formula, "gradient") or not names:
@@ -225,7 +223,9 @@ def _given(names: tuple[str, ...], call: Call) -> list[tuple[str, Any]]:
     return [*zip(names, call.arguments, strict=False), *call.keywords.items()]
 
 
-def _loss(outputs: dict[str, torch.Tensor], record: Record, loss: Loss) -> tuple[torch.Tensor, str]:
+def _loss(
+    outputs: dict[str, torch.Tensor], record: Recording, loss: Loss
+) -> tuple[torch.Tensor, str]:
     """The scalar to differentiate, and what it is in words."""
     if callable(loss):
         scalar: Any = loss(outputs)

@@ -9,7 +9,7 @@ import torch
 
 from forwardpass.errors import PassError, UsageError
 from forwardpass.nouns.calls import Call
-from forwardpass.nouns.records import Record
+from forwardpass.recording.recordings import Recording
 from forwardpass.recording.schemas import Schema, flattened
 from forwardpass.recording.walking import Walk
 
@@ -44,7 +44,7 @@ class Capture(Walk):
         backward: whether to follow the gradients of the results, too.
     """
 
-    def __init__(self, record: Record, wanted: Iterable[int], *, backward: bool = False) -> None:
+    def __init__(self, record: Recording, wanted: Iterable[int], *, backward: bool = False) -> None:
         super().__init__(record)
         self.calls: dict[int, Captured] = {}
         self._wanted = frozenset(wanted)
@@ -99,13 +99,12 @@ class Capture(Walk):
             )
 
 
-def captured(record: Record, wanted: Iterable[int]) -> dict[int, Captured]:
+def captured(record: Recording, wanted: Iterable[int]) -> dict[int, Captured]:
     """The operands and results of the calls `wanted`, by their index."""
-    this = live_pass(record)
     capture = Capture(record, wanted)
     try:
         with torch.inference_mode(False):
-            this.plain(capture)
+            record.this.plain(capture)
     except Exception:
         if record.failed is None or not capture.complete:
             raise  # else it raised where it did when it was recorded, and what is wanted is there
@@ -113,16 +112,10 @@ def captured(record: Record, wanted: Iterable[int]) -> dict[int, Captured]:
     return capture.calls
 
 
-def live_pass(record: Record) -> Any:
-    """The pass of a record. Raises UsageError where there are no numbers to be had."""
-    if record.live is None:
-        raise UsageError(
-            "a record from a file holds no model to compute with; record the model again, then "
-            "explain"
-        )
+def check_numbers(record: Recording) -> None:
+    """Raises UsageError where there are no numbers to be had."""
     if record.device == "meta":
         raise UsageError(
             "the model is on the meta device, which has shapes and no numbers; record it with real "
             "weights, then explain"
         )
-    return record.live.this

@@ -17,6 +17,7 @@ from forwardpass.errors import UsageError, nearest
 from forwardpass.explaining.views import moves, operands
 from forwardpass.nouns.calls import Value
 from forwardpass.nouns.records import Record
+from forwardpass.recording.recordings import Recording
 
 _TEXT = re.compile(r"^\s*(?P<name>[^\[\]]+?)\s*(?:\[(?P<index>[^\[\]]*)\])?\s*$")
 _CALL = re.compile(r"^#(\d+)$")
@@ -70,7 +71,7 @@ class Found(NamedTuple):
     moment: int
 
 
-def found(record: Record, text: str, *, backward: bool) -> Found:
+def found(record: Recording, text: str, *, backward: bool) -> Found:
     """The value that `text` names, the full index into it, and when.
 
     With `backward` a parameter or an input is meant as well as what a call made. Raises UsageError
@@ -84,7 +85,7 @@ def found(record: Record, text: str, *, backward: bool) -> Found:
     return Found(value, _index(text, value, match["index"]), moment)
 
 
-def output_element(record: Record, text: str) -> tuple[str, tuple[int, ...]]:
+def output_element(record: Recording, text: str) -> tuple[str, tuple[int, ...]]:
     """The path of an output and the full index into it. Raises UsageError for anything else."""
     match = _TEXT.match(text)
     name = match["name"] if match else text
@@ -98,7 +99,7 @@ def output_element(record: Record, text: str) -> tuple[str, tuple[int, ...]]:
     return path, _index(text, record.values[record.outputs[path]], match["index"])
 
 
-def _value(record: Record, name: str, backward: bool) -> tuple[Value, int]:
+def _value(record: Recording, name: str, backward: bool) -> tuple[Value, int]:
     end = len(record.calls)
     call = _CALL.match(name)
     if call:

@@ -10,13 +10,14 @@ import torch
 from forwardpass import operators
 from forwardpass.errors import UsageError
 from forwardpass.explaining.backward import way_back
-from forwardpass.explaining.capturing import Captured, captured, live_pass
+from forwardpass.explaining.capturing import Captured, captured, check_numbers
 from forwardpass.explaining.targets import found, is_readable
 from forwardpass.explaining.views import Element, origin, seen_in
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.explanations import Explanation, Part, Step
 from forwardpass.nouns.records import Record
 from forwardpass.recording.costs import bound
+from forwardpass.recording.recordings import Recording, living
 from forwardpass.recording.schemas import schema_of
 
 
@@ -37,12 +38,13 @@ def explain(
         UsageError: nothing in the record is called so, the index does not fit, the record is from a
             file. PassError: the pass went another way than when it was recorded.
     """
-    value, index, moment = found(record, element, backward=gradient)
+    done = living(record, "explain")
+    check_numbers(done)
+    value, index, moment = found(done, element, backward=gradient)
     if gradient:
-        back = way_back(record, element, loss)
+        back = way_back(done, element, loss)
         return Explanation(forward=record.forward, element=element, parts=(), gradient=back)
-    live_pass(record)
-    start = origin(record, value, index, moment)
+    start = origin(done, value, index, moment)
     if start.call is None:
         raise UsageError(
             f"{element} is element {list(start.element)} of {start.value.name or 'a value'}, which "
@@ -50,16 +52,16 @@ def explain(
         )
     is_readable(element, start.value)
     wanted = [(start.call, start.value, start.element)]
-    after = _activation(record, start.call, start.value, start.element)
+    after = _activation(done, start.call, start.value, start.element)
     if after is not None:
         wanted.append(after)
-    came = captured(record, [call.index for call, _, _ in wanted])
-    parts = tuple(_part(record, call, made, at, came[call.index]) for call, made, at in wanted)
+    came = captured(done, [call.index for call, _, _ in wanted])
+    parts = tuple(_part(done, call, made, at, came[call.index]) for call, made, at in wanted)
     return Explanation(forward=record.forward, element=element, parts=parts)
 
 
 def _activation(
-    record: Record, call: Call, value: Value, element: Element
+    record: Recording, call: Call, value: Value, element: Element
 ) -> tuple[Call, Value, Element] | None:
     """The activation that follows a layer's affine part, and the same element there."""
     layer = next((layer for layer in record.layers if layer.affine == call.index), None)
@@ -70,9 +72,9 @@ def _activation(
     return (after, record.values[after.outputs[0]], places[0]) if len(places) == 1 else None
 
 
-def _part(record: Record, call: Call, made: Value, element: Element, came: Captured) -> Part:
+def _part(record: Recording, call: Call, made: Value, element: Element, came: Captured) -> Part:
     """The arithmetic of one element of what a call made."""
-    schema = schema_of(record.live.operators[call.index])
+    schema = schema_of(record.operators[call.index])
     output = call.outputs.index(made.serial)
     recorded = float(came.made[output][element])
     formula = operators.find(schema.packet)

@@ -14,6 +14,7 @@ import torch
 from forwardpass.nouns.calls import Call, Ref, Value
 from forwardpass.nouns.records import Record
 from forwardpass.operators import kinds
+from forwardpass.recording.recordings import Recording
 
 Element = tuple[int, ...]
 
@@ -30,7 +31,7 @@ class Origin(NamedTuple):
     element: Element
 
 
-def origin(record: Record, value: Value, element: Element, moment: int) -> Origin:
+def origin(record: Recording, value: Value, element: Element, moment: int) -> Origin:
     """Where the number was computed that stood at an element of `value` before call `moment`."""
     while True:
         for call in reversed(record.graph.writers(value.storage)):
@@ -54,7 +55,7 @@ def origin(record: Record, value: Value, element: Element, moment: int) -> Origi
 
 
 def _written(
-    record: Record, call: Call, value: Value, element: Element
+    record: Recording, call: Call, value: Value, element: Element
 ) -> tuple[Value, Element] | None:
     """The value and the element of it that a call wrote at the same place in memory."""
     if value.strides is None:
@@ -69,7 +70,7 @@ def _written(
     return None
 
 
-def seen_in(record: Record, start: Value, element: Element, end: Value) -> list[Element]:
+def seen_in(record: Recording, start: Value, element: Element, end: Value) -> list[Element]:
     """Where an element of `start` stands in `end`, a view or copy of it: nowhere, or at places
     that are several where it was expanded or joined to itself."""
     between: dict[int, Call] = {}
@@ -129,7 +130,7 @@ def _numbered(value: Value) -> torch.Tensor:
 
 
 def _applied(
-    record: Record, call: Call, made: Value, places: Mapping[int, torch.Tensor]
+    record: Recording, call: Call, made: Value, places: Mapping[int, torch.Tensor]
 ) -> torch.Tensor:
     """What a moving call makes of the numbers of the elements; -1 where no `places` are known."""
     before = record.values[operands(call)[0]]
@@ -141,7 +142,7 @@ def _applied(
         return _at_same_memory(before, made, places[before.serial])
     arguments = [_filled(a, record, places) for a in call.arguments]
     keywords = {name: _filled(a, record, places) for name, a in call.keywords.items()}
-    result: Any = record.live.operators[call.index](*arguments, **keywords)
+    result: Any = record.operators[call.index](*arguments, **keywords)
     if isinstance(result, torch.Tensor):
         return result
     return result[call.outputs.index(made.serial)]
@@ -166,7 +167,7 @@ def _memory(value: Value) -> torch.Tensor:
     return stands
 
 
-def _filled(value: Any, record: Record, places: Mapping[int, torch.Tensor]) -> Any:
+def _filled(value: Any, record: Recording, places: Mapping[int, torch.Tensor]) -> Any:
     if isinstance(value, Ref):
         if value.value in places:
             return places[value.value].clone()  # t_ and the like work in place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,8 @@ from forwardpass.nouns.documents import Document
 from forwardpass.nouns.graphs import Graph
 
 if TYPE_CHECKING:
+    import torch
+
     from forwardpass.nouns.explanations import Explanation
     from forwardpass.nouns.validations import Level, Validation
 
@@ -142,16 +144,6 @@ class Record(
         """Why calls must come after others: data, alias and mutation edges, by target."""
         return self.graph.edges
 
-    @property
-    def live(self) -> Any:
-        """The pass itself, by which it can be run again; None for a record from a file."""
-        return vars(self).get("_live")
-
-    @property
-    def tensors(self) -> Mapping[int, Any]:
-        """The values that were kept, as tensors by serial (`values=…`)."""
-        return vars(self).get("_tensors", {})
-
     def site(self, call: Call) -> Site:
         """Where a call was written."""
         return self.sites[call.site]
@@ -164,20 +156,20 @@ class Record(
         """The calls of the module at `path`, in order."""
         return (entry for entry in self.modules if entry.path == path)
 
-    def validate(self, level: Level = "d", module: Any = None, inputs: Any = None) -> Validation:
-        """Prove the record right; see recording.validating.validate."""
+    def validate(self, level: Level = "d", *, against: Record | None = None) -> Validation:
+        """Prove a Recording right, and the same as an older record; see validating.validate."""
         from forwardpass.validating import validate
 
-        return validate(self, level, module, inputs)
+        return validate(self, level, against=against)
 
     def explain(self, element: str, *, gradient: bool = False, loss: Any = None) -> Explanation:
-        """Where one number comes from; see explaining.explain."""
+        """Where one number of a Recording comes from; see explaining.explain."""
         from forwardpass.explaining import explain
 
         return explain(self, element, gradient=gradient, loss=loss)
 
     def to_python(self) -> str:
-        """The pass as plain torch code; see recording.writing.written."""
+        """The pass as plain torch code; see writing.written."""
         from forwardpass.writing import written
 
         return written(self)
@@ -188,8 +180,8 @@ class Record(
 
         return save(self, path)
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Record:
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> KeptRecord:
         """The record that `save` wrote. Raises DataError for anything else."""
         from forwardpass.recording import opened
 
@@ -202,4 +194,24 @@ class Record(
         return to_json(self)
 
     def __repr__(self) -> str:
-        return f"Record({self.forward!r}, {self.totals.calls} calls)"
+        return f"{type(self).__name__}({self.forward!r}, {self.totals.calls} calls)"
+
+
+class KeptRecord(Record, frozen=True, kw_only=True, eq=False):
+    """A Record with the values that were kept, which is what a file holds.
+
+    Attributes:
+        tensors: the values that were kept (`values=…`), by serial.
+    """
+
+    tensors: dict[int, torch.Tensor]
+
+    @property
+    def record(self) -> Record:
+        """The record alone: plain data."""
+        return Record(**record_fields(self))
+
+
+def record_fields(record: Record) -> dict[str, Any]:
+    """What is plain data of a record, by the name of the field."""
+    return {name: getattr(record, name) for name in Record.__struct_fields__}

@@ -72,7 +72,7 @@ def _counted(engine: Engine, block: Encodings) -> MacTable:
         args, kwargs = nest(engine.placed(staged))
         try:
             this = Pass.of(module, args, kwargs, grad="inference")
-            totals = recorded(engine.forward, this, ()).totals
+            totals = recorded(str(engine.forward), this, ()).totals
         except (ForwardpassError, RuntimeError, ValueError, TypeError):
             return _UNKNOWN
         if totals.unknown or not totals.macs:

@@ -11,12 +11,11 @@ import torch
 from forwardpass.errors import UsageError
 from forwardpass.loading import load
 from forwardpass.nouns.forwards import ForwardLike
-from forwardpass.nouns.records import Record
 from forwardpass.probing.subjects import subject
 from forwardpass.recording.gradients import saved_for_backward
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Mode, Pass
-from forwardpass.recording.recordings import recorded
+from forwardpass.recording.recordings import Recording, recorded
 
 _SCRIPT_SETTLES = 2
 """Runs of TorchScript after which its executor no longer rewrites the graph."""
@@ -33,7 +32,7 @@ def record(
     value_bytes: int | None = None,
     saved: bool = False,
     expanded: bool = False,
-) -> Record:
+) -> Recording:
     """Record one forward pass: every operator that ran, in which module, at which line, on what.
 
     The module is left as it was: weights, buffers, attributes, modes, generators.
@@ -53,7 +52,7 @@ def record(
     Raises:
         UsageError: the inputs are of a form that no call has; the module is lazy.
         PassError: the module raised; its cause is the original error, and `error.record` is the
-            record of the calls before it.
+            Recording of the calls before it.
         LoadError: the model cannot be loaded.
     """
     loaded = load(forward)
@@ -68,9 +67,7 @@ def record(
         for _ in range(_SCRIPT_SETTLES):
             this.plain()
     watching = Watching(statistics, values, value_bytes)
-    done = recorded(loaded, this, called.notes, watching)
+    done = recorded(str(loaded), this, called.notes, watching)
     if saved:
-        live = vars(done)
         done = msgspec.structs.replace(done, saved=saved_for_backward(this))
-        vars(done).update(live)
     return done

@@ -16,7 +16,7 @@ from safetensors.torch import load as unpacked
 from safetensors.torch import save as packed
 
 from forwardpass.errors import DataError
-from forwardpass.nouns.records import Record
+from forwardpass.nouns.records import KeptRecord, Record, record_fields
 from forwardpass.tensors.dtypes import spelled
 
 _RECORD, _VALUES = "record.json", "values.safetensors"
@@ -37,6 +37,7 @@ def to_json(record: Record) -> str:
 
 
 def _encoded(record: Record) -> bytes:
+    """The plain data of a record, whatever else there is of it."""
     calls = tuple(
         msgspec.structs.replace(
             call,
@@ -45,7 +46,9 @@ def _encoded(record: Record) -> bytes:
         )
         for call in record.calls
     )
-    return msgspec.json.encode(msgspec.structs.replace(record, calls=calls))
+    return msgspec.json.encode(
+        msgspec.structs.replace(Record(**record_fields(record)), calls=calls)
+    )
 
 
 def plain(value: Any) -> Any:
@@ -67,10 +70,11 @@ def plain(value: Any) -> Any:
 
 
 def save(record: Record, path: str | os.PathLike[str]) -> None:
-    """Write a record into one file, aside and then renamed."""
+    """Write a record, and the values that it kept, into one file, aside and then renamed."""
     target = Path(path)
     aside = target.with_name(f".{target.name}.{os.getpid()}.aside")
-    tensors = {str(serial): t.contiguous().cpu() for serial, t in record.tensors.items()}
+    kept = record.tensors if isinstance(record, KeptRecord) else {}
+    tensors = {str(serial): tensor.contiguous().cpu() for serial, tensor in kept.items()}
     try:
         with zipfile.ZipFile(aside, "w") as archive:
             archive.writestr(_RECORD, _encoded(record), zipfile.ZIP_DEFLATED, 6)
@@ -80,7 +84,7 @@ def save(record: Record, path: str | os.PathLike[str]) -> None:
         aside.unlink(missing_ok=True)
 
 
-def opened(path: str | os.PathLike[str]) -> Record:
+def opened(path: str | os.PathLike[str]) -> KeptRecord:
     """The record that `save` wrote. Raises DataError for anything else."""
     target = Path(path)
     if not target.is_file():
@@ -97,8 +101,8 @@ def opened(path: str | os.PathLike[str]) -> Record:
             _check_places(record, tensors)
     except _BROKEN as error:
         raise DataError(f"{path} is no record: {error}; `record.save(path)` writes one") from error
-    vars(record)["_tensors"] = {int(serial): t for serial, t in tensors.items()}
-    return record
+    kept = {int(serial): tensor for serial, tensor in tensors.items()}
+    return KeptRecord(**record_fields(record), tensors=kept)
 
 
 def is_record(path: str | os.PathLike[str]) -> bool:

@@ -1,20 +1,18 @@
-"""A pass, recorded: what a tracer noted becomes a Record."""
+"""Recording: a pass, recorded; what a tracer noted becomes a Record."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
-from forwardpass.errors import PassError
+from forwardpass.errors import PassError, UsageError
 from forwardpass.nouns.calls import Call, Site, Value
-from forwardpass.nouns.forwards import Forward
-from forwardpass.nouns.records import Failed, Record, Totals
+from forwardpass.nouns.records import Failed, KeptRecord, Record, Totals, record_fields
 from forwardpass.recording.assembling import calls_of, device_of, modules_of, path_of, values_of
 from forwardpass.recording.gradients import reached
 from forwardpass.recording.layers import layers_of
@@ -25,29 +23,39 @@ from forwardpass.recording.tracing import Tracer
 from forwardpass.tensors.trees import flatten
 
 
-@dataclass(frozen=True)
-class Live:
-    """What a record can be run again by.
+class Recording(KeptRecord, frozen=True, kw_only=True, eq=False):
+    """A record that is live: its pass can be made again, so it can be validated and explained.
 
     Attributes:
-        forward: what was recorded.
         this: the pass, with pristine copies of its inputs.
-        outputs: copies of the tensors that came out, by path.
+        returned: copies of the tensors that came out, by path.
         constants: tensors that came from outside the pass, by serial.
         operators: what PyTorch ran at each call; the name where no operator did.
     """
 
-    forward: Forward
     this: Pass
-    outputs: dict[str, torch.Tensor]
+    returned: dict[str, torch.Tensor]
     constants: dict[int, torch.Tensor]
     operators: tuple[Any, ...]
 
 
+def living(record: Record, verb: str) -> Recording:
+    """The same record, which `verb` runs again. Raises UsageError where it holds no pass."""
+    if isinstance(record, Recording):
+        return record
+    raise UsageError(
+        "a record from a file or of watch holds no model to compute with; record the model again, "
+        f"then {verb}"
+    )
+
+
 def recorded(
-    forward: Forward, this: Pass, notes: tuple[str, ...], watching: Watching | None = None
-) -> Record:
-    """The Record of a pass that can be repeated. Raises PassError where it raises."""
+    forward: str, this: Pass, notes: tuple[str, ...], watching: Watching | None = None
+) -> Recording:
+    """The Recording of a pass. Raises PassError, with it, where the pass raises.
+
+    `forward` is what is recorded, in words.
+    """
     watching = watching or Watching(False, None, None)
     with this.staged() as (state, args, kwargs):
         given = this.named(args, kwargs)
@@ -62,16 +70,18 @@ def recorded(
             outputs = flatten(traced(tracer, this.module, args, kwargs))
         except Exception as raised:  # noqa: BLE001 - raised again below, with what was recorded
             error = raised
-        done = assembled(
-            str(forward), tracer, state, this.grad, outputs=outputs,
+        record = assembled(
+            forward, tracer, state, this.grad, outputs=outputs,
             notes=(*notes, *watching.notes()), statistics=watching.statistics(), error=error,
         )  # fmt: skip
-        live = Live(
-            forward, this,
-            {path: tensor.detach().clone() for path, tensor in outputs.items()},
-            tracer.constants, tuple(call.operator for call in tracer.calls),
-        )  # fmt: skip
-    vars(done).update(_live=live, _tensors=watching.kept)
+        done = Recording(
+            **record_fields(record),
+            tensors=watching.kept,
+            this=this,
+            returned={path: tensor.detach().clone() for path, tensor in outputs.items()},
+            constants=tracer.constants,
+            operators=tuple(call.operator for call in tracer.calls),
+        )
     if error is not None:
         raise _raised(done, error) from error
     return done
@@ -164,7 +174,7 @@ def _comes_from(error: BaseException | None, cause: BaseException) -> bool:
     return error is not None
 
 
-def _raised(partial: Record, error: Exception) -> PassError:
+def _raised(partial: Recording, error: Exception) -> PassError:
     failed = partial.failed
     assert failed is not None
     where = f" in {failed.module}" if failed.module else ""

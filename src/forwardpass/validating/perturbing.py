@@ -14,6 +14,7 @@ from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Fault
 from forwardpass.recording.arguments import copied
 from forwardpass.recording.passes import Pass
+from forwardpass.recording.recordings import Recording
 from forwardpass.recording.schemas import Schema
 from forwardpass.recording.walking import Walk
 
@@ -68,9 +69,9 @@ class Perturbed:
     cut_short: list[str] = field(default_factory=list[str])
 
 
-def perturbed(done: Record, live: Any) -> Perturbed:
+def perturbed(done: Recording) -> Perturbed:
     """Move one input after the other, and compare what moves with what the edges lead to."""
-    this: Pass = live.this
+    this = done.this
     base = _Hashes(done)
     this.plain(base)
     found = Perturbed()

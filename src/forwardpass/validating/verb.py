@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 
@@ -11,11 +10,9 @@ from forwardpass.errors import UsageError, nearest
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import LEVELS, Fault, Foreign, Level, Validation
-from forwardpass.probing.verb import record
 from forwardpass.recording.distances import apart, rounding
 from forwardpass.recording.memories import Copies
-from forwardpass.recording.passes import Pass
-from forwardpass.recording.recordings import Live
+from forwardpass.recording.recordings import Recording, living
 from forwardpass.recording.schemas import Schema
 from forwardpass.recording.states import State
 from forwardpass.recording.walking import Walk
@@ -30,52 +27,41 @@ _ENOUGH = 0.99
 
 
 def validate(
-    done: Record,
+    record: Record,
     level: Level = "d",
-    module: Any = None,
-    inputs: Any = None,
     *,
+    against: Record | None = None,
     advance: Callable[[], object] = lambda: None,
 ) -> Validation:
     """Prove a record right, up to and with the rung `level`; see nouns.validations.RUNGS.
 
     Args:
-        done: the record. One from a file, or one that `watch` made, is compared with a new record
-            of `module` on `inputs`, which is then validated in its place.
-        module, inputs: as `record` takes them; not needed for a record just made.
+        record: what is proved, a Recording.
+        against: an older record, from a file or of `watch`, which must be that of the same pass.
         advance: called after each replayed call.
 
     Raises:
-        UsageError: an unknown level; module and inputs are missing; the recorded pass raised.
+        UsageError: an unknown level; the record is no Recording; the recorded pass raised.
     """
     if level not in LEVELS:
         raise UsageError(f"validate(level={level!r}): {nearest(str(level), LEVELS)}")
+    done = living(record, "validate(against=this record)")
     if done.failed is not None:
         raise UsageError("this record ends where its pass raised; there is nothing to validate")
-    faults: list[Fault] = []
-    if module is not None or done.live is None:
-        if module is None or inputs is None:
-            raise UsageError(
-                "this record has no live pass to run again; give validate(module=…, inputs=…)"
-            )
-        mode = None if done.mode == "mixed" else done.mode
-        fresh = record(module, inputs, mode=mode, grad=done.grad)
-        faults += differences(done, fresh)
-        done = fresh
-    live: Live = done.live
-    faults += _same_pass(done, live)
+    faults = [] if against is None else differences(against, done)
+    faults += _same_pass(done)
     replay: Replay | None = None
     foreign = list(_foreign(done))
     runs = not any(fault.call < 0 and "raised" in fault.said for fault in faults)
     if level > "a" and runs:
-        replay = _replayed(done, live, level, advance)
+        replay = _replayed(done, level, advance)
         parted = any(fault.rung == "a" for fault in faults)
         faults += [f for f in replay.faults if not (parted and f.rung == "a")]
         faults += replay.sampler.faults if replay.sampler else ()
     if level >= "c":
-        faults += broken(done, live.operators)
+        faults += broken(done, done.operators)
     orphans = tuple(f for f in foreign if done.values[f.value].origin == "unknown")
-    moving = perturbed(done, live) if level >= "e" and runs else Perturbed()
+    moving = perturbed(done) if level >= "e" and runs else Perturbed()
     faults += moving.faults
     calls = sum(call.is_operator for call in done.calls)
     replayed = replay.replayed if replay else 0
@@ -113,38 +99,38 @@ class _Bare(Walk):
         self.fault = Fault("a", at, schema.name, said)
 
 
-def _same_pass(done: Record, live: Live) -> Iterator[Fault]:
+def _same_pass(done: Recording) -> Iterator[Fault]:
     """Rung a: the plain pass gives the recorded outputs, a bare recorder sees the same operators,
     and running it leaves the generators as they were."""
     before = GeneratorStates.now()
     try:
-        plain = flatten(live.this.plain())
+        plain = flatten(done.this.plain())
     except Exception as error:  # noqa: BLE001 - it is what validation has found
         yield Fault("a", -1, "", f"run again, the pass raised {type(error).__name__}: {error}")
         return
     if not before.equals(GeneratorStates.now()):
         yield Fault("a", -1, "", "the random generators are not as they were after the pass")
-    for path in {**live.outputs, **plain}:
-        if path not in plain or path not in live.outputs:
-            where = "recorded" if path in live.outputs else "plain"
+    for path in {**done.returned, **plain}:
+        if path not in plain or path not in done.returned:
+            where = "recorded" if path in done.returned else "plain"
             yield Fault("a", -1, "", f"only the {where} pass has the output {path}")
             continue
-        off = apart(plain[path].detach(), live.outputs[path])
+        off = apart(plain[path].detach(), done.returned[path])
         if off > rounding(plain[path].dtype):
             yield Fault("a", -1, "", f"output {path} differs by {off:.2g} from the plain pass")
     bare = _Bare(done)
-    live.this.plain(bare)
+    done.this.plain(bare)
     if bare.fault is not None:
         yield bare.fault
     if (extra := bare.next) is not None:
         yield Fault("a", extra.index, extra.operator, "the record has it, and it did not run")
 
 
-def _replayed(done: Record, live: Live, level: Level, advance: Callable[[], object]) -> Replay:
+def _replayed(done: Recording, level: Level, advance: Callable[[], object]) -> Replay:
     """Rungs b, d and f, in one more pass."""
-    this: Pass = live.this
+    this = done.this
     with this.staged(contents=True) as (state, args, kwargs):
-        world = dict(_world(done, live, state, this.named(args, kwargs)))
+        world = dict(_world(done, state, this.named(args, kwargs)))
         replay = Replay(
             done, world, graph=level >= "d", formulas=level >= "f", advance=advance
         )  # fmt: skip
@@ -155,7 +141,7 @@ def _replayed(done: Record, live: Live, level: Level, advance: Callable[[], obje
 
 
 def _world(
-    done: Record, live: Live, state: State, given: dict[str, torch.Tensor]
+    done: Recording, state: State, given: dict[str, torch.Tensor]
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """The values that no call made, by serial; copies, which nothing changes behind their back."""
     held = {entry.name: entry.alias for entry in state.held.values()}
@@ -169,7 +155,7 @@ def _world(
             tensor = held.get(value.name)
             tensor = None if tensor is None else copies.of(tensor)
         elif value.origin in ("constant", "unknown"):
-            tensor = live.constants.get(value.serial)
+            tensor = done.constants.get(value.serial)
             tensor = None if tensor is None else tensor.clone()
         if tensor is not None:
             yield value.serial, tensor

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.operators import kinds
+from forwardpass.recording.recordings import Recording
 from forwardpass.writing.layout import Line, docstring, laid_out
 from forwardpass.writing.literals import Arguments, constant, is_generator, quoted
 from forwardpass.writing.naming import Function, Names, snake
@@ -40,7 +40,7 @@ def written(record: Record) -> str:
 
     `forward` takes the inputs in the order of `record.inputs`, then `state`, the tensors of the
     module by name, then, where the pass used tensors that are neither, `constants`, which are
-    `record.live.constants`. Shapes, branches taken, and numbers that Python computed are baked in.
+    `record.constants`. Shapes, branches taken, and numbers that Python computed are baked in.
 
     Raises UsageError where a call takes what has no spelling in source, such as a function.
     """
@@ -58,8 +58,7 @@ class _Writer:
             item: scope for scope in below(self.root) for item in scope.items
             if isinstance(item, int)
         }  # fmt: skip
-        live = record.live
-        self.constants: dict[int, Any] = {} if live is None else live.constants
+        self.constants = record.constants if isinstance(record, Recording) else {}
         self.given: dict[int, bool] = {}  # constants at the top: whether they come from outside
         self.literals: dict[int, str] = {}
         self.flattens = False

@@ -130,7 +130,7 @@ def docstring(record: Record, constants: bool) -> str:
     if constants:
         lines += _filled(
             "constants: tensors from outside of module and inputs, by their serial in the record: "
-            "record.live.constants"
+            "record.constants"
         )
     return '"""' + "\n".join(lines) + '\n"""\n\n'
 

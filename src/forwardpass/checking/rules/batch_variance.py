@@ -25,7 +25,7 @@ from forwardpass.code.frames import shortened
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
-from forwardpass.nouns.records import Record
+from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import relative_distance
 
 MOST_PASSES: Final = 6
@@ -80,8 +80,8 @@ def _found(
     own = None if call is None else _only_alone(rows, other, call, pairs)
     named = own or call
     where = "" if named is None else f"; the first to differ is {named.name}"
-    if alone[path].dim() != rows.base.live.outputs[path].dim():
-        one, many = _sizes(alone[path].shape), _sizes(rows.base.live.outputs[path].shape)
+    if alone[path].dim() != rows.base.returned[path].dim():
+        one, many = _sizes(alone[path].shape), _sizes(rows.base.returned[path].shape)
         said = f"{path} of one row has shape {one}, of {rows.count} rows {many}"
         remedy = "name the axes to drop (`.squeeze(-1)`): a batch of one row has size 1, too"
     else:
@@ -100,7 +100,7 @@ def _found(
     yield made if own is None else msgspec.structs.replace(made, call=-1, site=other.site(own))
 
 
-def _only_alone(rows: Rows, other: Record, call: Call, pairs: dict[int, int]) -> Call | None:
+def _only_alone(rows: Rows, other: Recording, call: Call, pairs: dict[int, int]) -> Call | None:
     """The first call on the way to `call` that runs for a row alone, and for no batch."""
     there = [other.values[pairs[s]].producer for s in call.outputs if s in pairs]
     if not there:

@@ -150,7 +150,7 @@ class _Bent(Walk):
 
 def _bend(subject: Subject, places: Sequence[_Place]) -> None:
     """Measure by how much outputs move if a number is bent on its way through Python."""
-    before: Mapping[str, torch.Tensor] = subject.record.live.outputs
+    before: Mapping[str, torch.Tensor] = subject.record.returned
     for place in [p for p in places if p.floating and not p.bulk][:_MOST_BENT]:
         walk = _Bent(subject.record, place.calls)
         try:

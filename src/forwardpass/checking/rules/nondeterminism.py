@@ -13,8 +13,8 @@ from forwardpass.checking.rows import share
 from forwardpass.checking.subjects import Subject
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
-from forwardpass.nouns.records import Record
 from forwardpass.recording.distances import apart, rounding
+from forwardpass.recording.recordings import Recording
 from forwardpass.recording.schemas import schema_of
 
 MOST_PASSES: Final = 6
@@ -67,14 +67,14 @@ def _by_the_seed(subject: Subject) -> Iterable[Finding]:
     )  # fmt: skip
 
 
-def _parting(one: Record, two: Record) -> tuple[Call | None, str]:
+def _parting(one: Recording, two: Recording) -> tuple[Call | None, str]:
     """The first call of `one` that differs in `two`, and how."""
     for a, b in zip(one.calls, two.calls, strict=False):
         if a.operator != b.operator or str(one.site(a)) != str(two.site(b)):
             return a, f"the code goes another way at {a.name or a.short}"
         if repr(a.arguments) != repr(b.arguments) or repr(a.keywords) != repr(b.keywords):
             return a, f"{a.name or a.short} gets other arguments from Python"
-        if schema_of(one.live.operators[a.index]).uninitialised:
+        if schema_of(one.operators[a.index]).uninitialised:
             continue  # what stands there is no result
         for serial in (*a.inputs, *a.outputs):
             x, y = _value(one, serial), _value(two, serial)
@@ -85,6 +85,6 @@ def _parting(one: Record, two: Record) -> tuple[Call | None, str]:
     return None, "no call that was seen differs: something outside of PyTorch moves them"
 
 
-def _value(record: Record, serial: int) -> torch.Tensor | None:
+def _value(record: Recording, serial: int) -> torch.Tensor | None:
     """A value that a call made, or that came from outside of the pass."""
-    return record.tensors.get(serial, record.live.constants.get(serial))
+    return record.tensors.get(serial, record.constants.get(serial))

@@ -279,7 +279,7 @@ def _computed_with(record: Record) -> set[int]:
 
 def _without(subject: Subject, casts: Sequence[Call]) -> float | None:
     """By how much the outputs move if these casts are left out; None where it does not run so."""
-    before: dict[str, torch.Tensor] = subject.record.live.outputs
+    before: dict[str, torch.Tensor] = subject.record.returned
     try:
         after = flatten(subject.walk(_Uncast(subject.record, casts)))
     except Exception:  # noqa: BLE001 - an operator may want the dtype that the cast gave

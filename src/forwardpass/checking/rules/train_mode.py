@@ -12,8 +12,8 @@ from forwardpass.checking.rows import share
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
-from forwardpass.nouns.records import Record
 from forwardpass.operators import batch_norm, find
+from forwardpass.recording.recordings import Recording
 
 MOST_PASSES: Final = 6
 
@@ -43,8 +43,8 @@ def check(subject: Subject) -> Iterable[Finding]:
     drawing = subject.draws.calls
     if not drops and not norms and not drawing:
         return
-    mine = record.live.outputs
-    evaluated: Record | None = None
+    mine = record.returned
+    evaluated: Recording | None = None
     if training or any(record.module(call).training for call in (*drops, *norms, *drawing)):
         evaluated = subject.variant(mode="eval", values=False)
         still = {str(evaluated.site(call)) for call in evaluated.calls if call.kind == "random"}
@@ -54,7 +54,7 @@ def check(subject: Subject) -> Iterable[Finding]:
     by_chance = subject.draws.moved if drops else 0.0
     by_batch = 0.0
     if norms and not by_chance:
-        by_batch = furthest(evaluated.live.outputs, mine) if evaluated else 0.0
+        by_batch = furthest(evaluated.returned, mine) if evaluated else 0.0
         by_batch = by_batch or _beside_others(subject)
     if not by_chance and not by_batch:
         return
@@ -120,7 +120,7 @@ def _beside_others(subject: Subject) -> float:
     """By how much the first row moves where all rows beside it are replaced by itself."""
     if subject.rows < 2:
         return 0.0
-    mine = subject.record.live.outputs
+    mine = subject.record.returned
     others = subject.outputs(subject.rows_of([0] * subject.rows))
     first = {k: t[:1] for k, t in mine.items() if t.dim() and t.shape[0] == subject.rows}
     return furthest({k: t[:1] for k, t in others.items() if t.dim()}, first)

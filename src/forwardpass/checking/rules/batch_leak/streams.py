@@ -15,7 +15,7 @@ from forwardpass.checking.contents import Contents
 from forwardpass.checking.crossings import Compared, State
 from forwardpass.checking.stretches import filled
 from forwardpass.nouns.calls import Call
-from forwardpass.nouns.records import Record
+from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.generators import GeneratorStates, generators_kept
 
 _PARTS: Final = 4
@@ -25,7 +25,7 @@ _PARTS: Final = 4
 class Streams:
     """The random calls of a pass, and of one in which something was replaced."""
 
-    def __init__(self, record: Record, other: Record, pairs: dict[int, int]) -> None:
+    def __init__(self, record: Recording, other: Recording, pairs: dict[int, int]) -> None:
         self._record, self._other = record, other
         self._pairs = pairs
         self._mine, self._its = Contents(record), Contents(other)
@@ -92,7 +92,7 @@ class Streams:
         self, call: Call, operands: dict[int, tuple[torch.Tensor, torch.Tensor]]
     ) -> Iterator[GeneratorStates]:
         """Where the generators stand after a call, started at one place, for several operands."""
-        operator = self._record.live.operators[call.index]
+        operator = self._record.operators[call.index]
         for part in range(_PARTS + 1):
             mixed = {s: _between(mine, its, part) for s, (mine, its) in operands.items()}
             with generators_kept(), torch.inference_mode(mode=False), torch.no_grad():

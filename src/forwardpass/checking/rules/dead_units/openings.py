@@ -9,6 +9,7 @@ import torch
 
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
+from forwardpass.recording.recordings import Recording
 
 _FIXED: Final = {
     "relu": (0.0, 0.0),
@@ -43,7 +44,7 @@ class Opening(NamedTuple):
     by_hand: bool = False
     is_gate: bool = False
 
-    def is_seen(self, record: Record, call: Call) -> bool:
+    def is_seen(self, record: Recording, call: Call) -> bool:
         """Whether what came out, where it is made by hand, is the relu of what went in."""
         before, after = record.tensors.get(self.serial), record.tensors.get(call.outputs[0])
         if before is None or after is None:

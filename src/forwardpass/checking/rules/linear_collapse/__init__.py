@@ -26,6 +26,7 @@ from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Layer, Record
+from forwardpass.recording.recordings import Recording
 
 MOST_PASSES: Final = 4
 
@@ -83,7 +84,7 @@ def _finding(subject: Subject, run: Run, one: One, residual: float, more: int) -
 # -- which layers follow each other ---------------------------------------------------------------
 
 
-def _runs(record: Record) -> Iterator[Run]:
+def _runs(record: Recording) -> Iterator[Run]:
     """Runs of layers of which each two, alone, would do with less work as one."""
     readers = _readers(record)
     given_out = set(record.outputs.values())
@@ -132,12 +133,12 @@ def _readers(record: Record) -> dict[int, list[Call]]:
     return found
 
 
-def _stands_alone(record: Record, layer: Layer) -> bool:
+def _stands_alone(record: Recording, layer: Layer) -> bool:
     """Whether a layer multiplies one value, and is no part of a larger layer of PyTorch: the output
     projection of nn.MultiheadAttention belongs to it, and whatever may follow it."""
     if data_of(record, layer) is None:
         return False
-    part = dict(record.live.this.module.named_modules(remove_duplicate=False)).get(layer.module)
+    part = dict(record.this.module.named_modules(remove_duplicate=False)).get(layer.module)
     if part is None:
         return True
     whole = type(part).__module__.startswith("torch.nn.modules")
@@ -190,7 +191,7 @@ def _parted_in_training(subject: Subject, run: Run) -> bool:
     return True
 
 
-def _residual(record: Record, run: Run) -> float | None:
+def _residual(record: Recording, run: Run) -> float | None:
     start = data_of(record, run.layers[0])
     assert start is not None
     return residual(record, run.calls, start, record.calls[run.layers[-1].affine].outputs[0])

@@ -12,6 +12,7 @@ import torch
 from forwardpass.checking.stretches import UNRUNNABLE, Stretch, residual
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Layer, Record
+from forwardpass.recording.recordings import Recording
 
 _DATA: Final = {
     "addmm": 1, "mm": 0, "bmm": 0, "matmul": 0, "linear": 0, "convolution": 0, "_convolution": 0,
@@ -114,7 +115,7 @@ def is_own(record: Record, serials: Sequence[int]) -> bool:
     return True
 
 
-def one_for(record: Record, run: Run) -> One | None:
+def one_for(record: Recording, run: Run) -> One | None:
     """The single layer. None where it would not take fewer weights and fewer macs, nor the layers
     are convolutions that each reach along the same axes; and where what is between is not affine.
     """
@@ -134,12 +135,12 @@ def one_for(record: Record, run: Run) -> One | None:
     return by_row
 
 
-def _cheapest_first(record: Record, run: Run) -> list[Step]:
+def _cheapest_first(record: Recording, run: Run) -> list[Step]:
     steps = [step for gap in run.gaps for step in gap if step.call.kind != "view"]
     return sorted(steps, key=lambda step: not _is_pointwise(record, step.call))
 
 
-def _is_affine(record: Record, step: Step) -> bool:
+def _is_affine(record: Recording, step: Step) -> bool:
     """Whether a call is affine, on small values as on large ones."""
     shape = (_FEW,) if _is_pointwise(record, step.call) else None
     return all(
@@ -148,9 +149,9 @@ def _is_affine(record: Record, step: Step) -> bool:
     )
 
 
-def _is_pointwise(record: Record, call: Call) -> bool:
+def _is_pointwise(record: Recording, call: Call) -> bool:
     """Whether a call computes each number from one number alone."""
-    tags = getattr(record.live.operators[call.index], "tags", ())
+    tags = getattr(record.operators[call.index], "tags", ())
     return torch.Tag.pointwise in tags and len(call.inputs) == 1
 
 
@@ -239,7 +240,7 @@ def _geometry(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], 
 
 
 def _keeps(
-    record: Record, one: Layer, gap: Sequence[Step], other: Layer
+    record: Recording, one: Layer, gap: Sequence[Step], other: Layer
 ) -> Literal["positions", "features", ""]:
     """What is between two layers: "features" where it acts on features in one way at all positions,
     and on positions in one way for all features; "positions" where it moves them at most. "" where

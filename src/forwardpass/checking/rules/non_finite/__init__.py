@@ -55,7 +55,7 @@ def check(subject: Subject) -> Iterable[Finding]:
     outputs of a pass in f32 is a warning.
     """
     trail = _Trail(subject)
-    outputs = subject.record.live.outputs
+    outputs = subject.record.returned
     spoilt = {path: t for path, t in outputs.items() if _count(t, "nan") + _count(t, "inf")}
     for kind in _KINDS:
         holding = [path for path, tensor in spoilt.items() if _count(tensor, kind)]
@@ -239,7 +239,7 @@ class _Trail:
         if value.origin in ("parameter", "buffer"):
             path, _, name = value.name.rpartition(".")
             return getattr(self._subject.parts[path], name, None)
-        return self._record.live.constants.get(value.serial)
+        return self._record.constants.get(value.serial)
 
     def _is(self, serial: int, kind: Kind) -> bool:
         statistics = self._record.statistics.get(serial)
@@ -249,7 +249,7 @@ class _Trail:
         return any(self._is(serial, kind) for serial in call.outputs)
 
     def _schema(self, call: Call) -> Any:
-        return schema_of(self._record.live.operators[call.index])
+        return schema_of(self._record.operators[call.index])
 
     def _writes(self, call: Call, kind: Kind) -> bool:
         """Whether the code gave it as a number: `masked_fill(mask, -inf)`."""
@@ -274,7 +274,7 @@ class _Trail:
         return f"operands {', '.join(found)}" if found else "no floating operands"
 
     def _spoilt(self, paths: list[str]) -> str:
-        outputs = self._record.live.outputs
+        outputs = self._record.returned
         tensor = outputs[paths[0]]
         count = _count(tensor, "nan") + _count(tensor, "inf")
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""

@@ -64,7 +64,7 @@ def in_f32(subject: Subject, calls: Sequence[Call]) -> Wide | None:
         after = flatten(subject.walk(wide))
     except Exception:  # noqa: BLE001 - an operator may want the dtype that it had
         return None
-    before: dict[str, torch.Tensor] = subject.record.live.outputs
+    before: dict[str, torch.Tensor] = subject.record.returned
     if after.keys() != before.keys():
         return None
     gaps = [

@@ -15,6 +15,7 @@ from forwardpass.checking.rules.one_by_one.races import raced
 from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
+from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import TOLERANCE, relative_distance
 
 Arguments = tuple[list[Any], dict[str, Any]]
@@ -44,7 +45,7 @@ class Replayed:
         return self.apart / self.together if self.together else float("inf")
 
 
-def replayed(record: Record, groups: Iterable[Sequence[Call]]) -> Replayed | None:
+def replayed(record: Recording, groups: Iterable[Sequence[Call]]) -> Replayed | None:
     """Time groups of calls, each the same for one row after the other.
 
     Each group is run call by call, and as one call on the operands of all rows put together, if
@@ -67,9 +68,9 @@ def _work(call: Call) -> tuple[int, int]:
     return -(call.macs or 0), -(call.elements or 0)
 
 
-def _measured(record: Record, group: Sequence[Call]) -> list[float] | None:
-    operator: Any = record.live.operators[group[0].index]
-    held = _held(record.live.this.module)
+def _measured(record: Recording, group: Sequence[Call]) -> list[float] | None:
+    operator: Any = record.operators[group[0].index]
+    held = _held(record.this.module)
     given = [_given(record, call, held) for call in group]
     if any(arguments is None for arguments in given):
         return None
@@ -132,7 +133,7 @@ def _held(module: nn.Module) -> dict[str, torch.Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _given(record: Record, call: Call, held: dict[str, torch.Tensor]) -> Arguments | None:
+def _given(record: Recording, call: Call, held: dict[str, torch.Tensor]) -> Arguments | None:
     """The arguments of a call as tensors; None where one of them was not kept."""
 
     def tensor(value: Any) -> Any:

@@ -13,7 +13,7 @@ from forwardpass.checking.rules.pad_leak.marks import candidates
 from forwardpass.checking.rules.pad_leak.paddings import Padding, of_one, padding_of
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.nouns.findings import Finding, Severity
-from forwardpass.nouns.records import Record
+from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import relative_distance
 
 MOST_PASSES: Final = 6
@@ -39,7 +39,7 @@ def check(subject: Subject) -> Iterable[Finding]:
         raise Inapplicable(_unknown(subject))
     if not rows.outputs:
         raise Inapplicable("no output has one entry a row")
-    less = rows.base.live.outputs
+    less = rows.base.returned
     if padding.less is not None:
         less = subject.outputs(padding.less, mode=rows.mode)
     more = subject.outputs(padding.more, mode=rows.mode)
@@ -125,7 +125,7 @@ def _found(rows: Rows, padding: Padding, moved: list[Moved]) -> Iterable[Finding
     if any(call.kind == "random" for call in more.calls):
         raise Inapplicable("random numbers are drawn, and other ones for another size")
     less = subject.variant(single.less, mode=rows.mode)
-    again = _moved(rows, single, less.live.outputs, more.live.outputs)
+    again = _moved(rows, single, less.returned, more.returned)
     if not again:
         raise Inapplicable("the same row alone does not move: see batch-variance")
     pairs = partners(more, less)
@@ -165,7 +165,7 @@ class _Padded(NamedTuple):
     """The one row with more and with less padding: its real cells may not have moved."""
 
     padding: Padding
-    less: Record
+    less: Recording
     pairs: dict[int, int]
     allowed: float
 

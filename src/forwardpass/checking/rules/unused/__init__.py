@@ -19,6 +19,7 @@ from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Parameter, Record
 from forwardpass.operators import kinds
+from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.trees import flatten
 
 MOST_PASSES: Final = 3
@@ -166,7 +167,7 @@ def _moves(subject: Subject, suspects: Sequence[Parameter]) -> bool:
                 state.about_to_write(tensor)
                 tensor.add_(torch.randn_like(tensor) * (1 + tensor.abs().mean()))
         came = flatten(subject.module(*args, **kwargs))
-        before = subject.record.live.outputs
+        before = subject.record.returned
         return any(not torch.equal(came[path], before[path]) for path in before)
 
 
@@ -236,11 +237,11 @@ def _in_the_other_mode(subject: Subject) -> Record | None:
         return None
 
 
-def _goes_by_values(record: Record) -> bool:
+def _goes_by_values(record: Recording) -> bool:
     """Whether what runs may depend on the numbers that went in."""
     return any(
         call.kind == "host"
-        or torch.Tag.dynamic_output_shape in getattr(record.live.operators[call.index], "tags", ())
+        or torch.Tag.dynamic_output_shape in getattr(record.operators[call.index], "tags", ())
         for call in record.calls
     )
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from forwardpass.nouns.calls import Call, Ref
-from forwardpass.nouns.records import Record
 from forwardpass.operators import kinds
+from forwardpass.recording.recordings import Recording
 from forwardpass.recording.schemas import schema_of
 
 _OWN = frozenset(("as_strided", "set_", "resize_"))  # read memory past what their operand shows
@@ -31,7 +31,7 @@ class Numbering:
         constant: indices of calls that compute from constants, buffers and sizes alone.
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Recording) -> None:
         self.first: dict[int, int] = {}
         self.constant: set[int] = set()
         self._record = record
@@ -95,7 +95,7 @@ class Numbering:
             return None
         if call.writes and not self._writes_over(call):
             return None
-        if schema_of(self._record.live.operators[call.index]).uninitialised:
+        if schema_of(self._record.operators[call.index]).uninitialised:
             return None
         if kinds.copies(call.short) and len(call.inputs) == 1:
             return call.operator, self._of(call.inputs[0])
@@ -142,7 +142,7 @@ class Numbering:
         return self._numbers[serial]
 
     def _given(self, serial: int) -> Hashable:
-        tensor: torch.Tensor | None = self._record.live.constants.get(serial)
+        tensor: torch.Tensor | None = self._record.constants.get(serial)
         if tensor is None or tensor.numel() > _SMALL or tensor.layout is not torch.strided:
             return ("given", serial)
         return ("constant", tensor.dtype, tuple(tensor.shape), str(tensor.tolist()))
