@@ -1,18 +1,29 @@
 """A run that is killed, again and again, and goes on each time: shared by the tests and the soak.
 
-As a script it computes one run in a process of its own: `python killing.py FOLDER OUT`.
+As a script it is the process behind a Nursery: `python killing.py FOLDER`.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, Self
 
-ROWS, SHARD = 400, 40
+ROWS, SHARD, BATCH = 400, 40, 4
+"""Rows of a batch are given, since bits depend on them: costs that are measured while others keep
+the machine busy are not kept for the next run."""
+PASSES = "model.py.passes"
+"""Holds a byte for each pass that was begun."""
+CRASHED = 9
+"""The exit code of a run that died where it was told to."""
 
 MODEL = """
 import time
@@ -30,6 +41,8 @@ class Slow(nn.Module):
         self.net = net
 
     def forward(self, ids, mask):
+        with open(__file__ + ".passes", "ab") as passes:
+            passes.write(b".")
         time.sleep(0.002 * len(ids) ** 0.5)
         if (ids == 49).any():
             raise ValueError("poison")
@@ -58,10 +71,6 @@ def prepare(folder: Path) -> None:
     (folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
 
 
-def command(folder: Path, out: Path) -> list[str]:
-    return [sys.executable, __file__, str(folder), str(out)]
-
-
 def delivered(out: Path) -> dict[str, object]:
     """Everything that a finished run delivered, values by their bits."""
     import pyarrow.parquet as pq
@@ -81,24 +90,65 @@ def delivered(out: Path) -> dict[str, object]:
     }
 
 
-def kill(folder: Path, out: Path, seconds: float) -> bool:
-    """Start the run, kill it after `seconds` counted from its first sign; whether it was killed."""
-    with subprocess.Popen(command(folder, out), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-        return process.wait() == -signal.SIGKILL
+class Nursery:
+    """A process that has imported everything and forks a child for each run, which can be killed.
 
+    What a run imports takes several times as long as the run, and a child of a fork dies of
+    SIGKILL as any process does.
+    """
 
-def finish(folder: Path, out: Path) -> float:
-    """Run to the end; the seconds that it took from its first sign."""
-    with subprocess.Popen(command(folder, out), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        began = time.perf_counter()
-        assert process.wait() == 0
-        return time.perf_counter() - began
+    def __init__(self, folder: Path) -> None:
+        self._passes = folder / PASSES
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(folder)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def compute(self, out: Path, limit: int | None = None, *, crash: int = 0) -> int:
+        """The exit code of a run; `crash`: at which step of writing it dies, see `crashing`."""
+        self._begin(out, limit, crash)
+        return self._ended()
+
+    def finish(self, out: Path) -> int:
+        """Run to the end; the passes that it took."""
+        before = self._made()
+        assert self.compute(out) == 0
+        return self._made() - before
+
+    def kill(self, out: Path, passes: float, later_seconds: float) -> bool:
+        """Begin the run and kill it a little after so many passes; whether it was killed.
+
+        Work is counted rather than seconds: on a busy machine these hold less of it.
+        """
+        before = self._made()
+        pid = self._begin(out, None, 0)
+        answer = self._process.stdout
+        while self._made() - before < passes and not select.select([answer], [], [], 0.0005)[0]:
+            pass
+        time.sleep(later_seconds)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return self._ended() == -signal.SIGKILL
+
+    def _made(self) -> int:
+        return self._passes.stat().st_size if self._passes.exists() else 0
+
+    def _begin(self, out: Path, limit: int | None, crash: int) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([str(out), limit, crash]).encode() + b"\n")
+        return self._ended()
+
+    def _ended(self) -> int:
+        """The next number that the process says: of a child, or what it ended with."""
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
 
 
 def compute(folder: Path, out: Path, limit: int | None = None) -> None:
@@ -109,15 +159,89 @@ def compute(folder: Path, out: Path, limit: int | None = None) -> None:
         str(folder / "rows.jsonl"),
         out,
         resume=True,
+        batch=BATCH,
         limit=limit,
         keep=["name"],
         shard_rows=SHARD,
     )
 
 
+def crashing(at: int) -> None:
+    """From here on this process dies at the `at`-th step of writing: before or after it, or in
+    its middle, with half of the data written."""
+    from forwardpass.running import durable
+
+    count = 0
+
+    def is_due() -> bool:
+        nonlocal count
+        count += 1
+        return count == at
+
+    def step() -> None:
+        if is_due():
+            os._exit(CRASHED)
+
+    def around(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any) -> Any:
+            step()
+            result = function(*arguments)
+            step()
+            return result
+
+        return wrapped
+
+    class Torn:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.file.close()
+
+        def write(self, data: Any) -> int:
+            if is_due():
+                self.file.write(memoryview(data)[: len(data) // 2])
+                self.file.flush()
+                os._exit(CRASHED)
+            return self.file.write(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    real = Path.open
+
+    def opened(self: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        file = real(self, mode, *rest, **more)
+        return Torn(file) if mode in ("wb", "ab") else file
+
+    Path.open = opened  # type: ignore[method-assign]
+    durable.os.fsync, durable.os.replace = around(os.fsync), around(os.replace)
+
+
+def _forked(folder: Path, out: str, limit: int | None, crash: int) -> Iterator[int]:
+    """The child that makes a run, and what it ends with."""
+    pid = os.fork()
+    if pid == 0:
+        if crash:
+            crashing(crash)
+        compute(folder, Path(out), limit)
+        os._exit(0)
+    yield pid
+    yield os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 if __name__ == "__main__":
     import forwardpass
+    from forwardpass.building.backends import eager
+    from forwardpass.loading import references
+    from forwardpass.reading import sources
 
-    _ = forwardpass.run  # everything is imported before the first sign
-    print("begun", flush=True)
-    compute(Path(sys.argv[1]), Path(sys.argv[2]))
+    # Everything is imported before the first child; but no run is made here, since threads that
+    # it started would be missing in what is forked afterwards.
+    _ = forwardpass.run, eager, references, sources.kinds()
+    for line in sys.stdin:
+        for number in _forked(Path(sys.argv[1]), *json.loads(line)):
+            print(number, flush=True)

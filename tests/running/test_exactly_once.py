@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import killing
 import pytest
+from killing import Nursery
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills by POSIX signals")
 
@@ -22,9 +22,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(folder: Path) -> dict[str, object]:
-    """What a run that is never killed delivers. It calibrates; the others find its costs cached."""
-    killing.finish(folder, folder / "whole")
+def nursery(folder: Path) -> Iterator[Nursery]:
+    with Nursery(folder) as nursery:
+        yield nursery
+
+
+@pytest.fixture(scope="module")
+def whole(nursery: Nursery, folder: Path) -> dict[str, object]:
+    """What a run that is never killed delivers."""
+    nursery.finish(folder / "whole")
     return killing.delivered(folder / "whole")
 
 
@@ -42,129 +48,58 @@ def test_every_row_is_delivered_or_quarantined_once(whole: dict[str, object]) ->
     )
 
 
-def kills(folder: Path, whole: dict[str, object], count: int) -> None:
-    seconds = killing.finish(folder, folder / "measured")
+def kills(nursery: Nursery, folder: Path, whole: dict[str, object], count: int) -> None:
+    passes = nursery.finish(folder / "measured")
     generator = random.Random(5)
     after_a_commit = killed = 0
     for number in range(count):
         out = folder / f"killed-{number}"
         # stratified, so that few kills cover the whole run, too
-        killed += killing.kill(folder, out, seconds * (number + generator.random()) / count)
+        at = passes * (number + generator.random()) / count
+        killed += nursery.kill(out, at, later_seconds(generator))
         manifest = out / "manifest.jsonl"
         after_a_commit += manifest.exists() and manifest.read_text().count("\n") > 1
         if generator.random() < 0.3:
-            killing.kill(folder, out, seconds * generator.random() / 2)
-        killing.finish(folder, out)
+            nursery.kill(out, passes * generator.random() / 2, later_seconds(generator))
+        nursery.finish(out)
         assert killing.delivered(out) == whole
     assert killed >= count * 0.8, "the run was over before most kills: measure it again"
     assert after_a_commit >= count / 5
 
 
-def test_killed_at_random_instants(folder: Path, whole: dict[str, object]) -> None:
-    kills(folder, whole, 12)
+def later_seconds(generator: random.Random) -> float:
+    """Within the pass, or within what is written meanwhile."""
+    return 0.01 * generator.random()
+
+
+def test_killed_at_random_instants(
+    nursery: Nursery, folder: Path, whole: dict[str, object]
+) -> None:
+    kills(nursery, folder, whole, 12)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_killed_at_many_random_instants(folder: Path, whole: dict[str, object]) -> None:
-    kills(folder, whole, 200)
+def test_killed_at_many_random_instants(
+    nursery: Nursery, folder: Path, whole: dict[str, object]
+) -> None:
+    kills(nursery, folder, whole, 200)
 
 
-BOUNDARIES = '''
-import os, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import killing
-import forwardpass
-forwardpass.run
-from forwardpass.running import durable
-
-folder = Path(sys.argv[1])
-LIMIT = 3 * killing.SHARD
-
-
-def crash(at, out):
-    """In a child: die at the `at`-th step of writing; before or after it, or in its middle."""
-    count = 0
-
-    def step():
-        nonlocal count
-        count += 1
-        if count == at:
-            os._exit(9)
-
-    def around(function):
-        def wrapped(*arguments):
-            step()
-            result = function(*arguments)
-            step()
-            return result
-        return wrapped
-
-    class Torn:
-        def __init__(self, file): self.file = file
-        def __enter__(self): return self
-        def __exit__(self, *error): self.file.close()
-        def write(self, data):
-            nonlocal count
-            count += 1
-            if count == at:
-                self.file.write(memoryview(data)[: len(data) // 2])
-                self.file.flush()
-                os._exit(9)
-            return self.file.write(data)
-        def __getattr__(self, name): return getattr(self.file, name)
-
-    real = Path.open
-
-    def opened(self, mode="r", *rest, **more):
-        file = real(self, mode, *rest, **more)
-        return Torn(file) if mode in ("wb", "ab") else file
-
-    Path.open = opened
-    durable.os.fsync, durable.os.replace = around(os.fsync), around(os.replace)
-    killing.compute(folder, out, LIMIT)
-    print("steps", count, flush=True)
-
-
-def compare(out):
-    assert killing.delivered(out) == killing.delivered(folder / "counted")
-
-
-def child(function, *arguments):
-    pid = os.fork()
-    if pid == 0:
-        try:
-            function(*arguments)
-            os._exit(0)
-        except BaseException as error:
-            print("child:", repr(error), flush=True)
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-assert child(crash, -1, folder / "counted") == 0
-at = 0
-while True:
-    at += 1
-    out = folder / f"boundary-{{at}}"
-    code = child(crash, at, out)
-    if code == 0:
-        break
-    assert code == 9, code
-    assert child(killing.compute, folder, out, LIMIT) == 0
-    # in a child, too: threads that Arrow starts here would be missing in the next fork
-    assert child(compare, out) == 0, at
-print("boundaries", at - 1, flush=True)
-'''
-
-
-def test_killed_at_every_boundary_of_writing(folder: Path, whole: dict[str, object]) -> None:
-    program = BOUNDARIES.format(tests=str(Path(__file__).parent))
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    boundaries = int(done.stdout.split("boundaries ")[1])
+@pytest.mark.timeout(1200)
+def test_killed_at_every_boundary_of_writing(nursery: Nursery, folder: Path) -> None:
+    limit = 3 * killing.SHARD
+    assert nursery.compute(folder / "counted", limit) == 0
+    counted = killing.delivered(folder / "counted")
+    at = 0
+    while True:
+        at += 1
+        out = folder / f"boundary-{at}"
+        code = nursery.compute(out, limit, crash=at)
+        if code == 0:
+            break
+        assert code == killing.CRASHED
+        assert nursery.compute(out, limit) == 0
+        assert killing.delivered(out) == counted, at
     # each of 3 shards: write, sync, rename, folder sync, quarantine, manifest
-    assert boundaries >= 3 * 8
+    assert at - 1 >= 3 * 8
