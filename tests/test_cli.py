@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from commands import FWD, spawned
 
 import forwardpass as fwd
 from forwardpass.cli import main
@@ -52,36 +52,21 @@ ROWS = 9
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "model.py").write_text(MODEL)
-    np.save(tmp_path / "data.npy", np.ones((ROWS, 4), np.float32))
+def folder(workplace: Path) -> Path:
+    (workplace / "model.py").write_text(MODEL)
+    np.save(workplace / "data.npy", np.ones((ROWS, 4), np.float32))
     bad = np.ones((ROWS, 4), np.float32)
     bad[4] = 2e6
-    np.save(tmp_path / "bad.npy", bad)
-    np.save(tmp_path / "worse.npy", bad + 2e6)
-    np.save(tmp_path / "odd.npy", np.ones((200, 3), np.float32))
-    (tmp_path / "two.csv").write_text("a,b\n1,2\n3,4\n")
-    (tmp_path / "lines.txt").write_text("one\ntwo\nthree\n")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    np.save(workplace / "bad.npy", bad)
+    np.save(workplace / "worse.npy", bad + 2e6)
+    np.save(workplace / "odd.npy", np.ones((200, 3), np.float32))
+    (workplace / "two.csv").write_text("a,b\n1,2\n3,4\n")
+    (workplace / "lines.txt").write_text("one\ntwo\nthree\n")
+    return workplace
 
 
 def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
-
-
-def spawned(
-    *arguments: str, text: str = "", **environment: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from forwardpass.cli import main; main()", *arguments],
-        input=text,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 # -- help ----------------------------------------------------------------------------------------
@@ -241,7 +226,7 @@ def test_quiet_prints_nothing(folder: Path) -> None:
 
 
 def test_the_report_is_printed_on_stdout_and_the_rest_on_stderr(folder: Path) -> None:
-    done = spawned("run", "model.py:model", "bad.npy", "-o", "out", COLUMNS="80")
+    done = spawned("run", "model.py:model", "bad.npy", "-o", "out")
     assert "8 at" in done.stdout
     assert "! 1 row in quarantine" in done.stdout
     assert "code, and it ran" in done.stderr, "what loading could have done"
@@ -277,8 +262,7 @@ def test_a_reader_that_leaves(folder: Path) -> None:
     (folder / "many.txt").write_text("some text\n" * 100_000)
     with subprocess.Popen(
         [
-            sys.executable, "-c", "from forwardpass.cli import main; main()",
-            "run", "model.py:texts", "many.txt", "-o", "-", "--shard-rows", "1000",
+            *FWD, "run", "model.py:texts", "many.txt", "-o", "-", "--shard-rows", "1000",
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -302,8 +286,7 @@ def test_a_terminal_without_colours(environment: dict[str, str], folder: Path) -
     more = {"TERM": "xterm-256color", **environment}
     with subprocess.Popen(
         [
-            sys.executable, "-c", "from forwardpass.cli import main; main()",
-            "run", "model.py:model", "bad.npy", "-o", "out",
+            *FWD, "run", "model.py:model", "bad.npy", "-o", "out",
         ],
         stdout=slave, stderr=slave, env={**os.environ, **more},
     ) as process:  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from commands import spawned
 from torch import nn
 
 import forwardpass as fwd
@@ -91,13 +91,10 @@ print(__name__, sys.argv, [p.grad.norm().item() for p in net.parameters()])
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "model.py").write_text(MODEL)
-    (tmp_path / "train.py").write_text(TRAIN)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    return tmp_path
+def folder(workplace: Path) -> Path:
+    (workplace / "model.py").write_text(MODEL)
+    (workplace / "train.py").write_text(TRAIN)
+    return workplace
 
 
 def invoke(*arguments: str, code: int = 0) -> Result:
@@ -173,20 +170,11 @@ def test_one_of_the_two_is_given(folder: Path, arguments: list[str]) -> None:
 # -- a script ------------------------------------------------------------------------------------
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    code = "from forwardpass.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, "check", *arguments],
-        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}, capture_output=True, text=True,
-        timeout=240, check=False,
-    )  # fmt: skip
-
-
 def test_a_script_computes_what_it_computes_alone(folder: Path) -> None:
     plain = subprocess.run(
         [sys.executable, "train.py", "150"], capture_output=True, text=True, check=True
     )
-    done = command("--script", "train.py", "150")
+    done = spawned("check", "--script", "train.py", "150", NO_COLOR="1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(plain.stdout), "losses, weights, gradients, random numbers"
     printed = done.stdout[len(plain.stdout) :]

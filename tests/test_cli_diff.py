@@ -23,9 +23,8 @@ model = fwd.Model(net, inputs="x: f32[batch 16]")
 
 
 @pytest.fixture(autouse=True)
-def _at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("net.py").write_text(NET)
+def _net(workplace: Path) -> None:
+    (workplace / "net.py").write_text(NET)
 
 
 def run(*arguments: str) -> Result:

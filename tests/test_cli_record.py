@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from commands import spawned
 
 import forwardpass as fwd
 from forwardpass.cli import main
@@ -70,11 +68,9 @@ with torch.random.fork_rng(devices=[]):
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "model.py").write_text(MODEL)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    return tmp_path
+def folder(workplace: Path) -> Path:
+    (workplace / "model.py").write_text(MODEL)
+    return workplace
 
 
 def invoke(*arguments: str, code: int = 0) -> Result:
@@ -299,12 +295,7 @@ def test_quiet(folder: Path) -> None:
 
 
 def test_streams_width_and_colours_of_the_real_command(folder: Path) -> None:
-    code = "from forwardpass.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "record", "model.py:fused", "--validate", "--expanded"],
-        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
+    done = spawned("record", "model.py:fused", "--validate", "--expanded", NO_COLOR="1")
     assert done.returncode == 0, done.stderr
     assert "✓ valid" in done.stdout
     assert max(map(len, (done.stdout + done.stderr).splitlines())) <= 80

@@ -58,16 +58,14 @@ def commands(content: str) -> Iterator[tuple[str, list[str], int]]:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def with_examples(workplace: Path) -> Iterator[Path]:
     """A folder with the examples, in which a page may do as it likes."""
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    shutil.copytree(ROOT / "examples", workplace / "examples")
     packages = [importlib.import_module(f"forwardpass.{name}") for name in PLUGINS]
     paths = [list(package.__path__) for package in packages]
     modules = set(sys.modules)
     _forget_kinds()
-    yield tmp_path
+    yield workplace
     for package, path in zip(packages, paths, strict=True):
         package.__path__[:] = path
         for name in set(sys.modules) - modules:
@@ -87,12 +85,12 @@ def _forget_kinds() -> None:
 
 
 @each
-def test_what_a_page_shows_works(page: Path, workplace: Path) -> None:
+def test_what_a_page_shows_works(page: Path, with_examples: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__page__"}
     for fence in fences(page):
         where = f"{page.name}, line {fence.line}"
         if fence.file:
-            path = workplace / fence.file
+            path = with_examples / fence.file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(fence.content, encoding="utf-8")
         if fence.language == "python":

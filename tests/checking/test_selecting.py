@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,15 +40,8 @@ class Net(nn.Module):
 X = torch.ones(3, 8)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def found(folder: Path, comment: str = "", **more: Any) -> fwd.Findings:
-    file = folder / "net.py"
+def found(workplace: Path, comment: str = "", **more: Any) -> fwd.Findings:
+    file = workplace / "net.py"
     file.write_text(MODEL.format(comment=comment))
     model = import_file(file).Net().eval()
     return check(model, X, grad="off", **{"rules": ["train-mode", "unused"], **more})
@@ -68,14 +60,16 @@ def found(folder: Path, comment: str = "", **more: Any) -> fwd.Findings:
         ("  # fwd: ignore", 0),
     ],
 )
-def test_a_comment_at_the_end_of_the_statement(folder: Path, comment: str, left_out: int) -> None:
-    findings = found(folder, comment)
+def test_a_comment_at_the_end_of_the_statement(
+    workplace: Path, comment: str, left_out: int
+) -> None:
+    findings = found(workplace, comment)
     assert findings.ignored == left_out
     assert len(findings) == 1 - left_out
 
 
-def test_the_first_line_counts_and_those_between_do_not(folder: Path) -> None:
-    file = folder / "lines.py"
+def test_the_first_line_counts_and_those_between_do_not(workplace: Path) -> None:
+    file = workplace / "lines.py"
     file.write_text(
         "x = (\n  1,  # between\n  2,  # here\n)  # end\nif x:  # head\n  y = 1  # in\n"
     )
@@ -83,8 +77,8 @@ def test_the_first_line_counts_and_those_between_do_not(folder: Path) -> None:
     assert at == [["2,  # here", "x = (", ")  # end"], ["if x:  # head"], ["y = 1  # in"], []]
 
 
-def test_a_file_that_does_not_parse_has_lines_all_the_same(folder: Path) -> None:
-    file = folder / "broken.py"
+def test_a_file_that_does_not_parse_has_lines_all_the_same(workplace: Path) -> None:
+    file = workplace / "broken.py"
     file.write_text("def (:\n")
     assert list(lines_at(Site(str(file), 1, ""))) == ["def (:\n"]
 
@@ -97,28 +91,28 @@ def test_the_file_behind_a_short_name() -> None:
 # -- names and functions -------------------------------------------------------------------------
 
 
-def test_rules_and_ignore(folder: Path) -> None:
-    assert [ran.rule for ran in found(folder).ran] == ["train-mode", "unused"]
-    assert [ran.rule for ran in found(folder, rules=None, ignore=["train-mode"]).ran] != []
+def test_rules_and_ignore(workplace: Path) -> None:
+    assert [ran.rule for ran in found(workplace).ran] == ["train-mode", "unused"]
+    assert [ran.rule for ran in found(workplace, rules=None, ignore=["train-mode"]).ran] != []
     assert "train-mode" not in [
-        r.rule for r in found(folder, rules=None, ignore=["train-mode"]).ran
+        r.rule for r in found(workplace, rules=None, ignore=["train-mode"]).ran
     ]
-    assert found(folder, ignore=["train-mode", "unused"]).ran == ()
+    assert found(workplace, ignore=["train-mode", "unused"]).ran == ()
 
 
 @pytest.mark.parametrize("argument", ["rules", "ignore"])
-def test_an_unknown_rule_is_refused_with_the_nearest(folder: Path, argument: str) -> None:
+def test_an_unknown_rule_is_refused_with_the_nearest(workplace: Path, argument: str) -> None:
     with pytest.raises(
         UsageError, match=r"no rule 'trainmode'; did you mean 'train-mode'\? known:"
     ):
-        found(folder, **{argument: ["trainmode"]})
+        found(workplace, **{argument: ["trainmode"]})
 
 
-def test_a_single_name_is_no_list(folder: Path) -> None:
+def test_a_single_name_is_no_list(workplace: Path) -> None:
     with pytest.raises(UsageError, match="as lists of names"):
-        found(folder, rules="unused")
+        found(workplace, rules="unused")
     with pytest.raises(UsageError, match="a rule is a name or a function"):
-        found(folder, rules=[3])
+        found(workplace, rules=[3])
 
 
 def wide_outputs(subject: Subject) -> Iterator[Finding]:
@@ -176,26 +170,26 @@ def test_two_functions_of_one_name_are_refused() -> None:
 # -- pyproject.toml ------------------------------------------------------------------------------
 
 
-def test_the_nearest_table_upwards_holds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "pyproject.toml").write_text('[tool.forwardpass.check]\nignore = ["train-mode"]\n')
-    (folder / "a" / "b").mkdir(parents=True)
-    monkeypatch.chdir(folder / "a" / "b")
-    assert "train-mode" not in [ran.rule for ran in found(folder, rules=None).ran]
-    assert len(found(folder)) == 1, "what is asked for by name runs"
-    (folder / "a" / "pyproject.toml").write_text("[project]\nname = 'x'\n")
-    assert "train-mode" in [ran.rule for ran in found(folder, rules=None).ran]
+def test_the_nearest_table_upwards_holds(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workplace / "pyproject.toml").write_text('[tool.forwardpass.check]\nignore = ["train-mode"]\n')
+    (workplace / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(workplace / "a" / "b")
+    assert "train-mode" not in [ran.rule for ran in found(workplace, rules=None).ran]
+    assert len(found(workplace)) == 1, "what is asked for by name runs"
+    (workplace / "a" / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    assert "train-mode" in [ran.rule for ran in found(workplace, rules=None).ran]
 
 
-def test_rules_of_the_table(folder: Path) -> None:
-    (folder / "pyproject.toml").write_text('[tool.forwardpass.check]\nrules = ["unused"]\n')
-    assert [ran.rule for ran in found(folder, rules=None).ran] == ["unused"]
+def test_rules_of_the_table(workplace: Path) -> None:
+    (workplace / "pyproject.toml").write_text('[tool.forwardpass.check]\nrules = ["unused"]\n')
+    assert [ran.rule for ran in found(workplace, rules=None).ran] == ["unused"]
 
 
 @pytest.mark.parametrize(("glob", "left_out"), [("net.py", 1), ("*.py", 1), ("models/*", 0)])
-def test_files_of_the_table(folder: Path, glob: str, left_out: int) -> None:
+def test_files_of_the_table(workplace: Path, glob: str, left_out: int) -> None:
     table = f'[tool.forwardpass.check.per-file]\n"{glob}" = ["train-mode"]\n'
-    (folder / "pyproject.toml").write_text(table)
-    assert found(folder).ignored == left_out
+    (workplace / "pyproject.toml").write_text(table)
+    assert found(workplace).ignored == left_out
 
 
 @pytest.mark.parametrize(
@@ -210,8 +204,8 @@ def test_files_of_the_table(folder: Path, glob: str, left_out: int) -> None:
         ("[tool", "it cannot be read"),
     ],
 )  # fmt: skip
-def test_a_bad_table_is_refused_by_file_and_key(folder: Path, text: str, message: str) -> None:
-    (folder / "pyproject.toml").write_text(text)
+def test_a_bad_table_is_refused_by_file_and_key(workplace: Path, text: str, message: str) -> None:
+    (workplace / "pyproject.toml").write_text(text)
     with pytest.raises(UsageError, match=message) as caught:
-        found(folder)
-    assert str(folder / "pyproject.toml") in str(caught.value)
+        found(workplace)
+    assert str(workplace / "pyproject.toml") in str(caught.value)

@@ -40,9 +40,8 @@ with torch.random.fork_rng(devices=[]):
 
 
 @pytest.fixture
-def fwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    (tmp_path / "model.py").write_text(MODEL)
-    monkeypatch.chdir(tmp_path)
+def fwd(workplace: Path) -> Any:
+    (workplace / "model.py").write_text(MODEL)
 
     def call(*arguments: str) -> Result:
         return CliRunner().invoke(main, ["explain", "model.py", *arguments])
