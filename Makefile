@@ -7,13 +7,16 @@ BIN := $(VENV)/bin
 # --group needs pip 25.1; a fresh venv may bring an older one, so .venv gets its own first.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 NEEDS := pyproject.toml constraints.txt
+# A worker a core, with one operator thread each (tests/conftest.py); who has done his part of the
+# tests takes from the others. ARGS="-n 0" runs them in one process.
+CORES := -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test soak lint format bench bench-quick bench-peers constraints clean
 
 help:
 	@echo "make demo         a digit explained, digits and docstrings through fwd run (installs first)"
-	@echo "make test         the tests (installs first); ARGS=… goes to pytest"
+	@echo "make test         the tests, on all cores (installs first); ARGS=… goes to pytest"
 	@echo "make soak         the long tests"
 	@echo "make lint         ruff, ruff format --check, pyright"
 	@echo "make format       let ruff repair and format"
@@ -44,10 +47,10 @@ demo: $(VENV)/stamp-package
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
 test: $(VENV)/stamp-test
-	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+	$(BIN)/python -m pytest $(CORES) -m "not soak" $(ARGS)
 
 soak: $(VENV)/stamp-test
-	$(BIN)/python -m pytest -m soak --timeout 7200 $(ARGS)
+	$(BIN)/python -m pytest $(CORES) -m soak --timeout 7200 $(ARGS)
 
 lint: $(VENV)/stamp-lint
 	$(BIN)/ruff check

@@ -1,14 +1,27 @@
-"""What all tests share: no network, a cache of their own, and gpu tests that skip in sight."""
+"""What all tests share: no network, a cache of their own, one operator thread, the same numbers in
+every run, and gpu tests that skip in sight."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before anything imports huggingface_hub, which reads it once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Before anything imports torch: here, in the workers of xdist and in what tests start, there is one
+# operator thread. Tensors of tests are small, and the workers use all cores.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# No test asserts a time, and a busy machine is no failure.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,29 +33,37 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield folder
 
 
-_SMALL = {
-    "checking", "comparing", "explaining", "operators", "recording", "showing",
-    "test_cli_check", "test_cli_diff", "test_cli_record", "test_limit_share",
-}  # fmt: skip
-"""Folders and files whose tensors are too small for more than one thread."""
-
-
 @pytest.fixture(autouse=True)
-def _seeded(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The same numbers in every run, and one thread, for tests of many small passes."""
-    if _SMALL.isdisjoint((request.path.parent.name, request.path.stem)):
-        yield
-        return
+def _seeded() -> None:
+    """The same numbers in every run, whatever ran before."""
     import torch
 
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def two_threads(_seeded: None) -> int:
+    """Two operator threads, for a test of what is put back."""
+    import torch
+
+    torch.set_num_threads(2)
+    return 2
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the current one, for commands: they print for 80 columns, and what
+    they put into sys.path goes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # What may take long begins first, so that no core waits for it at the end.
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
     wanting = [item for item in items if item.get_closest_marker("gpu")]
     if not wanting:
         return

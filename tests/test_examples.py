@@ -25,12 +25,14 @@ def test_each_is_under_80_lines(path: Path) -> None:
         assert len(path.read_text(encoding="utf-8").splitlines()) < 80
 
 
-def test_digits_are_learned_the_same_way_each_time_and_nothing_else_changes() -> None:
-    before, threads = torch.get_rng_state(), torch.get_num_threads()
+def test_digits_are_learned_the_same_way_each_time_and_nothing_else_changes(
+    two_threads: int,
+) -> None:
+    before = torch.get_rng_state()
     digits = import_file(EXAMPLES / "digits.py")
     again = digits.trained()
     assert torch.equal(before, torch.get_rng_state())
-    assert threads == torch.get_num_threads()
+    assert torch.get_num_threads() == two_threads
     for one, other in zip(digits.model.module.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
 

@@ -162,7 +162,6 @@ def test_cast_where_chooses_modules_and_unties_only_what_it_must() -> None:
     assert tied.head.weight.dtype == torch.bfloat16
 
 
-def test_threads_of_the_caller_stay() -> None:
-    before = torch.get_num_threads()
+def test_threads_of_the_caller_stay(two_threads: int) -> None:
     build(Forward(models.mlp()) @ "eager(threads=1)")({"features": X})
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == two_threads

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from explained_models import Fn, explained, gradient_of
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -45,7 +45,7 @@ STEPS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120)
 @given(
     names=st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=5),
     rows=st.integers(1, 4), columns=st.integers(1, 5),
@@ -73,7 +73,7 @@ def test_an_element_of_any_chain_of_views_is_the_number_of_the_product(
     assert part.value == pytest.approx(float((x.double() @ w.double())[row, column]), abs=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(names=st.lists(st.sampled_from(sorted(set(STEPS) - {"detach"})), min_size=1, max_size=4))
 def test_the_way_back_of_an_input_that_is_seen_through_views(names: list[str]) -> None:
     """Expanded and joined to itself, a number is read at several places."""

@@ -65,37 +65,38 @@ def hub_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def hub(home: Path, reference: str) -> subprocess.CompletedProcess[str]:
-    """Load in another process: huggingface_hub reads its environment once, at import."""
+FROM_CACHE = {
+    "hf:org/tiny": "hf:org/tiny data input_ids: i64[batch tokens=1..16] pad 0",
+    "hf:org/tiny@v0.1": "hf:org/tiny@v0.1 data input_ids: i64[batch tokens=1..9] pad 0",
+    "hf:org/other@v9": "'hf:org/other@v9': org/other at 'v9' is not in the local cache, and the "
+    "hub cannot be reached (HF_HUB_OFFLINE is set)",
+}
+
+
+@pytest.fixture(scope="module")
+def answers(hub_home: Path) -> dict[str, str]:
+    """What loading says, in another process: huggingface_hub reads its environment at import."""
     code = (
+        "import sys\n"
         "from forwardpass.loading import load\n"
         "from forwardpass.errors import LoadError\n"
-        f"try: model = load({reference!r}).model\n"
-        "except LoadError as error: print(error)\n"
-        "else: print(model.origin, model.trust, model.signature.inputs[0])\n"
+        "for reference in sys.argv[1:]:\n"
+        "    try: model = load(reference).model\n"
+        "    except LoadError as error: print(error)\n"
+        "    else: print(model.origin, model.trust, model.signature.inputs[0])\n"
     )
-    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "HF_HOME": str(hub_home), "HF_HUB_OFFLINE": "1"}
     environment.pop("HF_HUB_CACHE", None)
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *FROM_CACHE],
+        capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
+    return dict(zip(FROM_CACHE, done.stdout.splitlines(), strict=True))
 
 
-@pytest.mark.parametrize(
-    ("reference", "expected"),
-    [
-        ("hf:org/tiny", "hf:org/tiny data input_ids: i64[batch tokens=1..16] pad 0"),
-        ("hf:org/tiny@v0.1", "hf:org/tiny@v0.1 data input_ids: i64[batch tokens=1..9] pad 0"),
-        (
-            "hf:org/other@v9",
-            "'hf:org/other@v9': org/other at 'v9' is not in the local cache, and the hub cannot be "
-            "reached (HF_HUB_OFFLINE is set)",
-        ),
-    ],
-)
-def test_the_hub_from_its_cache(hub_home: Path, reference: str, expected: str) -> None:
-    done = hub(hub_home, reference)
-    assert done.stdout.strip() == expected
+@pytest.mark.parametrize("reference", FROM_CACHE)
+def test_the_hub_from_its_cache(answers: dict[str, str], reference: str) -> None:
+    assert answers[reference] == FROM_CACHE[reference]
 
 
 def test_names_that_the_hub_cannot_have() -> None:

@@ -36,7 +36,7 @@ def same_in_every_mode(function: Any, *inputs: torch.Tensor) -> int:
 
 
 @given(batch=st.lists(SIZE, max_size=2), k=SIZE, n=SIZE, bias=st.booleans())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_linear(batch: list[int], k: int, n: int, bias: bool) -> None:
     layer, x = nn.Linear(k, n, bias=bias), torch.randn(*batch, k)
     assert same_in_every_mode(layer, x) == prod(batch) * k * n == counted(layer, x)
@@ -49,7 +49,7 @@ def test_linear(batch: list[int], k: int, n: int, bias: bool) -> None:
     k=SIZE,
     j=st.integers(0, 5),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_matmul_in_all_its_broadcasts(
     left: list[int], ones: list[bool], i: int, k: int, j: int
 ) -> None:
@@ -62,7 +62,7 @@ def test_matmul_in_all_its_broadcasts(
 
 
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_convolution(data: st.DataObject) -> None:
     rank = data.draw(st.integers(1, 3))
     groups, batch = data.draw(st.integers(1, 2)), data.draw(SIZE)

@@ -77,9 +77,8 @@ DEEDS: dict[str, Callable[[Meddling, Tensor], Tensor]] = {
 
 @settings(
     max_examples=40,
-    deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     does=st.lists(st.sampled_from(sorted(DEEDS)), max_size=4),

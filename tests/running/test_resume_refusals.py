@@ -18,6 +18,7 @@ import models
 import numpy as np
 import pytest
 import torch
+from commands import FWD, spawned
 
 import forwardpass as fwd
 from forwardpass.errors import OutputExistsError, ResumeError
@@ -320,7 +321,7 @@ def test_a_file_beside_the_model_that_was_changed(data: str, tmp_path: Path) -> 
         command = [sys.executable, "-B", "-c", program, str(tmp_path / "model.py"), data]
         done = subprocess.run(
             [*command, str(tmp_path / "out")],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
         return done.returncode, done.stderr
 
@@ -380,7 +381,7 @@ def test_the_digest_is_the_same_in_another_process(body: str, data: str, tmp_pat
                 str(tmp_path / "model.py"), data, str(tmp_path / "out"), seed * 5,
             ],
             env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-600:]
         cut_back(tmp_path / "out")
@@ -592,8 +593,7 @@ def test_two_at_once(data: str, tmp_path: Path) -> None:
 # -- interrupted ---------------------------------------------------------------------------------
 
 
-def test_interrupted_in_the_model(data: str, tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
+def test_interrupted_in_the_model(data: str, tmp_path: Path, two_threads: int) -> None:
     whole = compute(models.mlp(), data, tmp_path / "whole")
     for at in (0, 1, 9, 10, 17, 19):
         out, row = tmp_path / f"out-{at}", torch.from_numpy(values()[at])
@@ -604,7 +604,7 @@ def test_interrupted_in_the_model(data: str, tmp_path: Path) -> None:
 
         with before_each_pass(interrupt), pytest.raises(KeyboardInterrupt):
             compute(models.mlp(), data, out)
-        assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == two_threads
         report = compute(models.mlp(), data, out, resume=True)
         assert (report.rows, report.digest) == (ROWS, whole.digest)
 
@@ -632,12 +632,11 @@ model = Model(Slow(16, 4), "features: f32[batch 16]")
 def test_interrupted_by_ctrl_c(data: str, tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(SLOW)
     np.save(data, values(500))
-    fwd_run = [sys.executable, "-c", "from forwardpass.cli import main; main()", "run"]
     arguments = [f"{tmp_path / 'model.py'}", data, "--batch", "4", "--shard-rows", "8"]
     out = tmp_path / "out"
     manifest = out / "manifest.jsonl"
     with subprocess.Popen(
-        [*fwd_run, *arguments, "-o", str(out)],
+        [*FWD, "run", *arguments, "-o", str(out)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -649,16 +648,13 @@ def test_interrupted_by_ctrl_c(data: str, tmp_path: Path) -> None:
                 break
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        printed, said = process.communicate(timeout=30)
+        printed, said = process.communicate()
     assert process.returncode == 130, said
     assert printed == ""
     assert f"interrupted; go on with --resume into {out}" in said
     assert "Traceback" not in said
     assert "finished" not in manifest.read_text()
-    done = subprocess.run(
-        [*fwd_run, *arguments, "-o", str(out), "--resume", "--json"],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = spawned("run", *arguments, "-o", str(out), "--resume", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["rows"] == 500
@@ -675,10 +671,11 @@ def rows_of(count: int, until: int | None = None) -> Iterator[dict[str, Any]]:
 
 
 def test_a_source_that_is_interrupted(tmp_path: Path) -> None:
-    whole = compute(models.mlp(), rows_of(6000), tmp_path / "whole", shard_rows=1000)
+    options = {"batch": 100, "shard_rows": 1000}
+    whole = compute(models.mlp(), rows_of(6000), tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
-        compute(models.mlp(), rows_of(6000, until=5000), tmp_path / "out", shard_rows=1000)
-    report = compute(models.mlp(), rows_of(6000), tmp_path / "out", shard_rows=1000, resume=True)
+        compute(models.mlp(), rows_of(6000, until=5000), tmp_path / "out", **options)
+    report = compute(models.mlp(), rows_of(6000), tmp_path / "out", **options, resume=True)
     assert (report.rows, report.digest) == (6000, whole.digest)
 
 

@@ -76,7 +76,7 @@ def test_every_row_gets_what_it_gets_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(models.MODELS))
-def test_nothing_of_the_caller_is_touched(name: str) -> None:
+def test_nothing_of_the_caller_is_touched(name: str, two_threads: int) -> None:
     model = models.MODELS[name]()
     model.module.train()
     columns = data(model)
@@ -87,7 +87,7 @@ def test_nothing_of_the_caller_is_touched(name: str) -> None:
     random.seed(3)
     np.random.seed(3)
     before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy())
-    threads, interop = torch.get_num_threads(), torch.get_num_interop_threads()
+    interop = torch.get_num_interop_threads()
     with torch.enable_grad():
         fwd.run(f := fwd.load(model) @ "eager(threads=1)", columns)
         assert torch.is_grad_enabled()
@@ -102,14 +102,14 @@ def test_nothing_of_the_caller_is_touched(name: str) -> None:
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     assert (np.random.get_state()[1] == before[2]).all()
-    assert (torch.get_num_threads(), torch.get_num_interop_threads()) == (threads, interop)
+    assert (torch.get_num_threads(), torch.get_num_interop_threads()) == (two_threads, interop)
 
 
 def test_a_random_model_gives_the_same_again() -> None:
     model = models.always_dropout()
     columns = data(model)
-    one, first = fwd.run(model, columns)
-    two, second = fwd.run(model, columns)
+    one, first = fwd.run(model, columns, batch=4)
+    two, second = fwd.run(model, columns, batch=4)
     assert torch.equal(one["output"], two["output"])
     assert first.digest == second.digest
 
@@ -182,8 +182,8 @@ def test_an_encoder_may_take_columns_or_rows() -> None:
     by_row = fwd.Model(
         module, models.FEATURES, encode=lambda r: [np.array(row["values"], float) for row in r]
     )
-    one, _ = fwd.run(by_column, rows)
-    two, _ = fwd.run(by_row, rows)
+    one, _ = fwd.run(by_column, rows, batch=len(rows))
+    two, _ = fwd.run(by_row, rows, batch=len(rows))
     assert torch.equal(one["output"], two["output"])
 
 
