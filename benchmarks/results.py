@@ -6,11 +6,12 @@ import argparse
 import os
 import platform
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+
+from forwardpass.measuring.clocks import WALL
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = "# Results\n\nWritten by the scripts beside this file: `make bench`.\n"
@@ -35,9 +36,9 @@ def rounds(candidates: Mapping[str, Callable[[], object]], count: int) -> dict[s
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(count):
         for name, candidate in candidates.items():
-            start = time.perf_counter()
+            start = WALL.now()
             own = candidate()
-            took = own if isinstance(own, float) else time.perf_counter() - start
+            took = own if isinstance(own, float) else WALL.now() - start
             seconds[name].append(took)
             print(f"round {turn + 1} of {count}: {name}: {took:.3f} s", flush=True)
     return seconds

@@ -9,24 +9,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.results import machine, publish, quick, rounds, spread, table
+from forwardpass.measuring.clocks import WALL
 
 INSIDE = "import time; a = time.perf_counter(); import {}; print(time.perf_counter() - a)"
 
 
 def process(*command: str) -> Callable[[], float]:
     """Wall seconds of a whole process."""
-
-    def candidate() -> float:
-        start = time.perf_counter()
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-        return time.perf_counter() - start
-
-    return candidate
+    return partial(
+        WALL.seconds, partial(subprocess.run, command, stdout=subprocess.DEVNULL, check=True)
+    )
 
 
 def inside(module: str) -> Callable[[], float]:

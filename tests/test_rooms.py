@@ -150,6 +150,23 @@ def test_torch_stays_out_of_nouns_reading_and_batching() -> None:
                 assert "torch" not in roots, f"{name(path)}:{node.lineno}: imports torch"
 
 
+def test_there_is_one_clock() -> None:
+    """Whoever measures takes the time from measuring.clocks, where a test can give another."""
+    found = [
+        f"{name(path)}:{node.lineno}: time.{node.attr}"
+        for path in FILES
+        if name(path) != "measuring/clocks.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and (node.value.id, node.attr) != ("time", "sleep")
+        and node.value.id == "time"
+    ]
+    assert not found, "\n".join(found)
+    named = [path for path in FILES for module, *_ in imports(path) if module.startswith("time.")]
+    assert not named, f"import time, not names of it: {[name(path) for path in named]}"
+
+
 def test_no_file_names_a_place_on_one_machine() -> None:
     marks = ("/home/", "/root/", "/Users/", "/work/", "C:\\")
     for path in FILES:
