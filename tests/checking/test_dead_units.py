@@ -10,7 +10,14 @@ from torch import nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
-from forwardpass.checking.rules.dead_units.chances import Chance, log_at_most
+from forwardpass.checking.rules.dead_units.chances import (
+    SELDOM,
+    UNLIKELY,
+    beyond,
+    log_subsets,
+    rows_to_know_closed,
+    rows_to_know_most,
+)
 from forwardpass.checking.rules.dead_units.units import unit_axis
 from forwardpass.nouns.findings import Findings
 
@@ -50,37 +57,75 @@ def test_a_few_units_of_many_count_where_no_chance_explains_them() -> None:
     assert finding.message.startswith("2 of 256 units (1%)")
 
 
-@pytest.mark.parametrize(
-    ("chance", "far", "units", "explained"),
-    [
-        (Chance(2.0), [-1.0] * 8, 8, True),  # all closed, as one in 256 layers is
-        (Chance(2.0), [-8.0] * 8, 8, False),
-        (Chance(2.0), [-1.0] * 24, 24, False),  # a coin for each
-        (Chance(2.0), [-6.0, -6.0], 256, True),  # the most extreme of many
-        (Chance(2.0), [-16.0, -16.0], 256, False),
-        (Chance(2.0), [-2.0] * 16, 16, True),
-    ],
-)
-def test_what_chance_explains(
-    chance: Chance, far: list[float], units: int, explained: bool
-) -> None:
-    assert chance.explains(torch.tensor(far), units) is explained
+def test_what_stands_further_below_than_chance_puts_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(256, generator=generator)
+    every = torch.ones(256, dtype=torch.bool)
+    assert not beyond(drawn, every).any()
+    drawn[7], drawn[9] = -16.0, -20.0
+    assert beyond(drawn, every).nonzero().flatten().tolist() == [7, 9]
+    assert not beyond(drawn, drawn > -1).any()  # only closed units are named
+    assert not beyond(-drawn, every).any()  # far above is open
 
 
-@pytest.mark.parametrize(("units", "heads"), [(12, 0), (12, 12), (100, 20), (1000, 420)])
-def test_the_chance_of_so_many_coins(units: int, heads: int) -> None:
-    exact = sum(comb(units, k) for k in range(heads + 1))
-    assert log_at_most(units, heads) == pytest.approx(log(exact) - units * log(2), abs=1e-9)
+def test_half_of_the_units_are_closed_by_chance_however_alike_the_rows_are() -> None:
+    signs = torch.ones(64)
+    signs[::2] = -1
+    assert not beyond(signs, signs < 0).any()
+
+
+@pytest.mark.parametrize(("units", "unlikely"), [(8, False), (16, False), (64, True)])
+def test_all_units_closed_are_as_many_coins(units: int, unlikely: bool) -> None:
+    standing = torch.full((units,), -1.0)
+    assert bool(beyond(standing, standing < 0).all()) is unlikely
+
+
+def test_a_bias_is_told_by_the_weights_where_all_units_are_closed() -> None:
+    bias, closed = torch.full((8,), -5.0), torch.ones(8, dtype=torch.bool)
+    assert beyond(bias, closed, 0.2 * torch.randn(8, 8)).all()
+    assert not beyond(bias, closed, 4 * torch.randn(8, 8)).any()
+    assert not beyond(torch.zeros(8), closed, torch.zeros(8, 8)).any()
+
+
+@pytest.mark.parametrize("units", [1, 12, 100])
+def test_the_ways_to_name_some_of_the_units(units: int) -> None:
+    exact = [log(comb(units, c)) + log(units) for c in range(1, units + 1)]
+    assert log_subsets(units).tolist() == pytest.approx(exact, abs=1e-9)
 
 
 def test_no_number_of_units_is_too_large() -> None:
-    assert exp(log_at_most(1 << 17, 1 << 16)) == pytest.approx(0.5, abs=2e-3)
-    assert log_at_most(1 << 17, 1000) < -80_000
-    assert Chance(1.0).explains(torch.full((8192,), -0.5), 16384)
+    drawn = torch.randn(1 << 17, generator=torch.Generator().manual_seed(0))
+    assert not beyond(drawn, drawn < 0).any()
+    assert not beyond(-drawn.abs()[:16384], torch.arange(16384) < 8192).any()
 
 
-def test_too_few_rows_prove_nothing() -> None:
-    assert found(closed(12), rows=4).skipped[0].reason == "4 rows are too few: give 8"
+def test_so_many_rows_make_it_unlikely() -> None:
+    for units in (2, 32, 4096):
+        rows = rows_to_know_closed(units)
+        assert units * (1 - SELDOM) ** rows <= exp(UNLIKELY) < units * (1 - SELDOM) ** (rows - 1)
+    assert rows_to_know_most(24, 1.0) < rows_to_know_most(24, 0.75) < rows_to_know_most(24, 0.55)
+
+
+def test_weights_prove_it_on_one_row() -> None:
+    (finding,) = found(closed(12), rows=1)
+    assert finding.evidence["dead"] == 12
+    assert finding.evidence["opens_at_most"] == 0
+
+
+def test_what_only_rows_tell_asks_for_as_many() -> None:
+    layers = nn.Linear(16, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 2)
+    with torch.no_grad():
+        layers[1].bias[:12] -= 30  # type: ignore[index, operator]
+    module = nn.Sequential(*layers).eval()
+    few = found(module, rows=16)
+    assert not few.findings
+    (skipped,) = few.skipped
+    assert skipped.reason.startswith("12 of 32 units at ")
+    assert skipped.reason.endswith("may carry nothing on; 16 rows are too few to tell: give 165")
+    assert found(module, rows=164).skipped
+    (finding,) = found(module, rows=165)
+    assert finding.evidence["dead"] == 12
+    assert finding.evidence["opens_at_most"] == SELDOM
 
 
 def test_layers_alike_are_said_once() -> None:

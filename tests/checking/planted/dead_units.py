@@ -100,7 +100,9 @@ class Routed(nn.Module):
         return self.out(h)
 
 
-def collapsed(width: int, depth: int, seed: int, norm: bool = False) -> Callable[[], Built]:
+def collapsed(
+    width: int, depth: int, seed: int, norm: bool = False, count: int = 8
+) -> Callable[[], Built]:
     """As it is initialised: rows that are alike, and few units, all closed here and there."""
 
     def build() -> Built:
@@ -108,7 +110,7 @@ def collapsed(width: int, depth: int, seed: int, norm: bool = False) -> Callable
         parts: list[nn.Module] = []
         for _ in range(depth):
             parts += [nn.Linear(width, width), *[nn.BatchNorm1d(width)] * norm, nn.ReLU()]
-        rows = torch.rand(1, width) + 0.01 * torch.randn(8, width)
+        rows = torch.rand(1, width) + 0.01 * torch.randn(count, width)
         return nn.Sequential(*parts, nn.Linear(width, 2)).eval(), rows
 
     return build
@@ -201,7 +203,41 @@ def deep(layers: int) -> nn.Module:
     return nn.Sequential(*parts)
 
 
-def resnet(closed: int) -> Built:
+class SideBySide(nn.Module):
+    """What blocks gave, of other sizes, stands side by side before a norm, as in DenseNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Conv2d(3 + 8 * i, 8, 3, padding=1) for i in range(6))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(3 + 8 * i) for i in range(7))
+        self.head = nn.Linear(51, 4)
+        with torch.no_grad():
+            for i, block in enumerate(self.blocks):
+                block.weight *= 4**i  # type: ignore[operator]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block, norm in zip(self.blocks, self.norms, strict=False):
+            x = torch.cat([x, block(torch.relu(norm(x)))], 1)
+        return self.head(torch.relu(self.norms[-1](x)).mean((2, 3)))
+
+
+def side_by_side(count: int) -> Built:
+    images = torch.rand(1, 3, 4, 4) + 0.01 * torch.randn(count, 3, 4, 4)
+    return SideBySide().eval(), images
+
+
+def opens_seldom(count: int) -> Built:
+    """A few of the rows are of another kind, and only they open some of the units."""
+    module = Mlp(F.relu, 0).eval()
+    with torch.no_grad():
+        module.first.weight[:12, 0] = 30
+        module.first.bias[:12] -= 30
+    rows = torch.randn(count, 16) * 0.3
+    rows[::6, 0] = 2
+    return module, rows
+
+
+def resnet(closed: int, rows: int = 2) -> Built:
     from transformers import ResNetConfig, ResNetModel
 
     config = ResNetConfig(
@@ -212,7 +248,7 @@ def resnet(closed: int) -> Built:
         for part in module.modules():
             if isinstance(part, nn.BatchNorm2d) and part.num_features == 16:
                 part.bias[:closed] -= 100
-    return module, {"pixel_values": torch.randn(2, 3, 32, 32)}
+    return module, {"pixel_values": torch.randn(rows, 3, 32, 32)}
 
 
 def bert(closed: int) -> Built:
@@ -260,13 +296,13 @@ CASES = [
     Case("closed gelu", of(lambda: Mlp(F.gelu, 12), 64, 16), True, line=HIDDEN),
     Case("closed in tokens", of(lambda: Mlp(torch.relu, 8), 4, 20, 16), True, line=HIDDEN),
     Case("closed by clamp", of(lambda: Mlp(lambda x: x.clamp(min=0), 8), 16, 16), True),
-    Case("closed after a norm", of(lambda: Cnn(6), 4, 3, 8, 8), True, line="# the features"),
+    Case("closed after a norm", of(lambda: Cnn(6), 160, 3, 8, 8), True, line="# the features"),
     Case("pruned", of(lambda: Pruned(10), 16, 16), True, line="# the pruned layer"),
-    Case("tanh of large inputs", of(lambda: Scaled(torch.tanh, 1), 16, 16, scale=255), True,
+    Case("tanh of large inputs", of(lambda: Scaled(torch.tanh, 1), 64, 16, scale=255), True,
          line="# what is squashed"),
-    Case("sigmoid of large inputs", of(lambda: Scaled(torch.sigmoid, 1), 16, 16, scale=255), True,
+    Case("sigmoid of large inputs", of(lambda: Scaled(torch.sigmoid, 1), 64, 16, scale=255), True,
          line="# what is squashed"),
-    Case("resnet with closed channels", lambda: resnet(6), True),
+    Case("resnet with closed channels", lambda: resnet(6, rows=160), True),
     Case("bert with closed units", lambda: bert(8), True),
     Case("all of 16, deep below", of(lambda: Narrow(16, 30), 256, 16), True, line=NARROW),
     Case("all of 8", of(lambda: Narrow(8, 5), 16, 16), True, line=NARROW),
@@ -295,7 +331,7 @@ CASES = [
     Case("chosen by others", of(Routed, 16, 16), False),
     Case("open gelu", of(lambda: Mlp(F.gelu, 0), 64, 16), False),
     Case("open in tokens", of(lambda: Mlp(torch.relu, 0), 4, 20, 16), False),
-    Case("open after a norm", of(lambda: Cnn(0), 4, 3, 8, 8), False),
+    Case("open after a norm", of(lambda: Cnn(0), 160, 3, 8, 8), False),
     Case("not pruned", of(lambda: Pruned(0), 16, 16), False),
     Case("tanh of inputs made small", of(lambda: Scaled(torch.tanh, 255), 16, 16, scale=255),
          False),
@@ -306,6 +342,11 @@ CASES = [
     Case("rarely open", of(Rare, 8, 16), False),
     Case("twenty layers", of(lambda: deep(20), 32, 64), False),
     Case("all inputs positive", lambda: (deep(3).eval(), torch.rand(32, 64)), False),
+    *(Case(f"as initialised, {width} wide, many rows alike", collapsed(width, 6, width, norm, 400),
+           False) for width, norm in ((8, False), (16, True), (64, False), (1024, False))),
+    Case("blocks side by side, many rows alike", lambda: side_by_side(400), False),
+    Case("opens for one row in six", lambda: opens_seldom(160), False),
     Case("resnet", lambda: resnet(0), False),
+    Case("resnet, many rows", lambda: resnet(0, rows=160), False),
     Case("bert", lambda: bert(0), False),
 ]  # fmt: skip

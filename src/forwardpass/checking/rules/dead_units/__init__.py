@@ -7,9 +7,15 @@ from typing import Final, NamedTuple
 
 import torch
 
-from forwardpass.checking.rules.dead_units.chances import UNLIKELY, Chance, chance_of, log_at_most
+from forwardpass.checking.rules.dead_units.chances import (
+    SELDOM,
+    beyond,
+    rows_to_know_closed,
+    rows_to_know_most,
+)
+from forwardpass.checking.rules.dead_units.layers import shut_by_weights, standing
 from forwardpass.checking.rules.dead_units.openings import Opening, openings
-from forwardpass.checking.rules.dead_units.units import is_grouped, unit_axis
+from forwardpass.checking.rules.dead_units.units import unit_axis
 from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
@@ -20,28 +26,22 @@ MOST_PASSES: Final = 1
 
 _BOUNDED = frozenset(("sigmoid", "tanh"))
 _CARRIES_ON = frozenset(("dropout", "native_dropout", "_to_copy", "clone", "contiguous"))
-_ROWS, _POSITIONS = 8, 64
-"""As many rows, or positions of a unit, must have been seen."""
-_FEWEST, _FEWEST_BEYOND = 12, 8
-"""Units of a layer below which a share says nothing; and where it is beyond what chance does."""
-_LEAST_IDLE = 2
-_SIGMAS, _BEYOND = 8.0, 8.0
-_OPEN, _ALIKE, _NEAR_ZERO = 4, 2.0, 0.5
-_HALF = 0.6745
-"""The median of |x| for a normal x of spread 1."""
-_FAR = 6.0
-"""Times the size that chance gives a unit."""
-_FIXED = 1e-5
-"""Share of the usual spread below which a unit gives one and the same."""
-_NOTHING = 1e-6
-_NEAR = 1e-3
-_SATURATED = 0.9
-_WARNS, _NOTES, _WARNS_BOUNDED = 0.1, 0.02, 0.25
+_NOTHING: Final = torch.finfo(torch.float32).eps
+"""Share of the largest that a layer gives below which a unit is lost in the rounding of the sum
+that reads it; GELU and SiLU give no exact 0. Products add up in float32 also where operands are in
+half precision."""
+_NEAR: Final = 1e-3
+"""How near to a bound a unit is saturated: there tanh has less than 0.002 of its steepest slope and
+sigmoid less than 0.004, so that what takes one step elsewhere takes hundreds."""
+_LEAST: Final = 2
+"""One unit of a layer is nothing that anybody would act on."""
+_WARNS: Final = 0.1
+"""A tenth of a layer is worth a warning: so much of its time and memory is for nothing."""
 
 
 class Layer(NamedTuple):
     """An activation in which units carry nothing on: what goes in is `pushed` × their spread below
-    where it opens, or, at a bound, of this size."""
+    where it opens, or, at a bound, of this size; so many rows it takes to say so."""
 
     call: Call
     units: int
@@ -49,51 +49,48 @@ class Layer(NamedTuple):
     positions: int
     pushed: float
     opening: Opening
+    rows: int
 
 
 def check(subject: Subject) -> Iterable[Finding]:
-    """That units are zero at every position seen, or stand at a bound of sigmoid or tanh.
+    """That units are zero at every position and stay so, or stand at a bound of sigmoid or tanh.
 
-    A unit that is closed at the positions seen may open at others. With m and s the mean and spread
-    of what goes in, a dead one has m at least 8 s below where it would open, and further than
-    chance puts it. What chance does is told in two ways. By the other units: 8 times further than
-    the open ones usually stand above, as weights drawn at random put as many units that far up as
-    down, however alike the rows are. (Measured on 30,000 random layers: 7 have one such unit, none
-    has two; two must be there.) By the weights: see `chance_of`; 6 times as far as they explain, or
-    all units of a layer so far that chance does it once in a million layers. At a bound: nine of
-    ten positions of a quarter of the units are within 0.001 of it, and a product reads them, not a
-    gate.
+    A unit that is closed for the rows given may open for others. That it does not is known in two
+    ways. By the layer's weights: nothing within the range of what it read can open the unit; for
+    that one row is enough. By rows: it is closed for so many that it opens for fewer than one in
+    ten, and stands further below where it opens than chance puts one of so many units, measured by
+    where the others stand; rows that are all alike close half of the units of a fresh layer. With
+    fewer rows nothing is said but how many it takes. At a bound: most of the units are there for
+    most rows, and a product reads them, not a gate.
     """
     record = subject.record
     watched = [c for c in record.calls if _packet(c) in _BOUNDED or any(openings(record, c))]
     if not watched:
         raise Inapplicable("no activation that can be dead: no relu or its kin, sigmoid or tanh")
-    shapes = [record.values[call.outputs[0]].shape for call in watched if call.outputs]
-    if subject.rows < _ROWS and not any(_positions(shape) >= _POSITIONS for shape in shapes):
-        raise Inapplicable(f"{subject.rows} rows are too few: give {_ROWS}")
     dead: dict[object, list[Layer]] = {}
     bound: dict[object, list[Layer]] = {}
+    untold: list[Layer] = []
     for call in watched:
         into = bound if _packet(call) in _BOUNDED else dead
         layer = _seen(subject, call)
-        if layer is not None:
+        if layer is not None and layer.rows > subject.rows:
+            untold.append(layer)
+        elif layer is not None:
             into.setdefault(record.site(call), []).append(layer)
     for layers in dead.values():
         yield _said_dead(subject, layers)
     for layers in bound.values():
         yield _said_bound(subject, layers)
+    if untold and not dead and not bound:
+        worst = max(untold, key=lambda layer: layer.rows)
+        raise Inapplicable(
+            f"{worst.idle} of {worst.units} units at {record.site(worst.call)} may carry nothing "
+            f"on; {subject.rows} rows are too few to tell: give {worst.rows}"
+        )
 
 
 def _packet(call: Call) -> str:
     return call.short.rstrip("_")
-
-
-def _positions(shape: tuple[int, ...]) -> int:
-    """Numbers of one unit, if the last axis or axis 1 holds the units."""
-    total = 1
-    for size in shape:
-        total *= size
-    return total // max(shape[-1], shape[min(1, len(shape) - 1)], 1) if shape else 0
 
 
 def _seen(subject: Subject, call: Call) -> Layer | None:
@@ -108,10 +105,8 @@ def _seen(subject: Subject, call: Call) -> Layer | None:
     opening = next((way for way in ways if way.is_seen(record, call)), None)
     if opening is None:
         return None
-    after, axis = record.tensors[call.outputs[0]], unit_axis(record, opening.serial)
-    if axis is None or after.shape[axis] < _FEWEST_BEYOND:
-        return None
-    if subject.rows < _ROWS and after.numel() // after.shape[axis] < _POSITIONS:
+    axis = unit_axis(record, opening.serial)
+    if axis is None:
         return None
     found = _at_bound if bounded else _dead
     return found(subject, call, opening, axis)
@@ -127,59 +122,22 @@ def _dead(subject: Subject, call: Call, opening: Opening, axis: int) -> Layer | 
     record = subject.whole
     after = _by_unit(record.tensors[call.outputs[0]], axis) - opening.gives
     idle = after.abs().amax(0) <= after.abs().amax() * _NOTHING
-    if int(idle.sum()) < _LEAST_IDLE:
-        return None
-    if opening.is_gate and not _feeds_a_product(record, call):
+    if int(idle.sum()) < _LEAST or (opening.is_gate and not _feeds_a_product(record, call)):
         return None
     before = _by_unit(record.tensors[opening.serial], axis) - opening.at
+    units = len(idle)
+    by_weights = shut_by_weights(subject, opening.serial, opening.at, units)
+    shut = torch.zeros_like(idle) if by_weights is None else idle & by_weights
+    rows = 1
+    if int(shut.sum()) < _LEAST or subject.rows >= rows_to_know_closed(units):
+        rows = 1 if int(shut.sum()) >= _LEAST else rows_to_know_closed(units)
+        shut |= beyond(standing(subject, opening.serial, before), idle)
+    count = int(shut.sum())
+    if count < _LEAST:
+        return None
     spread, middle = torch.std_mean(before, 0, correction=0)
-    usual, units = spread.median().item(), after.shape[1]
-    if not usual or not bool((before < 0).any()):
-        return None
-    below = middle <= -_SIGMAS * spread
-    chance = chance_of(subject, opening.serial, units)
-    limit = _by_others(middle, usual, middle[~idle].abs()) if units >= _FEWEST else None
-    closed, beyond = torch.zeros_like(idle), torch.zeros_like(idle)
-    if limit is not None:
-        closed = idle & below & (middle <= -limit * usual)
-        if chance is not None and chance.explains(middle[closed], units):
-            closed[:] = False
-        if not is_grouped(record, opening.serial):
-            closed |= spread <= _FIXED * usual
-    if chance is not None:
-        beyond = _beyond(chance, middle, idle) & below
-    idle &= closed | beyond
-    count = int(idle.sum())
-    if count < _LEAST_IDLE or (count < _NOTES * units and int((idle & beyond).sum()) < count):
-        return None
-    pushed = -(middle[idle] / usual).median().item()
-    return Layer(call, units, count, len(after), pushed, opening)
-
-
-def _beyond(chance: Chance, middle: torch.Tensor, idle: torch.Tensor) -> torch.Tensor:
-    """The units that stand further below 0 than chance puts them."""
-    if bool(idle.all()) and not chance.explains(middle, len(middle)):
-        return idle
-    usually = (middle[~idle].abs() / chance.size).median().item() if bool((~idle).any()) else 0.0
-    return middle <= -_FAR * max(1.0, usually) * chance.size
-
-
-def _by_others(middle: torch.Tensor, usual: float, others: torch.Tensor) -> float | None:
-    """How far below 0 a unit must be to be so for a reason, in usual spreads of the layer; None
-    where the rows are so alike, or so few units open, that nothing can be told by them.
-
-    What chance does is told by the units above 0; where these are few, by how near to 0 all
-    `others` stand, if they open and close.
-    """
-    above = middle[middle > 0]
-    units, opened = len(middle), len(above)
-    if log_at_most(units, opened) < UNLIKELY:
-        return _SIGMAS  # as a throw of so many coins: no chance has closed all the others
-    seen, most = (above, _ALIKE) if opened >= _OPEN else (others, _NEAR_ZERO)
-    if len(seen) < _OPEN:
-        return None
-    drawn = seen.median().item() / _HALF / usual
-    return max(_SIGMAS, _BEYOND * drawn) if drawn <= most else None
+    pushed = -(middle[shut] / spread.median()).median().item()
+    return Layer(call, units, count, len(after), pushed, opening, rows)
 
 
 def _at_bound(subject: Subject, call: Call, opening: Opening, axis: int) -> Layer | None:
@@ -189,13 +147,14 @@ def _at_bound(subject: Subject, call: Call, opening: Opening, axis: int) -> Laye
         near = after.abs() > 1 - _NEAR
     else:
         near = (after < _NEAR) | (after > 1 - _NEAR)
-    idle = near.double().mean(0) > _SATURATED
+    often = near.double().mean(0)
+    idle = often > 0.5
     count, units = int(idle.sum()), after.shape[1]
-    few = units < _FEWEST or count < _WARNS_BOUNDED * units
-    if few or not _feeds_a_product(record, call):
+    if count < _LEAST or count <= units / 2 or not _feeds_a_product(record, call):
         return None
     before = _by_unit(record.tensors[opening.serial], axis)[:, idle]
-    return Layer(call, units, count, len(after), before.abs().median().item(), opening)
+    rows = rows_to_know_most(units, often[idle].median().item())
+    return Layer(call, units, count, len(after), before.abs().median().item(), opening, rows)
 
 
 def _feeds_a_product(record: Record, call: Call) -> bool:
@@ -229,7 +188,7 @@ def _said_dead(subject: Subject, layers: list[Layer]) -> Finding:
         "look at their biases and at what feeds them; lower the learning rate, or leave them out",
         call=worst.call, record=subject.whole,
         dead=worst.idle, units=worst.units, share=share, positions=worst.positions,
-        spreads_below=depth, layers=len(layers),
+        spreads_below=depth, layers=len(layers), opens_at_most=0.0 if worst.rows == 1 else SELDOM,
     )  # fmt: skip
 
 
@@ -239,7 +198,7 @@ def _said_bound(subject: Subject, layers: list[Layer]) -> Finding:
     return subject.finding(
         "warning",
         f"{worst.idle} of {worst.units} units ({share:.0%}) stand at a bound of "
-        f"{_packet(worst.call)} at 9 of 10 positions: what goes in is about ±{worst.pushed:.0f}"
+        f"{_packet(worst.call)} at most positions: what goes in is about ±{worst.pushed:.0f}"
         f"{_others(layers)}",
         "scale what goes in (normalise the inputs, or a LayerNorm before): at ±4 it is saturated",
         call=worst.call, record=subject.whole,

@@ -7,8 +7,6 @@ from forwardpass.operators import batch_norm, convolution, group_norm, layer_nor
 
 _LAST = frozenset((*linear.COVERS, *layer_norm.COVERS))
 _SECOND = frozenset((*convolution.COVERS, *batch_norm.COVERS, *group_norm.COVERS))
-_STEPS = 12
-"""Calls between a layer and its activation, at most."""
 
 
 def unit_axis(record: Record, serial: int) -> int | None:
@@ -20,10 +18,7 @@ def unit_axis(record: Record, serial: int) -> int | None:
     """
     shape = record.values[serial].shape
     viewed = False
-    for _ in range(_STEPS):
-        value = record.values[serial]
-        if value.producer < 0:
-            return None
+    while (value := record.values[serial]).producer >= 0:
         call = record.calls[value.producer]
         packet = call.operator.rpartition(".")[0]
         if packet in _LAST:
@@ -35,26 +30,8 @@ def unit_axis(record: Record, serial: int) -> int | None:
             serial = alike[0]
             continue
         before = record.values[call.inputs[0]].shape if call.inputs else ()
-        if call.kind != "view" or not before or before[-1:] != value.shape[-1:]:
+        if call.kind != "view" or not before or before[-1] != value.shape[-1]:
             return None
         viewed = True
         serial = call.inputs[0]
     return None
-
-
-def is_grouped(record: Record, serial: int) -> bool:
-    """Whether a grouped convolution made a value, up to what keeps its shape: there, a unit reads
-    few others, and gives nothing where those do."""
-    shape = record.values[serial].shape
-    for _ in range(_STEPS):
-        producer = record.values[serial].producer
-        call = record.calls[producer] if producer >= 0 else None
-        if call is None or not call.inputs:
-            return False
-        if call.operator.rpartition(".")[0] in convolution.COVERS:
-            weight = record.values[call.inputs[1]].shape
-            return weight[1] != record.values[call.inputs[0]].shape[1]
-        if record.values[call.inputs[0]].shape != shape or call.inputs[0] >= serial:
-            return False
-        serial = call.inputs[0]
-    return False

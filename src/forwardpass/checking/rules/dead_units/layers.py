@@ -1,0 +1,93 @@
+"""Layers: where the units of a layer stand by its weights, and whether anything could open them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from forwardpass.checking.rules.dead_units.chances import beyond
+from forwardpass.nouns.calls import Call
+from forwardpass.nouns.records import Record
+from forwardpass.operators import batch_norm, convolution, group_norm, layer_norm, linear
+
+if TYPE_CHECKING:
+    from forwardpass.checking.subjects import Subject
+
+_FORWARD = frozenset((*linear.COVERS, *convolution.COVERS)) - frozenset(convolution.TRANSPOSED)
+_NORMS = frozenset((*batch_norm.COVERS, *layer_norm.COVERS, *group_norm.COVERS))
+_MOVES = frozenset(("clone", "contiguous", "_to_copy", "dropout"))
+
+
+def shut_by_weights(subject: Subject, serial: int, at: float, units: int) -> torch.Tensor | None:
+    """[units], those that nothing in the range of what their layer read lifts above `at`, for a
+    bias beyond chance or for want of any weights; None where no product made the value.
+
+    The range is that of all numbers which the layer read in this pass, and 0, with which
+    convolutions fill up. By chance a bias is drawn like the weights, or 0, as PyTorch and the
+    libraries on it do; where the inputs are small, such a one does close units.
+    """
+    call = _layer(subject.whole, serial)
+    if call is None or _packet(call) not in _FORWARD:
+        return None
+    values = subject.whole.values
+    factors = [_number(subject, s) for s in call.inputs if len(values[s].shape) > 1]
+    shifts = [_number(subject, s) for s in call.inputs if values[s].shape == (units,)]
+    if len(factors) != 2 or len(shifts) > 1:
+        return None
+    given, weight = factors
+    if given is None or weight is None:
+        return None
+    last = _packet(call) in linear.COVERS and call.short != "linear"
+    each = weight.movedim(-1 if last else 0, 0).reshape(units, -1)
+    shift = next((s for s in shifts if s is not None), each.new_zeros(units))
+    low, high = given.min().clamp(max=0), given.max().clamp(min=0)
+    most = shift + each.clamp(min=0).sum(1) * high + each.clamp(max=0).sum(1) * low
+    shut = most <= at
+    return shut & (beyond(shift, shut, each) | ~each.any(1))
+
+
+def standing(subject: Subject, serial: int, before: torch.Tensor) -> torch.Tensor:
+    """[units], how far above where it opens each unit stands by its layer: by the shift of a
+    normalisation, which makes all else alike, otherwise by the mean of what it gave.
+
+    Args:
+        before: [positions, units], what goes into the activation, less where that opens.
+    """
+    call = _layer(subject.whole, serial)
+    if call is not None and _packet(call) in _NORMS and len(call.inputs) > 2:
+        shift = _number(subject, call.inputs[2])
+        if shift is not None and shift.shape == before.shape[1:]:
+            return shift
+    return before.mean(0)
+
+
+def _packet(call: Call) -> str:
+    return call.operator.rpartition(".")[0]
+
+
+def _layer(record: Record, serial: int) -> Call | None:
+    """The product or normalisation that made a value, up to what only copies or moves it."""
+    while (producer := record.values[serial].producer) >= 0:
+        call = record.calls[producer]
+        if _packet(call) in _FORWARD | _NORMS:
+            return call
+        if not call.inputs or not (call.kind == "view" or call.short.rstrip("_") in _MOVES):
+            return None
+        if call.inputs[0] >= serial:
+            return None
+        serial = call.inputs[0]
+    return None
+
+
+def _number(subject: Subject, serial: int) -> torch.Tensor | None:
+    """The numbers of a value, in float32 at least; None where nobody has them."""
+    record = subject.whole
+    value = record.values[serial]
+    found = record.tensors.get(serial)
+    if value.origin in ("parameter", "buffer"):
+        parts = dict(subject.module.named_parameters()) | dict(subject.module.named_buffers())
+        found = parts.get(value.name)
+    if found is None or not found.is_floating_point():
+        return None
+    return found.detach().float() if found.dtype.itemsize < 4 else found.detach()
