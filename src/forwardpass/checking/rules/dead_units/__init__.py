@@ -20,12 +20,13 @@ from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Record
+from forwardpass.operators.kinds import bare, casts, moves
 
 MOST_PASSES: Final = 1
 """The pass with its values, which other rules share."""
 
 _BOUNDED = frozenset(("sigmoid", "tanh"))
-_CARRIES_ON = frozenset(("dropout", "native_dropout", "_to_copy", "clone", "contiguous"))
+_DROPS = frozenset(("dropout", "native_dropout"))
 _NOTHING: Final = torch.finfo(torch.float32).eps
 """Share of the largest that a layer gives below which a unit is lost in the rounding of the sum
 that reads it; GELU and SiLU give no exact 0. Products add up in float32 also where operands are in
@@ -64,14 +65,14 @@ def check(subject: Subject) -> Iterable[Finding]:
     most rows, and a product reads them, not a gate.
     """
     record = subject.record
-    watched = [c for c in record.calls if _packet(c) in _BOUNDED or any(openings(record, c))]
+    watched = [c for c in record.calls if bare(c.operator) in _BOUNDED or any(openings(record, c))]
     if not watched:
         raise Inapplicable("no activation that can be dead: no relu or its kin, sigmoid or tanh")
     dead: dict[object, list[Layer]] = {}
     bound: dict[object, list[Layer]] = {}
     untold: list[Layer] = []
     for call in watched:
-        into = bound if _packet(call) in _BOUNDED else dead
+        into = bound if bare(call.operator) in _BOUNDED else dead
         layer = _seen(subject, call)
         if layer is not None and layer.rows > subject.rows:
             untold.append(layer)
@@ -89,10 +90,6 @@ def check(subject: Subject) -> Iterable[Finding]:
         )
 
 
-def _packet(call: Call) -> str:
-    return call.short.rstrip("_")
-
-
 def _seen(subject: Subject, call: Call) -> Layer | None:
     """The units of an activation that carry nothing on, where its units are known and enough of
     them was seen."""
@@ -100,7 +97,7 @@ def _seen(subject: Subject, call: Call) -> Layer | None:
     if call.index >= len(record.calls) or record.calls[call.index].operator != call.operator:
         return None
     call = record.calls[call.index]
-    bounded = _packet(call) in _BOUNDED
+    bounded = bare(call.operator) in _BOUNDED
     ways = [Opening(call.inputs[0])] if bounded else openings(record, call)
     opening = next((way for way in ways if way.is_seen(record, call)), None)
     if opening is None:
@@ -143,7 +140,7 @@ def _dead(subject: Subject, call: Call, opening: Opening, axis: int) -> Layer | 
 def _at_bound(subject: Subject, call: Call, opening: Opening, axis: int) -> Layer | None:
     record = subject.whole
     after = _by_unit(record.tensors[call.outputs[0]], axis)
-    if _packet(call) == "tanh":
+    if bare(call.operator) == "tanh":
         near = after.abs() > 1 - _NEAR
     else:
         near = (after < _NEAR) | (after > 1 - _NEAR)
@@ -160,16 +157,13 @@ def _at_bound(subject: Subject, call: Call, opening: Opening, axis: int) -> Laye
 def _feeds_a_product(record: Record, call: Call) -> bool:
     """Whether a product reads what an activation gives, by itself: a gate is multiplied into
     something, and may well stand open or closed."""
-    readers: dict[int, list[Call]] = {}
-    for other in record.calls[call.index + 1 :]:
-        for serial in other.inputs:
-            readers.setdefault(serial, []).append(other)
     waiting = [call.outputs[0]]
     while waiting:
-        for reader in readers.get(waiting.pop(), ()):
-            if reader.macs:
+        for reader in record.graph.readers(waiting.pop()):
+            if reader.index > call.index and reader.macs:
                 return True
-            if reader.kind == "view" or _packet(reader) in _CARRIES_ON:
+            name = reader.operator
+            if moves(name) or casts(name) or bare(name) in _DROPS:
                 waiting += [s for s in reader.outputs if s not in reader.inputs]
     return False
 
@@ -198,7 +192,7 @@ def _said_bound(subject: Subject, layers: list[Layer]) -> Finding:
     return subject.finding(
         "warning",
         f"{worst.idle} of {worst.units} units ({share:.0%}) stand at a bound of "
-        f"{_packet(worst.call)} at most positions: what goes in is about ±{worst.pushed:.0f}"
+        f"{bare(worst.call.operator)} at most positions: what goes in is about ±{worst.pushed:.0f}"
         f"{_others(layers)}",
         "scale what goes in (normalise the inputs, or a LayerNorm before): at ±4 it is saturated",
         call=worst.call, record=subject.whole,

@@ -9,14 +9,13 @@ import torch
 from forwardpass.checking.rules.dead_units.chances import beyond
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
-from forwardpass.operators import batch_norm, convolution, group_norm, layer_norm, linear
+from forwardpass.operators import batch_norm, convolution, group_norm, kinds, layer_norm, linear
 
 if TYPE_CHECKING:
     from forwardpass.checking.subjects import Subject
 
 _FORWARD = frozenset((*linear.COVERS, *convolution.COVERS)) - frozenset(convolution.TRANSPOSED)
 _NORMS = frozenset((*batch_norm.COVERS, *layer_norm.COVERS, *group_norm.COVERS))
-_MOVES = frozenset(("clone", "contiguous", "_to_copy", "dropout"))
 
 
 def shut_by_weights(subject: Subject, serial: int, at: float, units: int) -> torch.Tensor | None:
@@ -28,7 +27,7 @@ def shut_by_weights(subject: Subject, serial: int, at: float, units: int) -> tor
     libraries on it do; where the inputs are small, such a one does close units.
     """
     call = _layer(subject.whole, serial)
-    if call is None or _packet(call) not in _FORWARD:
+    if call is None or call.packet not in _FORWARD:
         return None
     values = subject.whole.values
     factors = [_number(subject, s) for s in call.inputs if len(values[s].shape) > 1]
@@ -38,7 +37,7 @@ def shut_by_weights(subject: Subject, serial: int, at: float, units: int) -> tor
     given, weight = factors
     if given is None or weight is None:
         return None
-    last = _packet(call) in linear.COVERS and call.short != "linear"
+    last = call.packet in linear.COVERS and call.short != "linear"
     each = weight.movedim(-1 if last else 0, 0).reshape(units, -1)
     shift = next((s for s in shifts if s is not None), each.new_zeros(units))
     low, high = given.min().clamp(max=0), given.max().clamp(min=0)
@@ -55,26 +54,20 @@ def standing(subject: Subject, serial: int, before: torch.Tensor) -> torch.Tenso
         before: [positions, units], what goes into the activation, less where that opens.
     """
     call = _layer(subject.whole, serial)
-    if call is not None and _packet(call) in _NORMS and len(call.inputs) > 2:
+    if call is not None and call.packet in _NORMS and len(call.inputs) > 2:
         shift = _number(subject, call.inputs[2])
         if shift is not None and shift.shape == before.shape[1:]:
             return shift
     return before.mean(0)
 
 
-def _packet(call: Call) -> str:
-    return call.operator.rpartition(".")[0]
-
-
 def _layer(record: Record, serial: int) -> Call | None:
     """The product or normalisation that made a value, up to what only copies or moves it."""
-    while (producer := record.values[serial].producer) >= 0:
-        call = record.calls[producer]
-        if _packet(call) in _FORWARD | _NORMS:
+    while (call := record.graph.maker(serial)) is not None:
+        if call.packet in _FORWARD | _NORMS:
             return call
-        if not call.inputs or not (call.kind == "view" or call.short.rstrip("_") in _MOVES):
-            return None
-        if call.inputs[0] >= serial:
+        passes_on = kinds.keeps_numbers(call.operator) or kinds.casts(call.operator)
+        if not passes_on and kinds.bare(call.operator) != "dropout":
             return None
         serial = call.inputs[0]
     return None

@@ -16,21 +16,20 @@ def unit_axis(record: Record, serial: int) -> int | None:
     normalisation: a linear layer has its units along the last axis, a convolution along axis 1.
     None where that leads nowhere.
     """
-    shape = record.values[serial].shape
+    axes = len(record.values[serial].shape)
     viewed = False
-    while (value := record.values[serial]).producer >= 0:
-        call = record.calls[value.producer]
-        packet = call.operator.rpartition(".")[0]
-        if packet in _LAST:
-            return len(shape) - 1
-        if packet in _SECOND:
-            return 1 if len(shape) > 1 and not viewed else None
-        alike = [s for s in call.inputs if record.values[s].shape == value.shape and s < serial]
+    while (call := record.graph.maker(serial)) is not None:
+        if call.packet in _LAST:
+            return axes - 1
+        if call.packet in _SECOND:
+            return 1 if axes > 1 and not viewed else None
+        shape = record.values[serial].shape
+        alike = [s for s in call.inputs if record.values[s].shape == shape and s < serial]
         if alike:
             serial = alike[0]
             continue
         before = record.values[call.inputs[0]].shape if call.inputs else ()
-        if call.kind != "view" or not before or before[-1] != value.shape[-1]:
+        if call.kind != "view" or not before or before[-1:] != shape[-1:]:
             return None
         viewed = True
         serial = call.inputs[0]
