@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 import forwardpass as fwd
+from forwardpass.measuring.machines import limits
 from forwardpass.nouns.reports import RunReport
 from forwardpass.preparing.limit_shares import MacTable
 
@@ -60,7 +62,9 @@ def test_macs_between_and_beyond_the_recorded_sizes() -> None:
 def test_a_matmul_heavy_run_reaches_a_share() -> None:
     _, report = fwd.run(fwd.Model(heavy(), "x: f32[batch 512]"), {"x": features()}, batch=128)
     assert report.limit_share is not None
-    assert 0 < report.limit_share < 1.5
+    flops = 2 * 256 * (512 * 1024 + 1024 * 512)
+    most = limits("cpu").matmul_flops_per_second["f32"]
+    assert report.limit_share == pytest.approx(flops / report.seconds.compute / most)
     again = RunReport.from_json(report.to_json())
     assert again.limit_share == report.limit_share
     assert "limit" in str(report)
