@@ -125,6 +125,6 @@ def test_an_unknown_name_is_refused_with_the_nearest(text: str, message: str) ->
 @pytest.mark.parametrize("name", names(rules))
 def test_a_rule_is_checked_on_planted_faults_and_stands_on_the_page(name: str) -> None:
     module = plugin(rules, name)
-    assert list(inspect.signature(module.check).parameters) == ["subject"]
+    assert list(inspect.signature(module.check).parameters) == ["probe"]
     assert (ROOT / "tests" / "checking" / "planted" / f"{name}.py").exists()
     assert f"| `{name.replace('_', '-')}` |" in (ROOT / "docs" / "check.md").read_text()

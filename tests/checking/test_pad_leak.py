@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
+from forwardpass.checking.examinations import Examination
 from forwardpass.checking.rules.pad_leak.marks import Marks, by_mask, marks_of
 from forwardpass.checking.rules.pad_leak.paddings import Padding
-from forwardpass.checking.subjects import Subject
 
 Rows = list[list[int]]
 
@@ -144,7 +144,7 @@ def marks(**inputs: Tensor) -> Marks | None:
             return next(iter(inputs.values())).float()
 
     model = fwd.load(Anything())
-    return marks_of(Subject(model, fwd.record(model, inputs)))
+    return marks_of(Examination(model, fwd.record(model, inputs)))
 
 
 @pytest.mark.parametrize(

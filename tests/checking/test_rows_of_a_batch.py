@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
-from forwardpass.checking.layouts import Layout, layout_of
-from forwardpass.checking.rows import share
+from forwardpass.checking.words import share
 from forwardpass.nouns.findings import Finding, Findings
+from forwardpass.probing.layouts import Layout, layout_of
 
 
 class Function(nn.Module):

@@ -26,7 +26,7 @@ def test_a_rule_keeps_the_contract(rule: str) -> None:
     assert (module.__doc__ or "").startswith(f"{name}: ")
     assert module.check.__doc__, "it says what it proves"
     (argument,) = inspect.signature(module.check).parameters.values()
-    assert argument.annotation == "Subject"
+    assert argument.annotation == "Examination"
     assert isinstance(getattr(module, "MOST_PASSES", USUAL), int)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
-from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.code.sources import file_of, lines_at
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Site
@@ -115,11 +115,11 @@ def test_a_single_name_is_no_list(workplace: Path) -> None:
         found(workplace, rules=[3])
 
 
-def wide_outputs(subject: Subject) -> Iterator[Finding]:
+def wide_outputs(probe: Examination) -> Iterator[Finding]:
     """Outputs that are wider than three."""
-    for path, serial in subject.record.outputs.items():
-        if subject.record.values[serial].shape[-1] > 3:
-            yield subject.finding("warning", f"{path} is wide", "make it narrow", width=4)
+    for path, serial in probe.record.outputs.items():
+        if probe.record.values[serial].shape[-1] > 3:
+            yield probe.finding("warning", f"{path} is wide", "make it narrow", width=4)
 
 
 def test_a_function_of_ones_own_is_a_rule() -> None:
@@ -131,10 +131,10 @@ def test_a_function_of_ones_own_is_a_rule() -> None:
 
 
 def test_a_function_may_prove_nothing_and_its_errors_are_its_own() -> None:
-    def shy(subject: Subject) -> Iterator[Finding]:
+    def shy(probe: Examination) -> Iterator[Finding]:
         raise Inapplicable("nothing to see")
 
-    def wrong(subject: Subject) -> Iterator[Finding]:
+    def wrong(probe: Examination) -> Iterator[Finding]:
         raise KeyError("x")
 
     (skipped,) = fwd.check(nn.Linear(8, 4), X, rules=[shy]).skipped
@@ -144,15 +144,15 @@ def test_a_function_may_prove_nothing_and_its_errors_are_its_own() -> None:
 
 
 def test_a_rule_that_returns_none_finds_nothing() -> None:
-    def quiet(subject: Subject) -> None:
-        assert subject.rows
+    def quiet(probe: Examination) -> None:
+        assert probe.rows
 
     assert not fwd.check(nn.Linear(8, 4), X, rules=[quiet]).findings  # pyright: ignore
 
 
 @pytest.mark.parametrize("came", ["text", 3, False, ["text"], [None]])
 def test_a_rule_that_gives_no_findings_is_named(came: Any) -> None:
-    def odd_one(subject: Subject) -> Any:
+    def odd_one(probe: Examination) -> Any:
         return came
 
     with pytest.raises(UsageError, match=r"the rule 'odd-one' gave .*: a rule yields findings"):
@@ -160,7 +160,7 @@ def test_a_rule_that_gives_no_findings_is_named(came: Any) -> None:
 
 
 def test_two_functions_of_one_name_are_refused() -> None:
-    def unused(subject: Subject) -> Iterator[Finding]:
+    def unused(probe: Examination) -> Iterator[Finding]:
         yield from ()
 
     with pytest.raises(UsageError, match="two rules have the name 'unused'"):

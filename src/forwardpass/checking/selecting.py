@@ -144,6 +144,6 @@ def chosen(
 def _named(rule: Callable[..., Any]) -> str:
     if not callable(rule):
         raise UsageError(
-            f"a rule is a name or a function rule(subject) -> findings, not {type(rule).__name__}"
+            f"a rule is a name or a function rule(probe) -> findings, not {type(rule).__name__}"
         )
     return getattr(rule, "__name__", type(rule).__name__).strip("_").replace("_", "-")

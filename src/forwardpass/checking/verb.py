@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from forwardpass.checking import rules as folder
+from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.scripts import Root, Script
 from forwardpass.checking.selecting import Settings, chosen, settings
-from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError, UsageError
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL
@@ -23,7 +23,7 @@ from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Mode, standing
 from forwardpass.recording.recordings import Recording, recorded
 
-Rule = Callable[[Subject], Iterable[Finding]]
+Rule = Callable[[Examination], Iterable[Finding]]
 Advance = Callable[[str], object]
 _TRACEBACK = "FORWARDPASS_TRACEBACK"
 
@@ -46,7 +46,7 @@ def check(
 
     Args:
         forward, inputs, mode, grad: as `record` takes them.
-        rules: names of rules, or functions `rule(subject) -> Iterable[Finding]` of one's own;
+        rules: names of rules, or functions `rule(probe) -> Iterable[Finding]` of one's own;
             None for all. See checking.rules.
         ignore: names of rules that are not wanted.
         callers: records of the passes that the user's own code made (`watch`): rules then look at
@@ -65,8 +65,8 @@ def check(
     loaded = load(forward)
     done = _recorded(loaded, inputs, mode, grad)
     asked = frozenset(rule for rule in rules or own.rules or () if isinstance(rule, str))
-    subject = Subject(loaded, done, callers=callers, asked=asked)
-    return _examined(subject, selected, own, advance, began)
+    probe = Examination(loaded, done, callers=callers, asked=asked)
+    return _examined(probe, selected, own, advance, began)
 
 
 def _recorded(forward: Forward, inputs: Any, mode: Mode | None, grad: Grad | None) -> Recording:
@@ -111,7 +111,7 @@ def check_script(
     with script.ran():
         began = WALL.now()
         for root in script.roots:
-            for each in _subjects(root, frozenset(rules or own.rules or ()), lost):
+            for each in _examinations(root, frozenset(rules or own.rules or ()), lost):
                 try:
                     parts.append(_examined(each, selected, own, advance, began))
                 except PassError as error:
@@ -119,7 +119,7 @@ def check_script(
     return _together(script, parts, lost, WALL.now() - began)
 
 
-def _subjects(root: Root, asked: frozenset[str], lost: list[Skipped]) -> Iterator[Subject]:
+def _examinations(root: Root, asked: frozenset[str], lost: list[Skipped]) -> Iterator[Examination]:
     """The last pass of a root in each mode and grad setting."""
     forward = load(root.module)
     for (mode, _), this in root.last.items():
@@ -129,23 +129,23 @@ def _subjects(root: Root, asked: frozenset[str], lost: list[Skipped]) -> Iterato
         except PassError as error:
             lost.append(Skipped("all rules", f"the pass cannot be made again: {error}"))
             continue
-        yield Subject(forward, done, callers=root.records, lines=root.lines, asked=asked)
+        yield Examination(forward, done, callers=root.records, lines=root.lines, asked=asked)
 
 
 def _examined(
-    subject: Subject, rules: Mapping[str, Rule], own: Settings, advance: Advance, began: float
+    probe: Examination, rules: Mapping[str, Rule], own: Settings, advance: Advance, began: float
 ) -> Findings:
     """What these rules find."""
-    plain = subject.timed(rounds=1)
+    (plain,) = probe.timing(rounds=1)
     found: list[Finding] = []
     ran: list[Ran] = []
     skipped: list[Skipped] = []
     for name, rule in rules.items():
         advance(name)
-        subject.running(name)
+        probe.running(name)
         start = WALL.now()
         try:
-            found += _findings(name, rule(subject))
+            found += _findings(name, rule(probe))
         except Inapplicable as reason:
             skipped.append(Skipped(name, str(reason)))
         except PassError as error:
@@ -157,15 +157,15 @@ def _examined(
                 raise
             skipped.append(Skipped(name, f"the rule failed: {type(error).__name__}: {error}"))
         else:
-            ran.append(Ran(name, WALL.now() - start, subject.passes))
+            ran.append(Ran(name, WALL.now() - start, probe.passes))
     wanted = [finding for finding in found if not own.leaves_out(finding)]
     return Findings(
-        forward=str(subject.forward),
+        forward=str(probe.forward),
         findings=tuple(sorted(wanted, key=_order)),
         ran=tuple(ran),
         skipped=tuple(skipped),
         ignored=len(found) - len(wanted),
-        pass_seconds=plain,
+        pass_seconds=min(plain.samples),
         seconds=WALL.now() - began,
     )
 
@@ -178,7 +178,7 @@ def _findings(rule: str, came: Any) -> Iterator[Finding]:
     for one in cast("Iterable[Any]", several):
         if not isinstance(one, Finding):
             raise UsageError(
-                f"the rule {rule!r} gave {one!r:.60}: a rule yields findings, as subject.finding "
+                f"the rule {rule!r} gave {one!r:.60}: a rule yields findings, as probe.finding "
                 "makes them, or none"
             )
         yield one

@@ -11,7 +11,7 @@ import torch
 from forwardpass.errors import UsageError
 from forwardpass.loading import load
 from forwardpass.nouns.forwards import ForwardLike
-from forwardpass.probing.subjects import subject
+from forwardpass.probing.calling import called
 from forwardpass.recording.gradients import saved_for_backward
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Mode, Pass
@@ -56,10 +56,10 @@ def record(
         LoadError: the model cannot be loaded.
     """
     loaded = load(forward)
-    called = subject(loaded, inputs)
+    asked = called(loaded, inputs)
     this = Pass.of(
-        called.module, called.arguments, called.keywords,
-        grad=grad, mode=mode, threads=called.threads, expanded=expanded, renamed=called.renamed,
+        asked.module, asked.arguments, asked.keywords,
+        grad=grad, mode=mode, threads=asked.threads, expanded=expanded, renamed=asked.renamed,
     )  # fmt: skip
     if saved and this.grad != "on":
         raise UsageError('record(saved=True) needs grad="on": nothing is saved for backward else')
@@ -67,7 +67,7 @@ def record(
         for _ in range(_SCRIPT_SETTLES):
             this.plain()
     watching = Watching(statistics, values, value_bytes)
-    done = recorded(str(loaded), this, called.notes, watching)
+    done = recorded(str(loaded), this, asked.notes, watching)
     if saved:
         done = msgspec.structs.replace(done, saved=saved_for_backward(this))
     return done

@@ -30,6 +30,15 @@ class GeneratorStates(NamedTuple):
             random.getstate(),
         )
 
+    @classmethod
+    def seeded(cls, seed: int) -> GeneratorStates:
+        """The states that a seed gives all of them; those of the process stay as they are."""
+        with generators_kept():
+            torch.manual_seed(seed)
+            np.random.seed(seed)
+            random.seed(seed)
+            return cls.now()
+
     def equals(self, other: GeneratorStates) -> bool:
         """Whether all generators stand where they stood."""
         return (

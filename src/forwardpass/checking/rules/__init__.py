@@ -2,10 +2,11 @@
 
 A file `dead_units.py` is the rule `dead-units`. It holds
 
-    def check(subject: Subject) -> Iterable[Finding]
+    def check(probe: Examination) -> Iterable[Finding]
 
-whose docstring says what it proves, and yields findings made by `subject.finding(…)`. Evidence is
+whose docstring says what it proves, and yields findings made by `probe.finding(…)`. Evidence is
 measured, never guessed from names. It raises `Inapplicable(reason)` where it can prove nothing.
 It may run the pass again, at most `MOST_PASSES` times (3 unless the file says otherwise), by
-`subject.variant(…)`, `subject.outputs(…)` or `subject.timed(…)`; what it costs is shown.
+`probe.outputs(…)`, `probe.recording(…)`, `probe.walk(…)` or `probe.timing(…)`, as it was or with a
+Change; what it costs is shown. What several rules need is made by `probe.once(…)`.
 """

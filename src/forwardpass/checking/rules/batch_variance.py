@@ -9,22 +9,24 @@ from typing import Final, NamedTuple
 import msgspec
 import torch
 
-from forwardpass.checking.crossings import State, crossing, partners
-from forwardpass.checking.rows import (
+from forwardpass.checking.crossings import State, crossing
+from forwardpass.checking.examinations import Examination, Inapplicable
+from forwardpass.checking.words import (
     ONE_SCALE,
     ONE_STOP,
     SLIGHT,
-    Rows,
     finite,
     scales_by_batch,
     share,
     stops_together,
 )
-from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.code.frames import shortened
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.probing.changes import Change
+from forwardpass.probing.pairs import partners
+from forwardpass.probing.rows import ByRow
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import relative_distance
 
@@ -38,39 +40,39 @@ _INHERITED = 1e-2
 """Share of what the output moves by, below which a value did not cause it."""
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """That the first or the last row of the batch gives other numbers when it is computed alone.
 
     Another batch size takes other kernels, which sum in another order: the tolerance is what this
-    was measured to do, by dtype and depth (Rows.tolerance). A row alone that raises or comes out in
-    another shape, while another number of rows is taken, is one, too.
+    was measured to do, by dtype and depth (ByRow.tolerance). A row alone that raises or comes out
+    in another shape, while another number of rows is taken, is one, too.
     """
-    rows = subject.by_rows
+    rows = probe.once(ByRow)
     if rows.count < 2:
         raise Inapplicable(rows.too_few)
     if not rows.outputs:
         raise Inapplicable("no output has one entry a row")
     for row in (0, rows.count - 1):
         try:
-            alone = subject.outputs(subject.rows_of([row]), mode=rows.mode)
+            alone = probe.outputs(Change(rows=(row,), mode=rows.mode))
         except PassError as error:
-            yield from _raised(rows, row, error)
+            yield from _raised(probe, rows, row, error)
             return
         moved = rows.moved(alone, row, alone=True)
         if moved:
-            yield from _found(rows, row, moved, alone)
+            yield from _found(probe, rows, row, moved, alone)
             return
 
 
 def _found(
-    rows: Rows, row: int, moved: dict[str, float], alone: dict[str, torch.Tensor]
-) -> Iterable[Finding]:
-    subject = rows.subject
+    probe: Examination, rows: ByRow, row: int, moved: dict[str, float],
+    alone: dict[str, torch.Tensor],
+) -> Iterable[Finding]:  # fmt: skip
     if any(call.kind == "random" for call in rows.base.calls):
         raise Inapplicable("random numbers are drawn, and other ones for a row alone")
     if not rows.is_repeatable():
         raise Inapplicable("the same inputs give other outputs: nothing can be told from a change")
-    other = subject.variant(subject.rows_of([row]), mode=rows.mode)
+    other = probe.recording(Change(rows=(row,), mode=rows.mode))
     pairs = partners(rows.whole, other)
     path, gap = max(moved.items(), key=lambda item: item[1])
     allowed = rows.tolerance if gap == float("inf") else max(rows.tolerance, _INHERITED * gap)
@@ -93,14 +95,14 @@ def _found(
         severity, remedy = "note", ONE_SCALE
     elif gap < SLIGHT and stops_together(rows.whole, other):
         severity, remedy, where = "note", ONE_STOP, ", as a stop that all rows share does"
-    made = rows.finding(
-        severity, said + where, remedy, call,
+    made = probe.finding(
+        severity, said + where, remedy, call=call, record=rows.whole,
         output=path, differs=finite(gap), row=row, rows=rows.count, tolerance=rows.tolerance,
     )  # fmt: skip
     yield made if own is None else msgspec.structs.replace(made, call=-1, site=other.site(own))
 
 
-def _only_alone(rows: Rows, other: Recording, call: Call, pairs: dict[int, int]) -> Call | None:
+def _only_alone(rows: ByRow, other: Recording, call: Call, pairs: dict[int, int]) -> Call | None:
     """The first call on the way to `call` that runs for a row alone, and for no batch."""
     there = [other.values[pairs[s]].producer for s in call.outputs if s in pairs]
     if not there:
@@ -117,7 +119,7 @@ def _sizes(shape: Sequence[int]) -> str:
 class _Alone(NamedTuple):
     """The row alone is compared with the row in the batch."""
 
-    rows: Rows
+    rows: ByRow
     row: int
     allowed: float
 
@@ -140,16 +142,16 @@ class _Alone(NamedTuple):
         return self.rows.part(serial, tensor, self.row)
 
 
-def _raised(rows: Rows, row: int, error: PassError) -> Iterable[Finding]:
-    """One row raises, and another number of rows was taken: see Rows.resized."""
+def _raised(probe: Examination, rows: ByRow, row: int, error: PassError) -> Iterable[Finding]:
+    """One row raises, and another number of rows was taken: see ByRow.resized."""
     if why := rows.doubt(None):
         raise Inapplicable(why)
-    made = rows.finding(
+    made = probe.finding(
         "error",
         f"one row alone raises, while {rows.count} and {rows.resized[0]} rows are computed: "
         f"{str(error).splitlines()[0]}",
         "make it work for a batch of one: keep the batch axis, and take no statistics over it",
-        None, row=row, rows=rows.count,
+        row=row, rows=rows.count,
     )  # fmt: skip
     yield msgspec.structs.replace(made, site=_raising(error))
 

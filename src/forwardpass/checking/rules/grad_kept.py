@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.uses import Line
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Saved
@@ -21,7 +21,7 @@ _REMEDY = "wrap inference in torch.inference_mode() or torch.no_grad()"
 _MOST_LINES = 2
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """How many bytes the pass keeps for a backward pass that nobody makes, by line.
 
     Nobody makes it where the model is in eval mode (a note: a caller may still want gradients),
@@ -29,50 +29,51 @@ def check(subject: Subject) -> Iterable[Finding]:
     anything after it, which may learn from what came out), or where the pass was called with grad
     off and turns it on itself (warnings).
     """
-    idle = _never_backward(subject)
+    idle = _never_backward(probe)
     if idle:
-        yield from _in_script(subject, idle)
+        yield from _in_script(probe, idle)
         return
-    record = subject.record
+    record = probe.record
     if record.grad == "on" and record.mode != "eval":
         raise Inapplicable("train mode with grad on: backward needs what is kept")
     if record.grad == "inference" or (record.grad == "on" and not any(record.reaches.values())):
         return
-    if record.grad == "off" and not _turns_grad_on(subject):
+    if record.grad == "off" and not _turns_grad_on(probe):
         return
-    saved = _saved(subject, subject.this)
+    saved = _saved(probe, probe.this)
     if not saved:
         return
     if record.grad == "on":
-        yield _found(subject, "note", saved, "eval mode with grad on", _REMEDY)
+        yield _found(probe, "note", saved, "eval mode with grad on", _REMEDY)
     else:
         yield _found(
-            subject, "warning", saved, "the pass was called with grad off and turns it on",
+            probe, "warning", saved, "the pass was called with grad off and turns it on",
             "leave enable_grad out of forward, or detach what it returns",
         )  # fmt: skip
 
 
-def _saved(subject: Subject, this: Pass) -> Sequence[Saved]:
-    subject.passes += 1
+def _saved(probe: Examination, this: Pass) -> Sequence[Saved]:
+    probe.passes += 1
     try:
         return saved_for_backward(this)
     except RuntimeError as reason:  # the pass ran before; torch.func refuses to be looked at
         raise Inapplicable(f"what is kept cannot be seen: {reason}".partition("\n")[0]) from reason
 
 
-def _turns_grad_on(subject: Subject) -> bool:
+def _turns_grad_on(probe: Examination) -> bool:
     """Whether outputs hang on autograd's graph although the pass was called with grad off."""
-    subject.passes += 1
-    return any(tensor.grad_fn is not None for tensor in flatten(subject.this.plain()).values())
+    with probe.staged(contents=True) as (this, args, kwargs):
+        outputs = flatten(this.module(*args, **kwargs))
+        return any(tensor.grad_fn is not None for tensor in outputs.values())
 
 
 def _found(
-    subject: Subject, severity: Severity, saved: Sequence[Saved], where: str, remedy: str
+    probe: Examination, severity: Severity, saved: Sequence[Saved], where: str, remedy: str
 ) -> Finding:
     total = sum(line.bytes for line in saved)
     lines = ", ".join(f"{_bytes(line.bytes)} at {line.site}" for line in saved[:_MOST_LINES])
     more = f" and {len(saved) - _MOST_LINES} more lines" if len(saved) > _MOST_LINES else ""
-    finding = subject.finding(
+    finding = probe.finding(
         severity, f"{where}: {_bytes(total)} are kept for a backward pass ({lines}{more})", remedy,
         saved_bytes=total, tensors=sum(line.tensors for line in saved),
     )  # fmt: skip
@@ -82,25 +83,25 @@ def _found(
 # -- the user's own script -----------------------------------------------------------------------
 
 
-def _never_backward(subject: Subject) -> list[Line]:
+def _never_backward(probe: Examination) -> list[Line]:
     """Lines of the script whose passes, in this mode with grad on, never went backward."""
-    record = subject.record
+    record = probe.record
     if record.grad != "on" or not any(record.reaches.values()):
         return []
-    lines = [line for line in subject.lines if line.is_like(record) and not line.learned]
+    lines = [line for line in probe.lines if line.is_like(record) and not line.learned]
     return [line for line in lines if line.idle or record.mode == "eval"]
 
 
-def _in_script(subject: Subject, lines: Sequence[Line]) -> Iterable[Finding]:
-    saved = _saved(subject, subject.this)
+def _in_script(probe: Examination, lines: Sequence[Line]) -> Iterable[Finding]:
+    saved = _saved(probe, probe.this)
     total = sum(line.bytes for line in saved)
     if not total:
         return
-    first, mode = lines[0], subject.record.mode
+    first, mode = lines[0], probe.record.mode
     more = f", and {len(lines) - 1} more lines do so" if len(lines) > 1 else ""
     several = first.times > 1
-    finding = subject.finding(
-        "note" if mode != "eval" and subject.is_tried_once else "warning",
+    finding = probe.finding(
+        "note" if mode != "eval" and probe.is_tried_once else "warning",
         f"{first.times:,} pass{'es' * several} in {mode} mode with grad on "
         f"keep{'s' * (not several)} {_bytes(total)}{' each' * several}, and backward never "
         f"came{more}",

@@ -12,7 +12,7 @@ import msgspec
 import torch
 
 from forwardpass.checking.escapes import Escape, Escapes
-from forwardpass.checking.subjects import Subject
+from forwardpass.checking.examinations import Examination
 from forwardpass.code.sources import is_installed
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
@@ -49,33 +49,33 @@ class _Place:
     moves: float = 0.0
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """Where the pass leaves PyTorch: what it hands to Python, and what it takes from there.
 
     A number that leaves is bent by a thousandth, in one more pass: if outputs move, it goes back
     into the computation, which it need not have left. What only decides which way the pass goes
     is a note, and so is what libraries do. Random numbers and prints are seen while it runs.
     """
-    record = subject.record
-    escapes = Escapes(subject.module)
-    subject.walk(escapes)
+    record = probe.record
+    escapes = Escapes(probe.module)
+    probe.walk(escapes)
     reads = {e.site: e for e in escapes.found.values() if e.kind == "read"}
     others = [e for e in escapes.found.values() if e.kind != "read"]
     printing = {e.site for e in others if e.kind == "print"}
-    places = _places(subject, printing)
-    _bend(subject, places)
+    places = _places(probe, printing)
+    _bend(probe, places)
     mine = [place for place in places if not is_installed(place.site)]
     for place in mine:
-        yield _of_place(subject, place, reads.get(place.site))
+        yield _of_place(probe, place, reads.get(place.site))
     theirs = [place for place in places if is_installed(place.site)]
     if theirs:
         count = sum(len(place.calls) for place in theirs)
-        yield subject.finding(
+        yield probe.finding(
             "note", f"libraries look at values in Python ({_often(count)}, lines: {len(theirs)}): "
             f"{_BREAKS}", "look in the library's settings for a way around, if it must be exported",
             call=theirs[0].calls[0], values=count, lines=len(theirs),
         )  # fmt: skip
-    yield from _of_escapes(subject, record, others, escapes.drawn)
+    yield from _of_escapes(probe, record, others, escapes.drawn)
 
 
 # -- values that leave ----------------------------------------------------------------------------
@@ -109,15 +109,15 @@ class _Reading(Walk):
 _TORCH: Final = os.path.dirname(torch.__file__) + os.sep
 
 
-def _places(subject: Subject, printing: set[Site | None]) -> list[_Place]:
+def _places(probe: Examination, printing: set[Site | None]) -> list[_Place]:
     """The lines at which values leave; without those of PyTorch's layers, and what prints show."""
-    record = subject.record
+    record = probe.record
     hosts = [call for call in record.calls if call.kind == "host"]
     if not hosts:
         return []
     reading = _Reading(record)
     if not all(is_installed(record.site(call)) for call in hosts):
-        subject.walk(reading)
+        probe.walk(reading)
     found: dict[int, _Place] = {}
     for call in hosts:
         site = record.site(call)
@@ -148,13 +148,13 @@ class _Bent(Walk):
         return result
 
 
-def _bend(subject: Subject, places: Sequence[_Place]) -> None:
+def _bend(probe: Examination, places: Sequence[_Place]) -> None:
     """Measure by how much outputs move if a number is bent on its way through Python."""
-    before: Mapping[str, torch.Tensor] = subject.record.returned
+    before: Mapping[str, torch.Tensor] = probe.record.returned
     for place in [p for p in places if p.floating and not p.bulk][:_MOST_BENT]:
-        walk = _Bent(subject.record, place.calls)
+        walk = _Bent(probe.record, place.calls)
         try:
-            after = flatten(subject.walk(walk))
+            after = flatten(probe.walk(walk))
         except Exception:  # noqa: BLE001 - the model refuses what was bent: it does not compute with it
             continue
         if not walk.parted and after.keys() == before.keys():
@@ -163,9 +163,9 @@ def _bend(subject: Subject, places: Sequence[_Place]) -> None:
             place.moves = max(moves, default=0.0)
 
 
-def _of_place(subject: Subject, place: _Place, read: Escape | None) -> Finding:
+def _of_place(probe: Examination, place: _Place, read: Escape | None) -> Finding:
     call = place.calls[0]
-    value = subject.record.values[call.inputs[0]] if call.inputs else None
+    value = probe.record.values[call.inputs[0]] if call.inputs else None
     what = f"{value}" if value is not None else "a value"
     often = _often(len(place.calls))
     seconds = 0.0 if read is None else read.seconds
@@ -189,7 +189,7 @@ def _of_place(subject: Subject, place: _Place, read: Escape | None) -> Finding:
             "torch.where, a mask or torch.cond keep it in the graph; fine where it must decide",
         )  # fmt: skip
     severity, message, remedy = said
-    return subject.finding(
+    return probe.finding(
         severity, message, remedy, call=call, times=len(place.calls), output_moves=place.moves,
         seconds=seconds,
     )  # fmt: skip
@@ -203,7 +203,7 @@ def _often(count: int) -> str:
 
 
 def _of_escapes(
-    subject: Subject,
+    probe: Examination,
     record: Record,
     found: Sequence[Escape],
     drawn: Sequence[tuple[str, Site | None]],
@@ -221,34 +221,34 @@ def _of_escapes(
         if kind == "print":
             severity: Severity = "note" if installed else "warning"
             yield _at(
-                subject, site, severity, f"forward prints ({took}): every pass pays for it, and "
+                probe, site, severity, f"forward prints ({took}): every pass pays for it, and "
                 "torch.export drops it", "print outside of forward, or in a hook",
                 count, seconds,
             )  # fmt: skip
         else:
             severity = "note" if installed or training else "warning"
-            yield _random(subject, site, severity, took, count, seconds)
+            yield _random(probe, site, severity, took, count, seconds)
     seen = {kind for kind, _ in by_site}
     for name, site in drawn:
         kind = {"random": "random", "np.random": "numpy"}.get(name)
         if kind is None or kind not in seen:
             severity = "note" if training else "warning"
-            yield _random(subject, site, severity, name, 1, 0.0)
+            yield _random(probe, site, severity, name, 1, 0.0)
 
 
 def _random(
-    subject: Subject, site: Site | None, severity: Severity, took: str, count: int, seconds: float
+    probe: Examination, site: Site | None, severity: Severity, took: str, count: int, seconds: float
 ) -> Finding:
     return _at(
-        subject, site, severity, f"forward draws random numbers outside of PyTorch ({took}): "
+        probe, site, severity, f"forward draws random numbers outside of PyTorch ({took}): "
         "torch.manual_seed does not rule them, and torch.export keeps what was drawn once",
         "draw them by torch.rand or torch.randint", count, seconds,
     )  # fmt: skip
 
 
 def _at(
-    subject: Subject, site: Site | None, severity: Severity, message: str, remedy: str,
+    probe: Examination, site: Site | None, severity: Severity, message: str, remedy: str,
     times: int, seconds: float,
 ) -> Finding:  # fmt: skip
-    finding = subject.finding(severity, message, remedy, times=times, seconds=seconds)
+    finding = probe.finding(severity, message, remedy, times=times, seconds=seconds)
     return finding if site is None else msgspec.structs.replace(finding, site=site)

@@ -8,11 +8,12 @@ from typing import Final
 
 import torch
 
-from forwardpass.checking.drawing import between
-from forwardpass.checking.rows import share
-from forwardpass.checking.subjects import Subject
+from forwardpass.checking.draws import Draws, between
+from forwardpass.checking.examinations import Examination
+from forwardpass.checking.words import share
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
+from forwardpass.probing.changes import Change
 from forwardpass.recording.distances import apart, rounding
 from forwardpass.recording.recordings import Recording
 from forwardpass.recording.schemas import schema_of
@@ -21,18 +22,19 @@ MOST_PASSES: Final = 6
 _SCALE: Final = "the outputs' scale"
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """That two passes differ beyond rounding, with the same inputs, state and generators; and the
     first call at which they part, by comparing all values of two more passes. Where they agree:
     that a pass in eval mode depends on the seed, by a pass with other random numbers."""
-    one, two = subject.outputs(), subject.outputs()
+    one, two = probe.outputs(), probe.outputs()
     moved = between(one, two)
     if not moved:
-        yield from _by_the_seed(subject)
+        yield from _by_the_seed(probe)
         return
-    first, second = subject.whole, subject.variant()
+    first = probe.whole
+    second = probe.recording(Change(inputs=probe.inputs))  # given anew: it is made anew
     call, how = _parting(first, second)
-    yield subject.finding(
+    yield probe.finding(
         "warning",
         f"two passes over the same inputs with the same seed differ by "
         f"{share(moved, _SCALE)}; {how}",
@@ -42,9 +44,9 @@ def check(subject: Subject) -> Iterable[Finding]:
     )  # fmt: skip
 
 
-def _by_the_seed(subject: Subject) -> Iterable[Finding]:
+def _by_the_seed(probe: Examination) -> Iterable[Finding]:
     """What is drawn in eval mode and moves outputs. What dropout moves is of train-mode."""
-    record, draws = subject.record, subject.draws
+    record, draws = probe.record, probe.once(Draws)
     trained = any(record.module(call).training for call in draws.calls)
     if not draws.calls or trained or record.modules[0].training:
         return
@@ -57,7 +59,7 @@ def _by_the_seed(subject: Subject) -> Iterable[Finding]:
     where = f"{drawn[0].name or drawn[0].short}{more}"
     by = share(draws.moved, "their scale")
     apart = "are not alike" if isinf(draws.moved) else f"differ by {by}"
-    yield subject.finding(
+    yield probe.finding(
         "note",
         f"outputs depend on random numbers, drawn by {where}: with another seed they {apart}; the "
         "same seed repeats them",

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch
 
-from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Record
@@ -33,31 +33,31 @@ _MOVES: Final = 1e-5
 """Share of their scale by which rounding alone moves outputs in f32."""
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """That sums in half precision are off by more than rounding, that f16 is near its end, that
     part of an f32 pass runs in half precision, or in f64 because one operand was.
 
     Sums are computed again in f32 beside the pass, from the same operands. What a cast to half
     precision costs is measured at the outputs of a pass without it.
     """
-    record = subject.record
+    record = probe.record
     made = [record.values[s] for call in record.calls for s in call.outputs]
     halves = [value for value in made if value.dtype in _HALF]
     if not halves and not any(value.dtype == "f64" for value in made):
         raise Inapplicable("everything is computed in f32")
-    yield from _promoted(subject)
+    yield from _promoted(probe)
     if halves:
         walk = _Sums(record)
-        subject.walk(walk)
-        yield from _of_sums(subject, walk)
-        yield from _overflow(subject)
-        if not subject.this.autocast and not _is_half(subject):
-            yield from _down(subject, walk)
+        probe.walk(walk)
+        yield from _of_sums(probe, walk)
+        yield from _overflow(probe)
+        if not probe.this.autocast and not _is_half(probe):
+            yield from _down(probe, walk)
 
 
-def _is_half(subject: Subject) -> bool:
+def _is_half(probe: Examination) -> bool:
     """Whether the model is meant for half precision, at least in part: by what it is given."""
-    given = (v for v in subject.record.values if v.producer < 0 and v.origin != "constant")
+    given = (v for v in probe.record.values if v.producer < 0 and v.origin != "constant")
     return any(value.dtype in _HALF for value in given)
 
 
@@ -171,9 +171,9 @@ def _distance(value: torch.Tensor, exact: torch.Tensor) -> float:
     return off if off < float("inf") else 0.0
 
 
-def _of_sums(subject: Subject, walk: _Sums) -> Iterator[Finding]:
+def _of_sums(probe: Examination, walk: _Sums) -> Iterator[Finding]:
     """The sums that are off, those of one line once."""
-    record = subject.record
+    record = probe.record
     places: dict[int, list[Call]] = {}
     for index, off in walk.off.items():
         if off >= _ROUNDINGS:
@@ -184,7 +184,7 @@ def _of_sums(subject: Subject, walk: _Sums) -> Iterator[Finding]:
         eps = torch.finfo(TORCH[value.dtype]).eps
         length = walk.length[worst.index]
         how = f"{length} additions in a row" if length > 1 else f"{worst.name} sums"
-        yield subject.finding(
+        yield probe.finding(
             "warning", f"{how} in {value.dtype}: the result is off by "
             f"{walk.off[worst.index] * eps:.1%} of its scale, {walk.off[worst.index]:.0f} times "
             f"the spacing of {value.dtype}", "add up in f32 and cast the sum, or stack and sum()",
@@ -195,9 +195,9 @@ def _of_sums(subject: Subject, walk: _Sums) -> Iterator[Finding]:
 # -- room -----------------------------------------------------------------------------------------
 
 
-def _overflow(subject: Subject) -> Iterator[Finding]:
+def _overflow(probe: Examination) -> Iterator[Finding]:
     """The f16 value that comes nearest to the end of f16."""
-    record = subject.record
+    record = probe.record
     worst: tuple[float, Call | None] = (0.0, None)
     for call in record.calls:
         if call.kind == "view" or not any(record.values[s].shape for s in call.inputs):
@@ -211,7 +211,7 @@ def _overflow(subject: Subject) -> Iterator[Finding]:
             worst = max(worst, (reach, call), key=lambda entry: entry[0])
     reach, call = worst
     if call is not None and reach * _ROOM >= _LARGEST_F16:
-        yield subject.finding(
+        yield probe.finding(
             "warning", f"{call.name} reaches {reach:,.0f} in f16, which ends at 65,504: a factor "
             f"of {_LARGEST_F16 / reach:.1f} is left before Inf",
             "compute it in f32 or bf16, or scale it down before", call=call, largest=reach,
@@ -237,14 +237,14 @@ class _Uncast(Walk):
         return func(*args, **kwargs)
 
 
-def _down(subject: Subject, walk: _Sums) -> Iterator[Finding]:
+def _down(probe: Examination, walk: _Sums) -> Iterator[Finding]:
     """Values of an f32 model that are cast to half precision and computed with."""
-    record = subject.record
+    record = probe.record
     used = _computed_with(record)
     casts = [record.calls[i] for i, cost in walk.cast.items() if cost > 0 and i in used]
     if not casts:
         return
-    moved = _without(subject, casts)
+    moved = _without(probe, casts)
     worst = max(casts, key=lambda call: walk.cast[call.index])
     if moved is None:
         moves, said = walk.cast[worst.index], "rounds them by {:.1e} of their scale"
@@ -254,7 +254,7 @@ def _down(subject: Subject, walk: _Sums) -> Iterator[Finding]:
         return
     value = record.values[casts[0].outputs[0]]
     count = "a value is" if len(casts) == 1 else f"{len(casts)} values are"
-    yield subject.finding(
+    yield probe.finding(
         "warning", f"{count} cast to {value.dtype} in a pass that is in f32 otherwise: that "
         + said.format(moves), "leave the cast out, or cast the whole model and measure",
         call=casts[0], casts=len(casts), moves=moves,
@@ -277,11 +277,11 @@ def _computed_with(record: Record) -> set[int]:
     return found
 
 
-def _without(subject: Subject, casts: Sequence[Call]) -> float | None:
+def _without(probe: Examination, casts: Sequence[Call]) -> float | None:
     """By how much the outputs move if these casts are left out; None where it does not run so."""
-    before: dict[str, torch.Tensor] = subject.record.returned
+    before: dict[str, torch.Tensor] = probe.record.returned
     try:
-        after = flatten(subject.walk(_Uncast(subject.record, casts)))
+        after = flatten(probe.walk(_Uncast(probe.record, casts)))
     except Exception:  # noqa: BLE001 - an operator may want the dtype that the cast gave
         return None
     if after.keys() != before.keys():
@@ -290,9 +290,9 @@ def _without(subject: Subject, casts: Sequence[Call]) -> float | None:
     return max((relative_distance(after[k].detach(), before[k]) for k in alike), default=None)
 
 
-def _promoted(subject: Subject) -> Iterator[Finding]:
+def _promoted(probe: Examination) -> Iterator[Finding]:
     """Values that came to be f64 because one operand was, in a model whose weights are not."""
-    record = subject.record
+    record = probe.record
     given = (v for v in record.values if v.origin in ("input", "parameter"))
     if any(value.dtype in ("f64", "c128") for value in given):
         return
@@ -311,7 +311,7 @@ def _promoted(subject: Subject) -> Iterator[Finding]:
     culprit = record.values[other]
     where = f"the {culprit.origin} {culprit.name}" if culprit.name else str(culprit)
     numbers = record.values[first.outputs[0]].elements
-    yield subject.finding(
+    yield probe.finding(
         "warning", f"{first.name} makes {numbers:,} numbers f64, since {where} is: "
         f"{wide} call{'s' * (wide > 1)} then move twice the bytes, unasked",
         "make it f32 where it comes from: torch.from_numpy(…).float(), register_buffer(…float())",

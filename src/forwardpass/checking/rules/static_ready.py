@@ -12,12 +12,13 @@ import msgspec
 import torch
 
 from forwardpass.building.exporting import Axes, Bounds, Exported, exported
-from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.errors import PassError
 from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.signatures import Axis
+from forwardpass.probing.changes import Change
 
 MOST_PASSES: Final = 9
 
@@ -34,41 +35,41 @@ _LARGEST: Final = 2_048
 """Size of an axis up to which it is tried whether the code takes more than the graph."""
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """That torch.export refuses the pass, at which line; and which axes it fixes, or
     narrows, although the signature says that they vary.
 
     It is exported, with every axis variable that the signature names. Since that takes long, it is
     done where it was asked for by name, or takes less than half a second; unasked it is a note.
     """
-    record = subject.record
-    if isinstance(subject.module, torch.jit.ScriptModule):
+    record = probe.record
+    if isinstance(probe.module, torch.jit.ScriptModule):
         raise Inapplicable("TorchScript is a static graph already")
     if record.totals.calls > _MOST_CALLS:
         raise Inapplicable(f"the pass has {record.totals.calls:,} calls, more than {_MOST_CALLS:,}")
-    asked = "static-ready" in subject.asked
+    asked = "static-ready" in probe.asked
     seconds = record.totals.calls * _CALL_SECONDS
     seconds += 0 if "torch.export._trace" in sys.modules else _IMPORT_SECONDS
     if not asked and seconds > _UNASKED_SECONDS:
         raise Inapplicable(f"takes about {seconds:.0f} s; ask for it by name")
     severity: Severity = "warning" if asked else "note"
-    subject.passes += 1
-    found = exported(subject.this, _axes(subject))
+    probe.passes += 1
+    found = exported(probe.this, _axes(probe))
     if found.program is None:
-        yield _refused(subject, severity, found)
+        yield _refused(probe, severity, found)
         return
-    yield from _baked(subject, severity, found)
-    yield from _bounded(subject, severity, found)
+    yield from _baked(probe, severity, found)
+    yield from _bounded(probe, severity, found)
 
 
-def _axes(subject: Subject) -> Axes:
+def _axes(probe: Examination) -> Axes:
     """The axes that the signature names, the batch among them, where this pass can tell: the
     exporter takes sizes below two for constants."""
-    if subject.signature is None:
+    if probe.signature is None:
         return {}
     found: dict[str, dict[int, str]] = {}
-    for item in subject.signature.inputs:
-        tensor = subject.inputs.get(item.path)
+    for item in probe.signature.inputs:
+        tensor = probe.inputs.get(item.path)
         if tensor is None or tensor.dim() != len(item.axes):
             continue
         for place, axis in enumerate(item.axes):
@@ -77,20 +78,20 @@ def _axes(subject: Subject) -> Axes:
     return found
 
 
-def _refused(subject: Subject, severity: Severity, found: Exported) -> Finding:
+def _refused(probe: Examination, severity: Severity, found: Exported) -> Finding:
     """The line at which the exporter gave up."""
-    hosts = sum(call.kind == "host" for call in subject.record.calls)
+    hosts = sum(call.kind == "host" for call in probe.record.calls)
     why, remedy = found.error[:160], "write it with torch operators, or move it out of the model"
     if found.by_value:
         why = "the code decides by a value, and a graph has no values yet"
         remedy = "torch.where or torch.cond keep the decision in the graph; or decide by a size"
     return _at(
-        subject, severity, f"torch.export refuses this pass: {why}", remedy, found.site,
+        probe, severity, f"torch.export refuses this pass: {why}", remedy, found.site,
         reads_by_python=hosts, error=found.error,
     )  # fmt: skip
 
 
-def _baked(subject: Subject, severity: Severity, found: Exported) -> Iterator[Finding]:
+def _baked(probe: Examination, severity: Severity, found: Exported) -> Iterator[Finding]:
     """The axes that the exporter made constants, those of one line together."""
     lines: dict[Site | None, list[tuple[str, str, int]]] = {}
     for (path, name), (size, site) in found.baked.items():
@@ -98,11 +99,11 @@ def _baked(subject: Subject, severity: Severity, found: Exported) -> Iterator[Fi
     for site, axes in lines.items():
         names = ", ".join(dict.fromkeys(f"{name} = {size}" for _, name, size in axes))
         inputs = ", ".join(dict.fromkeys(path for path, _, _ in axes))
-        plain, graph = _timed(subject, found)
+        plain, graph = _timed(probe, found)
         nodes = found.program.graph.nodes
         calls = sum(node.op == "call_function" and node.target is not getitem for node in nodes)
         yield _at(
-            subject, severity, f"exported, {names} of {inputs} is a constant, and the signature "
+            probe, severity, f"exported, {names} of {inputs} is a constant, and the signature "
             f"calls it variable; the graph has {calls} calls, and takes {graph * 1e3:.2g} ms where "
             f"the code takes {plain * 1e3:.2g} ms",
             "work on the whole axis at once, with -1 or x.shape[…] for its size; or export one "
@@ -111,16 +112,16 @@ def _baked(subject: Subject, severity: Severity, found: Exported) -> Iterator[Fi
         )  # fmt: skip
 
 
-def _bounded(subject: Subject, severity: Severity, found: Exported) -> Iterator[Finding]:
+def _bounded(probe: Examination, severity: Severity, found: Exported) -> Iterator[Finding]:
     """The axes of which the graph takes fewer sizes than the code does: a branch is frozen."""
-    named = ((axis, found.bounds[axis.name]) for axis in _variable(subject)
+    named = ((axis, found.bounds[axis.name]) for axis in _variable(probe)
              if axis.name in found.bounds)  # fmt: skip
     narrowed = ((axis, bounds, list(_outside(axis, bounds))) for axis, bounds in named)
     for axis, bounds, outside in islice((one for one in narrowed if one[2]), _MOST_TRIED):
-        taken = [size for size in outside if _takes(subject, axis.name, size)]
+        taken = [size for size in outside if _takes(probe, axis.name, size)]
         if taken:
             yield _at(
-                subject, severity, f"exported, the graph takes {axis.name} in {bounds} only, and "
+                probe, severity, f"exported, the graph takes {axis.name} in {bounds} only, and "
                 f"the code takes {' and '.join(map(str, taken))}, too: a branch by that size is "
                 "frozen", "let sizes decide nothing, or export a graph for each branch",
                 bounds.site, axis=axis.name, least=bounds.lower,
@@ -128,9 +129,9 @@ def _bounded(subject: Subject, severity: Severity, found: Exported) -> Iterator[
             )  # fmt: skip
 
 
-def _variable(subject: Subject) -> list[Axis]:
+def _variable(probe: Examination) -> list[Axis]:
     """The axes that the signature names, each once."""
-    inputs = subject.signature.inputs if subject.signature is not None else ()
+    inputs = probe.signature.inputs if probe.signature is not None else ()
     return list({axis.name: axis for item in inputs for axis in item.axes if axis.name}.values())
 
 
@@ -144,11 +145,11 @@ def _outside(axis: Axis, bounds: Bounds) -> Iterator[int]:
         yield above
 
 
-def _takes(subject: Subject, name: str, size: int) -> bool:
+def _takes(probe: Examination, name: str, size: int) -> bool:
     """Whether the code computes the pass with another size of an axis, its entries repeated."""
-    assert subject.signature is not None
-    given = dict(subject.inputs)
-    for item in subject.signature.inputs:
+    assert probe.signature is not None
+    given = dict(probe.inputs)
+    for item in probe.signature.inputs:
         tensor = given.get(item.path)
         if tensor is None or tensor.dim() != len(item.axes):
             continue
@@ -158,33 +159,33 @@ def _takes(subject: Subject, name: str, size: int) -> bool:
                 tensor = tensor.index_select(place, index)
         given[item.path] = tensor
     try:
-        subject.outputs(given)
+        probe.outputs(Change(inputs=given))
     except PassError:
         return False
     return True
 
 
-def _timed(subject: Subject, found: Exported) -> tuple[float, float]:
+def _timed(probe: Examination, found: Exported) -> tuple[float, float]:
     """Seconds of the plain pass and of the exported graph, the least of three each."""
-    plain = subject.timed(rounds=2)
+    (plain,) = probe.timing(rounds=2)
     module: Any = found.program.module()
-    clock = Clock.on(subject.record.device)
+    clock = Clock.on(probe.record.device)
 
     def run() -> float:
-        with subject.this.staged() as (_, args, kwargs):
+        with probe.this.staged() as (_, args, kwargs):
             return clock.seconds(lambda: module(*args, **kwargs))
 
-    return plain, clock.least(run, rounds=3)[0]
+    return min(plain.samples), clock.least(run, rounds=3)[0]
 
 
 def _at(
-    subject: Subject, severity: Severity, message: str, remedy: str, site: Site | None,
+    probe: Examination, severity: Severity, message: str, remedy: str, site: Site | None,
     **evidence: float | int | str,
 ) -> Finding:  # fmt: skip
     """The finding at the first call of a line, or at the line alone."""
-    record = subject.record
+    record = probe.record
     call: Call | None = next((c for c in record.calls if record.site(c) == site), None)
     finding = msgspec.structs.replace(
-        subject.finding(severity, message, remedy, call=call), evidence=dict(evidence)
+        probe.finding(severity, message, remedy, call=call), evidence=dict(evidence)
     )
     return finding if call or site is None else msgspec.structs.replace(finding, site=site)

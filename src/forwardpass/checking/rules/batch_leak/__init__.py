@@ -7,22 +7,24 @@ from typing import Final, NamedTuple
 
 import torch
 
-from forwardpass.checking.crossings import State, crossing, parted, partners
-from forwardpass.checking.rows import (
+from forwardpass.checking.crossings import State, crossing, parted
+from forwardpass.checking.examinations import Examination, Inapplicable
+from forwardpass.checking.rules.batch_leak.streams import Streams
+from forwardpass.checking.words import (
     ONE_SCALE,
     ONE_STOP,
     SLIGHT,
-    Rows,
     finite,
     scales_by_batch,
     share,
     stops_together,
 )
-from forwardpass.checking.rules.batch_leak.streams import Streams
-from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Record
+from forwardpass.probing.changes import Change
+from forwardpass.probing.pairs import partners
+from forwardpass.probing.rows import ByRow
 
 MOST_PASSES: Final = 7
 """Two where nothing leaks, and one that other rules share."""
@@ -31,33 +33,35 @@ _NEGLIGIBLE = 1e-6
 """Of the scale: below, nobody who computes in 32 bits would see it."""
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """That the output of one row moves when the others are replaced, and where it crosses.
 
     The first row, then the last one, is kept, and all others become copies of it: the shapes stay,
     so no other kernels run. What grows with the batch in two axes (scores of rows against rows)
     or in none (a loss) is no output of a row.
     """
-    rows = subject.by_rows
+    rows = probe.once(ByRow)
     if rows.count < 2:
         raise Inapplicable(rows.too_few)
     if not rows.outputs:
         raise Inapplicable("no output has one entry a row")
     for kept in (0, rows.count - 1):
-        given = subject.rows_of([kept] * rows.count)
-        if all(torch.equal(given[name], tensor) for name, tensor in subject.inputs.items()):
+        change = Change(rows=(kept,) * rows.count, mode=rows.mode)
+        given = probe.rows_of([kept] * rows.count)
+        if all(torch.equal(given[name], tensor) for name, tensor in probe.inputs.items()):
             raise Inapplicable("all rows are alike: none can be replaced by another")
-        moved = rows.moved(subject.outputs(given, mode=rows.mode), kept)
+        moved = rows.moved(probe.outputs(change), kept)
         if moved:
-            yield from _found(rows, kept, moved)
+            yield from _found(probe, rows, kept, moved)
             return
 
 
-def _found(rows: Rows, kept: int, moved: dict[str, float]) -> Iterable[Finding]:
-    subject = rows.subject
+def _found(
+    probe: Examination, rows: ByRow, kept: int, moved: dict[str, float]
+) -> Iterable[Finding]:
     if not rows.is_repeatable():
         raise Inapplicable("the same inputs give other outputs: nothing can be told from a change")
-    other = subject.variant(subject.rows_of([kept] * rows.count), mode=rows.mode)
+    other = probe.recording(Change(rows=(kept,) * rows.count, mode=rows.mode))
     pairs = partners(rows.whole, other)
     if _drew_otherwise(rows.whole, other, pairs):
         raise Inapplicable("how many random numbers are drawn depends on the rows")
@@ -83,11 +87,11 @@ def _found(rows: Rows, kept: int, moved: dict[str, float]) -> Iterable[Finding]:
     elif gap < _NEGLIGIBLE:
         severity = "note"
     others = "the other row is" if rows.count == 2 else f"the other {rows.count - 1} rows are"
-    yield rows.finding(
+    yield probe.finding(
         severity,
         f"row {kept} of {path} moves by {share(gap)} when {others} replaced{where}",
         remedy,
-        call,
+        call=call, record=rows.whole,
         output=path, moves=finite(gap), row=kept, rows=rows.count, tolerance=rows.tolerance,
     )  # fmt: skip
 
@@ -95,7 +99,7 @@ def _found(rows: Rows, kept: int, moved: dict[str, float]) -> Iterable[Finding]:
 class _Replaced(NamedTuple):
     """All rows but the kept one were replaced: that one may not have moved."""
 
-    rows: Rows
+    rows: ByRow
     kept: int
 
     def state(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> State:
@@ -131,7 +135,7 @@ def _drew_otherwise(one: Record, other: Record, pairs: dict[int, int]) -> bool:
     )
 
 
-def _remedy(rows: Rows, call: Call | None) -> str:
+def _remedy(rows: ByRow, call: Call | None) -> str:
     if scales_by_batch(call):
         return ONE_SCALE
     part = None if call is None else rows.sequence_module(call)

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 import torch
 
+from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.dead_units.chances import (
     SELDOM,
     beyond,
@@ -16,7 +17,6 @@ from forwardpass.checking.rules.dead_units.chances import (
 from forwardpass.checking.rules.dead_units.layers import shut_by_weights, standing
 from forwardpass.checking.rules.dead_units.openings import Opening, openings
 from forwardpass.checking.rules.dead_units.units import unit_axis
-from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Record
@@ -53,7 +53,7 @@ class Layer(NamedTuple):
     rows: int
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """That units are zero at every position and stay so, or stand at a bound of sigmoid or tanh.
 
     A unit that is closed for the rows given may open for others. That it does not is known in two
@@ -64,7 +64,7 @@ def check(subject: Subject) -> Iterable[Finding]:
     fewer rows nothing is said but how many it takes. At a bound: most of the units are there for
     most rows, and a product reads them, not a gate.
     """
-    record = subject.record
+    record = probe.record
     watched = [c for c in record.calls if bare(c.operator) in _BOUNDED or any(openings(record, c))]
     if not watched:
         raise Inapplicable("no activation that can be dead: no relu or its kin, sigmoid or tanh")
@@ -73,27 +73,27 @@ def check(subject: Subject) -> Iterable[Finding]:
     untold: list[Layer] = []
     for call in watched:
         into = bound if bare(call.operator) in _BOUNDED else dead
-        layer = _seen(subject, call)
-        if layer is not None and layer.rows > subject.rows:
+        layer = _seen(probe, call)
+        if layer is not None and layer.rows > probe.rows:
             untold.append(layer)
         elif layer is not None:
             into.setdefault(record.site(call), []).append(layer)
     for layers in dead.values():
-        yield _said_dead(subject, layers)
+        yield _said_dead(probe, layers)
     for layers in bound.values():
-        yield _said_bound(subject, layers)
+        yield _said_bound(probe, layers)
     if untold and not dead and not bound:
         worst = max(untold, key=lambda layer: layer.rows)
         raise Inapplicable(
             f"{worst.idle} of {worst.units} units at {record.site(worst.call)} may carry nothing "
-            f"on; {subject.rows} rows are too few to tell: give {worst.rows}"
+            f"on; {probe.rows} rows are too few to tell: give {worst.rows}"
         )
 
 
-def _seen(subject: Subject, call: Call) -> Layer | None:
+def _seen(probe: Examination, call: Call) -> Layer | None:
     """The units of an activation that carry nothing on, where its units are known and enough of
     them was seen."""
-    record = subject.whole
+    record = probe.whole
     if call.index >= len(record.calls) or record.calls[call.index].operator != call.operator:
         return None
     call = record.calls[call.index]
@@ -106,7 +106,7 @@ def _seen(subject: Subject, call: Call) -> Layer | None:
     if axis is None:
         return None
     found = _at_bound if bounded else _dead
-    return found(subject, call, opening, axis)
+    return found(probe, call, opening, axis)
 
 
 def _by_unit(tensor: torch.Tensor, axis: int) -> torch.Tensor:
@@ -115,20 +115,20 @@ def _by_unit(tensor: torch.Tensor, axis: int) -> torch.Tensor:
     return flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
 
 
-def _dead(subject: Subject, call: Call, opening: Opening, axis: int) -> Layer | None:
-    record = subject.whole
+def _dead(probe: Examination, call: Call, opening: Opening, axis: int) -> Layer | None:
+    record = probe.whole
     after = _by_unit(record.tensors[call.outputs[0]], axis) - opening.gives
     idle = after.abs().amax(0) <= after.abs().amax() * _NOTHING
     if int(idle.sum()) < _LEAST or (opening.is_gate and not _feeds_a_product(record, call)):
         return None
     before = _by_unit(record.tensors[opening.serial], axis) - opening.at
     units = len(idle)
-    by_weights = shut_by_weights(subject, opening.serial, opening.at, units)
+    by_weights = shut_by_weights(probe, opening.serial, opening.at, units)
     shut = torch.zeros_like(idle) if by_weights is None else idle & by_weights
     rows = 1
-    if int(shut.sum()) < _LEAST or subject.rows >= rows_to_know_closed(units):
+    if int(shut.sum()) < _LEAST or probe.rows >= rows_to_know_closed(units):
         rows = 1 if int(shut.sum()) >= _LEAST else rows_to_know_closed(units)
-        shut |= beyond(standing(subject, opening.serial, before), idle)
+        shut |= beyond(standing(probe, opening.serial, before), idle)
     count = int(shut.sum())
     if count < _LEAST:
         return None
@@ -137,8 +137,8 @@ def _dead(subject: Subject, call: Call, opening: Opening, axis: int) -> Layer | 
     return Layer(call, units, count, len(after), pushed, opening, rows)
 
 
-def _at_bound(subject: Subject, call: Call, opening: Opening, axis: int) -> Layer | None:
-    record = subject.whole
+def _at_bound(probe: Examination, call: Call, opening: Opening, axis: int) -> Layer | None:
+    record = probe.whole
     after = _by_unit(record.tensors[call.outputs[0]], axis)
     if bare(call.operator) == "tanh":
         near = after.abs() > 1 - _NEAR
@@ -168,34 +168,34 @@ def _feeds_a_product(record: Record, call: Call) -> bool:
     return False
 
 
-def _said_dead(subject: Subject, layers: list[Layer]) -> Finding:
+def _said_dead(probe: Examination, layers: list[Layer]) -> Finding:
     worst = max(layers, key=lambda layer: layer.idle / layer.units)
     share = worst.idle / worst.units
     depth = worst.pushed
     at, gives = worst.opening.at, worst.opening.gives
     given = f"{gives:g} at all {worst.positions:,} positions"
     said = f"is {depth:.0f} × their spread below {at:g}" if depth >= 1 else "never changes"
-    return subject.finding(
+    return probe.finding(
         "warning" if share >= _WARNS else "note",
         f"{worst.idle} of {worst.units} units ({share:.0%}) are {given}: what goes in {said}"
         f"{_others(layers)}",
         "look at their biases and at what feeds them; lower the learning rate, or leave them out",
-        call=worst.call, record=subject.whole,
+        call=worst.call, record=probe.whole,
         dead=worst.idle, units=worst.units, share=share, positions=worst.positions,
         spreads_below=depth, layers=len(layers), opens_at_most=0.0 if worst.rows == 1 else SELDOM,
     )  # fmt: skip
 
 
-def _said_bound(subject: Subject, layers: list[Layer]) -> Finding:
+def _said_bound(probe: Examination, layers: list[Layer]) -> Finding:
     worst = max(layers, key=lambda layer: layer.idle / layer.units)
     share = worst.idle / worst.units
-    return subject.finding(
+    return probe.finding(
         "warning",
         f"{worst.idle} of {worst.units} units ({share:.0%}) stand at a bound of "
         f"{bare(worst.call.operator)} at most positions: what goes in is about ±{worst.pushed:.0f}"
         f"{_others(layers)}",
         "scale what goes in (normalise the inputs, or a LayerNorm before): at ±4 it is saturated",
-        call=worst.call, record=subject.whole,
+        call=worst.call, record=probe.whole,
         saturated=worst.idle, units=worst.units, share=share, positions=worst.positions,
         typical_input=worst.pushed, layers=len(layers),
     )  # fmt: skip

@@ -12,13 +12,13 @@ from forwardpass.nouns.records import Record
 from forwardpass.operators import batch_norm, convolution, group_norm, kinds, layer_norm, linear
 
 if TYPE_CHECKING:
-    from forwardpass.checking.subjects import Subject
+    from forwardpass.checking.examinations import Examination
 
 _FORWARD = frozenset((*linear.COVERS, *convolution.COVERS)) - frozenset(convolution.TRANSPOSED)
 _NORMS = frozenset((*batch_norm.COVERS, *layer_norm.COVERS, *group_norm.COVERS))
 
 
-def shut_by_weights(subject: Subject, serial: int, at: float, units: int) -> torch.Tensor | None:
+def shut_by_weights(probe: Examination, serial: int, at: float, units: int) -> torch.Tensor | None:
     """[units], those that nothing in the range of what their layer read lifts above `at`, for a
     bias beyond chance or for want of any weights; None where no product made the value.
 
@@ -26,12 +26,12 @@ def shut_by_weights(subject: Subject, serial: int, at: float, units: int) -> tor
     convolutions fill up. By chance a bias is drawn like the weights, or 0, as PyTorch and the
     libraries on it do; where the inputs are small, such a one does close units.
     """
-    call = _layer(subject.whole, serial)
+    call = _layer(probe.whole, serial)
     if call is None or call.packet not in _FORWARD:
         return None
-    values = subject.whole.values
-    factors = [_number(subject, s) for s in call.inputs if len(values[s].shape) > 1]
-    shifts = [_number(subject, s) for s in call.inputs if values[s].shape == (units,)]
+    values = probe.whole.values
+    factors = [_number(probe, s) for s in call.inputs if len(values[s].shape) > 1]
+    shifts = [_number(probe, s) for s in call.inputs if values[s].shape == (units,)]
     if len(factors) != 2 or len(shifts) > 1:
         return None
     given, weight = factors
@@ -46,16 +46,16 @@ def shut_by_weights(subject: Subject, serial: int, at: float, units: int) -> tor
     return shut & (beyond(shift, shut, each) | ~each.any(1))
 
 
-def standing(subject: Subject, serial: int, before: torch.Tensor) -> torch.Tensor:
+def standing(probe: Examination, serial: int, before: torch.Tensor) -> torch.Tensor:
     """[units], how far above where it opens each unit stands by its layer: by the shift of a
     normalisation, which makes all else alike, otherwise by the mean of what it gave.
 
     Args:
         before: [positions, units], what goes into the activation, less where that opens.
     """
-    call = _layer(subject.whole, serial)
+    call = _layer(probe.whole, serial)
     if call is not None and call.packet in _NORMS and len(call.inputs) > 2:
-        shift = _number(subject, call.inputs[2])
+        shift = _number(probe, call.inputs[2])
         if shift is not None and shift.shape == before.shape[1:]:
             return shift
     return before.mean(0)
@@ -73,13 +73,13 @@ def _layer(record: Record, serial: int) -> Call | None:
     return None
 
 
-def _number(subject: Subject, serial: int) -> torch.Tensor | None:
+def _number(probe: Examination, serial: int) -> torch.Tensor | None:
     """The numbers of a value, in float32 at least; None where nobody has them."""
-    record = subject.whole
+    record = probe.whole
     value = record.values[serial]
     found = record.tensors.get(serial)
     if value.origin in ("parameter", "buffer"):
-        parts = dict(subject.module.named_parameters()) | dict(subject.module.named_buffers())
+        parts = dict(probe.module.named_parameters()) | dict(probe.module.named_buffers())
         found = parts.get(value.name)
     if found is None or not found.is_floating_point():
         return None

@@ -12,7 +12,7 @@ from forwardpass.nouns.records import Record
 from forwardpass.operators import batch_norm, find, kinds
 
 if TYPE_CHECKING:
-    from forwardpass.checking.subjects import Subject
+    from forwardpass.checking.examinations import Examination
 
 _LARGE, _SMALL = 10.0, 1 / 50
 """Times the spread that was expected."""
@@ -58,21 +58,21 @@ class Standardised(NamedTuple):
         return far or (0 < self.spread < _SMALL and abs(self.mean) > 1)
 
 
-def fitted(subject: Subject) -> Fitted | None:
+def fitted(probe: Examination) -> Fitted | None:
     """The first BatchNorm with running statistics that have settled; None where there is none.
 
     Running statistics begin at 0 and 1, and forget that with every batch; where no batch was
     counted they say nothing of any data.
     """
-    record = subject.record
+    record = probe.record
     call = next((c for c in record.calls if find(c.packet) is batch_norm), None)
     if call is None or len(call.inputs) < 3:
         return None
     names = {record.values[s].name: s for s in call.inputs if record.values[s].origin == "buffer"}
-    held = dict(subject.module.named_buffers())
+    held = dict(probe.module.named_buffers())
     mean = next((held[name] for name in names if name.endswith("running_mean")), None)
     variance = next((held[name] for name in names if name.endswith("running_var")), None)
-    if mean is None or variance is None or not _has_settled(subject, record.module(call).path):
+    if mean is None or variance is None or not _has_settled(probe, record.module(call).path):
         return None
     usual = float(variance.double().mean().sqrt())
     seen = record.statistics.get(call.inputs[0])
@@ -82,7 +82,7 @@ def fitted(subject: Subject) -> Fitted | None:
     off = abs(seen.mean - float(mean.double().mean())) / usual
     if _SMALL * 2 < rough < _LARGE / 2 and off < _LARGE / 2:
         return Fitted(call, rough, off, len(mean))
-    before = subject.whole.tensors.get(call.inputs[0])
+    before = probe.whole.tensors.get(call.inputs[0])
     if before is None or before.dim() < 2:
         return None
     spread, middle = torch.std_mean(before.double().movedim(1, 0).flatten(1), 1, correction=0)
@@ -95,8 +95,8 @@ def fitted(subject: Subject) -> Fitted | None:
     )
 
 
-def _has_settled(subject: Subject, path: str) -> bool:
-    part: Any = dict(subject.module.named_modules()).get(path)
+def _has_settled(probe: Examination, path: str) -> bool:
+    part: Any = dict(probe.module.named_modules()).get(path)
     counted = getattr(part, "num_batches_tracked", None)
     if counted is None:
         return False
@@ -106,10 +106,10 @@ def _has_settled(subject: Subject, path: str) -> bool:
     return (1 - part.momentum) ** batches < _SETTLED
 
 
-def normalised(subject: Subject) -> Iterator[Standardised]:
+def normalised(probe: Examination) -> Iterator[Standardised]:
     """The inputs that the model standardises itself, (x − mean) ÷ scale, by numbers that it holds;
     with what came of it."""
-    record = subject.record
+    record = probe.record
     sources = {serial: path for path, serial in record.inputs.items()}
     for call in record.calls:
         if kinds.bare(call.short) not in ("div", "mul") or not _is_held(record, call, 1):
@@ -124,7 +124,7 @@ def normalised(subject: Subject) -> Iterator[Standardised]:
         if path is not None and seen is not None and seen.mean is not None:
             spread = seen.std or 0.0
             if spread < _FLAT and abs(seen.mean) > 1:
-                spread = min(spread, _within(subject.whole.tensors.get(call.outputs[0]), spread))
+                spread = min(spread, _within(probe.whole.tensors.get(call.outputs[0]), spread))
             yield Standardised(call, path, seen.mean, spread)
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from torch import nn
 from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 
+from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.linear_collapse.collapses import (
     One,
     Run,
@@ -21,11 +22,11 @@ from forwardpass.checking.rules.linear_collapse.collapses import (
     weights,
 )
 from forwardpass.checking.stretches import residual
-from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Layer, Record
+from forwardpass.probing.changes import Change
 from forwardpass.recording.recordings import Recording
 
 MOST_PASSES: Final = 4
@@ -35,7 +36,7 @@ _CHEAPER: Final = 0.9
 """Share of the macs from which on the one layer saves too little for a warning."""
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """That layers in a row are one affine map, and that one layer does the same with less work.
 
     The stretch from the first layer's input to the last one's output is computed again on random
@@ -43,7 +44,7 @@ def check(subject: Subject) -> Iterable[Finding]:
     A bottleneck, which the factors of a low rank are made for, costs less than the one layer: it
     is not reported.
     """
-    record = subject.record
+    record = probe.record
     if len(record.layers) < 2:
         raise Inapplicable("fewer than two affine layers")
     runs = [(run, _form(record, run)) for run in _runs(record)]
@@ -55,12 +56,12 @@ def check(subject: Subject) -> Iterable[Finding]:
         seen.add(form)
         one = one_for(record, run)
         share = _residual(record, run) if one is not None else None
-        if one is not None and share is not None and not _parted_in_training(subject, run):
-            yield _finding(subject, run, one, share, alike[form] - 1)
+        if one is not None and share is not None and not _parted_in_training(probe, run):
+            yield _finding(probe, run, one, share, alike[form] - 1)
 
 
-def _finding(subject: Subject, run: Run, one: One, residual: float, more: int) -> Finding:
-    record = subject.record
+def _finding(probe: Examination, run: Run, one: One, residual: float, more: int) -> Finding:
+    record = probe.record
     first, last = run.layers[0], run.layers[-1]
     call = record.calls[first.affine]
     names = " → ".join(layer.module or record.calls[layer.affine].name for layer in run.layers)
@@ -69,7 +70,7 @@ def _finding(subject: Subject, run: Run, one: One, residual: float, more: int) -
     low_rank = hidden(record, run) < min(features(record, first)[0], features(record, last)[1])
     others = f" ({more} more like these)" if more else ""
     less = f" with {1 - one.macs / macs:.0%} fewer macs" if one.macs < macs else ""
-    return subject.finding(
+    return probe.finding(
         "note" if low_rank or one.pools or one.macs > _CHEAPER * macs else "warning",
         f"{names}: {len(run.layers)} affine layers and no non-linearity between{others}; "
         f"f(a) + f(b) − f(a + b) − f(0) is {residual:.0e} of the scale. One layer {one.written} "
@@ -161,14 +162,14 @@ def _passes_on(record: Record, call: Call, serial: int) -> bool:
 # -- the measurement ------------------------------------------------------------------------------
 
 
-def _parted_in_training(subject: Subject, run: Run) -> bool:
+def _parted_in_training(probe: Examination, run: Run) -> bool:
     """Whether in train mode something of the input comes between the first two layers, as the noise
     of a variational autoencoder does: its width is computed. Dropout brings nothing in."""
-    if subject.record.mode != "eval":
+    if probe.record.mode != "eval":
         return False
     try:
         # In inference mode dropout is one operator, and not those that it is made of.
-        record = subject.variant(mode="train", grad="inference", values=False)
+        record = probe.recording(Change(mode="train", grad="inference"), values=False)
     except PassError:
         return False
     fed = {v.serial for v in record.values if v.origin in ("input", "parameter", "buffer")}

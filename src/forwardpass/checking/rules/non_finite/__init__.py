@@ -8,9 +8,9 @@ from typing import Any, Final, Literal
 
 import torch
 
-from forwardpass.checking.rows import finite, share
+from forwardpass.checking.examinations import Examination
 from forwardpass.checking.rules.non_finite.covering import gradients, in_f32
-from forwardpass.checking.subjects import Subject
+from forwardpass.checking.words import finite, share
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.findings import Finding
 from forwardpass.recording.schemas import schema_of
@@ -45,7 +45,7 @@ _REMEDIES = {
 _OTHERS = "keep its operands in range (clamp, scale, an epsilon), or compute it in a wider dtype"
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """The first call that makes NaN or Inf out of finite numbers and spoils an output by it.
 
     By the statistics of every value, back from the outputs along the edges. An Inf that the code
@@ -54,8 +54,8 @@ def check(subject: Subject) -> Iterable[Finding]:
     that does to gradients is measured by one backward pass. An overflow of f16 that moves the
     outputs of a pass in f32 is a warning.
     """
-    trail = _Trail(subject)
-    outputs = subject.record.returned
+    trail = _Trail(probe)
+    outputs = probe.record.returned
     spoilt = {path: t for path, t in outputs.items() if _count(t, "nan") + _count(t, "inf")}
     for kind in _KINDS:
         holding = [path for path, tensor in spoilt.items() if _count(tensor, kind)]
@@ -76,8 +76,8 @@ def _count(tensor: torch.Tensor, kind: Kind) -> int:
 class _Trail:
     """Goes back from values that are not finite to the calls that made the first of them."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject, self._record = subject, subject.record
+    def __init__(self, probe: Examination) -> None:
+        self._probe, self._record = probe, probe.record
 
     def blamed(self, kind: Kind, paths: list[str]) -> Finding | None:
         """The finding for outputs that hold it; None for an Inf that the code wrote on purpose."""
@@ -116,11 +116,11 @@ class _Trail:
             (c, kind) for c in self._record.calls for kind in _KINDS if self._begins(c, kind)
         ]
         narrow = [c for c, kind in begun if kind == "inf" and self._is_f16(c) and self._learns(c)]
-        wide = in_f32(self._subject, narrow) if narrow else None
+        wide = in_f32(self._probe, narrow) if narrow else None
         over = [call for call in narrow if wide and call.index in wide.finite]
         if wide and over and wide.off > _WRONG:
             call = over[0]
-            yield self._subject.finding(
+            yield self._probe.finding(
                 "warning",
                 f"{call.name or call.short} overflows f16, which ends at 65,504, and later calls "
                 f"cover its {self._number(call, 'inf')} Inf: computed in f32, an output moves by "
@@ -135,7 +135,7 @@ class _Trail:
                 return
 
     def _note(self, call: Call, kind: Kind) -> Finding:
-        count, found = self._number(call, kind), gradients(self._subject)
+        count, found = self._number(call, kind), gradients(self._probe)
         said = f"{call.name or call.short} makes {count} {_SAID[kind]}, which later calls cover"
         remedy = "mask its operands before, and not what comes of them"
         if found is None:
@@ -148,7 +148,7 @@ class _Trail:
                 f"{found.parameters} parameters ({found.spoilt[0]}) are not"
             )
         spoilt = len(found.spoilt) if found is not None else 0
-        return self._subject.finding(
+        return self._probe.finding(
             "note", f"{said}; {self._operands(call)}", remedy, call=call, numbers=count,
             spoilt_gradients=spoilt,
         )  # fmt: skip
@@ -235,10 +235,10 @@ class _Trail:
 
     def _tensor(self, value: Value) -> torch.Tensor | None:
         if value.origin == "input":
-            return self._subject.inputs.get(value.name)
+            return self._probe.inputs.get(value.name)
         if value.origin in ("parameter", "buffer"):
             path, _, name = value.name.rpartition(".")
-            return getattr(self._subject.parts[path], name, None)
+            return getattr(self._probe.parts[path], name, None)
         return self._record.constants.get(value.serial)
 
     def _is(self, serial: int, kind: Kind) -> bool:
@@ -294,7 +294,7 @@ class _Trail:
             named = (text for name, text in _REMEDIES.items() if name == short.removeprefix("_"))
             remedy = next(named, None) or (_REMEDIES["softmax"] if "softmax" in short else _OTHERS)
         severity = "warning" if self._writes(call, kind) else "error"
-        return self._subject.finding(severity, f"{message}; {where}", remedy, call=call)
+        return self._probe.finding(severity, f"{message}; {where}", remedy, call=call)
 
     def _given(self, value: Value, kind: Kind, where: str) -> Finding:
         tensor = self._tensor(value)
@@ -306,7 +306,7 @@ class _Trail:
             if value.origin == "input"
             else "it came with the weights: load a checkpoint that is whole"
         )
-        return self._subject.finding(
+        return self._probe.finding(
             "error", f"{held} {value.name}".strip() + f" holds {count:,} {_SAID[kind]}; {where}",
             remedy, call=next(iter(readers), None),
         )  # fmt: skip

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import torch
 
-from forwardpass.checking.subjects import Subject
+from forwardpass.checking.examinations import Examination
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.operators import kinds
+from forwardpass.probing.changes import Change
 from forwardpass.recording.interception import Interception
 from forwardpass.recording.schemas import Schema
 from forwardpass.tensors.distances import relative_distance
@@ -27,15 +27,13 @@ class Gradients(NamedTuple):
     spoilt: tuple[str, ...]
 
 
-def gradients(subject: Subject) -> Gradients | None:
+def gradients(probe: Examination) -> Gradients | None:
     """Those of the mean square of the outputs, of one pass more; None where nothing learns here.
 
     Nothing is added up in the parameters' `.grad`.
     """
-    this = replace(subject.this, grad="on")
-    subject.passes += 1
     try:
-        with this.staged(contents=True) as (_, args, kwargs):
+        with probe.staged(Change(grad="on"), contents=True) as (this, args, kwargs):
             named = {n: p for n, p in this.module.named_parameters() if p.requires_grad}
             outputs = flatten(this.module(*args, **kwargs)).values()
             learning = [t for t in outputs if t.requires_grad and t.is_floating_point()]
@@ -57,14 +55,14 @@ class Wide(NamedTuple):
     off: float
 
 
-def in_f32(subject: Subject, calls: Sequence[Call]) -> Wide | None:
+def in_f32(probe: Examination, calls: Sequence[Call]) -> Wide | None:
     """What these calls make, and what comes out, in one more pass; None where it cannot run."""
-    wide = _Widened(subject.record, calls)
+    wide = _Widened(probe.record, calls)
     try:
-        after = flatten(subject.walk(wide))
+        after = flatten(probe.walk(wide))
     except Exception:  # noqa: BLE001 - an operator may want the dtype that it had
         return None
-    before: dict[str, torch.Tensor] = subject.record.returned
+    before: dict[str, torch.Tensor] = probe.record.returned
     if after.keys() != before.keys():
         return None
     gaps = [

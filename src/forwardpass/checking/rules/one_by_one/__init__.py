@@ -11,15 +11,16 @@ import msgspec
 import torch
 from torch import nn
 
-from forwardpass.checking.rows import Rows
+from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.one_by_one.races import ROUNDS, raced
 from forwardpass.checking.rules.one_by_one.stacking import Replayed, replayed
-from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError
 from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Record
+from forwardpass.probing.changes import Change
+from forwardpass.probing.rows import ByRow
 from forwardpass.recording.arguments import copied
 from forwardpass.tensors.distances import relative_distance
 
@@ -34,7 +35,7 @@ _GAIN = 1.2
 """Times faster from which on a batch in the caller is worth a word."""
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """That calls grow with the rows: a loop over them, inside of the model or in its caller.
 
     Inside: the pass runs with another number of rows, and lines whose calls grow in proportion are
@@ -42,11 +43,11 @@ def check(subject: Subject) -> Iterable[Finding]:
     line called the model again and again with one row of one shape, and a batch gives the same.
     What one batch saves is measured on the numbers of the pass.
     """
-    yield from _in_the_caller(subject)
-    rows = subject.by_rows
+    yield from _in_the_caller(probe)
+    rows = probe.once(ByRow)
     if rows.count:
-        yield from _inside(rows)
-    elif not subject.callers:
+        yield from _inside(probe, rows)
+    elif not probe.callers:
         raise Inapplicable("no input has a batch axis: there is nothing to count rows by")
 
 
@@ -75,7 +76,7 @@ def _line(record: Record, call: Call) -> Line:
     return Line(record.site(call), call.operator, record.module(call).path)
 
 
-def _inside(rows: Rows) -> Iterator[Finding]:
+def _inside(probe: Examination, rows: ByRow) -> Iterator[Finding]:
     other, resized = rows.resized
     base = rows.base
     growing = _in_proportion(
@@ -89,7 +90,7 @@ def _inside(rows: Rows) -> Iterator[Finding]:
     loops: dict[int, list[Call]] = {}  # by the module call that loops
     for call in base.calls:
         path = base.module(call).path
-        steps = path not in repeated and _is_recurrence(rows.subject.parts.get(path))
+        steps = path not in repeated and _is_recurrence(probe.parts.get(path))
         if _line(base, call) in growing and not steps:
             owner = call.module
             while base.modules[owner].path in repeated and owner:
@@ -101,7 +102,7 @@ def _inside(rows: Rows) -> Iterator[Finding]:
             place = next((call for call in calls if call.module == owner), calls[0])
             said.setdefault(base.site(place), []).append(Loop(place, calls))
     for alike in said.values():
-        yield _found(rows, alike)
+        yield _found(probe, rows, alike)
 
 
 def _in_proportion(
@@ -125,11 +126,11 @@ def _works(call: Call) -> bool:
     return call.kind not in ("view", "host") and bool(call.macs or call.elements)
 
 
-def _found(rows: Rows, loops: list[Loop]) -> Finding:
+def _found(probe: Examination, rows: ByRow, loops: list[Loop]) -> Finding:
     """What is said of a loop; of the same one in several modules, once."""
     base = rows.base
     calls = [call for loop in loops for call in loop.calls]
-    times, count = _replayed(rows, {_line(base, call) for call in calls})
+    times, count = _replayed(probe, rows, {_line(base, call) for call in calls})
     each = len(calls) // rows.count
     said = f"{len(calls)} calls for {rows.count} rows, {each} for each"
     if rows.count == 1:
@@ -144,21 +145,22 @@ def _found(rows: Rows, loops: list[Loop]) -> Finding:
         )
         evidence |= {"apart_seconds": times.apart, "together_seconds": times.together}
     place = loops[0].place
-    return rows.finding(
+    made = probe.finding(
         "warning" if times is not None and times.times >= _GAIN else "note",
         f"a loop over the rows: {said}",
         "give the layer the whole batch: it computes every row at once",
-        place, None, **evidence,
+        call=place, record=base,
     )  # fmt: skip
+    return msgspec.structs.replace(made, evidence=evidence)
 
 
-def _replayed(rows: Rows, lines: set[Line]) -> tuple[Replayed | None, int]:
+def _replayed(probe: Examination, rows: ByRow, lines: set[Line]) -> tuple[Replayed | None, int]:
     """What products and layers on these lines take, apart and together; for how many rows."""
     count, record = rows.count, rows.whole
     if count < _MEASURED_ROWS:
         count = _MEASURED_ROWS
-        given = rows.subject.rows_of([place % rows.count for place in range(count)])
-        record = rows.subject.variant(given, mode=rows.mode)
+        given = tuple(place % rows.count for place in range(count))
+        record = probe.recording(Change(rows=given, mode=rows.mode))
     by_line: dict[Line, list[Call]] = {}
     for call in record.calls:
         if _is_layer(record, call) and (line := _line(record, call)) in lines:
@@ -190,31 +192,31 @@ def _short(took: float) -> str:
 # In the code that calls the model
 
 
-def _in_the_caller(subject: Subject) -> Iterator[Finding]:
+def _in_the_caller(probe: Examination) -> Iterator[Finding]:
     """Lines that gave the model one row again and again, of the shapes of this pass."""
-    record = subject.record
-    if not subject.callers or any(call.kind == "random" for call in record.calls):
+    record = probe.record
+    if not probe.callers or any(call.kind == "random" for call in record.calls):
         return
     shapes = _shapes(record)
     lines: Counter[Site] = Counter(
         other.caller
-        for other in subject.callers
+        for other in probe.callers
         if other.caller is not None and _shapes(other) == shapes
     )
     for site, times in lines.items():
-        learned = any(line.learned for line in subject.lines if line.site == site)
+        learned = any(line.learned for line in probe.lines if line.site == site)
         if times < _LEAST_CALLS or learned or _may_feed_itself(record):
             continue
         count = min(times, _MOST_ROWS)
-        batch = _batch(subject, count)
+        batch = _batch(probe, count)
         if batch is None:
             continue
-        one, all_of_them = _raced(subject, batch)
+        one, all_of_them = _raced(probe, batch)
         if one * count < _GAIN * all_of_them:
             continue
-        made = subject.finding(
+        made = probe.finding(
             "warning",
-            f"called {_often(subject, site, times)} with one row: {count} rows take "
+            f"called {_often(probe, site, times)} with one row: {count} rows take "
             f"{_short(one * count)} so, and {_short(all_of_them)} as one batch, "
             f"{one * count / all_of_them:.1f} × faster",
             "stack the rows and call the model once a batch (fwd.run does it)",
@@ -223,28 +225,28 @@ def _in_the_caller(subject: Subject) -> Iterator[Finding]:
         yield msgspec.structs.replace(made, site=site)
 
 
-def _often(subject: Subject, site: Site, times: int) -> str:
+def _often(probe: Examination, site: Site, times: int) -> str:
     """How often a line called with one row. A script's passes are not all recorded: if all that
     were are alike, so are the others."""
-    recorded = sum(other.caller == site for other in subject.callers)
-    made = max(recorded, sum(line.times for line in subject.lines if line.site == site))
+    recorded = sum(other.caller == site for other in probe.callers)
+    made = max(recorded, sum(line.times for line in probe.lines if line.site == site))
     if times == recorded:
         return f"{made} times"
     return f"{'at least ' if made > recorded else ''}{times} times"
 
 
-def _raced(subject: Subject, batch: dict[str, torch.Tensor]) -> tuple[float, float]:
+def _raced(probe: Examination, batch: dict[str, torch.Tensor]) -> tuple[float, float]:
     """Seconds of the pass, and of that over a batch."""
-    this = subject.this
+    this = probe.this
     many = this.given(batch)
-    clock = Clock.on(subject.record.device)
-    subject.passes += 2 * ROUNDS
+    clock = Clock.on(probe.record.device)
+    probe.passes += 2 * ROUNDS
 
     def run(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> float:
         given, named = copied((arguments, keywords))
         return clock.seconds(lambda: this.module(*given, **named))
 
-    with this.staged(contents=subject.writes_parameters):
+    with this.staged(contents=probe.writes_parameters):
         one, together = raced(
             partial(run, this.arguments, this.keywords), partial(run, many.arguments, many.keywords)
         )
@@ -264,35 +266,35 @@ def _may_feed_itself(record: Record) -> bool:
     )
 
 
-def _batch(subject: Subject, count: int) -> dict[str, torch.Tensor] | None:
+def _batch(probe: Examination, count: int) -> dict[str, torch.Tensor] | None:
     """Inputs of `count` equal rows, where the model gives each of them what it gives one; None
     where it does not."""
-    if subject.rows == 1:
-        batch = subject.rows_of([0] * count)
-    elif subject.signature is None and len(subject.inputs) == 1 and not _has_batch(subject):
-        batch = {n: torch.stack([t] * count) for n, t in subject.inputs.items()}
+    if probe.rows == 1:
+        batch = probe.rows_of([0] * count)
+    elif probe.signature is None and len(probe.inputs) == 1 and not _has_batch(probe):
+        batch = {n: torch.stack([t] * count) for n, t in probe.inputs.items()}
     else:
         return None
     try:
-        came = subject.outputs(batch)
+        came = probe.outputs(Change(inputs=batch))
     except PassError:
         return None
-    mine = subject.record.returned
-    allowed = subject.by_rows.tolerance
+    mine = probe.record.returned
+    allowed = probe.once(ByRow).tolerance
     for path, tensor in mine.items():
         large = came.get(path)
         if large is None or not any(
             large.shape == expected.shape and relative_distance(large, expected) <= allowed
-            for expected in _repeated(tensor, count, subject.rows == 1)
+            for expected in _repeated(tensor, count, probe.rows == 1)
         ):
             return None
     return batch
 
 
-def _has_batch(subject: Subject) -> bool:
+def _has_batch(probe: Examination) -> bool:
     """Whether the model takes another number of rows along what may be the batch axis."""
     try:
-        return bool(subject.rows and subject.by_rows.resized)
+        return bool(probe.rows and probe.once(ByRow).resized)
     except PassError:
         return False
 

@@ -7,12 +7,15 @@ from typing import Final, NamedTuple
 
 import torch
 
-from forwardpass.checking.crossings import State, crossing, partners
-from forwardpass.checking.rows import ONE_SCALE, Rows, finite, scales_by_batch, share
+from forwardpass.checking.crossings import State, crossing
+from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.pad_leak.marks import candidates
 from forwardpass.checking.rules.pad_leak.paddings import Padding, of_one, padding_of
-from forwardpass.checking.subjects import Inapplicable, Subject
+from forwardpass.checking.words import ONE_SCALE, finite, scales_by_batch, share
 from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.probing.changes import Change
+from forwardpass.probing.pairs import partners
+from forwardpass.probing.rows import ByRow
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import relative_distance
 
@@ -26,33 +29,33 @@ _ROUNDED = 0.1
 """Of the scale: more than eight bits round away, whatever padding does to their scale."""
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """That the outputs of real cells move with the amount of padding.
 
     The same rows are computed with more padding, of the value that the signature says; or the row
     with most padding is computed as it is and without. What there is for each cell is compared at
     the real cells only; results of whole rows must not move at all.
     """
-    rows = subject.by_rows
-    padding = padding_of(subject)
+    rows = probe.once(ByRow)
+    padding = padding_of(probe)
     if padding is None:
-        raise Inapplicable(_unknown(subject))
+        raise Inapplicable(_unknown(probe))
     if not rows.outputs:
         raise Inapplicable("no output has one entry a row")
     less = rows.base.returned
     if padding.less is not None:
-        less = subject.outputs(padding.less, mode=rows.mode)
-    more = subject.outputs(padding.more, mode=rows.mode)
+        less = probe.outputs(Change(inputs=padding.less, mode=rows.mode))
+    more = probe.outputs(Change(inputs=padding.more, mode=rows.mode))
     moved = _moved(rows, padding, less, more)
     if moved is None:
         raise Inapplicable("no output can be told real cells from padding in")
     if moved:
-        yield from _found(rows, padding, moved)
+        yield from _found(probe, rows, padding, moved)
 
 
-def _unknown(subject: Subject) -> str:
+def _unknown(probe: Examination) -> str:
     """Why nobody can tell what is padding."""
-    unsure = {m.name for m in candidates(subject) if not m.left and max(m.lengths) == m.size}
+    unsure = {m.name for m in candidates(probe) if not m.left and max(m.lengths) == m.size}
     start = "nothing says what is padding"
     if not unsure:
         return f"{start}: no `pad` in a signature, no mask of one end of the rows, no lengths"
@@ -74,7 +77,7 @@ class Moved(NamedTuple):
 
 
 def _moved(
-    rows: Rows,
+    rows: ByRow,
     padding: Padding,
     less: dict[str, torch.Tensor],
     more: dict[str, torch.Tensor],
@@ -116,15 +119,16 @@ def _cells(
     return found
 
 
-def _found(rows: Rows, padding: Padding, moved: list[Moved]) -> Iterable[Finding]:
-    subject = rows.subject
+def _found(
+    probe: Examination, rows: ByRow, padding: Padding, moved: list[Moved]
+) -> Iterable[Finding]:
     path, gap, place, to_nan = moved[0]
     row, length = padding.rows[place], padding.lengths[place]
-    single = of_one(subject, padding, place)
-    more = subject.variant(single.more, mode=rows.mode)
+    single = of_one(probe, padding, place)
+    more = probe.recording(Change(inputs=single.more, mode=rows.mode))
     if any(call.kind == "random" for call in more.calls):
         raise Inapplicable("random numbers are drawn, and other ones for another size")
-    less = subject.variant(single.less, mode=rows.mode)
+    less = probe.recording(Change(inputs=single.less, mode=rows.mode))
     again = _moved(rows, single, less.returned, more.returned)
     if not again:
         raise Inapplicable("the same row alone does not move: see batch-variance")
@@ -144,12 +148,12 @@ def _found(rows: Rows, padding: Padding, moved: list[Moved]) -> Iterable[Finding
     if to_nan:
         what = f"make {path} of row {row} NaN"
     where = "" if call is None else f"; it comes in at {call.name}"
-    yield rows.finding(
+    yield probe.finding(
         severity,
         f"{size - length} cells of padding {'before' if padding.left else 'after'} {length} real "
         f"ones {what}{where}",
         remedy,
-        call, more,
+        call=call, record=more,
         output=path, moves=finite(gap), row=row, real=length, cells=size,
         tolerance=rows.tolerance, known=padding.known,
     )  # fmt: skip

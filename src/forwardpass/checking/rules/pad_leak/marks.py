@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 if TYPE_CHECKING:
-    from forwardpass.checking.subjects import Subject
+    from forwardpass.checking.examinations import Examination
 
 
 class Marks(NamedTuple):
@@ -32,29 +32,29 @@ class Marks(NamedTuple):
     left: bool
 
 
-def marks_of(subject: Subject) -> Marks | None:
+def marks_of(probe: Examination) -> Marks | None:
     """What the inputs say of padding, None where they do not, or where nothing is padded."""
-    found = list(candidates(subject))
+    found = list(candidates(probe))
     named = [marks for marks in found if _is_named(marks.name)]
-    ends = [marks for marks in (*named, *found) if _is_confirmed(subject, marks)]
+    ends = [marks for marks in (*named, *found) if _is_confirmed(probe, marks)]
     for marks in ends:
         return marks
     for marks in named:
-        if "mask" in marks.name.lower() or marks.size == _steps(subject, marks.name):
+        if "mask" in marks.name.lower() or marks.size == _steps(probe, marks.name):
             return marks
     return None
 
 
-def candidates(subject: Subject) -> Iterator[Marks]:
+def candidates(probe: Examination) -> Iterator[Marks]:
     """What could say which cells of other inputs are real, if it is meant so: the likeliest reading
     of each input first."""
-    if not subject.rows or any(subject.batch_axes.values()):
+    if not probe.rows or any(probe.batch_axes.values()):
         return
-    for name, tensor in subject.inputs.items():
-        if name not in subject.batch_axes:
+    for name, tensor in probe.inputs.items():
+        if name not in probe.batch_axes:
             continue
         flat = tensor.flatten(1) if tensor.dim() > 1 else tensor
-        sizes = {n for t in _others(subject, name) for n in t.shape[1:]}
+        sizes = {n for t in _others(probe, name) for n in t.shape[1:]}
         if flat.dim() == 1 and not (flat.is_floating_point() or flat.dtype == torch.bool):
             lengths = [int(length) for length in flat.tolist()]
             for size in sorted(sizes):
@@ -107,22 +107,22 @@ def _is_named(name: str) -> bool:
     return "mask" in name.lower() or "len" in name.lower()
 
 
-def _others(subject: Subject, name: str) -> list[torch.Tensor]:
-    return [subject.inputs[n] for n in subject.batch_axes if n != name]
+def _others(probe: Examination, name: str) -> list[torch.Tensor]:
+    return [probe.inputs[n] for n in probe.batch_axes if n != name]
 
 
-def _steps(subject: Subject, name: str) -> int:
+def _steps(probe: Examination, name: str) -> int:
     """The size of axis 1 that all inputs share which have one, 0 if they do not."""
-    sizes = {t.shape[1] for t in _others(subject, name) if t.dim() > 1}
+    sizes = {t.shape[1] for t in _others(probe, name) if t.dim() > 1}
     return sizes.pop() if len(sizes) == 1 else 0
 
 
-def _is_confirmed(subject: Subject, marks: Marks) -> bool:
+def _is_confirmed(probe: Examination, marks: Marks) -> bool:
     """Whether another input holds one constant in all cells of padding, and in each padded row
     something else in the real cell beside it; no proof where all rows are as long."""
     if len(set(marks.lengths)) == 1:
         return False
-    for tensor in _others(subject, marks.name):
+    for tensor in _others(probe, marks.name):
         for axis in cell_axes(tensor, marks.size):
             if not _is_mask(tensor) and _ends_with(tensor.movedim(axis, 1), marks):
                 return True

@@ -16,7 +16,7 @@ from forwardpass.nouns.signatures import Input, Signature
 from forwardpass.tensors.blocks import Block
 
 if TYPE_CHECKING:
-    from forwardpass.checking.subjects import Subject
+    from forwardpass.checking.examinations import Examination
 
 Tensors = dict[str, torch.Tensor]
 
@@ -70,22 +70,22 @@ class Padding(NamedTuple):
         return tensor.narrow(axis, tensor.shape[axis] - count if self.left else 0, count)
 
 
-def padding_of(subject: Subject) -> Padding | None:
+def padding_of(probe: Examination) -> Padding | None:
     """More padding than the pass has, for all rows, where the signature allows that; else the row
     that has most padding, as it is and without. None where nothing says what padding is."""
-    signature = subject.signature
-    said = None if signature is None else _more(subject, signature) or _less(subject, signature)
-    return said or _cut(subject)
+    signature = probe.signature
+    said = None if signature is None else _more(probe, signature) or _less(probe, signature)
+    return said or _cut(probe)
 
 
-def of_one(subject: Subject, padding: Padding, place: int) -> Padding:
+def of_one(probe: Examination, padding: Padding, place: int) -> Padding:
     """The same for one of its rows."""
     row, length = padding.rows[place], padding.lengths[place]
-    if padding.less is not None or subject.signature is None:
+    if padding.less is not None or probe.signature is None:
         return padding
-    name = _padded(subject.signature, subject.inputs)
-    less = _collated(subject, subject.signature, name, [row], length)
-    more = _collated(subject, subject.signature, name, [row], padding.sizes[1])
+    name = _padded(probe.signature, probe.inputs)
+    less = _collated(probe, probe.signature, name, [row], length)
+    more = _collated(probe, probe.signature, name, [row], padding.sizes[1])
     sizes = (length, padding.sizes[1])
     return Padding((row,), (length,), less, more, sizes, padding.left, padding.known)
 
@@ -93,33 +93,33 @@ def of_one(subject: Subject, padding: Padding, place: int) -> Padding:
 # By the signature
 
 
-def _more(subject: Subject, signature: Signature) -> Padding | None:
-    name = _padded(signature, subject.inputs)
+def _more(probe: Examination, signature: Signature) -> Padding | None:
+    name = _padded(signature, probe.inputs)
     if not name:
         return None
-    lengths = _lengths(subject, signature)[name]
-    size, axis = _size(signature, subject.inputs, name), signature.variable[name]
+    lengths = _lengths(probe, signature)[name]
+    size, axis = _size(signature, probe.inputs, name), signature.variable[name]
     grown = axis.rounded(size + max(1, size // 2))
     if axis.high is not None and grown > axis.high:
         return None
-    rows = range(subject.rows)
-    more = _collated(subject, signature, name, rows, grown)
+    rows = range(probe.rows)
+    more = _collated(probe, signature, name, rows, grown)
     left = _is_left(signature, name)
     known = f"`{next(i for i in signature.given if name in i.variable)}`"
     return Padding(tuple(rows), tuple(lengths), None, more, (size, grown), left, known)
 
 
-def _less(subject: Subject, signature: Signature) -> Padding | None:
-    name = _padded(signature, subject.inputs)
+def _less(probe: Examination, signature: Signature) -> Padding | None:
+    name = _padded(signature, probe.inputs)
     if not name:
         return None
-    lengths, size = _lengths(subject, signature)[name], _size(signature, subject.inputs, name)
+    lengths, size = _lengths(probe, signature)[name], _size(signature, probe.inputs, name)
     row = min(range(len(lengths)), key=lambda r: (lengths[r] < 1, lengths[r]))
     length, axis = lengths[row], signature.variable[name]
     if not 0 < length < size or axis.rounded(length) != length:
         return None
-    less = _collated(subject, signature, name, [row], length)
-    more, left = subject.rows_of([row]), _is_left(signature, name)
+    less = _collated(probe, signature, name, [row], length)
+    more, left = probe.rows_of([row]), _is_left(signature, name)
     return Padding((row,), (length,), less, more, (length, size), left, f"`{name}`")
 
 
@@ -145,17 +145,17 @@ def _size(signature: Signature, inputs: Mapping[str, torch.Tensor], name: str) -
     return inputs[item.path].shape[_place(item, name)]
 
 
-def _lengths(subject: Subject, signature: Signature) -> dict[str, list[int]]:
+def _lengths(probe: Examination, signature: Signature) -> dict[str, list[int]]:
     """How many cells of each row are real, by axis: by the inputs that are made to say so."""
     found: dict[str, list[int]] = {}
-    present = {i.path: i for i in signature.inputs if i.path in subject.inputs}
+    present = {i.path: i for i in signature.inputs if i.path in probe.inputs}
     for name in signature.variable:
         if not any(name in item.variable for item in present.values()):
             continue
-        size = _size(signature, subject.inputs, name)
-        found[name] = [size] * subject.rows
+        size = _size(signature, probe.inputs, name)
+        found[name] = [size] * probe.rows
         for item in present.values():
-            tensor, axis = subject.inputs[item.path], item.batch_axis
+            tensor, axis = probe.inputs[item.path], item.batch_axis
             if item.derived_from != name or axis is None:
                 continue
             by_row = tensor.movedim(axis, 0)
@@ -168,14 +168,14 @@ def _lengths(subject: Subject, signature: Signature) -> dict[str, list[int]]:
 
 
 def _collated(
-    subject: Subject, signature: Signature, name: str, rows: Sequence[int], size: int
+    probe: Examination, signature: Signature, name: str, rows: Sequence[int], size: int
 ) -> Tensors:
     """These rows as a batch in which the axis `name` has `size` cells, the others as they are."""
-    lengths = _lengths(subject, signature)
-    present = [i for i in signature.given if i.path in subject.inputs]
+    lengths = _lengths(probe, signature)
+    present = [i for i in signature.given if i.path in probe.inputs]
     values: dict[str, list[torch.Tensor]] = {}
     for item in present:
-        tensor = subject.inputs[item.path]
+        tensor = probe.inputs[item.path]
         cut: list[torch.Tensor] = []
         for row in rows:
             axis = item.batch_axis
@@ -187,31 +187,31 @@ def _collated(
             cut.append(own.cpu())
         values[item.path] = cut
     names = list(signature.variable)
-    absent = [0] * subject.rows
+    absent = [0] * probe.rows
     real = np.array([[lengths.get(n, absent)[r] for n in names] for r in rows], np.int64)
     sizes = [
-        size if n == name else _size(signature, subject.inputs, n) if n in lengths else 1
+        size if n == name else _size(signature, probe.inputs, n) if n in lengths else 1
         for n in names
     ]
     made = Block(signature, values, real, real).collate(np.arange(len(rows)), sizes)
-    return {path: t.to(subject.inputs[path]) for path, t in made.items() if path in subject.inputs}
+    return {path: t.to(probe.inputs[path]) for path, t in made.items() if path in probe.inputs}
 
 
 # By what the inputs hold
 
 
-def _cut(subject: Subject) -> Padding | None:
+def _cut(probe: Examination) -> Padding | None:
     """The row with most padding as it is and without, by a mask or lengths among the inputs."""
-    found = marks_of(subject)
+    found = marks_of(probe)
     if found is None:
         return None
     lengths, size = found.lengths, found.size
     row = min(range(len(lengths)), key=lambda r: (lengths[r] < 1, lengths[r]))
     length = lengths[row]
-    less = subject.rows_of([row])
+    less = probe.rows_of([row])
     for name, tensor in less.items():
         for axis in cell_axes(tensor, size):
             start = size - length if found.left else 0
             less[name] = less[name].narrow(axis, start, length).contiguous()
     sizes, known = (length, size), f"`{found.name}`"
-    return Padding((row,), (length,), less, subject.rows_of([row]), sizes, found.left, known)
+    return Padding((row,), (length,), less, probe.rows_of([row]), sizes, found.left, known)

@@ -9,7 +9,8 @@ from weakref import ReferenceType
 import torch
 from torch import nn
 
-from forwardpass.checking.subjects import Subject
+from forwardpass.checking.examinations import Examination
+from forwardpass.probing.changes import Change
 from forwardpass.recording.arguments import copied, tensors_in
 from forwardpass.recording.containers import SCALARS, Snapshot
 from forwardpass.recording.states import State
@@ -27,7 +28,7 @@ _OF_MODULES = ("mode", "hooks")
 _WHOLE = "the module"
 
 
-class Change(NamedTuple):
+class Alteration(NamedTuple):
     """A sentence of the record's ledger: `buffer`, `bn.running_mean`, `was written`."""
 
     kind: str
@@ -35,7 +36,7 @@ class Change(NamedTuple):
     what: str
 
     @classmethod
-    def of(cls, said: str) -> Change:
+    def of(cls, said: str) -> Alteration:
         """The parts of such a sentence."""
         kind, _, rest = said.partition(" ")
         verb = " were " if " were " in rest else " was "
@@ -82,16 +83,15 @@ class Again(NamedTuple):
     """
 
     moved: float
-    goes_on: list[Change]
-    of_inputs: list[Change]
-    made_anew: list[Change]
+    goes_on: list[Alteration]
+    of_inputs: list[Alteration]
+    made_anew: list[Alteration]
 
 
-def again(subject: Subject, changes: Sequence[Change]) -> Again:
+def again(probe: Examination, changes: Sequence[Alteration]) -> Again:
     """Pass twice, the second time from what the first one left, and once over other inputs."""
-    this = subject.this
-    subject.passes += PASSES
-    with this.staged(contents=True) as (_, args, kwargs):
+    probe.passes += 1  # the second, beside the two that are staged
+    with probe.staged(contents=True) as (this, args, kwargs):
         before = {change: _held(this.module, change) for change in changes}
         one = {k: t.detach().clone() for k, t in flatten(this.module(*args, **kwargs)).items()}
         after = {change: _held(this.module, change) for change in changes}
@@ -99,13 +99,13 @@ def again(subject: Subject, changes: Sequence[Change]) -> Again:
         this.generators.restore()
         args, kwargs = copied((this.arguments, this.keywords))
         two = flatten(this.module(*args, **kwargs))
-        roots = {Change.of(said).root for said in between.changes()}
+        roots = {Alteration.of(said).root for said in between.changes()}
         third = {change: _held(this.module, change) for change in changes}
     if any(k not in two or two[k].shape != one[k].shape for k in one):
         moved = float("inf")
     else:
         moved = max((relative_distance(two[k].detach(), one[k]) for k in one), default=0.0)
-    elsewhere = _with_others(subject, changes)
+    elsewhere = _with_others(probe, changes)
     once_more = [change for change in changes if change.root in roots]
     stays = [c for c in changes if after[c] and _is_same(after[c], third[c], exactly=True)]
     of_inputs = [c for c in elsewhere if not _is_same(after[c], elsewhere[c])]
@@ -123,23 +123,22 @@ def again(subject: Subject, changes: Sequence[Change]) -> Again:
     )  # fmt: skip
 
 
-def _with_others(subject: Subject, changes: Sequence[Change]) -> dict[Change, Held]:
+def _with_others(probe: Examination, changes: Sequence[Alteration]) -> dict[Alteration, Held]:
     """The state that a pass over other inputs of these shapes leaves; nothing where it raises."""
     others = {
         path: t * 0.5 if t.is_floating_point() else t if t.dtype == torch.bool else t.flip(0)
-        for path, t in subject.inputs.items()
+        for path, t in probe.inputs.items()
         if t.layout is torch.strided and t.dim()
     }
-    other = subject.this.given(others)
     try:
-        with other.staged(contents=True) as (_, args, kwargs):
+        with probe.staged(Change(inputs=others), contents=True) as (other, args, kwargs):
             other.module(*args, **kwargs)
             return {change: _held(other.module, change) for change in changes}
     except Exception:  # noqa: BLE001 - a model may refuse what it was not made for
         return {}
 
 
-def _held(module: nn.Module, change: Change) -> Held:
+def _held(module: nn.Module, change: Alteration) -> Held:
     """What stands under this name now, tensors copied; nothing for modules and what they set."""
     if change.kind in _OF_MODULES:
         return {}

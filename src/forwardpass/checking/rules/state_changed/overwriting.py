@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from forwardpass.checking.subjects import Subject
+from forwardpass.checking.examinations import Examination
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.recording.arguments import tensors_in
@@ -37,26 +37,25 @@ class Overwritten(NamedTuple):
     returned: bool
 
 
-def overwritten(subject: Subject) -> Iterator[Overwritten]:
+def overwritten(probe: Examination) -> Iterator[Overwritten]:
     """Inputs whose content is other after the pass, one for each memory. Makes one more pass where
     a call writes the memory of an input. What was given to be filled, as caches are, is left out.
     """
-    record = subject.record
+    record = probe.record
     writers = _writers(record)
     suspects = {path: s for path, s in _storages(record).items() if s in writers}
     if not suspects:
         return
-    subject.passes += 1
-    with subject.this.staged(contents=subject.writes_parameters) as (_, args, kwargs):
-        given = subject.this.named(args, kwargs)
-        came = {_memory(t) for t in tensors_in((subject.module(*args, **kwargs),)).values()}
+    with probe.staged() as (this, args, kwargs):
+        given = this.named(args, kwargs)
+        came = {_memory(t) for t in tensors_in((probe.module(*args, **kwargs),)).values()}
         after = {path: given[path].detach().clone() for path in suspects}
         own = {path: _memory(given[path]) for path in suspects}
     more = came - set(own.values())
     filled = _filled(record, [path for path in suspects if own[path] in came and more])
     seen: set[int] = set()
     for path, storage in suspects.items():
-        before = subject.inputs[path]
+        before = probe.inputs[path]
         moved = apart(after[path], before)
         if moved and storage not in seen and _root(path) not in filled:
             seen.add(storage)

@@ -10,15 +10,16 @@ import msgspec
 import torch
 from torch import nn
 
+from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.unused.names import within_reach
 from forwardpass.checking.rules.unused.origins import made_at
 from forwardpass.checking.stretches import held_by
-from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Parameter, Record
 from forwardpass.operators import kinds
+from forwardpass.probing.changes import Change
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.trees import flatten
 
@@ -31,7 +32,7 @@ _WASTEFUL = 0.1
 _MOST_NAMES = 3
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """What the outputs do not depend on, by the edges of the record.
 
     A parameter that only dead calls read is computed with in vain. One that no call reads is
@@ -41,7 +42,7 @@ def check(subject: Subject) -> Iterable[Finding]:
     times the number 0, which is tried: moved, it moves no output. Results that lead to no output
     are a note where they cost, and the user's code asks for them.
     """
-    record = subject.record
+    record = probe.record
     live = record.graph.leading_to(_ends(record))
     used = _used(record, live)
     read = {name for call in record.calls for name in call.parameters}
@@ -50,15 +51,15 @@ def check(subject: Subject) -> Iterable[Finding]:
     unread = [p for p in own if p.name not in used and p.name not in read]
     calls = [call for call in record.calls if call.index not in live]
     if dead:
-        yield _in_vain(subject, dead, calls)
+        yield _in_vain(probe, dead, calls)
     if not dead:
-        yield from _results(subject, calls)
+        yield from _results(probe, calls)
     annulled = {call.index for call in record.calls if _is_times_zero(call)}
     if annulled:
         by_more = _used(record, record.graph.leading_to(_ends(record), annulled))
-        yield from _times_zero(subject, [p for p in own if p.name in used - by_more])
+        yield from _times_zero(probe, [p for p in own if p.name in used - by_more])
     if unread:
-        yield from _never_read(subject, unread)
+        yield from _never_read(probe, unread)
 
 
 def _used(record: Record, live: Iterable[int]) -> set[str]:
@@ -93,11 +94,11 @@ def _numbers(parameters: Sequence[Parameter]) -> str:
 # -- computed with in vain -----------------------------------------------------------------------
 
 
-def _in_vain(subject: Subject, dead: Sequence[Parameter], calls: Sequence[Call]) -> Finding:
+def _in_vain(probe: Examination, dead: Sequence[Parameter], calls: Sequence[Call]) -> Finding:
     names = {p.name for p in dead}
     first = next(call for call in calls if names.intersection(call.parameters))
-    share = _share(subject.record, calls)
-    return subject.finding(
+    share = _share(probe.record, calls)
+    return probe.finding(
         "warning" if share >= _WASTEFUL else "note",
         f"no output depends on {_names(dead)} ({_numbers(dead)}): what is computed with "
         f"{'it' if len(dead) == 1 else 'them'} is thrown away ({share:.1%} of the pass's work)",
@@ -127,26 +128,26 @@ def _is_times_zero(call: Call) -> bool:
     return kinds.bare(call.short) == "mul" and any(n == 0 for n in numbers)
 
 
-def _times_zero(subject: Subject, suspects: Sequence[Parameter]) -> Iterator[Finding]:
+def _times_zero(probe: Examination, suspects: Sequence[Parameter]) -> Iterator[Finding]:
     """Those parameters without which no output moves, in either mode."""
-    if not suspects or _goes_by_values(subject.record) or _is_given_zero(subject):
+    if not suspects or _goes_by_values(probe.record) or _is_given_zero(probe):
         return
-    twin = _in_the_other_mode(subject)
+    twin = _in_the_other_mode(probe)
     if twin is None:
         return
     annulled = {call.index for call in twin.calls if _is_times_zero(call)}
     elsewhere = _used(twin, twin.graph.leading_to(_ends(twin), annulled))
     suspects = [p for p in suspects if p.name not in elsewhere]
-    if not suspects or _moves(subject, suspects):
+    if not suspects or _moves(probe, suspects):
         return
-    record, names = subject.record, {p.name for p in suspects}
+    record, names = probe.record, {p.name for p in suspects}
     first = next(
         call
         for call in record.calls
         if _is_times_zero(call)
         and names.intersection(_used(record, record.graph.leading_to([call.index])))
     )
-    yield subject.finding(
+    yield probe.finding(
         "note",
         f"{_names(suspects)} ({_numbers(suspects)}) count only times 0: however far they move, no "
         "output does",
@@ -156,83 +157,85 @@ def _times_zero(subject: Subject, suspects: Sequence[Parameter]) -> Iterator[Fin
     )  # fmt: skip
 
 
-def _moves(subject: Subject, suspects: Sequence[Parameter]) -> bool:
+def _moves(probe: Examination, suspects: Sequence[Parameter]) -> bool:
     """Whether an output moves where these parameters do. Takes one pass."""
-    held = held_by(subject.module)
-    subject.passes += 1
-    with subject.this.staged() as (state, args, kwargs):
+    held = held_by(probe.module)
+    probe.passes += 1
+    with probe.this.staged() as (state, args, kwargs):
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             for parameter in suspects:
                 tensor = held[parameter.name]
                 state.about_to_write(tensor)
                 tensor.add_(torch.randn_like(tensor) * (1 + tensor.abs().mean()))
-        came = flatten(subject.module(*args, **kwargs))
-        before = subject.record.returned
+        came = flatten(probe.module(*args, **kwargs))
+        before = probe.record.returned
         return any(not torch.equal(came[path], before[path]) for path in before)
 
 
 # -- never read ----------------------------------------------------------------------------------
 
 
-def _never_read(subject: Subject, unread: Sequence[Parameter]) -> Iterator[Finding]:
+def _never_read(probe: Examination, unread: Sequence[Parameter]) -> Iterator[Finding]:
     """Parameters that no call of this pass reads, and none of another would."""
-    by_values, otherwise = _goes_by_values(subject.record), _otherwise(subject)
+    by_values, otherwise = _goes_by_values(probe.record), _otherwise(probe)
     if by_values or otherwise:  # then what the code says decides, and not what this pass did
-        unreachable = _out_of_reach(subject, unread)
+        unreachable = _out_of_reach(probe, unread)
         if unreachable:
-            yield _unread(subject, unreachable, "warning", ", and no code of forward names it")
+            yield _unread(probe, unreachable, "warning", ", and no code of forward names it")
         unread = [p for p in unread if p not in unreachable]
     if unread and by_values:
         raise Inapplicable(
             f"no call reads {_names(unread)}; for other values of the inputs one may"
         )
-    if unread and not _the_other_mode_reads(subject, unread):
+    if unread and not _the_other_mode_reads(probe, unread):
         how = f"; with {otherwise}, one may" if otherwise else ", in either mode"
-        yield _unread(subject, unread, "note" if otherwise else "warning", how)
+        yield _unread(probe, unread, "note" if otherwise else "warning", how)
 
 
-def _unread(subject: Subject, unread: Sequence[Parameter], severity: Severity, how: str) -> Finding:
+def _unread(
+    probe: Examination, unread: Sequence[Parameter], severity: Severity, how: str
+) -> Finding:
     path, _, name = unread[0].name.rpartition(".")
-    while path and _is_whole(subject, path, unread):
+    while path and _is_whole(probe, path, unread):
         path, _, name = path.rpartition(".")
-    finding = subject.finding(
+    finding = probe.finding(
         severity, f"no call reads {_names(unread)} ({_numbers(unread)}){how}",
         "remove what is not needed: it is stored, loaded and moved, and distributed training waits "
         "for its gradient",
         module=unread[0].name.rpartition(".")[0], parameters=len(unread),
         elements=sum(p.elements for p in unread),
     )  # fmt: skip
-    return msgspec.structs.replace(finding, site=made_at(subject.parts, path, name))
+    return msgspec.structs.replace(finding, site=made_at(probe.parts, path, name))
 
 
-def _out_of_reach(subject: Subject, unread: Sequence[Parameter]) -> list[Parameter]:
-    reached = within_reach(subject.module)
-    held = held_by(subject.module)
+def _out_of_reach(probe: Examination, unread: Sequence[Parameter]) -> list[Parameter]:
+    reached = within_reach(probe.module)
+    held = held_by(probe.module)
     if reached is None:
         return []
     return [p for p in unread if p.name in held and id(held[p.name]) not in reached]
 
 
-def _is_whole(subject: Subject, path: str, unread: Sequence[Parameter]) -> bool:
+def _is_whole(probe: Examination, path: str, unread: Sequence[Parameter]) -> bool:
     """Whether all that a module holds is unread: then it is the module that nobody calls."""
     names = {p.name for p in unread}
-    inside = [p for p in subject.record.parameters if p.name.startswith(f"{path}.")]
+    inside = [p for p in probe.record.parameters if p.name.startswith(f"{path}.")]
     return bool(inside) and all(p.buffer or p.name in names for p in inside)
 
 
-def _the_other_mode_reads(subject: Subject, unread: Sequence[Parameter]) -> bool:
+def _the_other_mode_reads(probe: Examination, unread: Sequence[Parameter]) -> bool:
     """Whether it reads any of them, or cannot be tried."""
-    twin = _in_the_other_mode(subject)
+    twin = _in_the_other_mode(probe)
     if twin is None:
         return True
     read = {name for call in twin.calls for name in call.parameters}
     return bool(read.intersection(p.name for p in unread))
 
 
-def _in_the_other_mode(subject: Subject) -> Record | None:
-    mode = "eval" if subject.record.mode == "train" else "train"
+def _in_the_other_mode(probe: Examination) -> Record | None:
+    mode = "eval" if probe.record.mode == "train" else "train"
     try:
-        return subject.variant(mode=mode, values=False)
+        return probe.recording(Change(mode=mode), values=False)
     except PassError:
         return None
 
@@ -246,10 +249,10 @@ def _goes_by_values(record: Recording) -> bool:
     )
 
 
-def _otherwise(subject: Subject) -> str:
+def _otherwise(probe: Examination) -> str:
     """Arguments with which forward may go another way: one that this pass was not given, or an
     option that it was; "" where there are none."""
-    bound = _bound(subject)
+    bound = _bound(probe)
     if bound is None:
         return "other arguments"
     for name, parameter in bound.signature.parameters.items():
@@ -269,17 +272,17 @@ def _is_option(given: Any) -> bool:
     return not isinstance(given, torch.Tensor)
 
 
-def _is_given_zero(subject: Subject) -> bool:
+def _is_given_zero(probe: Examination) -> bool:
     """Whether a 0 may have come from the caller."""
-    bound = _bound(subject)
+    bound = _bound(probe)
     if bound is None:
         return True
     bound.apply_defaults()
     return any(type(a) in (int, float) and a == 0 for a in bound.arguments.values())
 
 
-def _bound(subject: Subject) -> inspect.BoundArguments | None:
-    this = subject.this
+def _bound(probe: Examination) -> inspect.BoundArguments | None:
+    this = probe.this
     try:
         return inspect.signature(this.module.forward).bind(*this.arguments, **this.keywords)
     except (TypeError, ValueError):
@@ -289,25 +292,23 @@ def _bound(subject: Subject) -> inspect.BoundArguments | None:
 # -- results ------------------------------------------------------------------------------------
 
 
-def _results(subject: Subject, calls: Sequence[Call]) -> Iterator[Finding]:
-    record = subject.record
+def _results(probe: Examination, calls: Sequence[Call]) -> Iterator[Finding]:
+    record = probe.record
     dead = {call.index for call in calls}
     # A call of several results, of which some are used, is no waste: the states of an LSTM.
-    used = {
-        _written(record, subject.parts, call) for call in record.calls if call.index not in dead
-    }
+    used = {_written(record, probe.parts, call) for call in record.calls if call.index not in dead}
     costly = [
         call
         for call in calls
         if call.kind == "compute"
-        and _written(record, subject.parts, call) not in used
+        and _written(record, probe.parts, call) not in used
         and not _is_made_up(record, call)
     ]
     share = _share(record, costly)
     if not costly or share < _WORTHWHILE:
         return
     first = max(costly, key=lambda call: (call.macs or 0, call.elements))
-    yield subject.finding(
+    yield probe.finding(
         "note",
         f"nobody uses what {first.name or first.short} makes; {len(costly)} such call"
         f"{'s are' if len(costly) > 1 else ' is'} {share:.1%} of the pass's work",

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import torch
 
+from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.wasted_work.numbering import Numbering
-from forwardpass.checking.subjects import Inapplicable, Subject
 from forwardpass.code.sources import is_installed
 from forwardpass.measuring.clocks import Clock, Stopwatch
 from forwardpass.nouns.calls import Call, Value
@@ -53,7 +53,7 @@ class _Waste:
     work: float = 0.0
 
 
-def check(subject: Subject) -> Iterable[Finding]:
+def check(probe: Examination) -> Iterable[Finding]:
     """What was computed twice, or built anew of constants, or converted or copied there and back.
 
     Which calls those are the record tells: the same operator and arguments on the same values, in
@@ -61,18 +61,18 @@ def check(subject: Subject) -> Iterable[Finding]:
     one percent of the pass nothing is said: of its time, or, of what is computed twice, of its
     work, which is the same for a small model as for a large one. Of small calls it takes ten.
     """
-    record = subject.record
+    record = probe.record
     numbering = Numbering(record)
     repeats = list(_repeats(record, numbering))
     wastes = [
         waste
         for waste in (
             *_constants(record, numbering), *repeats,
-            *_casts(subject), *_copies(record, numbering),
+            *_casts(probe), *_copies(record, numbering),
         )
         if waste.work >= _LEAST or any(_work(call) >= _SMALL for call in waste.calls)
     ]  # fmt: skip
-    findings = list(_measured(subject, wastes)) if wastes else []
+    findings = list(_measured(probe, wastes)) if wastes else []
     yield from findings
     again = sum(waste.work for waste in repeats)
     if again and not findings:
@@ -83,12 +83,12 @@ def check(subject: Subject) -> Iterable[Finding]:
         )
 
 
-def _measured(subject: Subject, wastes: Sequence[_Waste]) -> Iterator[Finding]:
-    record = subject.record
+def _measured(probe: Examination, wastes: Sequence[_Waste]) -> Iterator[Finding]:
+    record = probe.record
     watch = _Watch(record, [waste.same for waste in wastes])
-    subject.walk(watch)
+    probe.walk(watch)
     watch.again()
-    subject.walk(watch)
+    probe.walk(watch)
     whole = sum(watch.seconds.values()) + len(watch.seconds) * _CALL_SECONDS  # Python's part
     for waste in wastes:
         took = [(call, watch.seconds.get(call.index, 0.0)) for call in waste.calls]
@@ -105,7 +105,7 @@ def _measured(subject: Subject, wastes: Sequence[_Waste]) -> Iterator[Finding]:
         much = (of_time >= _MUCH and not small) or (
             waste.work >= _MUCH and any(c.macs for c in waste.calls)
         )
-        yield subject.finding(
+        yield probe.finding(
             "warning" if much and not is_installed(record.site(call)) else "note",
             f"{waste.said}: {_cost(waste, seconds, of_time)}",
             waste.remedy, call=call, calls=len(waste.calls), seconds=seconds, share=share,
@@ -239,10 +239,10 @@ def _before(record: Record, call: Call, short: str) -> Call | None:
     return None
 
 
-def _casts(subject: Subject) -> Iterator[_Waste]:
+def _casts(probe: Examination) -> Iterator[_Waste]:
     """Values cast to another dtype and straight back."""
-    record = subject.record
-    if subject.this.autocast:  # which casts by itself
+    record = probe.record
+    if probe.this.autocast:  # which casts by itself
         return
     places: dict[int, list[Call]] = {}
     for call in record.calls:

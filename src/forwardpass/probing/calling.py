@@ -18,7 +18,7 @@ from forwardpass.nouns.plans import Plan
 from forwardpass.tensors.trees import nest
 
 
-class Subject(NamedTuple):
+class Called(NamedTuple):
     """A module with the arguments to call it with.
 
     Attributes:
@@ -35,7 +35,7 @@ class Subject(NamedTuple):
     notes: tuple[str, ...]
 
 
-def subject(forward: Forward, inputs: Any) -> Subject:
+def called(forward: Forward, inputs: Any) -> Called:
     """The call that `forward` makes for `inputs`.
 
     Without steps and with the plain backend it is the user's own module, as it stands; otherwise
@@ -56,7 +56,7 @@ def subject(forward: Forward, inputs: Any) -> Subject:
     args, kwargs, renamed = _arguments(module, inputs)
     if device is not None:
         args, kwargs = tree_map_only(torch.Tensor, lambda t: t.to(device), (args, kwargs))
-    return Subject(module, args, kwargs, renamed, threads, tuple(notes + _compiled(module)))
+    return Called(module, args, kwargs, renamed, threads, tuple(notes + _compiled(module)))
 
 
 def _arguments(

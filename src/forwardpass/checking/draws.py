@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.operators import attention, dropout, find, gru, kinds, lstm, rnn
+from forwardpass.probing.changes import Change
+from forwardpass.probing.probes import Probe
 from forwardpass.recording.distances import apart, rounding
 from forwardpass.recording.recordings import Recording
 from forwardpass.recording.schemas import schema_of
-from forwardpass.tensors.generators import GeneratorStates, generators_kept
-
-if TYPE_CHECKING:
-    from forwardpass.checking.subjects import Subject
 
 Tensors = Mapping[str, torch.Tensor]
 RRELU = "aten.rrelu"
@@ -35,19 +31,19 @@ _LEVELS = 3
 class Draws:
     """The calls of a pass that draw from torch's generator."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self.calls = [call for call in subject.record.calls if call.kind == "random"]
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self.calls = [call for call in probe.record.calls if call.kind == "random"]
 
     @cached_property
     def other(self) -> Recording:
         """The pass with other random numbers and all values: of three, the first whose outputs
         move, or the last."""
         for seed in _SEEDS[:-1]:
-            other = self._subject.variant(generators=_seeded(seed))
+            other = self._probe.recording(Change(seed=seed))
             if self._moved(other):
                 return other
-        return self._subject.variant(generators=_seeded(_SEEDS[-1]))
+        return self._probe.recording(Change(seed=_SEEDS[-1]))
 
     @cached_property
     def moved(self) -> float:
@@ -55,7 +51,7 @@ class Draws:
         return self._moved(self.other)
 
     def _moved(self, other: Recording) -> float:
-        return between(other.returned, self._subject.record.returned)
+        return between(other.returned, self._probe.record.returned)
 
     @cached_property
     def named(self) -> list[Call]:
@@ -77,8 +73,8 @@ class Draws:
         """
         if not self.calls or not self.moved:
             return []
-        record = self._subject.record
-        here, there = _judged(self._subject.whole), _judged(self.other)
+        record = self._probe.record
+        here, there = _judged(self._probe.whole), _judged(self.other)
         found: list[Call] = []
         for call in self.calls:
             seen = [d[str(record.site(call)), call.operator] for d in (here, there)]
@@ -107,15 +103,6 @@ def arguments(record: Recording, call: Call) -> dict[str, Any]:
     schema = schema_of(record.operators[call.index])
     given = dict(zip(schema.names, call.arguments, strict=False))
     return {**schema.defaults, **given, **call.keywords}
-
-
-def _seeded(seed: int) -> GeneratorStates:
-    """Other states of all generators; those of the process stay as they are."""
-    with generators_kept():
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        random.seed(seed)
-        return GeneratorStates.now()
 
 
 Verdicts = defaultdict[tuple[str, str], set[bool | None]]

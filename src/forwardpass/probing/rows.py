@@ -1,4 +1,4 @@
-"""Rows: which axis of the values of a pass holds the rows of its batch, measured by another batch.
+"""By row: which axis of the values of a pass holds the rows of its batch, by another batch.
 
 The pass is looked at in eval mode where the module trains: there, rows may share statistics by
 design. Which axis is the batch is not guessed from sizes: the pass runs with one row more, and what
@@ -7,58 +7,41 @@ grows along with it holds rows.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-import msgspec
 import torch
 from torch import nn
 
-from forwardpass.checking.crossings import partners
-from forwardpass.checking.layouts import Layout, layout_of
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, ModuleCall
-from forwardpass.nouns.findings import Finding, Severity
-from forwardpass.nouns.records import Record
+from forwardpass.probing.changes import Change
+from forwardpass.probing.layouts import Layout, layout_of
+from forwardpass.probing.pairs import partners
+from forwardpass.probing.probes import Probe
 from forwardpass.recording.passes import Mode
 from forwardpass.recording.recordings import Recording
-from forwardpass.tensors import distances
 from forwardpass.tensors.distances import TOLERANCE, relative_distance
 from forwardpass.tensors.dtypes import TORCH, coarsest
-from forwardpass.tensors.errors import BOUNDLESS
-
-if TYPE_CHECKING:
-    from forwardpass.checking.subjects import Subject
 
 _DEEP = 100
 """Contractions in a row up to which TOLERANCE was measured; rounding grows by the root of more."""
 _SEQUENCES = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
 
 
-ONE_SCALE = "dynamic quantization has one scale for the whole batch: quantize statically instead"
-ONE_STOP = (
-    "stop by each row's own error and leave rows that are done, or take a fixed number of steps"
-)
-SLIGHT = 1e-3
-"""Of the scale: what a row moves by, below which it is no error, and a stop of all rows explains
-it."""
-
-
-class Rows:
+class ByRow:
     """The rows of a pass in eval mode.
 
     Attributes:
-        subject: the pass that is checked.
+        probe: of the pass.
         count: how many rows its batch has.
         mode: the mode in which it is looked at; None: as it stands.
     """
 
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
-        self.count = subject.rows
-        modules = subject.record.modules
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+        self.count = probe.rows
+        modules = probe.record.modules
         self.mode: Mode | None = "eval" if modules and modules[0].training else None
 
     @property
@@ -72,13 +55,13 @@ class Rows:
     def base(self) -> Recording:
         """The pass itself; its values may be missing."""
         if self.mode is None:
-            return self.subject.record
+            return self.probe.record
         return self.whole
 
     @cached_property
     def whole(self) -> Recording:
         """The pass itself with its values."""
-        return self.subject.whole if self.mode is None else self.subject.variant(mode=self.mode)
+        return self.probe.recording(Change(mode=self.mode))
 
     @cached_property
     def resized(self) -> tuple[int, Recording]:
@@ -96,8 +79,8 @@ class Rows:
         return self.count - 1, self._structure(range(self.count - 1))
 
     def _structure(self, rows: Sequence[int]) -> Recording:
-        given = self.subject.rows_of(rows)
-        return self.subject.variant(given, mode=self.mode, values=False)
+        change = Change(rows=tuple(rows), mode=self.mode)
+        return self.probe.recording(change, values=False)
 
     @cached_property
     def outputs(self) -> dict[str, Layout]:
@@ -182,7 +165,7 @@ class Rows:
         """Whether the same inputs give the same outputs; or some are not all numbers."""
         again = self.whole.returned
         if self.whole is self.base:
-            again = self.subject.outputs(mode=self.mode)
+            again = self.probe.outputs(Change(mode=self.mode))
         mine = self.base.returned
         return all(
             path in again
@@ -190,27 +173,6 @@ class Rows:
             and relative_distance(again[path], tensor) <= self.tolerance
             for path, tensor in mine.items()
         )
-
-    def finding(
-        self,
-        severity: Severity,
-        message: str,
-        remedy: str,
-        call: Call | None,
-        record: Recording | None = None,
-        **evidence: float | int | bool | str,
-    ) -> Finding:
-        """A Finding at a call of `base` or `whole`, which are alike, or of `record`; its index is
-        that of the same call in the record of the subject, -1 where that has none."""
-        source = record or self.base
-        made = self.subject.finding(severity, message, remedy, call=call, record=source)
-        made = msgspec.structs.replace(made, evidence=evidence)
-        if call is None or source is self.subject.record:
-            return made
-        twins = partners(source, self.subject.record)
-        mine = [twins[serial] for serial in call.outputs if serial in twins]
-        index = self.subject.record.values[mine[0]].producer if mine else -1
-        return msgspec.structs.replace(made, call=index)
 
     # Without a signature axis 0 is taken for the batch. That is no proof.
 
@@ -222,7 +184,7 @@ class Rows:
         does what a batch does — each of its slices gives its own results, whatever the others are —
         so that axis 0 may as well be the steps of sequences.
         """
-        if self.subject.signature is not None:
+        if self.probe.signature is not None:
             return ""
         hint = "give a signature (Model(module, inputs=…)) that says which axis is the batch"
         if call is not None and self._is_one_sequence(call):
@@ -234,13 +196,13 @@ class Rows:
     def sequence_module(self, call: Call) -> nn.Module | None:
         """PyTorch's recurrence or attention in which a call of `whole` ran, None for none."""
         entry = self._sequence_call(call)
-        return None if entry is None else self.subject.parts[entry.path]
+        return None if entry is None else self.probe.parts[entry.path]
 
     def _sequence_call(self, call: Call) -> ModuleCall | None:
         number = call.module
         while number >= 0:
             entry = self.whole.modules[number]
-            if isinstance(dict(self.subject.module.named_modules()).get(entry.path), _SEQUENCES):
+            if isinstance(dict(self.probe.module.named_modules()).get(entry.path), _SEQUENCES):
                 return entry
             number = entry.parent
         return None
@@ -254,7 +216,7 @@ class Rows:
     def _is_batch(self, axis: int) -> bool:
         """Whether each slice along an axis gives results of its own: where all are replaced by one
         of them, all results are that one's."""
-        inputs = {n: t for n, t in self.subject.inputs.items() if t.dim() > axis}
+        inputs = {n: t for n, t in self.probe.inputs.items() if t.dim() > axis}
         sizes = {tensor.shape[axis] for tensor in inputs.values()}
         if len(sizes) != 1 or (size := sizes.pop()) < 2:
             return False
@@ -264,7 +226,7 @@ class Rows:
             for name, tensor in inputs.items()
         }
         try:
-            came = self.subject.outputs(alike, mode=self.mode)
+            came = self.probe.outputs(Change(inputs=alike, mode=self.mode))
         except PassError:
             return False
         return all(
@@ -283,33 +245,3 @@ class Rows:
             for axis, extent in enumerate(came.shape)
             if extent == size and axis != row_axis
         )
-
-
-def share(gap: float, of: str = "its scale") -> str:
-    """A relative distance with what it is relative to: `12.00% of its scale`, `34 × its scale`."""
-    if gap == float("inf"):
-        return f"more than {of}, which is 0 or not finite"
-    said = distances.share(gap)
-    return f"{said} {of}" if said.endswith("×") else f"{said} of {of}"
-
-
-def scales_by_batch(call: Call | None) -> bool:
-    """Whether a call quantizes what it reads while the pass runs, by the range of all rows."""
-    return (
-        call is not None and call.operator.startswith("quantized.") and "dynamic" in call.operator
-    )
-
-
-def stops_together(one: Record, other: Record) -> bool:
-    """Whether two passes run the same lines, some of them another number of times: a loop whose
-    end depends on the rows. Lines of one pass only are other ways through the code."""
-    mine, its = (
-        Counter((r.site(call), call.operator, r.module(call).path) for call in r.calls)
-        for r in (one, other)
-    )
-    return mine != its and mine.keys() == its.keys()
-
-
-def finite(gap: float) -> float:
-    """A relative distance that JSON can hold."""
-    return min(gap, BOUNDLESS)
