@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from forwardpass.checking.uses import Line, Span
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Site
 from forwardpass.nouns.records import Record
+from forwardpass.recording.doorway import MODULE_CALLS, Call
 from forwardpass.recording.passes import Pass, is_staged, standing
 from forwardpass.recording.states import is_training
 from forwardpass.recording.watching import Watcher
@@ -56,11 +56,11 @@ class Root:
         learned: lines whose passes backward went through.
     """
 
-    def __init__(self, module: nn.Module, watcher: Watcher, beneath: Any, course: Course) -> None:
+    def __init__(self, module: nn.Module, course: Course) -> None:
         self.module = module
         self.last: dict[tuple[str, str], Pass] = {}
         self.learned: set[Site] = set()
-        self._watcher, self._beneath, self._course = watcher, beneath, course
+        self._watcher, self._course = Watcher(module), course
         self._times: Counter[tuple[object, ...]] = Counter()
         self._lines: dict[tuple[object, ...], Line] = {}
         self._graphs: dict[int, int] = {}
@@ -77,16 +77,18 @@ class Root:
             line.idle = not line.learned and line.last > self._course.learned
         return list(self._lines.values())
 
-    def pass_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], caller: FrameType) -> Any:
+    def pass_of(
+        self, beneath: Call, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Make the pass, record it if that is wanted, and see whether backward comes back
         through it."""
         way = caller.f_code.co_filename, caller.f_lineno, is_training(self.module), standing()
         self._times[way] += 1
         self._course.passes += 1
         if self._times[way] <= MOST_PASSES_A_LINE and sum(self._graphs.values()) < MOST_CALLS:
-            result = self._recorded(args, kwargs, caller, way)
+            result = self._recorded(beneath, caller, args, kwargs, way)
         else:
-            result = self._beneath(self.module, *args, **kwargs)
+            result = beneath(caller, self.module, args, kwargs)
         line = self._lines.get(way)
         if line is not None:
             line.times += 1
@@ -95,10 +97,11 @@ class Root:
         return result
 
     def _recorded(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], caller: FrameType, way: Any
-    ) -> Any:
+        self, beneath: Call, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any],
+        way: Any,
+    ) -> Any:  # fmt: skip
         this = Pass.of(self.module, args, kwargs)
-        result = self._watcher.pass_of(args, kwargs, caller)
+        result = self._watcher.pass_of(beneath, caller, args, kwargs)
         done = self._watcher.records[-1]
         self._graphs[id(done.calls)] = len(done.calls)
         self.last[done.mode, done.grad] = this
@@ -146,7 +149,6 @@ class Script:
         self._left_out: dict[int, nn.Module] = {}
         self._busy = False
         self._course = Course()
-        self._thread = threading.get_ident()
 
     @contextmanager
     def ran(self) -> Generator[None]:
@@ -167,7 +169,7 @@ class Script:
         sys.path.insert(0, str(file.resolve().parent))
         sys.modules["__main__"] = main
         try:
-            with self._watching():
+            with MODULE_CALLS.visited(self._around):
                 try:
                     exec(compile(source, os.path.abspath(self.path), "exec"), vars(main))
                 except BaseException as error:  # noqa: BLE001 - told after what was found
@@ -176,30 +178,24 @@ class Script:
         finally:
             sys.argv, sys.path[:], sys.modules["__main__"] = before
 
-    @contextmanager
-    def _watching(self) -> Generator[None]:
-        beneath = nn.Module.__call__
-
-        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if self._busy or is_staged() or threading.get_ident() != self._thread:
-                return beneath(module, *args, **kwargs)
-            caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    def _around(self, beneath: Call) -> Call:
+        def call(
+            caller: FrameType, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> Any:
+            if self._busy or is_staged():
+                return beneath(caller, module, args, kwargs)
             self._busy = True
             try:
-                root = self._root(module, beneath)
+                root = self._root(module)
                 if root is None:
-                    return beneath(module, *args, **kwargs)
-                return root.pass_of(args, kwargs, caller)
+                    return beneath(caller, module, args, kwargs)
+                return root.pass_of(beneath, caller, args, kwargs)
             finally:
                 self._busy = False
 
-        nn.Module.__call__ = call
-        try:
-            yield
-        finally:
-            nn.Module.__call__ = beneath
+        return call
 
-    def _root(self, module: nn.Module, beneath: Any) -> Root | None:
+    def _root(self, module: nn.Module) -> Root | None:
         """The root that a module is; None for what has nothing to learn, such as a loss, and for
         what cannot be recorded yet."""
         known = self._by_id.get(id(module))
@@ -212,8 +208,6 @@ class Script:
         if not parameters or script or len(self.roots) == MOST_ROOTS:
             self._left_out[id(module)] = module  # held, so that no other takes its id
             return None
-        root = self._by_id[id(module)] = Root(
-            module, Watcher(module, beneath), beneath, self._course
-        )
+        root = self._by_id[id(module)] = Root(module, self._course)
         self.roots.append(root)
         return root

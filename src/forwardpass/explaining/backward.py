@@ -18,6 +18,7 @@ from forwardpass.nouns.calls import Call, Ref, Value
 from forwardpass.nouns.explanations import Gradient, Step, Term
 from forwardpass.recording.arguments import copied
 from forwardpass.recording.costs import bound
+from forwardpass.recording.passes import ONE_PASS_AT_A_TIME
 from forwardpass.recording.recordings import Recording, recorded
 from forwardpass.recording.schemas import schema_of
 from forwardpass.tensors.dtypes import coarsest, spelled
@@ -47,7 +48,8 @@ def way_back(record: Recording, text: str, loss: Loss) -> Gradient:
             "what the pass computed"
         )
     name = start.value.name if start.call is None else None
-    with torch.inference_mode(False), _requiring(record, name) as (ready, leaves):
+    flags = _requiring(record, name)  # another thread may record the module meanwhile
+    with ONE_PASS_AT_A_TIME, torch.inference_mode(False), flags as (ready, leaves):
         if ready is not record:
             value, element, moment = found(ready, text, backward=True)
             if start.call and of.startswith("#") and not _same_call(of, record, ready):

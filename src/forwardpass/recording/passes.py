@@ -12,12 +12,15 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from threading import RLock
+from types import FrameType
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from forwardpass.recording.arguments import copied, named_tensors
+from forwardpass.recording.doorway import HOST_CALLS, MODULE_CALLS, Around, Call
 from forwardpass.recording.interception import Interception
 from forwardpass.recording.memories import is_strided
 from forwardpass.recording.schemas import Schema
@@ -28,6 +31,9 @@ from forwardpass.tensors.generators import GeneratorStates
 Mode = Literal["train", "eval"]
 Grad = Literal["on", "off", "inference"]
 _AUTOCASTS = ("cpu", "cuda")
+ONE_PASS_AT_A_TIME = RLock()
+"""What a pass stands on is the process's: its generators, the collector, a module that two threads
+may share. A thread that would make one while another does waits for it."""
 _STAGED: ContextVar[bool] = ContextVar("forwardpass_staged", default=False)
 
 
@@ -77,7 +83,8 @@ class Pass:
             for kind in _AUTOCASTS
             if torch.is_autocast_enabled(kind)
         }
-        states = GeneratorStates.now()
+        with ONE_PASS_AT_A_TIME:
+            states = GeneratorStates.now()
         return cls(
             module, args, kwargs, grad or standing(), mode, states, autocast, threads, expanded,
             renamed or {},
@@ -91,10 +98,10 @@ class Pass:
 
         With `contents` parameters are put back even if nobody announces that they are written.
         """
-        before = GeneratorStates.now()
-        collecting = gc.isenabled()
-        state = State(self.module, contents=contents)
-        with ExitStack() as stack:
+        with ONE_PASS_AT_A_TIME, ExitStack() as stack:
+            before = GeneratorStates.now()
+            collecting = gc.isenabled()
+            state = State(self.module, contents=contents)
             stack.callback(_STAGED.reset, _STAGED.set(True))
             stack.callback(before.restore)
             stack.callback(state.restore)
@@ -194,63 +201,56 @@ def grad_mode(grad: Grad) -> Generator[None]:
         yield
 
 
-def traced(tracer: Tracer, module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> Any:
-    """Call `module` while `tracer` sees its operators, its modules and its ways to Python."""
-    with tracer, _patched(tracer):
-        return forwardpass_starts_the_pass(module, args, kwargs)
+def traced(
+    tracer: Tracer, called: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Call a module while `tracer` sees its operators, its modules and its ways to Python."""
+    with ExitStack() as stack:
+        stack.enter_context(tracer)
+        stack.enter_context(MODULE_CALLS.visited(entering(tracer)))
+        for name, doorway in HOST_CALLS.items():
+            stack.enter_context(doorway.visited(_leaving(tracer, name)))
+        return forwardpass_starts_the_pass(called, args, kwargs)
 
 
-def forwardpass_starts_the_pass(module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> Any:
+def forwardpass_starts_the_pass(
+    called: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+) -> Any:
     """The frame past which nobody looks for a caller; see frames.START_NAME."""
-    return module(*args, **kwargs)
+    return called(*args, **kwargs)
 
 
-_HOST_METHODS = ("numpy", "tolist")
-_Calls = Callable[..., Any]
+def entering(tracer: Tracer) -> Around:
+    """Tells `tracer` of each module that is called."""
+
+    def around(beneath: Call) -> Call:
+        def call(
+            caller: FrameType, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> Any:
+            number = tracer.enter(module, caller)
+            tracer.pushed(number, args, kwargs)
+            result = None
+            try:
+                result = beneath(caller, module, args, kwargs)
+            finally:
+                tracer.popped(number, result)
+            return result
+
+        return call
+
+    return around
 
 
-@contextmanager
-def _patched(tracer: Tracer) -> Generator[None]:
-    """Tell `tracer` of each module that is called on its thread, and of tensors that leave.
+def _leaving(tracer: Tracer, name: str) -> Around:
+    """Tells `tracer` of each tensor that leaves."""
 
-    Attributes of the classes are replaced, which keeps PyTorch's fused paths on; other threads
-    pass through.
-    """
-    called = nn.Module.__call__
+    def around(beneath: Call) -> Call:
+        def call(
+            caller: FrameType, tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> Any:
+            tracer.host(name, tensor, caller)
+            return beneath(caller, tensor, args, kwargs)
 
-    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if not tracer.on_this_thread():
-            return called(module, *args, **kwargs)
-        caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-        number = tracer.enter(module, caller)
-        tracer.pushed(number, args, kwargs)
-        result = None
-        try:
-            result = called(module, *args, **kwargs)
-        finally:
-            tracer.popped(number, result)
-        return result
+        return call
 
-    def method(name: str) -> _Calls:
-        original = cast("_Calls", getattr(torch.Tensor, name))
-
-        def leave(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            if tracer.on_this_thread():
-                tracer.host(f"Tensor.{name}", tensor, sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
-            return original(tensor, *args, **kwargs)
-
-        return leave
-
-    own = {name: vars(torch.Tensor).get(name) for name in _HOST_METHODS}
-    nn.Module.__call__ = call
-    for name in _HOST_METHODS:
-        setattr(torch.Tensor, name, method(name))
-    try:
-        yield
-    finally:
-        nn.Module.__call__ = called
-        for name, before in own.items():
-            if before is None:
-                delattr(torch.Tensor, name)
-            else:
-                setattr(torch.Tensor, name, before)
+    return around

@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable
-from threading import get_ident
 from types import FrameType
 from typing import Any
 
@@ -76,7 +75,6 @@ class Tracer(Interception):
         self._frame_of: dict[int, FrameType] = {}
         self._counts: dict[str, int] = {}
         self._latest: list[tuple[int, Callable[[], Any]]] = []
-        self._thread = get_ident()
         self.inputs = {path: self._input(tensor, path) for path, tensor in inputs.items()}
 
     # What is seen
@@ -163,10 +161,6 @@ class Tracer(Interception):
     def current(self) -> int:
         """The number of the innermost module call that runs."""
         return self.calls[-1].module if self.calls else 0
-
-    def on_this_thread(self) -> bool:
-        """Whether the caller runs on the thread that is recorded."""
-        return get_ident() == self._thread
 
     def _running(self, frame: FrameType) -> int:
         """The module call to which a frame of a forward belongs: the innermost that was entered,

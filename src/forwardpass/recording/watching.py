@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Generator, Hashable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any
@@ -23,14 +21,19 @@ from forwardpass.nouns.records import Record
 from forwardpass.nouns.watched import Watched
 from forwardpass.recording.arguments import named_tensors
 from forwardpass.recording.assembling import path_of
+from forwardpass.recording.doorway import MODULE_CALLS, Call
 from forwardpass.recording.notes import RawCall, RawValue
-from forwardpass.recording.passes import Pass, is_staged, standing, traced
+from forwardpass.recording.passes import (
+    ONE_PASS_AT_A_TIME,
+    entering,
+    is_staged,
+    standing,
+    traced,
+)
 from forwardpass.recording.recordings import assembled
 from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
 from forwardpass.tensors.trees import flatten
-
-_THROUGH = (__file__, Pass.plain.__code__.co_filename)
 
 
 @contextmanager
@@ -51,21 +54,21 @@ def watch(model: nn.Module | Model) -> Generator[Watched]:
     module: Any = model.module if isinstance(model, Model) else model
     if not isinstance(module, nn.Module):
         raise UsageError(f"watch takes a torch.nn.Module or a Model, not {type(model).__name__}")
-    called = nn.Module.__call__
-    watcher = Watcher(module, called)
+    watcher = Watcher(module)
 
-    def call(part: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if part is not module or watcher.busy or not watcher.on_this_thread():
-            return called(part, *args, **kwargs)
-        if is_staged():  # `record`, `validate` or `explain` makes this pass, not the user's code
-            return called(part, *args, **kwargs)
-        return watcher.pass_of(args, kwargs, sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+    def around(beneath: Call) -> Call:
+        def call(
+            caller: FrameType, part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> Any:
+            # A pass that `record`, `validate` or `explain` makes is none of the user's code.
+            if part is not module or watcher.busy or is_staged():
+                return beneath(caller, part, args, kwargs)
+            return watcher.pass_of(beneath, caller, args, kwargs)
 
-    nn.Module.__call__ = call
-    try:
+        return call
+
+    with MODULE_CALLS.visited(around):
         yield watcher.records
-    finally:
-        nn.Module.__call__ = called
 
 
 def _is_within_another() -> bool:
@@ -78,41 +81,42 @@ def _unseen() -> AbstractContextManager[Any]:
     return _disable_current_modes() if _is_within_another() else nullcontext()
 
 
-def _site(frame: FrameType) -> Site:
-    """Where the model was called; the frames of recorders in between are nobody's line."""
-    while frame.f_code.co_filename in _THROUGH and frame.f_back is not None:
-        frame = frame.f_back
-    return Site(shortened(frame.f_code.co_filename), frame.f_lineno, frame.f_code.co_name)
-
-
 class Watcher:
     """Records the passes of one module, one at a time."""
 
-    def __init__(self, module: nn.Module, beneath: Callable[..., Any]) -> None:
+    def __init__(self, module: nn.Module) -> None:
         self.records = Watched()
         self.busy = False
-        self._module, self._beneath = module, beneath
+        self._module = module
         self._began = WALL.now()
-        self._thread = threading.get_ident()
         self._known: dict[Hashable, tuple[list[RawCall], list[RawValue], Record]] = {}
 
-    def on_this_thread(self) -> bool:
-        """Whether the caller runs on the thread on which the block began."""
-        return threading.get_ident() == self._thread
-
-    def pass_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], caller: FrameType) -> Any:
+    def pass_of(
+        self, beneath: Call, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Make the pass and keep its record, whether it returns or raises."""
+        with ONE_PASS_AT_A_TIME:
+            return self._recorded(beneath, caller, args, kwargs)
+
+    def _recorded(
+        self, beneath: Call, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         began = WALL.now() - self._began
         grad = standing()
         with _unseen():
             state = State(self._module)
             tracer = Tracer(self._module, state, named_tensors(self._module, args, kwargs))
+        root = entering(tracer)(beneath)
+
+        def entered(*args: Any, **kwargs: Any) -> Any:
+            """The call itself has come by the doorway; the calls within it will."""
+            return root(caller, self._module, args, kwargs)
+
         error: Any = None  # whatever leaves the pass, an interruption too
         outputs: dict[str, torch.Tensor] = {}
         self.busy = True
         try:
-            with self._entered():
-                result = traced(tracer, self._module, args, kwargs)
+            result = traced(tracer, entered, args, kwargs)
             outputs = flatten(result)
             return result
         except BaseException as raised:
@@ -122,29 +126,9 @@ class Watcher:
             self.busy = False
             with _unseen():
                 record = self._shared(tracer, state, grad, outputs, error)
-            site = _site(caller)
+            code = caller.f_code
+            site = Site(shortened(code.co_filename), caller.f_lineno, code.co_name)
             self.records.append(msgspec.structs.replace(record, caller=site, began_seconds=began))
-
-    @contextmanager
-    def _entered(self) -> Generator[None]:
-        """Within the pass of another that is recorded, too: it has entered this module already."""
-        around = nn.Module.__call__
-        if not _is_within_another():
-            yield
-            return
-        first = [True]
-
-        def call(part: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if part is self._module and first:
-                first.clear()
-                return self._beneath(part, *args, **kwargs)
-            return around(part, *args, **kwargs)
-
-        nn.Module.__call__ = call
-        try:
-            yield
-        finally:
-            nn.Module.__call__ = around
 
     def _shared(
         self, tracer: Tracer, state: State, grad: Any, outputs: dict[str, torch.Tensor],

@@ -12,6 +12,7 @@ from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import LEVELS, Fault, Foreign, Level, Validation
 from forwardpass.recording.distances import apart, rounding
 from forwardpass.recording.memories import Copies
+from forwardpass.recording.passes import ONE_PASS_AT_A_TIME
 from forwardpass.recording.recordings import Recording, living
 from forwardpass.recording.schemas import Schema
 from forwardpass.recording.states import State
@@ -102,13 +103,15 @@ class _Bare(Walk):
 def _same_pass(done: Recording) -> Iterator[Fault]:
     """Rung a: the plain pass gives the recorded outputs, a bare recorder sees the same operators,
     and running it leaves the generators as they were."""
-    before = GeneratorStates.now()
     try:
-        plain = flatten(done.this.plain())
+        with ONE_PASS_AT_A_TIME:  # that of another thread may draw as well
+            before = GeneratorStates.now()
+            plain = flatten(done.this.plain())
+            undrawn = before.equals(GeneratorStates.now())
     except Exception as error:  # noqa: BLE001 - it is what validation has found
         yield Fault("a", -1, "", f"run again, the pass raised {type(error).__name__}: {error}")
         return
-    if not before.equals(GeneratorStates.now()):
+    if not undrawn:
         yield Fault("a", -1, "", "the random generators are not as they were after the pass")
     for path in {**done.returned, **plain}:
         if path not in plain or path not in done.returned:
