@@ -12,7 +12,6 @@ import forwardpass as fwd
 from forwardpass.checking import check
 from forwardpass.checking.words import share
 from forwardpass.nouns.findings import Finding, Findings
-from forwardpass.probing.layouts import Layout, layout_of
 
 
 class Function(nn.Module):
@@ -43,24 +42,6 @@ def leaks(module: Any, inputs: Any, **how: Any) -> Findings:
 
 def varies(module: Any, inputs: Any, **how: Any) -> Findings:
     return check(module, inputs, rules=["batch-variance"], **how)
-
-
-# -- where a value holds rows --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("one", "two", "layout"),
-    [
-        ((4, 7), (5, 7), Layout(0, 1, (1,))),
-        ((7, 4, 3), (7, 5, 3), Layout(1, 1, (1,))),
-        ((28, 3), (35, 3), Layout(0, 7, (1, 7))),
-        ((4, 4), (5, 5), None),  # rows against rows
-        ((7,), (7,), None),
-        ((6, 3), (7, 3), None),  # grows, but not with the rows
-    ],
-)
-def test_what_grows_with_the_rows_holds_them(one: Any, two: Any, layout: Layout | None) -> None:
-    assert layout_of(one, two, 4, 5) == layout
 
 
 def test_distances_are_said_of_a_scale() -> None:

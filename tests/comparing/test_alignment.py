@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import forwardpass as fwd
 from forwardpass.comparing.alignment import align
 from forwardpass.comparing.fingerprints import peak_bytes
+from forwardpass.comparing.pieces import counterpart
 from forwardpass.comparing.sequences import paired
-from forwardpass.probing.batches import counterpart
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=12)
 

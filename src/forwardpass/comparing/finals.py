@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from forwardpass.nouns.records import KeptRecord, Record
+from forwardpass.probing.probes import Probe
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.trees import flatten
 
@@ -25,10 +26,8 @@ def _came(record: KeptRecord) -> Mapping[str, torch.Tensor]:
         return {path: record.tensors[serial] for path, serial in kept.items()}
     if not is_compiled(record):
         return record.returned
-    this = record.this
-    with this.staged(contents=True) as (_, args, kwargs), torch.compiler.set_stance("default"):
-        found = flatten(this.module(*args, **kwargs))
-        return {path: tensor.detach().clone() for path, tensor in found.items()}
+    came = flatten(Probe(record).walk(torch.compiler.set_stance("default")))
+    return {path: tensor.detach().clone() for path, tensor in came.items()}
 
 
 def _dense(tensor: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +20,8 @@ from forwardpass.comparing.alignment import Alignment
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.diffs import Error
 from forwardpass.nouns.records import Record
-from forwardpass.recording.passes import Pass
+from forwardpass.probing.changes import SAME, Change
+from forwardpass.probing.probes import Probe
 from forwardpass.recording.schemas import Schema, flattened
 from forwardpass.recording.walking import Walk
 from forwardpass.tensors.errors import error, is_comparable
@@ -58,14 +59,15 @@ class Made:
 def made(
     alignment: Alignment,
     numbers: Mapping[int, torch.Tensor],
-    this: Pass,
+    probe: Probe,
+    change: Change = SAME,
     forced: Container[int] | None = None,
 ) -> Made:
     """Run b's pass on a's numbers, call by call.
 
     Args:
         numbers: by serial of b's values, what corresponds to them in a.
-        this: b's pass. It gets a's inputs, where they have the form of its own.
+        probe, change: b's pass. It gets a's inputs, where they have the form of its own.
         forced: serials of b's values to force; all if None. The others are compared as they come.
 
     Raises whatever the module raises: a's numbers may be such that it refuses them.
@@ -73,10 +75,9 @@ def made(
     inputs = {
         path: numbers[serial] for path, serial in alignment.b.inputs.items() if serial in numbers
     }
-    own = this.named(this.arguments, this.keywords)
-    other = this.given({path: _as(tensor, own[path]) for path, tensor in inputs.items()})
+    given = {path: _as(tensor, probe.inputs[path]) for path, tensor in inputs.items()}
     forcing = _Forcing(alignment, numbers, forced)
-    came = flatten(other.plain(forcing))
+    came = flatten(probe.walk(forcing, replace(change, inputs=given)))
     forcing.found.outputs = {path: tensor.detach() for path, tensor in came.items()}
     return forcing.found
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Final
 
 import torch
 
 from forwardpass.comparing.alignment import align
 from forwardpass.comparing.forcing import made
 from forwardpass.nouns.records import KeptRecord, Record
-from forwardpass.recording.passes import Pass
-from forwardpass.recording.recordings import Recording, recorded
+from forwardpass.probing.changes import Change
+from forwardpass.probing.probes import Probe
+from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.dtypes import TORCH
 
 _MARGIN = 10
 """Times the distance from float64: another kernel may round that much worse than this one did."""
+_WIDE: Final = Change(dtype=torch.float64)
 _LEAST = 2
 """Units of rounding, where a's own numbers happen to be exact."""
 
@@ -56,13 +57,13 @@ def tolerances(a: KeptRecord) -> Tolerances:
     if not isinstance(a, Recording):
         return _unmeasured("a record has no pass to run in float64")
     try:
-        wide = doubled(a.this)
-        b = recorded(a.forward, wide, ())
+        probe = Probe(a)
+        b = probe.recording(_WIDE, values=False)
         alignment = align(a, b)
         random = {s for call in b.calls if call.kind == "random" for s in call.outputs}
         targets = {its: a.tensors[s] for its, s in alignment.values.items() if s in a.tensors}
-        total = made(alignment, targets, wide, {s: t for s, t in targets.items() if s in random})
-        alone = made(alignment, targets, wide)
+        total = made(alignment, targets, probe, _WIDE, forced=random.intersection(targets))
+        alone = made(alignment, targets, probe, _WIDE)
     except Exception as reason:  # noqa: BLE001 - not every model runs in float64; it is said
         why = _short(reason.__cause__ or reason)
         return _unmeasured(f"in float64 it cannot run ({why})")
@@ -76,20 +77,6 @@ def tolerances(a: KeptRecord) -> Tolerances:
 
 def _unmeasured(why: str) -> Tolerances:
     return Tolerances(f"{_MARGIN} × the unit of rounding: {why}", _MARGIN)
-
-
-def doubled(this: Pass) -> Pass:
-    """The pass with a copy of its module, and its floating inputs, in float64."""
-    named = this.named(this.arguments, this.keywords)
-    wide = {path: _double(tensor) for path, tensor in named.items()}
-    twin: Any = copy.deepcopy(this.module)._apply(_double)  # pyright: ignore[reportPrivateUsage]
-    return replace(this.given(wide), module=twin, autocast={})
-
-
-def _double(tensor: torch.Tensor) -> torch.Tensor:
-    if tensor.is_complex():
-        return tensor.to(torch.complex128)
-    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def unit(record: Record, serial: int) -> float:

@@ -14,6 +14,7 @@ from forwardpass.comparing.finals import finals_of
 from forwardpass.comparing.forcing import Made, computed, made
 from forwardpass.comparing.forks import fork
 from forwardpass.comparing.layers import layers
+from forwardpass.comparing.pieces import counterpart, in_pieces
 from forwardpass.comparing.tolerances import Tolerances, tolerances
 from forwardpass.errors import UsageError
 from forwardpass.loading import load
@@ -22,11 +23,11 @@ from forwardpass.nouns.forwards import ForwardLike
 from forwardpass.nouns.records import KeptRecord, Record, record_fields
 from forwardpass.nouns.signatures import Signature
 from forwardpass.operators import kinds
-from forwardpass.probing.batches import batch_axes, counterpart, first_rows, in_pieces, rows_of
+from forwardpass.probing.changes import Change
+from forwardpass.probing.probes import Inapplicable, Probe
 from forwardpass.probing.verb import record
-from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Mode
-from forwardpass.recording.recordings import Recording, recorded
+from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.errors import error, flips, is_comparable
 
 _VALUE_BYTES = 4 << 30
@@ -140,14 +141,19 @@ class _How:
         """The record of the first `rows` rows, the outputs of all, and the rows of both."""
         if not isinstance(whole, Recording):
             raise UsageError("b_batch needs a Forward: a record cannot run in pieces")
-        this = whole.this
-        axes = batch_axes(signature, this.named(this.arguments, this.keywords))
-        total = rows_of(this, axes)
+        probe = Probe(whole, signature, value_bytes=self.value_bytes)
+        try:
+            total = probe.rows
+        except Inapplicable as reason:
+            raise UsageError(f"b_batch={rows}: {reason}") from reason
+        if not total:
+            raise UsageError(
+                "no input has a batch axis: a signature says which, `x: f32[batch 16]`"
+            )
         if not 1 <= rows <= total:
             raise UsageError(f"b_batch={rows}: the batch has {total} rows")
-        watching = Watching(False, "all", self.value_bytes)
-        first = recorded(whole.forward, first_rows(this, axes, 0, rows), whole.notes, watching)
-        return first, in_pieces(this, axes, rows), (total, rows)
+        first = probe.recording(Change(rows=tuple(range(rows))))
+        return first, in_pieces(probe, rows), (total, rows)
 
 
 def _targets(
@@ -172,7 +178,7 @@ def _made(alignment: Alignment, targets: Mapping[int, torch.Tensor]) -> tuple[Ma
     if not isinstance(alignment.b, Recording):
         return Made(), ["nobody is blamed: b is a record without its pass"]
     try:
-        return made(alignment, targets, alignment.b.this), []
+        return made(alignment, targets, Probe(alignment.b)), []
     except Exception as reason:  # noqa: BLE001 - a's numbers may be refused; it is said
         first = (str(reason).splitlines() or [""])[0][:120]
         return Made(), [

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import torch
 
 from forwardpass.recording.passes import Grad, Mode, Pass
-from forwardpass.tensors.generators import GeneratorStates
 
 
 @dataclass(frozen=True)
@@ -44,27 +44,19 @@ SAME: Final = Change()
 """The pass as it was."""
 
 
-def as_set(this: Pass, change: Change) -> Pass:
-    """A pass with the mode, grad, seed and dtype of a change; what goes in is cast, and no other.
+def cast(this: Pass, dtype: torch.dtype) -> Pass:
+    """The pass of a copy of its module, which computes in another floating dtype.
 
     Raises RuntimeError where the module cannot be copied.
     """
-    mode, grad = change.mode or this.mode, change.grad or this.grad
-    other = replace(this, mode=mode, grad=grad)
-    if change.seed is not None:
-        other = replace(other, generators=GeneratorStates.seeded(change.seed))
-    if change.dtype is not None:
-        other = _cast(other, change.dtype)
-    return other
-
-
-def _cast(this: Pass, dtype: torch.dtype) -> Pass:
-    def cast(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.is_complex():
-            return tensor.to(dtype.to_complex())
-        return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
     named = this.named(this.arguments, this.keywords)
-    twin: Any = copy.deepcopy(this.module)._apply(cast)  # pyright: ignore[reportPrivateUsage]
-    wide = {path: cast(tensor) for path, tensor in named.items()}
-    return replace(this.given(wide), module=twin, autocast={})
+    twin: Any = copy.deepcopy(this.module)._apply(partial(as_dtype, dtype=dtype))  # pyright: ignore[reportPrivateUsage]
+    given = this.given({path: as_dtype(tensor, dtype) for path, tensor in named.items()})
+    return replace(given, module=twin, autocast={})
+
+
+def as_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A floating or complex tensor as wide as `dtype`; others as they are."""
+    if tensor.is_complex():
+        return tensor.to(dtype.to_complex())
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor

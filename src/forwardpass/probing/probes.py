@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -14,11 +15,11 @@ from torch import nn
 from forwardpass.errors import PassError
 from forwardpass.measuring.clocks import Clock, Timing, timing
 from forwardpass.nouns.signatures import Signature
-from forwardpass.probing.batches import batch_axes
-from forwardpass.probing.changes import SAME, Change, as_set
+from forwardpass.probing.changes import SAME, Change, as_dtype, cast
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.recordings import Recording, recorded
+from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.tensors.trees import flatten
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Probe:
         self._signature = signature
         self._value_bytes = value_bytes
         self._recordings: dict[tuple[Change, bool], Recording] = {}
+        self._casts: dict[torch.dtype, Pass] = {}
         self._once: dict[Callable[..., Any], Any] = {}
 
     # What is there
@@ -86,14 +88,15 @@ class Probe:
 
     @cached_property
     def batch_axes(self) -> dict[str, int]:
-        """The batch axis of each input that has one; see batches. Raises Inapplicable for a nested
+        """The batch axis of each input that has one; by the signature, else
+        axis 0 of all inputs whose size along it is the same. Raises Inapplicable for a nested
         tensor, of which no rows can be taken."""
         for path, tensor in self.inputs.items():
             if tensor.is_nested:
                 raise Inapplicable(
                     f"{path} is a nested tensor: its rows cannot be taken one by one"
                 )
-        return batch_axes(self.signature, self.inputs)
+        return _batch_axes(self.signature, self.inputs)
 
     @property
     def rows(self) -> int:
@@ -124,11 +127,22 @@ class Probe:
 
     def changed(self, change: Change = SAME) -> Pass:
         """The pass with something changed."""
-        given = self.this
+        this = self.this if change.dtype is None else self._in(change.dtype)
         if change.gives_others:
             rows = {} if change.rows is None else self.rows_of(change.rows)
-            given = given.given({**rows, **(change.inputs or {})})
-        return as_set(given, change)
+            given = {**rows, **(change.inputs or {})}
+            if (dtype := change.dtype) is not None:
+                given = {path: as_dtype(tensor, dtype) for path, tensor in given.items()}
+            this = this.given(given)
+        states = this.generators if change.seed is None else GeneratorStates.seeded(change.seed)
+        mode, grad = change.mode or this.mode, change.grad or this.grad
+        return replace(this, mode=mode, grad=grad, generators=states)
+
+    def _in(self, dtype: torch.dtype) -> Pass:
+        """The pass in another dtype; its module is copied once."""
+        if dtype not in self._casts:
+            self._casts[dtype] = cast(self.this, dtype)
+        return self._casts[dtype]
 
     @contextmanager
     def staged(
@@ -163,7 +177,7 @@ class Probe:
         if known is None:
             self.passes += 1
             watching = Watching(False, "all" if values else None, self._value_bytes)
-            known = recorded(self.record.forward, self.changed(change), (), watching)
+            known = recorded(self.record.forward, self.changed(change), self.record.notes, watching)
             if is_kept:
                 self._recordings[change, values] = known
         return known
@@ -204,3 +218,11 @@ class Probe:
         if make not in self._once:
             self._once[make] = make(self)
         return self._once[make]
+
+
+def _batch_axes(signature: Signature | None, inputs: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    if signature is not None:
+        axes = {item.path: item.batch_axis for item in signature.inputs}
+        return {n: a for n in inputs if (a := axes.get(n)) is not None}
+    sizes = {t.shape[0] if t.dim() else -1 for t in inputs.values()}
+    return dict.fromkeys(inputs, 0) if len(sizes) == 1 and -1 not in sizes else {}
