@@ -140,6 +140,10 @@ def test_distance() -> None:
     assert relative_distance(torch.tensor([1.0, 2.0]), torch.tensor([1.0, nan])) == float("inf")
     assert relative_distance(torch.tensor([2.0, 1.0]), torch.tensor([2.0, 2.0])) == 0.5
     assert relative_distance(torch.tensor([1]), torch.tensor([2])) == 1
+    assert relative_distance(torch.tensor([1e-40]), torch.tensor([0.0])) == 0
+    assert relative_distance(torch.tensor([3e-38]), torch.tensor([1e-38])) > 1
+    double = torch.tensor([1e-40, 3e-40], dtype=torch.float64)
+    assert relative_distance(double[:1], double[1:]) > 0.5
     assert relative_distance(torch.zeros(0), torch.zeros(0)) == 0
     assert relative_distance(torch.tensor([float("inf")]), torch.tensor([-float("inf")])) == float(
         "inf"

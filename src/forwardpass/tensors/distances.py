@@ -18,8 +18,9 @@ _BOUNDLESS = 1e300
 def relative_distance(value: torch.Tensor, reference: torch.Tensor) -> float:
     """Largest difference ÷ largest magnitude of `reference`; 0 for equal tensors, NaN and all.
 
-    Integers and booleans count as different (1) or equal (0). Raises ValueError where the shapes
-    differ.
+    A difference below the smallest normal number is none, however small the tensors are: some
+    kernels flush such numbers to 0, and rounding is no longer relative there. Integers and booleans
+    count as different (1) or equal (0). Raises ValueError where the shapes differ.
     """
     if value.shape != reference.shape:
         raise ValueError(f"shapes differ: {tuple(value.shape)} and {tuple(reference.shape)}")
@@ -35,8 +36,14 @@ def relative_distance(value: torch.Tensor, reference: torch.Tensor) -> float:
     if not finite.any():
         return 0.0
     gap = (a - b)[finite].abs().max().item()
+    if gap < torch.finfo(torch.float64 if _is_double(reference) else torch.float32).tiny:
+        return 0.0
     scale = b[finite].abs().max().item()
     return gap / scale if scale else (float("inf") if gap else 0.0)
+
+
+def _is_double(tensor: torch.Tensor) -> bool:
+    return tensor.dtype in (torch.float64, torch.complex128)
 
 
 def share(distance: float) -> str:

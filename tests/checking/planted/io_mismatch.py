@@ -136,6 +136,25 @@ def image(white: float = 1.0, rows: int = 4) -> Tensor:
 
 IMAGE, IDS = "x: f32[batch 3 4 4]", "ids: i64[batch tokens=1..16]"
 PRIOR = "x: f32[batch 8]\nprior: f32[batch 4]"
+
+
+class MadePixelsAgain(nn.Module):
+    """Undoes what its inputs were standardised by, to work on 0 to 255."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
+        self.register_buffer("spread", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.mul(self.spread).add_(self.mean) * 255
+        return self.conv(pixels).mean((2, 3))
+
+
 CASES = [
     Case("channels last", signed(Mlp, IMAGE, lambda: torch.rand(4, 4, 4, 3)), True,
          line="# the input"),
@@ -177,4 +196,5 @@ CASES = [
          lambda: torch.randn(4, 8), "output: f32[batch 4]"), False),
     Case("a score for each token", signed(Scores, IDS, lambda: torch.randint(0, 20, (4, 6)),
          "output: f32[batch tokens 3]"), False),
+    Case("made pixels again", lambda: (MadePixelsAgain().eval(), torch.randn(4, 3, 8, 8)), False),
 ]  # fmt: skip

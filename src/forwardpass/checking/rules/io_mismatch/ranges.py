@@ -153,6 +153,12 @@ def _is_held(record: Record, call: Call, place: int) -> bool:
     return False
 
 
+def _is_tensor(call: Call, place: int) -> bool:
+    """Whether an argument is a tensor: what one scales before it is shifted was standardised
+    already, and is made what it was."""
+    return place < len(call.arguments) and isinstance(call.arguments[place], Ref)
+
+
 def _maker(record: Record, call: Call) -> Call | None:
     argument = call.arguments[0]
     return record.graph.maker(argument.value) if isinstance(argument, Ref) else None
@@ -171,7 +177,7 @@ def _origin(record: Record, call: Call, sources: dict[int, str]) -> str | None:
             maker.kind == "view"
             or kinds.copies(maker.short)
             or kinds.casts(maker.short)
-            or kinds.bare(maker.short) in ("mul", "div")
+            or (kinds.bare(maker.short) in ("mul", "div") and not _is_tensor(maker, 1))
         ):
             return None
         call = maker
