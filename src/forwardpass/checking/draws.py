@@ -14,9 +14,9 @@ from forwardpass.nouns.records import Record
 from forwardpass.operators import attention, dropout, find, gru, kinds, lstm, rnn
 from forwardpass.probing.changes import Change
 from forwardpass.probing.probes import Probe
+from forwardpass.recording.costs import by_name
 from forwardpass.recording.distances import apart, rounding
 from forwardpass.recording.recordings import Recording
-from forwardpass.recording.schemas import schema_of
 
 Tensors = Mapping[str, torch.Tensor]
 RRELU = "aten.rrelu"
@@ -100,9 +100,7 @@ def furthest(one: Tensors, other: Tensors) -> float:
 
 def arguments(record: Recording, call: Call) -> dict[str, Any]:
     """The arguments of a call by the names of the operator's schema."""
-    schema = schema_of(record.operators[call.index])
-    given = dict(zip(schema.names, call.arguments, strict=False))
-    return {**schema.defaults, **given, **call.keywords}
+    return by_name(record.schema(call), call)
 
 
 Verdicts = defaultdict[tuple[str, str], set[bool | None]]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import torch
 from torch import nn
 
-from forwardpass.nouns.calls import Call, Ref
+from forwardpass.nouns.calls import Call
 from forwardpass.recording.recordings import Recording
 
 UNRUNNABLE = (RuntimeError, KeyError, NotImplementedError)
@@ -49,14 +49,8 @@ class Stretch:
         return known[self._end]
 
     def _run(self, call: Call, known: dict[int, torch.Tensor]) -> None:
-        operator = self._record.operators[call.index]
-
-        def tensor(serial: int) -> torch.Tensor:
-            return self._tensor(serial, known)
-
-        args = [filled(a, tensor) for a in call.arguments]
-        kwargs = {name: filled(a, tensor) for name, a in call.keywords.items()}
-        result = operator(*args, **kwargs)
+        args, kwargs = call.given(lambda serial: self._tensor(serial, known))
+        result = self._record.operators[call.index](*args, **kwargs)
         made = [result] if isinstance(result, torch.Tensor) else list(result)
         known.update(zip(call.outputs, made, strict=False))
 
@@ -115,12 +109,3 @@ def held_by(module: nn.Module) -> Mapping[str, torch.Tensor]:
         **dict(module.named_buffers(remove_duplicate=False)),
         **dict(module.named_parameters(remove_duplicate=False)),
     }
-
-
-def filled(value: Any, tensor: Callable[[int], torch.Tensor]) -> Any:
-    """An argument of a Call with tensors in the places of its Refs."""
-    if isinstance(value, Ref):
-        return tensor(value.value)
-    if isinstance(value, list | tuple):
-        return [filled(item, tensor) for item in value]
-    return value

@@ -20,7 +20,6 @@ from forwardpass.recording.arguments import copied
 from forwardpass.recording.costs import bound
 from forwardpass.recording.passes import ONE_PASS_AT_A_TIME
 from forwardpass.recording.recordings import Recording, recorded
-from forwardpass.recording.schemas import schema_of
 from forwardpass.tensors.dtypes import coarsest, spelled
 from forwardpass.tensors.trees import flatten
 
@@ -202,7 +201,7 @@ def _steps(
             places = [p for p, o in zip(places, still, strict=True) if o[1:] == (value, element)]
         if not places:
             continue  # this reader looks at another part of it
-        schema = schema_of(record.operators[call.index])
+        schema = record.schema(call)
         formula: Any = operators.find(schema.packet)
         names = [n for n, a in _given(schema.names, call) if a == Ref(read.serial)]
         if not hasattr(formula, "gradient") or not names:

@@ -18,7 +18,6 @@ from forwardpass.nouns.explanations import Explanation, Part, Step
 from forwardpass.nouns.records import Record
 from forwardpass.recording.costs import bound
 from forwardpass.recording.recordings import Recording, living
-from forwardpass.recording.schemas import schema_of
 
 
 def explain(
@@ -74,7 +73,7 @@ def _activation(
 
 def _part(record: Recording, call: Call, made: Value, element: Element, came: Captured) -> Part:
     """The arithmetic of one element of what a call made."""
-    schema = schema_of(record.operators[call.index])
+    schema = record.schema(call)
     output = call.outputs.index(made.serial)
     recorded = float(came.made[output][element])
     formula = operators.find(schema.packet)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from forwardpass.nouns.calls import Call, Ref, Value
+from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Record
 from forwardpass.operators import kinds
 from forwardpass.recording.recordings import Recording
@@ -140,8 +140,13 @@ def _applied(
         return places[before.serial].reshape(made.shape)
     if call.short == "as_strided":
         return _at_same_memory(before, made, places[before.serial])
-    arguments = [_filled(a, record, places) for a in call.arguments]
-    keywords = {name: _filled(a, record, places) for name, a in call.keywords.items()}
+
+    def numbers(serial: int) -> torch.Tensor:
+        if serial in places:
+            return places[serial].clone()  # t_ and the like work in place
+        return torch.full(record.values[serial].shape, -1)
+
+    arguments, keywords = call.given(numbers)
     result: Any = record.operators[call.index](*arguments, **keywords)
     if isinstance(result, torch.Tensor):
         return result
@@ -165,14 +170,6 @@ def _memory(value: Value) -> torch.Tensor:
         along[axis] = size
         stands += (torch.arange(size) * stride).reshape(along)
     return stands
-
-
-def _filled(value: Any, record: Recording, places: Mapping[int, torch.Tensor]) -> Any:
-    if isinstance(value, Ref):
-        if value.value in places:
-            return places[value.value].clone()  # t_ and the like work in place
-        return torch.full(record.values[value.value].shape, -1)
-    return [_filled(item, record, places) for item in value] if isinstance(value, list) else value
 
 
 def _index(number: int, shape: Sequence[int]) -> Element:

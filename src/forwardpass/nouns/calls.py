@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -94,6 +95,24 @@ class Ref(msgspec.Struct, frozen=True, gc=False):
     value: int
 
 
+def filled(value: Any, tensor: Callable[[int], Any]) -> Any:
+    """An argument of a call, with `tensor(serial)` in place of each Ref."""
+    if isinstance(value, Ref):
+        return tensor(value.value)
+    if isinstance(value, list | tuple):
+        return [filled(item, tensor) for item in cast("Sequence[Any]", value)]
+    return value
+
+
+def references(value: Any) -> Iterator[int]:
+    """The serials of the tensors in an argument, in order."""
+    if isinstance(value, Ref):
+        yield value.value
+    elif isinstance(value, list | tuple):
+        for item in cast("Sequence[Any]", value):
+            yield from references(item)
+
+
 class Site(msgspec.Struct, frozen=True, gc=False):
     """A place in source code: the line that was running, and the function that holds it."""
 
@@ -149,6 +168,11 @@ class Call(msgspec.Struct, frozen=True):
     def flops(self) -> int | None:
         """2 × macs, by the convention of the field."""
         return None if self.macs is None else 2 * self.macs
+
+    def given(self, tensor: Callable[[int], Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Its arguments and keywords, with `tensor(serial)` in place of each Ref."""
+        arguments = [filled(value, tensor) for value in self.arguments]
+        return arguments, {name: filled(value, tensor) for name, value in self.keywords.items()}
 
     @property
     def is_operator(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from forwardpass import operators
-from forwardpass.nouns.calls import Call, Ref, Value
+from forwardpass.nouns.calls import Call, Value, filled
 from forwardpass.operators import encoder_layer
 from forwardpass.recording.notes import RawCall
 from forwardpass.recording.schemas import Schema
@@ -96,18 +96,11 @@ def _nested_macs(schema: Schema, raw: RawCall, values: Sequence[Value]) -> int |
 
 def bound(schema: Schema, raw: RawCall | Call, tensors: Any) -> dict[str, Any]:
     """The arguments by the names of the schema, defaults included; tensors by `tensors[serial]`."""
-    given = {
-        **schema.defaults,
-        **dict(zip(schema.names, raw.arguments, strict=False)),
-        **raw.keywords,
-    }
-    return {name: filled(value, tensors) for name, value in given.items()}
+    given = by_name(schema, raw)
+    return {name: filled(value, tensors.__getitem__) for name, value in given.items()}
 
 
-def filled(value: Any, tensors: Any) -> Any:
-    """An argument with `tensors[serial]` in place of each Ref."""
-    if isinstance(value, Ref):
-        return tensors[value.value]
-    if isinstance(value, list):
-        return [filled(item, tensors) for item in value]
-    return value
+def by_name(schema: Schema, raw: RawCall | Call) -> dict[str, Any]:
+    """The arguments by the names of the schema, defaults included; tensors as Ref."""
+    given = dict(zip(schema.names, raw.arguments, strict=False))
+    return {**schema.defaults, **given, **raw.keywords}

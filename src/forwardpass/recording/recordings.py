@@ -18,6 +18,7 @@ from forwardpass.recording.gradients import reached
 from forwardpass.recording.layers import layers_of
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Pass, traced
+from forwardpass.recording.schemas import Schema, schema_of
 from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
 from forwardpass.tensors.trees import flatten
@@ -37,6 +38,10 @@ class Recording(KeptRecord, frozen=True, kw_only=True, eq=False):
     returned: dict[str, torch.Tensor]
     constants: dict[int, torch.Tensor]
     operators: tuple[Any, ...]
+
+    def schema(self, call: Call) -> Schema:
+        """The schema of the operator that ran at a call."""
+        return schema_of(self.operators[call.index])
 
 
 def living(record: Record, verb: str) -> Recording:

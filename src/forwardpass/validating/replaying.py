@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from forwardpass.nouns.calls import Call, Ref, Value
+from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Exempt, Fault
 from forwardpass.recording.distances import apart, rounding
@@ -169,12 +169,11 @@ class Replay(Walk):
         if generator is not None:
             generator.restore()
         try:
-            args = tuple([_filled(a, tensor) for a in call.arguments])
-            kwargs = {name: _filled(a, tensor) for name, a in call.keywords.items()}
+            args, kwargs = call.given(tensor)
             result = func(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - it becomes a fault
             return error
-        return result, schema.made(result, args, kwargs)
+        return result, schema.made(result, tuple(args), kwargs)
 
     def _compared(
         self, rung: str, call: Call, schema: Schema, made: list[torch.Tensor], result: Any,
@@ -294,14 +293,6 @@ def _exempted(call: Call, schema: Schema, given: list[torch.Tensor]) -> str:
     if any(t.device.type == "meta" for t in given):
         return "meta tensors hold no values"
     return ""
-
-
-def _filled(value: Any, tensor: Callable[[int], torch.Tensor]) -> Any:
-    if isinstance(value, Ref):
-        return tensor(value.value)
-    if isinstance(value, list):
-        return [_filled(item, tensor) for item in value]
-    return value
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:

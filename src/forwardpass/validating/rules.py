@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from forwardpass.nouns.calls import Call, Ref, Value
+from forwardpass.nouns.calls import Call, Value, references
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Fault
 from forwardpass.recording.assembling import kind_of
@@ -41,7 +41,7 @@ def broken(record: Record, operators: Sequence[Any]) -> Iterator[Fault]:
 
 
 def _of_call(record: Record, call: Call, operator: Any) -> Iterator[str]:
-    refs = tuple(_refs((call.arguments, list(call.keywords.values()))))
+    refs = tuple(references((call.arguments, list(call.keywords.values()))))
     if refs != call.inputs:
         yield f"it reads {list(call.inputs)}, and its arguments are {list(refs)}"
     late = [s for s in call.inputs if record.values[s].producer >= call.index]
@@ -60,7 +60,7 @@ def _of_call(record: Record, call: Call, operator: Any) -> Iterator[str]:
     written: list[Any] = []
     for place, name in schema.writes:
         written.append(call.arguments[place] if place < len(call.arguments) else given.get(name))
-    storages = {record.values[s].storage for s in _refs(written)}
+    storages = {record.values[s].storage for s in references(written)}
     if schema.unmarked is None and storages != set(call.writes):
         yield f"it says that it writes storages {list(call.writes)}, its schema {sorted(storages)}"
     kind = kind_of(schema, call, record.values)
@@ -80,11 +80,3 @@ def _of_value(record: Record, value: Value) -> Iterator[Fault]:
     if value.base >= 0 and record.values[value.base].storage != value.storage:
         said = f"value {value.serial} views value {value.base}, which has another storage"
         yield Fault("c", value.producer, "", said)
-
-
-def _refs(tree: Any) -> Iterator[int]:
-    if isinstance(tree, Ref):
-        yield tree.value
-    elif isinstance(tree, list | tuple):
-        for item in tree:
-            yield from _refs(item)

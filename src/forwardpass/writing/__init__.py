@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from forwardpass.nouns.calls import Call
+from forwardpass.nouns.calls import Call, references
 from forwardpass.nouns.records import Record
 from forwardpass.operators import kinds
 from forwardpass.recording.recordings import Recording
@@ -18,7 +18,6 @@ from forwardpass.writing.scopes import (
     below,
     calls_within,
     is_free,
-    references,
     scopes_of,
 )
 from forwardpass.writing.spelling import name_of, spell

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
-from forwardpass.nouns.calls import Call, ModuleCall, Ref, Value
+from forwardpass.nouns.calls import Call, ModuleCall, Value
 from forwardpass.nouns.records import Record
 from forwardpass.operators import kinds
 
@@ -210,12 +210,3 @@ def calls_within(scope: Scope) -> Iterator[int]:
             yield item
         else:
             yield from calls_within(item)
-
-
-def references(value: Any) -> Iterator[int]:
-    """The serials of the tensors in an argument."""
-    if isinstance(value, Ref):
-        yield value.value
-    elif isinstance(value, list | tuple):
-        for item in cast("list[Any]", value):
-            yield from references(item)

@@ -16,7 +16,6 @@ from forwardpass.nouns.findings import Finding
 from forwardpass.probing.changes import Change
 from forwardpass.recording.distances import apart, rounding
 from forwardpass.recording.recordings import Recording
-from forwardpass.recording.schemas import schema_of
 
 MOST_PASSES: Final = 6
 _SCALE: Final = "the outputs' scale"
@@ -76,7 +75,7 @@ def _parting(one: Recording, two: Recording) -> tuple[Call | None, str]:
             return a, f"the code goes another way at {a.name or a.short}"
         if repr(a.arguments) != repr(b.arguments) or repr(a.keywords) != repr(b.keywords):
             return a, f"{a.name or a.short} gets other arguments from Python"
-        if schema_of(one.operators[a.index]).uninitialised:
+        if one.schema(a).uninitialised:
             continue  # what stands there is no result
         for serial in (*a.inputs, *a.outputs):
             x, y = _value(one, serial), _value(two, serial)

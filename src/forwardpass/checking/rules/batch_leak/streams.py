@@ -13,7 +13,6 @@ import torch
 
 from forwardpass.checking.contents import Contents
 from forwardpass.checking.crossings import Compared, State
-from forwardpass.checking.stretches import filled
 from forwardpass.nouns.calls import Call
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.generators import GeneratorStates, generators_kept
@@ -97,12 +96,9 @@ class Streams:
             mixed = {s: _between(mine, its, part) for s, (mine, its) in operands.items()}
             with generators_kept(), torch.inference_mode(mode=False), torch.no_grad():
                 torch.manual_seed(0)
-                args = [_drawn_alike(filled(a, mixed.__getitem__)) for a in call.arguments]
-                kwargs = {
-                    name: _drawn_alike(filled(a, mixed.__getitem__))
-                    for name, a in call.keywords.items()
-                }
-                operator(*args, **kwargs)
+                args, kwargs = call.given(mixed.__getitem__)
+                named = {name: _drawn_alike(argument) for name, argument in kwargs.items()}
+                operator(*map(_drawn_alike, args), **named)
                 yield GeneratorStates.now()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import torch
 
@@ -13,7 +13,6 @@ from forwardpass.checking.rules.non_finite.covering import gradients, in_f32
 from forwardpass.checking.words import finite, share
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.findings import Finding
-from forwardpass.recording.schemas import schema_of
 
 MOST_PASSES: Final = 2
 
@@ -101,7 +100,7 @@ class _Trail:
             first = {
                 i
                 for i in record.graph.makers(serials)
-                if self._schema(record.calls[i]).uninitialised
+                if self._record.schema(record.calls[i]).uninitialised
             }
         meant = {i for i in first if self._writes(record.calls[i], kind)}
         if first - meant:
@@ -162,7 +161,7 @@ class _Trail:
             self._makes(call, kind)
             and call.kind != "view"
             and not self._writes(call, kind)
-            and not self._schema(call).uninitialised
+            and not self._record.schema(call).uninitialised
             and not any(True for _ in self._before(call, kind))
             and not self._held(call, kind)
         )
@@ -248,9 +247,6 @@ class _Trail:
     def _makes(self, call: Call, kind: Kind) -> bool:
         return any(self._is(serial, kind) for serial in call.outputs)
 
-    def _schema(self, call: Call) -> Any:
-        return schema_of(self._record.operators[call.index])
-
     def _writes(self, call: Call, kind: Kind) -> bool:
         """Whether the code gave it as a number: `masked_fill(mask, -inf)`."""
         numbers = [a for a in (*call.arguments, *call.keywords.values()) if isinstance(a, float)]
@@ -281,7 +277,7 @@ class _Trail:
         return f"{count:,} of {tensor.numel():,} numbers of {paths[0]}{more} are not finite"
 
     def _made(self, call: Call, kind: Kind, where: str) -> Finding:
-        if self._schema(call).uninitialised:
+        if self._record.schema(call).uninitialised:
             message = f"{call.name or call.short} makes memory that is read before it is written"
             remedy = "use zeros, or write every element before it is read"
         else:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, product
 from typing import Any, cast
 
 import torch
-from torch import nn
 
 from forwardpass.checking.rules.one_by_one.races import raced
+from forwardpass.checking.stretches import held_by
 from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
@@ -70,7 +70,7 @@ def _work(call: Call) -> tuple[int, int]:
 
 def _measured(record: Recording, group: Sequence[Call]) -> list[float] | None:
     operator: Any = record.operators[group[0].index]
-    held = _held(record.this.module)
+    held = held_by(record.this.module)
     given = [_given(record, call, held) for call in group]
     if any(arguments is None for arguments in given):
         return None
@@ -123,29 +123,18 @@ def _first(result: Any) -> torch.Tensor | None:
 
 def _is_held(record: Record, serial: int) -> bool:
     """Whether a value is one of the module's, or a view of one."""
-    value = record.values[serial]
-    while value.base >= 0:
-        value = record.values[value.base]
-    return value.origin in ("parameter", "buffer")
+    return record.graph.root(serial).origin in ("parameter", "buffer")
 
 
-def _held(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
-def _given(record: Recording, call: Call, held: dict[str, torch.Tensor]) -> Arguments | None:
+def _given(record: Recording, call: Call, held: Mapping[str, torch.Tensor]) -> Arguments | None:
     """The arguments of a call as tensors; None where one of them was not kept."""
 
-    def tensor(value: Any) -> Any:
-        if isinstance(value, Ref):
-            known = record.tensors.get(value.value)
-            return held[record.values[value.value].name] if known is None else known
-        if isinstance(value, list):
-            return [tensor(item) for item in cast("list[Any]", value)]
-        return value
+    def tensor(serial: int) -> torch.Tensor:
+        known = record.tensors.get(serial)
+        return held[record.values[serial].name] if known is None else known
 
     try:
-        return [tensor(a) for a in call.arguments], {k: tensor(a) for k, a in call.keywords.items()}
+        return call.given(tensor)
     except KeyError:
         return None
 

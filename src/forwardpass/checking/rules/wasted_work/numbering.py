@@ -16,7 +16,6 @@ import torch
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.operators import kinds
 from forwardpass.recording.recordings import Recording
-from forwardpass.recording.schemas import schema_of
 
 _OWN = frozenset(("as_strided", "set_", "resize_"))  # read memory past what their operand shows
 _SMALL = 64
@@ -95,7 +94,7 @@ class Numbering:
             return None
         if call.writes and not self._writes_over(call):
             return None
-        if schema_of(self._record.operators[call.index]).uninitialised:
+        if self._record.schema(call).uninitialised:
             return None
         if kinds.copies(call.short) and len(call.inputs) == 1:
             return call.operator, self._of(call.inputs[0])
