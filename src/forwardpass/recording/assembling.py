@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from forwardpass.nouns.calls import Call, Kind, ModuleCall, Value
+from forwardpass.operators import kinds
 from forwardpass.recording.costs import cost
 from forwardpass.recording.notes import RawCall
 from forwardpass.recording.schemas import Schema, schema_of
 from forwardpass.recording.tracing import Tracer
 from forwardpass.tensors.dtypes import spelled
 
-_LIFTED = {"aten.lift_fresh", "aten.lift_fresh_copy"}
 _OFF = ("train", "training", "use_input_stats")
 _SHARES = ("dropout_p", "dropout", "p")
 
@@ -28,7 +28,7 @@ def values_of(tracer: Tracer) -> tuple[Value, ...]:
     for call in tracer.calls:
         if isinstance(call.operator, str):
             break
-        if schema_of(call.operator).packet in _LIFTED:
+        if kinds.bare(schema_of(call.operator).packet) == "lift_fresh":
             lifted.add(call.inputs[0])
     nodes = tracer.nodes
     names: dict[Any, str] = {}  # spelling a dtype or a device anew takes longer than the rest

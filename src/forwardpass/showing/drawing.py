@@ -11,6 +11,7 @@ from itertools import accumulate, groupby
 
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Layer, Record
+from forwardpass.operators import kinds
 
 ARROW = " ─▶ "
 _MOST = 10
@@ -18,10 +19,6 @@ _MOST = 10
 _FEW = 7
 """Steps of a line that shows modules."""
 _REAL = ("f", "bf", "c")
-_SILENT = {
-    "lift_fresh", "detach", "detach_", "empty", "zeros", "ones", "full", "arange", "to", "clone",
-    "_to_copy", "copy_", "contiguous", "scalar_tensor", "fill_", "zero_", "new_zeros", "empty_like",
-}  # fmt: skip
 _PLAIN = {
     "native_layer_norm": "layer_norm", "native_batch_norm": "batch_norm",
     "native_dropout": "dropout", "native_group_norm": "group_norm",
@@ -96,10 +93,13 @@ class _Step:
 
 
 def _works(call: Call) -> bool:
-    """Whether a call is drawn: views and copies are not, the way of values to NumPy is."""
+    """Whether a call is drawn: views, copies and constants are not, the way to NumPy is."""
     if call.kind == "host":
         return not call.is_operator
-    return call.kind != "view" and call.short not in _SILENT
+    made_up = call.kind == "compute" and (not call.inputs or kinds.reads_shape(call.short))
+    copied = kinds.copies(call.short) or kinds.casts(call.short)
+    written = kinds.bare(call.short) in ("copy", "fill", "zero")
+    return call.kind != "view" and not (made_up or copied or written)
 
 
 def _blocks(record: Record) -> list[str]:
