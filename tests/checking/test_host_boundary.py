@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from forwardpass.checking import check
-from forwardpass.checking.escapes import Escapes
+from forwardpass.checking.rules.host_boundary.escapes import Escapes
 from forwardpass.nouns.findings import Finding
 
 

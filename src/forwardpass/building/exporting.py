@@ -10,13 +10,11 @@ import sys
 import warnings
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
 
-from forwardpass.code.frames import shortened
-from forwardpass.code.owners import is_users, place
+from forwardpass.code.owners import models_line, raised_at
 from forwardpass.nouns.calls import Site
 from forwardpass.recording.passes import Pass
 from forwardpass.tensors.trees import flatten
@@ -136,7 +134,7 @@ def _noting(guards: list[tuple[str, Site | None]]) -> Generator[None]:
     original = getattr(kind, "_log_guard", None)
 
     def log(self: Any, prefix: str, guard: Any, *args: Any, **kwargs: Any) -> Any:
-        site = place(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+        site = models_line(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
         guards.append((str(guard), site))
         assert original is not None
         return original(self, prefix, guard, *args, **kwargs)
@@ -156,19 +154,8 @@ def _failed(error: Exception) -> Exported:
     return Exported(
         error=f"{type(error).__name__}: {said}",
         by_value="DataDependent" in type(error).__name__,
-        site=_users_line(error.__traceback__),
+        site=raised_at(error.__traceback__),
     )
-
-
-def _users_line(trace: TracebackType | None) -> Site | None:
-    """The innermost line of a traceback that is neither PyTorch's nor Python's nor ours."""
-    found: Site | None = None
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if is_users(code.co_filename):
-            found = Site(shortened(code.co_filename), trace.tb_lineno, code.co_qualname)
-        trace = trace.tb_next
-    return found
 
 
 def _read(

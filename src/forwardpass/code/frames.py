@@ -9,27 +9,26 @@ from __future__ import annotations
 import ast
 import dis
 import linecache
-import os
 import re
 import sys
 from functools import cache
 from types import CodeType, FrameType
 from typing import Any
 
-import torch
 from torch import nn
 
+from forwardpass.code.owners import Owner, owner
+from forwardpass.code.sources import shortened
 from forwardpass.nouns.calls import Site
 
-_TORCH = os.path.dirname(torch.__file__) + os.sep
-_LAYERS = tuple(os.path.join(_TORCH, *parts, "") for parts in (("nn", "modules"), ("ao",)))
-_PACKAGE = os.path.dirname(os.path.dirname(__file__))
-_OURS = tuple(os.path.join(_PACKAGE, room, "") for room in ("code", "recording", "validating"))
 _INSTRUCTION_BYTES = 2
 
 OURS, INSIDE, LAYER, USER, START = range(1, 6)
-"""What a frame belongs to: this room; PyTorch's functions; PyTorch's layers; other code; and the
-frame with which the recorded pass begins, past which nobody looks."""
+"""What a frame belongs to: to us; to functions of PyTorch, NumPy and Python; to PyTorch's layers;
+to the model; and the frame with which the recorded pass begins, past which nobody looks."""
+_KINDS = {Owner.OURS: OURS, Owner.LAYERS: LAYER} | dict.fromkeys(
+    (Owner.USER, Owner.LIBRARY, Owner.STRING), USER
+)
 
 _STORE = dis.opmap["STORE_SUBSCR"]
 _IMPORTED = re.compile(r"^\s*(?:import|from)\s.*?\b(?:as\s+)?(\w+)\s*$", re.MULTILINE)
@@ -40,15 +39,6 @@ _OPERATORS: dict[type[ast.AST], str] = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
     ast.Not: "not",
 }  # fmt: skip
-
-
-@cache
-def _belongs(filename: str) -> int:
-    if filename.startswith(_OURS):
-        return OURS
-    if filename.startswith(_LAYERS) and not filename.endswith("module.py"):
-        return LAYER
-    return INSIDE if filename.startswith(_TORCH) or filename.startswith("<frozen") else USER
 
 
 class Frames:
@@ -72,7 +62,7 @@ class Frames:
                 self._alive.append(code)
 
     def _kind(self, code: CodeType) -> int:
-        found = _belongs(code.co_filename)
+        found = _KINDS.get(owner(code.co_filename), INSIDE)
         if found == OURS and code.co_name == START_NAME:
             found = START
         self._kinds[id(code)] = found
@@ -167,17 +157,6 @@ START_NAME = "forwardpass_starts_the_pass"
 def caller(depth: int = 1) -> FrameType:
     """The frame that called the function that calls this."""
     return sys._getframe(depth + 1)  # pyright: ignore[reportPrivateUsage]
-
-
-@cache
-def shortened(filename: str) -> str:
-    """A file as a reader knows it: from the package on, or from the working directory."""
-    for root in sorted(filter(None, sys.path), key=len, reverse=True):
-        root = os.path.abspath(root)
-        if root != os.getcwd() and filename.startswith(root + os.sep):
-            return filename[len(root) + 1 :]
-    relative = os.path.relpath(filename) if os.path.isabs(filename) else filename
-    return filename if relative.startswith("..") else relative
 
 
 @cache

@@ -1,4 +1,5 @@
-"""The user's source code: the file behind a site, a statement's lines, where a name is assigned."""
+"""Source code: the file behind a site, how a file is called, a statement's lines, where a name is
+assigned. Each file is read and parsed once."""
 
 from __future__ import annotations
 
@@ -7,15 +8,24 @@ import inspect
 import linecache
 import os
 import sys
-import sysconfig
 from collections.abc import Iterator
-from functools import lru_cache
-from types import FunctionType
+from functools import cache, lru_cache
+from types import CodeType, FunctionType
 
-from forwardpass.code.frames import shortened
 from forwardpass.nouns.calls import Site
 
 _Span = tuple[int, int]
+
+
+@cache
+def shortened(filename: str) -> str:
+    """A file as a reader knows it: from the package on, or from the working directory."""
+    for root in sorted(filter(None, sys.path), key=len, reverse=True):
+        root = os.path.abspath(root)
+        if root != os.getcwd() and filename.startswith(root + os.sep):
+            return filename[len(root) + 1 :]
+    relative = os.path.relpath(filename) if os.path.isabs(filename) else filename
+    return filename if relative.startswith("..") else relative
 
 
 def file_of(file: str, line: int = 1) -> str:
@@ -66,9 +76,15 @@ def _span(node: ast.stmt) -> _Span:
 
 def parsed(function: FunctionType) -> tuple[ast.AST, int] | None:
     """The source of a function as a tree, and the line of its file at which line 1 of the tree
-    stands; None where it cannot be read."""
+    stands; None where it cannot be read. Of a wrapper, what it
+    wraps."""
+    return _parsed(inspect.unwrap(function).__code__)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(code: CodeType) -> tuple[ast.AST, int] | None:
     try:
-        lines, first = inspect.getsourcelines(function)
+        lines, first = inspect.getsourcelines(code)
         return ast.parse(inspect.cleandoc("\n" + "".join(lines))), first
     except (OSError, TypeError, SyntaxError, ValueError):
         return None
@@ -81,6 +97,7 @@ def assigned(kind: type, name: str, within: str) -> Site | None:
         method = owner.__dict__.get(within)
         if not inspect.isfunction(method):
             continue
+        method = inspect.unwrap(method)
         read = parsed(method)
         if read is None:
             return None
@@ -121,15 +138,3 @@ def _is_own(node: ast.AST, name: str, own: tuple[str, ...]) -> bool:
         and isinstance(node.value, ast.Name)
         and node.value.id in own
     )
-
-
-def is_installed(site: Site) -> bool:
-    """Whether a line stands in what was installed, or comes with Python, and is not the user's."""
-    path = os.path.abspath(file_of(site.file, site.line))
-    return any(path.startswith(folder + os.sep) for folder in _installed())
-
-
-@lru_cache(maxsize=1)
-def _installed() -> tuple[str, ...]:
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    return tuple(dict.fromkeys(os.path.abspath(sysconfig.get_path(name)) for name in names))

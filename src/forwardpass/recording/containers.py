@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from functools import cache
@@ -18,12 +17,12 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-_LIBRARIES = tuple({sysconfig.get_path(n) + os.sep for n in ("stdlib", "purelib", "platlib")})
+from forwardpass.code.owners import Owner, owner
+
 SCALARS = (bool, int, float, complex, str, bytes, type(None))
 _SEQUENCES = (list, tuple, deque)
 _MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
 _DEEPEST = 20
-_NO_USERS = ("torch", "numpy", "forwardpass")
 _OF_AN_OBJECT = _DEEPEST // 2
 """What the way through an object counts as: it is followed two objects deep."""
 
@@ -133,7 +132,7 @@ def is_plain_object(value: Any) -> bool:
 @cache
 def is_users_class(kind: type) -> bool:
     """Whether a class was written by the user: it stands in no library, and not in Python's own."""
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    if kind.__module__ == "builtins" or kind.__module__.partition(".")[0] in _NO_USERS:
+    if kind.__module__ in sys.builtin_module_names:
         return False
-    return file is None or not os.path.abspath(file).startswith(_LIBRARIES)
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return file is None or owner(os.path.abspath(file)) is Owner.USER

@@ -12,10 +12,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore
 
-from forwardpass.code.frames import shortened
+from forwardpass.code.owners import site_of
 from forwardpass.errors import UsageError
 from forwardpass.measuring.clocks import WALL
-from forwardpass.nouns.calls import Site
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.watched import Watched
@@ -126,9 +125,8 @@ class Watcher:
             self.busy = False
             with _unseen():
                 record = self._shared(tracer, state, grad, outputs, error)
-            code = caller.f_code
-            site = Site(shortened(code.co_filename), caller.f_lineno, code.co_name)
-            self.records.append(msgspec.structs.replace(record, caller=site, began_seconds=began))
+            where = site_of(caller)
+            self.records.append(msgspec.structs.replace(record, caller=where, began_seconds=began))
 
     def _shared(
         self, tracer: Tracer, state: State, grad: Any, outputs: dict[str, torch.Tensor],

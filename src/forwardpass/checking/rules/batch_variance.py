@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,9 +19,9 @@ from forwardpass.checking.words import (
     share,
     stops_together,
 )
-from forwardpass.code.frames import shortened
+from forwardpass.code.owners import raised_at
 from forwardpass.errors import PassError
-from forwardpass.nouns.calls import Call, Site
+from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.probing.changes import Change
 from forwardpass.probing.pairs import partners
@@ -33,7 +32,6 @@ from forwardpass.tensors.distances import relative_distance
 MOST_PASSES: Final = 6
 """Two where nothing varies, and one that other rules share."""
 
-_NOT_THEIRS = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[2]}/")
 _WRONG = 1e-2
 """Of the scale: from here on decisions change, and it is no matter of precision."""
 _INHERITED = 1e-2
@@ -146,6 +144,7 @@ def _raised(probe: Examination, rows: ByRow, row: int, error: PassError) -> Iter
     """One row raises, and another number of rows was taken: see ByRow.resized."""
     if why := rows.doubt(None):
         raise Inapplicable(why)
+    trace = None if error.__cause__ is None else error.__cause__.__traceback__
     made = probe.finding(
         "error",
         f"one row alone raises, while {rows.count} and {rows.resized[0]} rows are computed: "
@@ -153,17 +152,4 @@ def _raised(probe: Examination, rows: ByRow, row: int, error: PassError) -> Iter
         "make it work for a batch of one: keep the batch axis, and take no statistics over it",
         row=row, rows=rows.count,
     )  # fmt: skip
-    yield msgspec.structs.replace(made, site=_raising(error))
-
-
-def _raising(error: PassError) -> Site | None:
-    """The innermost line outside of PyTorch at which the module raised."""
-    cause = error.__cause__
-    trace = None if cause is None else cause.__traceback__
-    found: Site | None = None
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if not code.co_filename.startswith(_NOT_THEIRS):
-            found = Site(shortened(code.co_filename), trace.tb_lineno, code.co_qualname)
-        trace = trace.tb_next
-    return found
+    yield msgspec.structs.replace(made, site=raised_at(trace))

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import linecache
-import os
 import sys
 from collections.abc import Callable
-from functools import cache
 from types import FrameType
 from typing import Any, Protocol
 
-import torch
-
-import forwardpass
-from forwardpass.code.frames import shortened
+from forwardpass.code.owners import Owner, is_of_models, models_frame, owner, site_of
+from forwardpass.code.sources import line_at
 from forwardpass.nouns.calls import Site
-
-_TORCH, _OURS = (os.path.dirname(m.__file__ or "") + os.sep for m in (torch, forwardpass))
 
 
 class _Step(Protocol):
@@ -27,8 +20,8 @@ class Watchpoint:
     """While code runs within it on this thread, finds the first line after which `changed` holds.
 
     However the line writes (an assignment, `setattr`, a method of a list, a helper, a hook), it is
-    seen by what it leaves. PyTorch's own lines count to the line that called them. A debugger or
-    a coverage tool that traces this thread is off meanwhile.
+    seen by what it leaves. Lines of PyTorch, NumPy and Python count to the line that called them. A
+    debugger or a coverage tool that traces this thread is off meanwhile.
 
     Attributes:
         site: that line; None where nothing changed, or where no source can be read.
@@ -48,9 +41,10 @@ class Watchpoint:
         sys.settrace(self._before)
 
     def _entered(self, frame: FrameType, event: str, argument: Any, /) -> _Step | None:
-        if not _is_the_users(frame.f_code.co_filename):
+        file = frame.f_code.co_filename
+        if not is_of_models(file) and owner(file) is not Owner.STRING:
             return None
-        if self._is_found(_caller(frame)):
+        if self._is_found(models_frame(frame.f_back)):
             return None
         last = frame.f_lineno
 
@@ -69,20 +63,6 @@ class Watchpoint:
             return False
         sys.settrace(None)
         if frame is not None:
-            file, number = frame.f_code.co_filename, line or frame.f_lineno
-            if linecache.getline(file, number):
-                self.site = Site(shortened(file), number, frame.f_code.co_qualname)
+            site = site_of(frame, line)
+            self.site = site if line_at(site) else None
         return True
-
-
-def _caller(frame: FrameType) -> FrameType | None:
-    """The frame of the user's code that led to this one; None where the pass begins."""
-    caller = frame.f_back
-    while caller is not None and not _is_the_users(caller.f_code.co_filename):
-        caller = None if caller.f_code.co_filename.startswith(_OURS) else caller.f_back
-    return caller
-
-
-@cache
-def _is_the_users(filename: str) -> bool:
-    return not filename.startswith((_TORCH, _OURS, "<frozen"))

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, cast
 import torch
 from torch import nn
 
-from forwardpass.code.owners import is_users
+from forwardpass.code.owners import is_of_models
 from forwardpass.code.sources import parsed
 
 _CONTAINERS: Final = (
@@ -184,7 +184,9 @@ class _Reach:
 def _says_something(function: FunctionType) -> bool:
     """Whether it is code of the model or of its libraries, PyTorch's layers among them."""
     file = function.__code__.co_filename
-    return is_users(file) or function.__module__.startswith(("torch.nn.modules", "torch.nn.utils"))
+    return is_of_models(file) or function.__module__.startswith(
+        ("torch.nn.modules", "torch.nn.utils")
+    )
 
 
 def _functions(held: Any) -> Iterator[FunctionType]:
@@ -214,7 +216,7 @@ def _named(function: FunctionType, code: Code) -> Iterator[FunctionType]:
         held = function.__globals__.get(name)
         if isinstance(held, FunctionType):
             yield held
-        elif isinstance(held, ModuleType) and is_users(
+        elif isinstance(held, ModuleType) and is_of_models(
             getattr(held, "__file__", None) or "<string"
         ):
             inside = (vars(held).get(other) for other in code.others)

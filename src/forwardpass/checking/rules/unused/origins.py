@@ -8,8 +8,7 @@ from types import FunctionType
 
 from torch import nn
 
-from forwardpass.code.frames import shortened
-from forwardpass.code.sources import assigned, parsed
+from forwardpass.code.sources import assigned, parsed, shortened
 from forwardpass.nouns.calls import Site
 
 _REGISTERS = frozenset(

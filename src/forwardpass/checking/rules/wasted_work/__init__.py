@@ -10,7 +10,7 @@ import torch
 
 from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.wasted_work.numbering import Numbering
-from forwardpass.code.sources import is_installed
+from forwardpass.code.owners import is_installed
 from forwardpass.measuring.clocks import Clock, Stopwatch
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.findings import Finding

@@ -6,14 +6,15 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Final
 
 import msgspec
 import torch
 
-from forwardpass.checking.escapes import Escape, Escapes
 from forwardpass.checking.examinations import Examination
-from forwardpass.code.sources import is_installed
+from forwardpass.checking.rules.host_boundary.escapes import Escape, Escapes
+from forwardpass.code.owners import Owner, is_installed, owner, past_ours
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Record
@@ -25,7 +26,7 @@ from forwardpass.tensors.trees import flatten
 MOST_PASSES: Final = 5
 
 _BREAKS: Final = "a device must wait for it, and CUDA graphs cannot hold it"
-_LAYERS: Final = os.path.join(os.path.dirname(torch.__file__), "nn") + os.sep
+_NN: Final = os.path.join(os.path.dirname(torch.nn.__file__), "")
 _PRINTS: Final = "_tensor_str.py"
 _BEND: Final = 1e-3
 _MOST_BENT: Final = 3
@@ -94,19 +95,18 @@ class _Reading(Walk):
         self, call: Call, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if call.kind == "host":
-            frame: Any = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-            while frame is not None and "forwardpass" in frame.f_code.co_filename:
-                frame = frame.f_back
-            if frame is not None and frame.f_code.co_filename.startswith(_LAYERS):
+            frame = past_ours(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+            if frame is not None and frame.f_code.co_filename.startswith(_NN):
                 self.inside.add(call.index)
-            while frame is not None and frame.f_code.co_filename.startswith(_TORCH):
+            while frame is not None and _is_torch(frame):
                 if frame.f_code.co_filename.endswith(_PRINTS):
                     self.printed.add(call.index)
                 frame = frame.f_back
         return func(*args, **kwargs)
 
 
-_TORCH: Final = os.path.dirname(torch.__file__) + os.sep
+def _is_torch(frame: FrameType) -> bool:
+    return owner(frame.f_code.co_filename) in (Owner.TORCH, Owner.LAYERS)
 
 
 def _places(probe: Examination, printing: set[Site | None]) -> list[_Place]:

@@ -3,21 +3,20 @@ numbers, and printing."""
 
 from __future__ import annotations
 
-import inspect
+import ast
 import random
-import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import FrameType, TracebackType
+from types import FrameType, FunctionType, TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from forwardpass.code.frames import shortened
-from forwardpass.code.owners import place
+from forwardpass.code.owners import models_line
+from forwardpass.code.sources import parsed, shortened
 from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.calls import Site
 from forwardpass.tensors.generators import GeneratorStates
@@ -133,7 +132,7 @@ class Escapes:
         within = _drawn_within(frame) if kind == "random" else None
         if within is not None:
             name = f"random.{within.f_code.co_name}"
-        site = place(frame)
+        site = models_line(frame)
         escape = self.found.setdefault((kind, name, site), Escape(name, kind, site))
         escape.count += within is None or within is not self._drawing
         self._drawing = within
@@ -145,16 +144,15 @@ _LEGACY: Any = np.random.RandomState
 
 def _used(kind: type, name: str) -> Site | None:
     """The first line of `forward` that reads an attribute."""
-    forward: Any = getattr(kind, "forward", None)
-    try:
-        lines, first = inspect.getsourcelines(forward)
-    except (OSError, TypeError):
+    forward = getattr(kind, "forward", None)
+    read = parsed(forward) if isinstance(forward, FunctionType) else None
+    if forward is None or read is None:
         return None
+    tree, first = read
+    reads = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    lines = [n.lineno for n in reads if ast.unparse(n) == f"self.{name}"]
     file, function = shortened(forward.__code__.co_filename), forward.__qualname__
-    for index, line in enumerate(lines):
-        if re.search(rf"\bself\.{name}\b", line):
-            return Site(file, first + index, function)
-    return None
+    return Site(file, first + min(lines) - 1, function) if lines else None
 
 
 def _drawn_within(frame: FrameType | None) -> FrameType | None:
