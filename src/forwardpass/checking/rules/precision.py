@@ -26,7 +26,7 @@ _LONG: Final = 16
 _ROUNDINGS: Final = 4
 """Times the spacing of the dtype by which a sum may be off: rounding the exact one costs half."""
 _ROOM: Final = 4
-_LARGEST_F16: Final = 65504.0
+_LARGEST_F16: Final = torch.finfo(torch.float16).max
 _MASK: Final = -60000.0
 """What stands for minus infinity in a mask of f16 lies below."""
 _MOVES: Final = 1e-5

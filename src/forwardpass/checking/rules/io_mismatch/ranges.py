@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from forwardpass.checking.examinations import Examination
 
 _LARGE, _SMALL = 10.0, 1 / 50
-"""Times the spread that was expected."""
+"""Times the spread that was expected: units differ by 100, 255 or 1,000, and their inverses, which
+lie beyond both; other data of the same unit, brighter or darker, lies between."""
 _FAR = 20.0
-"""What is standardised stands within this of 0, mean and spread."""
+"""What is standardised stands within this of 0, mean and spread. Grey in pixels from 0 to 255 that
+are taken for 0 to 1 stands at (127 − 0.5) / 0.5 = 253, further off where the scale is smaller."""
 _FLAT = 0.5
 """Spread below which it is looked at by channel."""
 _SETTLED = 0.05
 """Weight that the start (0 and 1) may still have in running statistics."""
 _HELD = ("buffer", "parameter", "attribute", "constant")
 _STEPS = 8
+"""Calls between an input and what standardises it: a cast, a view, a scaling and their kin."""
 
 
 class Fitted(NamedTuple):

@@ -30,7 +30,9 @@ MOST_PASSES: Final = 20
 _LEAST_CALLS = 4
 """Passes from one line below which nobody loops."""
 _MEASURED_ROWS = 8
+"""Rows at least of a race: of two or three the cost of a call hides what a batch gains."""
 _MOST_ROWS = 64
+"""Rows at most: by then a batch has gained most of what it can, and memory stays small."""
 _GAIN = 1.2
 """Times faster from which on a batch in the caller is worth a word."""
 

@@ -23,6 +23,7 @@ MOST_PASSES: Final = 6
 """Two where nothing leaks, and one that other rules share."""
 
 _MOST_ROWS = 16
+"""Rows that are looked at: each has the same code behind it, and another length."""
 _INHERITED = 1e-2
 """Share of what the output moves by, below which a value did not cause it."""
 _ROUNDED = 0.1
