@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ class Capture(Walk):
         self.calls: dict[int, Captured] = {}
         self._wanted = frozenset(wanted)
         self._backward = backward
-        self._latest: tuple[Captured, Sequence[torch.Tensor]] | None = None
+        self._latest: tuple[Captured, list[weakref.ref[torch.Tensor]]] | None = None
 
     def strays(self, call: Call | None, schema: Schema) -> None:
         raise PassError(
@@ -71,7 +72,8 @@ class Capture(Walk):
         captured = Captured(copies, [t.detach().clone() for t in made])
         self.calls[call.index] = captured
         if self._backward:
-            self._latest = (captured, made)
+            # Weakly: a factory such as empty_like detaches what somebody else holds as well.
+            self._latest = (captured, [weakref.ref(tensor) for tensor in made])
         return result
 
     def follow(self) -> None:
@@ -80,8 +82,9 @@ class Capture(Walk):
         if self._latest is not None:
             captured, made = self._latest
             self._latest = None
-            for output, tensor in enumerate(made):
-                if tensor.requires_grad:
+            for output, alive in enumerate(made):
+                tensor = alive()
+                if tensor is not None and tensor.requires_grad:
                     tensor.register_hook(captured.taking(output))
 
     @property
