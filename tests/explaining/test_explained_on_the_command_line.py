@@ -13,7 +13,7 @@ from torch import nn
 
 from forwardpass import record
 from forwardpass.cli import main
-from forwardpass.nouns.explanations import Explanation, Part, Step, Term
+from forwardpass.nouns.explanations import Equation, Explanation, Part, Term
 from forwardpass.showing.terminal import text
 
 GOLDEN = Path(__file__).parent / "explained.txt"
@@ -139,7 +139,7 @@ def test_no_line_of_an_explanation_is_wider_than_the_terminal(width: int) -> Non
 
 def part(recorded: float, value: float, *terms: float) -> str:
     summands = tuple(Term(f"t[{i}]", term) for i, term in enumerate(terms))
-    steps = (Step("y", "Σ t", value, summands),)
+    steps = (Equation("y", "Σ t", value, summands),)
     one = Part(0, "aten.sum", ".sum", "", "a.py:1", (0,), steps, "", (), value, recorded)
     return str(Explanation(forward="f", element="output[0]", parts=(one,)))
 

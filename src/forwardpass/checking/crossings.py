@@ -17,8 +17,8 @@ import torch
 
 from forwardpass.checking.contents import Contents
 from forwardpass.nouns.calls import Call
-from forwardpass.recording.distances import rounding
 from forwardpass.recording.recordings import Recording
+from forwardpass.tensors.distances import rounding
 
 _MARGIN = 4
 """Times what a replay may be off: the same numbers, by other kernels, some calls deep."""

@@ -15,8 +15,8 @@ from forwardpass.operators import attention, dropout, find, gru, kinds, lstm, rn
 from forwardpass.probing.changes import Change
 from forwardpass.probing.probes import Probe
 from forwardpass.recording.costs import by_name
-from forwardpass.recording.distances import apart, rounding
 from forwardpass.recording.recordings import Recording
+from forwardpass.tensors.distances import apart, rounding
 
 Tensors = Mapping[str, torch.Tensor]
 RRELU = "aten.rrelu"

@@ -7,7 +7,7 @@ from collections import Counter
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.tensors import distances
-from forwardpass.tensors.errors import BOUNDLESS
+from forwardpass.tensors.distances import BOUNDLESS
 
 ONE_SCALE = "dynamic quantization has one scale for the whole batch: quantize statically instead"
 ONE_STOP = (

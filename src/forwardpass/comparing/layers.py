@@ -11,7 +11,8 @@ from forwardpass.comparing.forcing import Made
 from forwardpass.comparing.tolerances import Tolerances
 from forwardpass.nouns.diffs import Error, LayerDiff, Step
 from forwardpass.nouns.records import Record
-from forwardpass.tensors.errors import BOUNDLESS, error
+from forwardpass.tensors.distances import BOUNDLESS
+from forwardpass.tensors.errors import error
 
 
 class _Wrong(NamedTuple):

@@ -15,7 +15,7 @@ from forwardpass.explaining.capturing import Capture
 from forwardpass.explaining.targets import found, is_readable, output_element
 from forwardpass.explaining.views import Element, Origin, moves, operands, origin, seen_in
 from forwardpass.nouns.calls import Call, Ref, Value
-from forwardpass.nouns.explanations import Gradient, Step, Term
+from forwardpass.nouns.explanations import Equation, Gradient, Term
 from forwardpass.recording.arguments import copied
 from forwardpass.recording.costs import bound
 from forwardpass.recording.passes import ONE_PASS_AT_A_TIME
@@ -126,9 +126,9 @@ def _followed(
     if steps is not None:
         total = sum(step[-1].value for step in steps)
         if not steps:
-            lines.append(Step("gradient", "no use of it reaches the loss", 0.0))
+            lines.append(Equation("gradient", "no use of it reaches the loss", 0.0))
         elif len(steps) > 1:
-            lines.append(Step("gradient", f"the sum over its {len(steps)} uses", total))
+            lines.append(Equation("gradient", f"the sum over its {len(steps)} uses", total))
     number = _element(whole, element)
     ways = [way for came in capture.calls.values() for way in came.gradients.values()]
     dtype = spelled(coarsest({scalar.dtype, *(way.dtype for way in ways)}))
@@ -137,7 +137,7 @@ def _followed(
 
 def _direct(
     record: Recording, value: Value, element: Element, outputs: dict[str, torch.Tensor], loss: Loss
-) -> Iterator[list[Step]]:
+) -> Iterator[list[Equation]]:
     """What the loss adds where an output is the value itself, or a view of it."""
     held = {
         path: places
@@ -157,7 +157,7 @@ def _direct(
                 term = Term(f"δ[{', '.join(map(str, place))}]", _element(came[0], place))
                 if term.value:
                     said = f"Σ δ, as the loss reads {path}"
-                    yield [Step("gradient", said, term.value, (term,))]
+                    yield [Equation("gradient", said, term.value, (term,))]
 
 
 def _element(gradient: torch.Tensor | None, element: Element) -> float:
@@ -186,9 +186,9 @@ def _readers(record: Recording, value: Value) -> list[tuple[Call, Value]]:
 def _steps(
     record: Recording, value: Value, element: Element, readers: list[tuple[Call, Value]],
     capture: Capture,
-) -> list[list[Step]] | None:  # fmt: skip
+) -> list[list[Equation]] | None:  # fmt: skip
     """The arithmetic of each reader; None where one of them has no breakdown."""
-    parts: list[list[Step]] = []
+    parts: list[list[Equation]] = []
     rewritten = {storage for call in record.calls for storage in call.writes}
     for call, read in readers:
         came = capture.calls[call.index]

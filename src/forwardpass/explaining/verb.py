@@ -14,7 +14,7 @@ from forwardpass.explaining.capturing import Captured, captured, check_numbers
 from forwardpass.explaining.targets import found, is_readable
 from forwardpass.explaining.views import Element, origin, seen_in
 from forwardpass.nouns.calls import Call, Value
-from forwardpass.nouns.explanations import Explanation, Part, Step
+from forwardpass.nouns.explanations import Equation, Explanation, Part
 from forwardpass.nouns.records import Record
 from forwardpass.recording.costs import bound
 from forwardpass.recording.recordings import Recording, living
@@ -77,7 +77,7 @@ def _part(record: Recording, call: Call, made: Value, element: Element, came: Ca
     output = call.outputs.index(made.serial)
     recorded = float(came.made[output][element])
     formula = operators.find(schema.packet)
-    steps: Sequence[Step] = ()
+    steps: Sequence[Equation] = ()
     lacking = "no file in operators/ explains this operator"
     inputs: tuple[str, ...] = ()
     if formula is not None:

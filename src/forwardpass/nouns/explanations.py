@@ -22,7 +22,7 @@ class Term(msgspec.Struct, frozen=True):
     factors: tuple[float, ...] = ()
 
 
-class Step(msgspec.Struct, frozen=True):
+class Equation(msgspec.Struct, frozen=True):
     """One line of arithmetic: a name for the number, the formula, the number.
 
     Attributes:
@@ -57,7 +57,7 @@ class Part(msgspec.Struct, frozen=True):
     module: str
     place: str
     element: tuple[int, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[Equation, ...]
     lacking: str
     inputs: tuple[str, ...]
     value: float | None
@@ -84,7 +84,7 @@ class Gradient(msgspec.Struct, frozen=True):
     of: str
     loss: str
     loss_value: float
-    steps: tuple[Step, ...]
+    steps: tuple[Equation, ...]
     value: float | None
     autograd: float
     dtype: str = "f32"

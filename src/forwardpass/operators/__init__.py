@@ -6,12 +6,12 @@ The folder is the list: one file an operator. Each file's docstring gives the fo
     macs(operator, arguments, outputs) -> int
         multiply-accumulates of its contractions; 0 for an operator that has none. Reads shapes
         only: tensors among the arguments may be anything that has a `.shape`.
-    terms(operator, arguments, output, element) -> list[Step]
+    terms(operator, arguments, output, element) -> list[Equation]
         the arithmetic of one element, in float64; the last step's value is the element. Here the
         tensors are real ones.
         Raises LookupError (itself, no subclass) where the arguments do not tell: what dropout kept,
         complex numbers, outputs that are kept for autograd.
-    gradient(operator, arguments, name, element, delta) -> list[Step]        (affine ones only)
+    gradient(operator, arguments, name, element, delta) -> list[Equation]        (affine ones only)
         ∂loss/∂element of the argument `name`, where `delta` is ∂loss/∂output; likewise.
 
 What computes nothing, but copies, moves, casts, has no file of its own: see `kinds`.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product as combinations
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step, Term
+from forwardpass.nouns.explanations import Equation, Term
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,9 +49,9 @@ def times(label: str, *factors: float) -> Term:
     return Term(label, value, factors)
 
 
-def summed(name: str, formula: str, terms: Iterable[Term]) -> Step:
+def summed(name: str, formula: str, terms: Iterable[Term]) -> Equation:
     kept = tuple(terms)
-    return Step(name, formula, sum((term.value for term in kept), 0.0), kept)
+    return Equation(name, formula, sum((term.value for term in kept), 0.0), kept)
 
 
 def only_first(operator: str, output: int) -> None:

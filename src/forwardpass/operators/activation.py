@@ -26,7 +26,7 @@ from collections.abc import Callable
 from math import erf, exp, expm1, isnan, log1p, pi, sqrt, tanh
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step
+from forwardpass.nouns.explanations import Equation
 from forwardpass.operators._sums import Arguments, Element, at, only_first, place
 
 if TYPE_CHECKING:
@@ -170,36 +170,36 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return 0
 
 
-def line(operator: str, x: float, arguments: Arguments) -> Step:
+def line(operator: str, x: float, arguments: Arguments) -> Equation:
     """`y` of one of FORMULAS."""
     formula, value = FORMULAS[operator](x, arguments)
-    return Step("y", formula, x if isnan(x) else value)
+    return Equation("y", formula, x if isnan(x) else value)
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`x`, `y`; with the slope between them for `prelu`; `a`, `b`, `y` for `glu`."""
     only_first(operator, output)
     source: Tensor = arguments["self"]
     if operator == "aten.glu":
         return _gated(source, arguments["dim"] % source.dim(), element)
-    x = Step("x", place("x", *element), at(source, element))
+    x = Equation("x", place("x", *element), at(source, element))
     if operator in ("aten.prelu", "aten._prelu_kernel"):
         slope = _slope(arguments["weight"], source, element)
-        return [x, slope, Step("y", *_leaky(x.value, slope.value))]
+        return [x, slope, Equation("y", *_leaky(x.value, slope.value))]
     plain = operator.removesuffix("_forward").removesuffix("_")
     return [x, line(plain, x.value, arguments)]
 
 
-def _slope(weight: Tensor, source: Tensor, element: Element) -> Step:
+def _slope(weight: Tensor, source: Tensor, element: Element) -> Equation:
     """The weight of the channel, which is axis 1; or of all channels."""
     channel = element[1] if weight.numel() > 1 and source.dim() > 1 else 0
     own = channel if weight.numel() > 1 else 0
-    return Step("slope", f"W[{own}]", at(weight.reshape(-1), (own,)))
+    return Equation("slope", f"W[{own}]", at(weight.reshape(-1), (own,)))
 
 
-def _gated(source: Tensor, axis: int, element: Element) -> list[Step]:
+def _gated(source: Tensor, axis: int, element: Element) -> list[Equation]:
     half = source.shape[axis] // 2
     there = (*element[:axis], element[axis] + half, *element[axis + 1 :])
-    a = Step("a", place("x", *element), at(source, element))
-    b = Step("b", place("x", *there), at(source, there))
-    return [a, b, Step("y", "a / (1 + exp(−b))", a.value * sigmoid(b.value))]
+    a = Equation("a", place("x", *element), at(source, element))
+    b = Equation("b", place("x", *there), at(source, there))
+    return [a, b, Equation("y", "a / (1 + exp(−b))", a.value * sigmoid(b.value))]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from math import copysign, floor, inf, isfinite, isnan, nan, trunc
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step, Term
+from forwardpass.nouns.explanations import Equation, Term
 from forwardpass.operators._sums import (
     Arguments,
     Element,
@@ -68,7 +68,7 @@ def _weights(operator: str, arguments: Arguments) -> tuple[float, float] | None:
     return (-alpha, 1.0) if operator == "aten.rsub" else None
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`y`, whose terms are the summands; or `self`, `other`, `y` for products and quotients.
 
     Raises LookupError for sums of truth values, which are no sums.
@@ -78,7 +78,7 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
     weights = _weights(operator, arguments)
     if weights is None:
         lines = [
-            Step(name, term.label, term.value)
+            Equation(name, term.label, term.value)
             for name, term in zip(("self", "other"), operands, strict=True)
         ]
         return [*lines, _combined(operator, arguments, *(term.value for term in operands))]
@@ -93,15 +93,15 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
     return [summed("y", " + ".join(term.label for term in summands), summands)]
 
 
-def _combined(operator: str, arguments: Arguments, first: float, second: float) -> Step:
+def _combined(operator: str, arguments: Arguments, first: float, second: float) -> Equation:
     if operator in ("aten.mul", "aten.mul_"):
-        return Step("y", "self · other", first * second)
+        return Equation("y", "self · other", first * second)
     quotient = first / second if second else _by_zero(first, second)
     rounding = {"floor": floor, "trunc": trunc}.get(arguments.get("rounding_mode") or "")
     if rounding is None:
-        return Step("y", "self / other", quotient)
+        return Equation("y", "self / other", quotient)
     rounded = float(rounding(quotient)) if isfinite(quotient) else quotient
-    return Step("y", f"{rounding.__name__}(self / other)", rounded)
+    return Equation("y", f"{rounding.__name__}(self / other)", rounded)
 
 
 def _by_zero(first: float, zero: float) -> float:
@@ -110,7 +110,7 @@ def _by_zero(first: float, zero: float) -> float:
 
 def gradient(
     operator: str, arguments: Arguments, name: str, element: Element, delta: Tensor
-) -> list[Step]:
+) -> list[Equation]:
     """∂L/∂self = Σ δ, over what the element is broadcast to; times α, or times the other factor.
 
     Raises LookupError for quotients, and for what is no tensor.

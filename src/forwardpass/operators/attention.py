@@ -14,7 +14,7 @@ from __future__ import annotations
 from math import inf, prod, sqrt
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step
+from forwardpass.nouns.explanations import Equation
 from forwardpass.operators._sums import (
     Arguments,
     Element,
@@ -50,7 +50,7 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return prod(joined(query[:-2], key[:-2])) * query[-2] * key[-2] * (query[-1] + value[-1])
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """A `score` and a weight `p` for each key, then `y`. Raises LookupError under dropout."""
     only_first(operator, output)
     if arguments["dropout_p"] > 0:
@@ -67,7 +67,7 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
     scale = 1 / sqrt(query.shape[-1]) if scale is None else float(scale)
 
     q = numbers(query[in_query])
-    scores: list[Step] = []
+    scores: list[Equation] = []
     for j, k in enumerate(numbers(key[in_keys])):
         products = [
             times(
@@ -81,7 +81,7 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
         added = _mask(arguments, batch, i, j)
         if added:
             line = f"{score.formula} + mask"
-            score = Step(score.name, line, score.value + added, score.terms)
+            score = Equation(score.name, line, score.value + added, score.terms)
         scores.append(score)
     weights = _weights(scores)
     column = numbers(value[in_values][:, d])
@@ -92,14 +92,14 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
     return [*scores, *weights, summed("y", "Σ p · v", mix)]
 
 
-def _weights(scores: list[Step]) -> list[Step]:
+def _weights(scores: list[Equation]) -> list[Equation]:
     values = [score.value for score in scores]
     if largest(values) == -inf:
-        return [Step(f"p[{j}]", "0, as every key is masked", 0.0) for j in range(len(values))]
+        return [Equation(f"p[{j}]", "0, as every key is masked", 0.0) for j in range(len(values))]
     powers = exponents(values)
     total = sum(powers)
     line = "exp(score − max) / Σ exp(score − max)"
-    return [Step(f"p[{j}]", line, power / total) for j, power in enumerate(powers)]
+    return [Equation(f"p[{j}]", line, power / total) for j, power in enumerate(powers)]
 
 
 def _mask(arguments: Arguments, batch: Element, i: int, j: int) -> float:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from itertools import product as combinations
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step
+from forwardpass.nouns.explanations import Equation
 from forwardpass.operators._sums import Arguments, Element, at, only_first
 from forwardpass.operators.layer_norm import moments, scaled
 
@@ -42,7 +42,7 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return 0
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`mean`, `variance`, `x̂`, `weight`, `bias`, `y`; the input is [batch, channels, …]."""
     only_first(operator, output)
     x: Tensor = arguments["input"]
@@ -53,8 +53,10 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
         mean, variance = moments(x, combinations(samples, [channel], *positions))
     else:
         own = (channel,)
-        mean = Step("mean", f"running_mean[{channel}]", at(arguments["running_mean"], own))
-        variance = Step("variance", f"running_var[{channel}]", at(arguments["running_var"], own))
+        mean = Equation("mean", f"running_mean[{channel}]", at(arguments["running_mean"], own))
+        variance = Equation(
+            "variance", f"running_var[{channel}]", at(arguments["running_var"], own)
+        )
     epsilon = arguments["epsilon" if "epsilon" in arguments else "eps"]
     weight, bias = arguments["weight"], arguments["bias"]
     value = at(x, element)

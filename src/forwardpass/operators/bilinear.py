@@ -12,7 +12,7 @@ from itertools import product as combinations
 from math import prod
 from typing import Any
 
-from forwardpass.nouns.explanations import Step, Term
+from forwardpass.nouns.explanations import Equation, Term
 from forwardpass.operators._sums import (
     Arguments,
     Element,
@@ -37,7 +37,7 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return prod(_whole(arguments))
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`sum`, `bias`, `y`; `y` alone where there is no bias."""
     only_first(operator, output)
     if operator == "aten._trilinear":
@@ -59,8 +59,8 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
     if arguments["bias"] is None:
         return [summed("y", formula, products)]
     total = summed("sum", formula, products)
-    bias = Step("bias", f"b[{o}]", at(arguments["bias"], (o,)))
-    return [total, bias, Step("y", "sum + bias", total.value + bias.value)]
+    bias = Equation("bias", f"b[{o}]", at(arguments["bias"], (o,)))
+    return [total, bias, Equation("y", "sum + bias", total.value + bias.value)]
 
 
 def _expanded(shape: Sequence[int], axes: Sequence[int]) -> list[int]:

@@ -19,7 +19,7 @@ from itertools import product as combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step, Term
+from forwardpass.nouns.explanations import Equation, Term
 from forwardpass.operators._sums import (
     Arguments,
     Element,
@@ -144,7 +144,7 @@ def _inside(position: Element, sizes: Sequence[int]) -> bool:
     return all(0 <= i < size for i, size in zip(position, sizes, strict=True))
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`sum`, `bias`, `y`; `y` alone where there is no bias."""
     only_first(operator, output)
     links = _Links(operator, arguments)
@@ -156,13 +156,13 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
         return [summed("y", formula, products)]
     channel = links.split(element)[1]
     total = summed("sum", formula, products)
-    added = Step("bias", f"b[{channel}]", at(bias, (channel,)))
-    return [total, added, Step("y", "sum + bias", total.value + added.value)]
+    added = Equation("bias", f"b[{channel}]", at(bias, (channel,)))
+    return [total, added, Equation("y", "sum + bias", total.value + added.value)]
 
 
 def gradient(
     operator: str, arguments: Arguments, name: str, element: Element, delta: Tensor
-) -> list[Step]:
+) -> list[Equation]:
     """∂L/∂W = Σ δ · x over the links of that W, ∂L/∂x = Σ W · δ over those of that x, ∂L/∂b = Σ δ.
 
     Raises LookupError for another `name`.

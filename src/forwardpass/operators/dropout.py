@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forwardpass.nouns.explanations import Step
+from forwardpass.nouns.explanations import Equation
 from forwardpass.operators._sums import Arguments, Element, at, only_first, place
 
 COVERS = (
@@ -26,13 +26,13 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return 0
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`y`. Raises LookupError where it depends on what was drawn."""
     only_first(operator, output)
     x = at(arguments["self" if operator.endswith("_") else "input"], element)
     p, trains = float(arguments["p"]), arguments["train"] is not False
     if not trains or p == 0:
-        return [Step("y", place("x", *element), x)]
+        return [Equation("y", place("x", *element), x)]
     if p == 1:
-        return [Step("y", "0, as p = 1", 0.0)]
+        return [Equation("y", "0, as p = 1", 0.0)]
     raise LookupError(f"{operator}: p = {p:g} in training; which elements were kept is not known")

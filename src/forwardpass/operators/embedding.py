@@ -12,7 +12,7 @@ from __future__ import annotations
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step, Term
+from forwardpass.nouns.explanations import Equation, Term
 from forwardpass.operators._sums import Arguments, Element, at, only_first, place, summed, times
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return 0
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`y`, with the rows of the bag as its terms."""
     only_first(operator, output)
     weight = arguments["weight"]
@@ -39,10 +39,10 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
     if operator != "aten.embedding":
         return [_bag(arguments, where[0], d)]
     row = int(arguments["indices"][tuple(where)])
-    return [Step("y", f"W[{row}, {d}]", at(weight, (row, d)))]
+    return [Equation("y", f"W[{row}, {d}]", at(weight, (row, d)))]
 
 
-def _bag(arguments: Arguments, bag: int, d: int) -> Step:
+def _bag(arguments: Arguments, bag: int, d: int) -> Equation:
     indices, scale = arguments["indices"].tolist(), arguments["per_sample_weights"]
     offsets = arguments["offsets"].tolist()
     ends = offsets[1:] if arguments["include_last_offset"] else [*offsets[1:], len(indices)]
@@ -65,12 +65,12 @@ def _bag(arguments: Arguments, bag: int, d: int) -> Step:
         return summed("y", f"Σ W / {n}", parts)
     values = [term.value for term in rows]
     largest = max(values, default=0.0) if not any(map(isnan, values)) else float("nan")
-    return Step("y", "max W", largest, tuple(rows))
+    return Equation("y", "max W", largest, tuple(rows))
 
 
 def gradient(
     operator: str, arguments: Arguments, name: str, element: Element, delta: Tensor
-) -> list[Step]:
+) -> list[Equation]:
     """∂L/∂W[r, d] = Σ δ[…, d] over the places that hold r; 0 where r is `padding_idx`.
 
     Raises LookupError for bags, and for another `name`.

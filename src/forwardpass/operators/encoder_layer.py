@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from forwardpass.nouns.explanations import Step, Term
+from forwardpass.nouns.explanations import Equation, Term
 from forwardpass.operators._sums import Arguments, Element, numbers, only_first, summed, times
 from forwardpass.operators.activation import gelu
 from forwardpass.operators.softmax import exponents
@@ -58,7 +58,7 @@ def _samples(tensor: Any) -> Sequence[tuple[int, int]]:
     return [(tokens, width)] * prod(batch)
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`attention`, then for the layer `residual`, `norm`, `ffn` and so on, up to `y`."""
     only_first(operator, output)
     sample, token, channel = element
@@ -78,17 +78,17 @@ def _layer(
     sample: int,
     token: int,
     channel: int,
-) -> list[Step]:
+) -> list[Equation]:
     norm_first = arguments["norm_first"]
     seen = _norm(arguments, of, 1, x) if norm_first else x
     mix = _mix(arguments, of, sample, token, seen, seen, seen, arguments["num_heads"])
     weight, bias = of["proj_weight"], of["proj_bias"]
     attention = _affine("attention", "W_o", "mix", weight, bias, mix, channel)
     residual = x[token] + weight @ mix + bias
-    first = Step("residual", "x + attention", float(residual[channel]))
+    first = Equation("residual", "x + attention", float(residual[channel]))
 
     normed = _norm(arguments, of, 2 if norm_first else 1, residual)
-    norm = Step("norm", "norm(residual)", float(normed[channel]))
+    norm = Equation("norm", "norm(residual)", float(normed[channel]))
     inner = of["ffn_weight_1"] @ normed + of["ffn_bias_1"]
     active = [gelu(z) if arguments["use_gelu"] else max(0.0, z) for z in numbers(inner)]
     hidden = torch.tensor(active, dtype=torch.float64)
@@ -96,13 +96,13 @@ def _layer(
     ffn = _affine("ffn", "W₂", "hidden", weight, bias, hidden, channel)
     steps = [attention, first, norm, ffn]
     if norm_first:
-        return [*steps, Step("y", "residual + ffn", first.value + ffn.value)]
+        return [*steps, Equation("y", "residual + ffn", first.value + ffn.value)]
     second = normed + weight @ hidden + bias
     y = _norm(arguments, of, 2, second)
     return [
         *steps,
-        Step("second residual", "norm + ffn", float(second[channel])),
-        Step("y", "norm₂(second residual)", float(y[channel])),
+        Equation("second residual", "norm + ffn", float(second[channel])),
+        Equation("y", "norm₂(second residual)", float(y[channel])),
     ]
 
 
@@ -118,7 +118,7 @@ def _rows(tensor: Tensor, sample: int) -> Tensor:
 
 def _affine(
     name: str, letter: str, of: str, weight: Tensor, bias: Tensor, x: Tensor, o: int
-) -> Step:
+) -> Equation:
     pairs = zip(numbers(weight[o]), numbers(x), strict=True)
     products = [times(f"{letter}[{o}, {j}] · {of}[{j}]", w, v) for j, (w, v) in enumerate(pairs)]
     added = Term(f"b[{o}]", float(bias[o]))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import product as combinations
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step
+from forwardpass.nouns.explanations import Equation
 from forwardpass.operators._sums import Arguments, Element, at, only_first
 from forwardpass.operators.layer_norm import moments, scaled
 
@@ -25,7 +25,7 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return 0
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`mean`, `variance`, `x̂`, `weight`, `bias`, `y`; the input is [batch, channels, …]."""
     only_first(operator, output)
     x: Tensor = arguments["input"]

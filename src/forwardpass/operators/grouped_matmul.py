@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from forwardpass.nouns.explanations import Step
+from forwardpass.nouns.explanations import Equation
 from forwardpass.operators._sums import (
     Arguments,
     Element,
@@ -33,7 +33,7 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return prod(a) * b[-1]
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """The products of one element; only for a matrix A and a stack of matrices B."""
     only_first(operator, output)
     a, b, ends = arguments["self"], arguments["mat2"], arguments["offs"]

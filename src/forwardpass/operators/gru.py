@@ -13,7 +13,7 @@ from __future__ import annotations
 from math import tanh
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step
+from forwardpass.nouns.explanations import Equation
 from forwardpass.operators import _recurrence as recurrence
 from forwardpass.operators._recurrence import Moment, State, Weights
 from forwardpass.operators._sums import Arguments, Element, numbers, only_first
@@ -31,7 +31,7 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return recurrence.macs(operator, arguments)
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`r`, `z`, `n`, `h` of the element's step."""
     if operator == FUSED_CELL:
         only_first(operator, output)
@@ -54,20 +54,20 @@ def cell(weights: Weights, x: Tensor, state: State) -> State:
     return ((1 - z) * n + z * h,)
 
 
-def steps(moment: Moment) -> list[Step]:
+def steps(moment: Moment) -> list[Equation]:
     weights, x, (h,), unit = moment
     of_x, of_h = weights.parts(x, h)
     return _lines(numbers(of_x), numbers(of_h), numbers(h), unit)
 
 
-def _lines(of_x: list[float], of_h: list[float], h: list[float], unit: int) -> list[Step]:
+def _lines(of_x: list[float], of_h: list[float], h: list[float], unit: int) -> list[Equation]:
     size = len(h)
     a, b, c = unit, size + unit, 2 * size + unit
     r, z = sigmoid(of_x[a] + of_h[a]), sigmoid(of_x[b] + of_h[b])
     n = tanh(of_x[c] + r * of_h[c])
     return [
-        Step("r", f"σ(W[{a}] · x + b[{a}] + U[{a}] · h + b′[{a}])", r),
-        Step("z", f"σ(W[{b}] · x + b[{b}] + U[{b}] · h + b′[{b}])", z),
-        Step("n", f"tanh(W[{c}] · x + b[{c}] + r · (U[{c}] · h + b′[{c}]))", n),
-        Step("h", f"(1 − z) · n + z · {h[unit]:g}", (1 - z) * n + z * h[unit]),
+        Equation("r", f"σ(W[{a}] · x + b[{a}] + U[{a}] · h + b′[{a}])", r),
+        Equation("z", f"σ(W[{b}] · x + b[{b}] + U[{b}] · h + b′[{b}])", z),
+        Equation("n", f"tanh(W[{c}] · x + b[{c}] + r · (U[{c}] · h + b′[{c}]))", n),
+        Equation("h", f"(1 − z) · n + z · {h[unit]:g}", (1 - z) * n + z * h[unit]),
     ]

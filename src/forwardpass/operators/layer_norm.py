@@ -13,7 +13,7 @@ from itertools import product as combinations
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step, Term
+from forwardpass.nouns.explanations import Equation, Term
 from forwardpass.operators._sums import (
     Arguments,
     Element,
@@ -35,7 +35,7 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return 0
 
 
-def moments(x: Tensor, places: Iterable[Element]) -> list[Step]:
+def moments(x: Tensor, places: Iterable[Element]) -> list[Equation]:
     """`mean` and `variance` of the elements of x at these places."""
     kept = list(places)
     values = list(zip(kept, picked(x, kept), strict=True))
@@ -60,21 +60,21 @@ def scaled(
     weight: Tensor | None,
     bias: Tensor | None,
     place_in_weight: Element,
-) -> list[Step]:
+) -> list[Equation]:
     """`x̂`, then `weight` and `bias` where there are any, then `y`."""
     spread = sqrt(variance + epsilon)
     standard = (x - mean) / spread if spread else float("nan")
-    steps = [Step("x̂", f"(x − mean) / √(variance + {epsilon:g})", standard)]
+    steps = [Equation("x̂", f"(x − mean) / √(variance + {epsilon:g})", standard)]
     value, line = standard, "x̂"
     if weight is not None:
         factor = at(weight, place_in_weight)
-        steps.append(Step("weight", place("W", *place_in_weight), factor))
+        steps.append(Equation("weight", place("W", *place_in_weight), factor))
         value, line = value * factor, f"{line} · weight"
     if bias is not None:
         shift = at(bias, place_in_weight)
-        steps.append(Step("bias", place("b", *place_in_weight), shift))
+        steps.append(Equation("bias", place("b", *place_in_weight), shift))
         value, line = value + shift, f"{line} + bias"
-    return [*steps, Step("y", line, value)]
+    return [*steps, Equation("y", line, value)]
 
 
 def _row(arguments: Arguments, outer: Element) -> list[Element]:
@@ -83,7 +83,7 @@ def _row(arguments: Arguments, outer: Element) -> list[Element]:
     return [(*outer, *where) for where in inner]
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`mean`, `variance`, `x̂`, `weight`, `bias`, `y`."""
     only_first(operator, output)
     x: Tensor = arguments["input"]
@@ -98,7 +98,7 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
 
 def gradient(
     operator: str, arguments: Arguments, name: str, element: Element, delta: Tensor
-) -> list[Step]:
+) -> list[Equation]:
     """∂L/∂weight = Σ δ · x̂, ∂L/∂bias = Σ δ, over all that was normalised.
 
     ∂L/∂x = (g − mean of g − x̂ · mean of g · x̂) / √(variance + ε), where g = δ · weight, over what
@@ -131,7 +131,7 @@ def _standard(arguments: Arguments, outer: Element) -> dict[Element, float]:
     return {where: (x - mean) / spread for where, x in zip(row, values, strict=True)}
 
 
-def _input_gradient(arguments: Arguments, element: Element, delta: Tensor) -> list[Step]:
+def _input_gradient(arguments: Arguments, element: Element, delta: Tensor) -> list[Equation]:
     outer = element[: len(element) - len(arguments["normalized_shape"])]
     weight = arguments["weight"]
     standard = _standard(arguments, outer)
@@ -148,10 +148,10 @@ def _input_gradient(arguments: Arguments, element: Element, delta: Tensor) -> li
     _, variance = moments(arguments["input"], standard)
     value = g[element] - mean.value - standard[element] * shared.value
     return [
-        Step("g", f"δ · weight at {[*element]}", g[element]),
+        Equation("g", f"δ · weight at {[*element]}", g[element]),
         mean,
         shared,
-        Step(
+        Equation(
             "gradient",
             f"(g − mean of g − x̂ · mean of g · x̂) / √(variance + {arguments['eps']:g})",
             value / sqrt(variance.value + arguments["eps"]),

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from forwardpass.nouns.explanations import Step, Term
+from forwardpass.nouns.explanations import Equation, Term
 from forwardpass.operators._sums import (
     Arguments,
     Element,
@@ -134,7 +134,7 @@ class _Product:
                 yield times(f"{place('A', *in_a)} · {place('B', *in_b)}", left, right)
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`sum`, then what is added, then `y`; `y` alone for a bare product."""
     only_first(operator, output)
     form = _Product(operator, arguments)
@@ -153,19 +153,19 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
     if form.c is not None and added:
         own = behind(element, form.c.shape)
         bias = at(form.c, own)
-        steps.append(Step("bias", place("b" if form.named_w else "C", *own), bias))
+        steps.append(Equation("bias", place("b" if form.named_w else "C", *own), bias))
         line += " + bias" if form.beta == 1 else f" + {form.beta:g} · bias"
         value += form.beta * bias
     if operator == "aten._addmm_activation":
-        steps.append(Step("z", line, value))
+        steps.append(Equation("z", line, value))
         activation = "aten.gelu" if arguments["use_gelu"] else "aten.relu"
         return [*steps, activated(activation, value, {})]
-    return [*steps, Step("y", line, value)]
+    return [*steps, Equation("y", line, value)]
 
 
 def gradient(
     operator: str, arguments: Arguments, name: str, element: Element, delta: Tensor
-) -> list[Step]:
+) -> list[Equation]:
     """∂L/∂W[j, k] = Σ δ[…, j] · x[…, k], and likewise for the other factor and for what is added.
 
     Raises LookupError for a `name` that is none of them.

@@ -14,7 +14,7 @@ from __future__ import annotations
 from math import tanh
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step
+from forwardpass.nouns.explanations import Equation
 from forwardpass.operators import _recurrence as recurrence
 from forwardpass.operators._recurrence import Moment, State, Weights
 from forwardpass.operators._sums import Arguments, Element, numbers, summed, times
@@ -32,7 +32,7 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return recurrence.macs(operator, arguments)
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`i`, `f`, `g`, `o`, `c`, `h` of the element's step; with a projection `h` as its sum."""
     if operator == FUSED_CELL:
         of_x, of_h = recurrence.fused_parts(arguments, element[0])
@@ -70,7 +70,7 @@ def _tanh(z: Tensor) -> Tensor:
     return 2 * _gate(2 * z) - 1
 
 
-def steps(moment: Moment, *, wants_c: bool) -> list[Step]:
+def steps(moment: Moment, *, wants_c: bool) -> list[Equation]:
     weights, x, (h, c), unit = moment
     if weights.projection is not None and not wants_c:
         return [_projected(moment, weights.projection)]
@@ -78,24 +78,24 @@ def steps(moment: Moment, *, wants_c: bool) -> list[Step]:
     return _lines(numbers(of_x + of_h), numbers(c), unit, wants_c=wants_c)
 
 
-def _lines(z: list[float], c: list[float], unit: int, *, wants_c: bool) -> list[Step]:
+def _lines(z: list[float], c: list[float], unit: int, *, wants_c: bool) -> list[Equation]:
     """From what enters the gates, z, and from c before the step."""
     size = len(c)
-    lines: list[Step] = []
+    lines: list[Equation] = []
     for n, gate in enumerate("ifgo"):
         row = n * size + unit
         function, name = (tanh, "tanh") if gate == "g" else (sigmoid, "σ")
         lines.append(
-            Step(gate, f"{name}(W[{row}] · x + U[{row}] · h + b[{row}])", function(z[row]))
+            Equation(gate, f"{name}(W[{row}] · x + U[{row}] · h + b[{row}])", function(z[row]))
         )
     i, f, g, o = (line.value for line in lines)
-    memory = Step("c", f"f · {c[unit]:g} + i · g", f * c[unit] + i * g)
+    memory = Equation("c", f"f · {c[unit]:g} + i · g", f * c[unit] + i * g)
     if wants_c:
         return [*lines, memory]
-    return [*lines, memory, Step("h", "o · tanh(c)", o * tanh(memory.value))]
+    return [*lines, memory, Equation("h", "o · tanh(c)", o * tanh(memory.value))]
 
 
-def _projected(moment: Moment, projection: Tensor) -> Step:
+def _projected(moment: Moment, projection: Tensor) -> Equation:
     weights, x, state, unit = moment
     whole = numbers(cell(weights._replace(projection=None), x, state)[0])
     row = numbers(projection[unit])

@@ -18,7 +18,7 @@ from itertools import product as combinations
 from math import isnan, prod
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step, Term
+from forwardpass.nouns.explanations import Equation, Term
 from forwardpass.operators._sums import Arguments, Element, only_first, picked, place, summed, times
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class _Window:
         return list(combinations(*self.axes))
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """A mean: `y`, with its summands. A maximum: `winner`, and `y` with its candidates."""
     rank = _rank(operator)
     x: Tensor = arguments["self"]
@@ -109,9 +109,9 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
     flat = 0
     for i, size in zip(places[best][len(channel) :], x.shape[-rank:], strict=True):
         flat = flat * size + i
-    winner = Step("winner", f"the place of {place('x', *places[best])}", float(flat))
+    winner = Equation("winner", f"the place of {place('x', *places[best])}", float(flat))
     labels = [place("x", *where) for where in places]
-    y = Step("y", "max x", values[best], tuple(map(Term, labels, values)))
+    y = Equation("y", "max x", values[best], tuple(map(Term, labels, values)))
     return [y, winner] if output else [winner, y]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from forwardpass.nouns.explanations import Step, Term
+from forwardpass.nouns.explanations import Equation, Term
 from forwardpass.operators._sums import Arguments, Element, at, only_first, picked, place, summed
 
 COVERS = ("aten.rms_norm", "aten._fused_rms_norm")
@@ -24,7 +24,7 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return 0
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`mean square`, `x̂`, `weight`, `y`."""
     only_first(operator, output)
     x: torch.Tensor = arguments["input"]
@@ -39,9 +39,9 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
     ]
     mean_square = summed("mean square", f"Σ x² / {n}", squares)
     standard = at(x, element) / sqrt(mean_square.value + epsilon)
-    steps = [mean_square, Step("x̂", f"x / √(mean square + {epsilon:g})", standard)]
+    steps = [mean_square, Equation("x̂", f"x / √(mean square + {epsilon:g})", standard)]
     if weight is None:
-        return [*steps, Step("y", "x̂", standard)]
+        return [*steps, Equation("y", "x̂", standard)]
     own = element[len(outer) :]
-    factor = Step("weight", place("W", *own), at(weight, own))
-    return [*steps, factor, Step("y", "x̂ · weight", standard * factor.value)]
+    factor = Equation("weight", place("W", *own), at(weight, own))
+    return [*steps, factor, Equation("y", "x̂ · weight", standard * factor.value)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import tanh
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step, Term
+from forwardpass.nouns.explanations import Equation, Term
 from forwardpass.operators import _recurrence as recurrence
 from forwardpass.operators import gru, lstm
 from forwardpass.operators._recurrence import Moment, State, Weights
@@ -33,7 +33,7 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return recurrence.macs(operator, arguments)
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`sum` with every product, `h`; or the steps of the LSTM or the GRU."""
     if operator == recurrence.CUDNN:
         mode = arguments["mode"]
@@ -52,7 +52,7 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
         own = recurrence.moment(operator, arguments, output, element, cell)
     total = _sum(own)
     value = max(0.0, total.value) if relu else tanh(total.value)
-    return [total, Step("h", "max(0, sum)" if relu else "tanh(sum)", value)]
+    return [total, Equation("h", "max(0, sum)" if relu else "tanh(sum)", value)]
 
 
 def _tanh_cell(weights: Weights, x: Tensor, state: State) -> State:
@@ -65,7 +65,7 @@ def _relu_cell(weights: Weights, x: Tensor, state: State) -> State:
     return ((of_x + of_h).clamp(min=0),)
 
 
-def _sum(moment: Moment) -> Step:
+def _sum(moment: Moment) -> Equation:
     weights, x, (h,), unit = moment
     parts: list[Term] = []
     for matrix, letter, vector, of in ((weights.input, "W", x, "x"), (weights.hidden, "U", h, "h")):

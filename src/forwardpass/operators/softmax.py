@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from math import exp, inf, isnan, log, nan
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.nouns.explanations import Step, Term
+from forwardpass.nouns.explanations import Equation, Term
 from forwardpass.operators._sums import Arguments, Element, numbers, only_first, place, summed
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def exponents(values: Sequence[float]) -> list[float]:
     return [nan if isnan(top) or abs(top) == inf else exp(x - top) for x in values]
 
 
-def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Step]:
+def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:
     """`max` with its candidates, `e` of this element, `sum` with every exponent, `y`."""
     only_first(operator, output)
     x: Tensor = arguments["self"]
@@ -55,14 +55,14 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
     row = numbers(x[(*element[:axis], slice(None), *element[axis + 1 :])])
     labels = [place("x", *element[:axis], i, *element[axis + 1 :]) for i in range(len(row))]
     own = element[axis]
-    top = Step("max", "max x", largest(row), tuple(map(Term, labels, row)))
+    top = Equation("max", "max x", largest(row), tuple(map(Term, labels, row)))
     if operator == "aten._safe_softmax" and top.value == -inf:
-        return [top, Step("y", "0, as every x is −∞", 0.0)]
+        return [top, Equation("y", "0, as every x is −∞", 0.0)]
     powers = exponents(row)
     parts = [Term(f"exp({label} − max)", e) for label, e in zip(labels, powers, strict=True)]
     total = summed("sum", "Σ exp(x − max)", parts)
-    steps = [top, Step("e", f"exp({labels[own]} − max)", powers[own]), total]
+    steps = [top, Equation("e", f"exp({labels[own]} − max)", powers[own]), total]
     if operator in LOGARITHMIC:
         value = row[own] - top.value - log(total.value)
-        return [*steps, Step("y", f"{labels[own]} − max − log(sum)", value)]
-    return [*steps, Step("y", "e / sum", powers[own] / total.value)]
+        return [*steps, Equation("y", f"{labels[own]} − max − log(sum)", value)]
+    return [*steps, Equation("y", "e / sum", powers[own] / total.value)]

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forwardpass.explaining.targets import targets
-from forwardpass.nouns.explanations import Explanation, Gradient, Part, Step, Term
+from forwardpass.nouns.explanations import Equation, Explanation, Gradient, Part, Term
 from forwardpass.nouns.records import Record
 from forwardpass.showing.drawing import sizes
 from forwardpass.showing.wording import GREEN, ORANGE, facts, number, plain
@@ -76,7 +76,7 @@ def _gradient(gradient: Gradient) -> Iterator[RenderableType]:
     yield _arithmetic(gradient.steps, ending)
 
 
-def _arithmetic(steps: tuple[Step, ...], ending: list[_Line]) -> Table:
+def _arithmetic(steps: tuple[Equation, ...], ending: list[_Line]) -> Table:
     """The steps under each other, their terms before them, and what the result is held against."""
     lines: list[_Line] = []
     for step in steps:

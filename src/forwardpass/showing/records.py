@@ -75,10 +75,10 @@ def shown(
     table.add_column("written at" if calls else "", no_wrap=calls, overflow="fold")
     for node in _chosen(tree, module):
         _rows(table, record, node, node.depth, depth, calls)
-    return Group(_Line(pieces(record)), facts(_facts(record)), "", table)
+    return Group(_Chain(pieces(record)), facts(_facts(record)), "", table)
 
 
-class _Line:
+class _Chain:
     """The pieces of the first line with arrows between; it breaks before an arrow only."""
 
     def __init__(self, pieces: Sequence[str]) -> None:

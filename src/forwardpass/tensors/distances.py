@@ -1,6 +1,8 @@
-"""How far apart two outputs are, and how far rounding alone may bring them."""
+"""How far apart the numbers of two tensors are, and how far rounding alone may bring them."""
 
 from __future__ import annotations
+
+import sys
 
 import torch
 
@@ -11,8 +13,12 @@ Another batch size picks other kernels and so another order of summation. Measur
 convolutions this moves float32 outputs by about 1e-6 of their scale; a leak moves them by 1e-2.
 """
 
-_BOUNDLESS = 1e300
-"""What stands for infinity where JSON must hold it."""
+_ROUNDING = 64
+"""Units in the last place, of the largest value, by which a replay may differ: kernels may sum in
+another order where memory is aligned otherwise."""
+
+BOUNDLESS = sys.float_info.max
+"""What stands for an infinite distance: JSON has no infinity."""
 
 
 def relative_distance(value: torch.Tensor, reference: torch.Tensor) -> float:
@@ -46,10 +52,43 @@ def _is_double(tensor: torch.Tensor) -> bool:
     return tensor.dtype in (torch.float64, torch.complex128)
 
 
+def rounding(dtype: torch.dtype) -> float:
+    """The relative distance that a replay may have by rounding; none for whole numbers."""
+    return _ROUNDING * torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
+
+
+def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Relative distance of two results, 0 where they are equal bit for bit or alike NaN."""
+    one, other = _backed(one), _backed(other)
+    if one.is_nested != other.is_nested or one.layout != other.layout or one.dtype != other.dtype:
+        return float("inf")
+    if one.is_nested:
+        pairs = list(zip(one.unbind(), other.unbind(), strict=False))
+        return max((apart(a, b) for a, b in pairs), default=0.0)
+    if one.layout is not torch.strided:
+        one, other = one.to_dense(), other.to_dense()
+    if one.dtype.itemsize == 1 and one.dtype.is_floating_point:
+        one, other = one.float(), other.float()
+    if one.is_quantized:
+        one, other = one.dequantize(), other.dequantize()
+    if one.shape != other.shape:
+        return float("inf")
+    if one.device.type == "meta" or torch.equal(one, other):
+        return 0.0
+    return relative_distance(one, other)
+
+
+def _backed(tensor: torch.Tensor) -> torch.Tensor:
+    """With memory behind it: forward-mode derivatives pass zeros around that have none."""
+    if not tensor._is_zerotensor():
+        return tensor
+    return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+
+
 def share(distance: float) -> str:
     """A relative distance as a person reads it: in percent, from ten times the scale on as a
     multiple of it, below a thousandth with an exponent."""
-    if distance > _BOUNDLESS:
+    if distance >= BOUNDLESS:
         return "∞"
     if distance >= 10:
         return f"{float(f'{distance:.3g}'):,g} ×"

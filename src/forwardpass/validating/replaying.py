@@ -17,11 +17,11 @@ import torch
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Exempt, Fault
-from forwardpass.recording.distances import apart, rounding
 from forwardpass.recording.memories import is_strided
 from forwardpass.recording.notes import meta_of
 from forwardpass.recording.schemas import Schema, flattened
 from forwardpass.recording.walking import Walk
+from forwardpass.tensors.distances import apart, rounding
 from forwardpass.tensors.dtypes import spelled
 from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.validating.sampling import Sampler

@@ -14,8 +14,8 @@ from forwardpass.checking.words import share
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
 from forwardpass.probing.changes import Change
-from forwardpass.recording.distances import apart, rounding
 from forwardpass.recording.recordings import Recording
+from forwardpass.tensors.distances import apart, rounding
 
 MOST_PASSES: Final = 6
 _SCALE: Final = "the outputs' scale"

@@ -12,7 +12,7 @@ from forwardpass.checking.examinations import Examination
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.recording.arguments import tensors_in
-from forwardpass.recording.distances import apart
+from forwardpass.tensors.distances import apart
 
 _STORES = ("copy_", "index_copy_", "index_put_", "scatter_", "masked_scatter_")
 """Operators that put their last operand in the place of what stood there."""
