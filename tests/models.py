@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forwardpass import Model
+from forwardpass import Forward, Model
+from forwardpass.building import Engine, build
+from forwardpass.executing.examples import drawn
 
 MODELS: dict[str, Callable[[], Model]] = {}
 FEATURES = "features: f32[batch 16]"
@@ -30,6 +32,11 @@ def seeded(make: Callable[..., Model]) -> Callable[..., Model]:
 
     MODELS[make.__name__] = made
     return made
+
+
+def built(forward: Forward) -> Engine:
+    """The engine of a Forward whose signature is known, built by three rows drawn by that."""
+    return build(forward, drawn(forward, batch=3))
 
 
 class Function(nn.Module):

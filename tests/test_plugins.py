@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from forwardpass import Forward, Model
-from forwardpass.building import backends, build, steps
+from forwardpass.building import backends, steps
 from forwardpass.checking import rules
 from forwardpass.errors import UsageError
 from forwardpass.nouns.folders import names, plugin
@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 # A call that works anywhere, and how far outputs may move by it.
 STEPS = {"cast": ("cast(bf16)", 0.05)}
 BACKENDS = {"eager": ("eager(threads=1)", 1e-6)}
+NO_BACKENDS = {"null"}  # they compute nothing, and have tests of their own
 CALLS = [(f"| {call}", moved) for call, moved in STEPS.values()]
 CALLS += [(f"@ {call}", moved) for call, moved in BACKENDS.values()]
 texts = pytest.mark.parametrize(("text", "moved"), CALLS, ids=[text for text, _ in CALLS])
@@ -38,7 +39,7 @@ def under(model: Model, text: str) -> Forward:
 
 def plugins() -> list[tuple[str, ModuleType, str, int]]:
     """(name, module, the function of the contract, arguments that the contract itself passes)."""
-    contracts = ((steps, "apply", 2), (backends, "build", 1))
+    contracts = ((steps, "apply", 2), (backends, "build", 3))
     return [
         (name, plugin(folder, name), function, own)
         for folder, function, own in contracts
@@ -48,7 +49,7 @@ def plugins() -> list[tuple[str, ModuleType, str, int]]:
 
 def test_the_folders_are_the_lists() -> None:
     assert names(steps) == sorted(STEPS)
-    assert names(backends) == sorted(BACKENDS)
+    assert set(names(backends)) == {*BACKENDS, *NO_BACKENDS}
 
 
 @pytest.mark.parametrize(
@@ -83,8 +84,8 @@ def test_it_computes_the_same_and_leaves_the_model_alone(
     value = torch.linspace(-1, 1, 3 * shape[1] * (64 if len(shape) == 4 else 1)).reshape(shape)
     given = {path: value if floating else value.mul(20).long().abs()}
 
-    plain = build(Forward(model))(given)
-    changed = build(under(model, text))(given)
+    plain = models.built(Forward(model))(given)
+    changed = models.built(under(model, text))(given)
 
     assert changed.keys() == plain.keys()
     for output in plain:
@@ -101,9 +102,9 @@ def test_unknown_and_superfluous_arguments_are_refused(text: str, moved: float) 
     model = Model(nn.Linear(16, 4), "features: f32[batch 16]")
     name = text.split("(")[0]
     with pytest.raises(UsageError, match="has no argument 'quietly'"):
-        build(under(model, f"{name}(quietly=true)"))
+        models.built(under(model, f"{name}(quietly=true)"))
     with pytest.raises(UsageError, match="takes at most"):
-        build(under(model, f"{name}(1, 2, 3, 4, 5, 6, 7, 8, 9)"))
+        models.built(under(model, f"{name}(1, 2, 3, 4, 5, 6, 7, 8, 9)"))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_unknown_and_superfluous_arguments_are_refused(text: str, moved: float) 
 )
 def test_an_unknown_name_is_refused_with_the_nearest(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        build(under(models.mlp(), text))
+        models.built(under(models.mlp(), text))
     assert message in str(caught.value)
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from forwardpass import Model
-from forwardpass.building import build
 from forwardpass.errors import LoadError, UsageError
 from forwardpass.nouns.forwards import Forward
 
@@ -19,7 +18,7 @@ X = torch.linspace(-1, 1, 48).reshape(3, 16)
 
 def test_an_engine_computes_named_tensors_in_eval_mode() -> None:
     model = models.train_mode()
-    outputs = build(Forward(model))({"features": X})
+    outputs = models.built(Forward(model))({"features": X})
     expected = copy.deepcopy(model.module).eval()(X)
     torch.testing.assert_close(outputs["output"], expected)
     assert model.module.training
@@ -36,25 +35,25 @@ def test_an_engine_computes_named_tensors_in_eval_mode() -> None:
     ],
 )
 def test_outputs_have_names(model: Model, names: list[str]) -> None:
-    assert list(build(Forward(model))({"features": X})) == names
+    assert list(models.built(Forward(model))({"features": X})) == names
 
 
 def test_inputs_that_forward_names_otherwise_are_taken_in_order() -> None:
     model = Model(nn.Bilinear(16, 16, 2), ["left: f32[batch 16]", "right: f32[batch 16]"])
-    made = build(Forward(model))({"left": X, "right": X * 2})["output"]
+    made = models.built(Forward(model))({"left": X, "right": X * 2})["output"]
     torch.testing.assert_close(made, model.module(X, X * 2))
 
 
 def test_names_of_which_only_some_are_known_are_refused() -> None:
     model = Model(nn.Bilinear(16, 16, 2), ["input1: f32[batch 16]", "right: f32[batch 16]"])
     with pytest.raises(UsageError, match=r"forward takes \(input1, input2\).*'right'"):
-        build(Forward(model))
+        models.built(Forward(model))
 
 
 def test_positions_and_nested_inputs() -> None:
-    by_position = build(Forward(models.by_position()))
+    by_position = models.built(Forward(models.by_position()))
     assert by_position({"0": X, "1": X})["output"].shape == (3, 4)
-    nested = build(Forward(models.nested_inputs()))
+    nested = models.built(Forward(models.nested_inputs()))
     inputs = {"image.pixels": X.reshape(3, 4, 4), "points.0": X[:, :4], "points.1": X[:, 4:8]}
     assert nested(inputs)["output"].shape == (3, 4)
 
@@ -62,7 +61,9 @@ def test_positions_and_nested_inputs() -> None:
 def test_a_scripted_and_a_compiled_module_can_be_built() -> None:
     linear = nn.Linear(16, 4)
     for module in (torch.jit.script(linear), torch.compile(linear, backend="eager")):
-        made = build(Forward(Model(module, "features: f32[batch 16]")))({"features": X})["output"]
+        made = models.built(Forward(Model(module, "features: f32[batch 16]")))({"features": X})[
+            "output"
+        ]
         torch.testing.assert_close(made, linear(X))
 
 
@@ -73,7 +74,7 @@ def test_building_leaves_the_module_as_it_was(name: str) -> None:
     before = copy.deepcopy(model.module.state_dict())
     modes = [part.training for part in model.module.modules()]
     attributes = {k: copy.copy(v) for k, v in vars(model.module).items() if not k.startswith("_")}
-    build(Forward(model) | "cast(bf16)")
+    models.built(Forward(model) | "cast(bf16)")
     assert [part.training for part in model.module.modules()] == modes
     for key, tensor in model.module.state_dict().items():
         assert tensor.dtype == before[key].dtype
@@ -83,19 +84,19 @@ def test_building_leaves_the_module_as_it_was(name: str) -> None:
 
 def test_a_pass_changes_only_the_copy() -> None:
     model = models.counter_buffer()
-    engine = build(Forward(model))
+    engine = models.built(Forward(model))
     engine({"features": X})
     engine({"features": X})
     assert model.module.count == 0
     remembering = models.counter_attribute()
-    build(Forward(remembering))({"features": X})
+    models.built(Forward(remembering))({"features": X})
     assert remembering.module.passes == 0
     assert remembering.module.seen == []
 
 
 def test_a_copy_shares_the_weights_and_keeps_them_tied() -> None:
     model = models.tied()
-    module = build(Forward(model)).replicas[0].module
+    module = models.built(Forward(model)).replicas[0].module
     assert module.head.weight is module.embed.weight
     assert module.head.weight.data_ptr() == model.module.head.weight.data_ptr()
     assert model.module.head.weight.requires_grad
@@ -106,7 +107,9 @@ def test_results_kept_in_attributes_do_not_hinder_the_copy() -> None:
     with pytest.warns(FutureWarning, match="weight_norm"):
         nn.utils.weight_norm(linear)
     linear(X).sum().backward()
-    made = build(Forward(Model(linear, "features: f32[batch 16]")))({"features": X})["output"]
+    made = models.built(Forward(Model(linear, "features: f32[batch 16]")))({"features": X})[
+        "output"
+    ]
     torch.testing.assert_close(made, linear(X))
 
 
@@ -116,7 +119,7 @@ def test_what_cannot_be_copied_is_said() -> None:
     module = nn.Linear(16, 4)
     module.lock = threading.Lock()
     with pytest.raises(LoadError, match=r"Linear cannot be copied.*lock"):
-        build(Forward(Model(module, "features: f32[batch 16]")))
+        models.built(Forward(Model(module, "features: f32[batch 16]")))
 
 
 @pytest.mark.parametrize(
@@ -137,31 +140,31 @@ def test_unknown_names_and_arguments_are_refused(text: str, message: str) -> Non
     from forwardpass import Plan
 
     with pytest.raises(UsageError, match=message):
-        build(Forward(models.mlp(), Plan.parse(text)))
+        models.built(Forward(models.mlp(), Plan.parse(text)))
 
 
 def test_cast_computes_in_another_dtype_and_keeps_the_outputs() -> None:
     model = models.mlp()
-    exact = build(Forward(model))({"features": X})["output"]
+    exact = models.built(Forward(model))({"features": X})["output"]
     for dtype, tolerance in (("bf16", 2e-2), ("f16", 2e-3), ("f64", 1e-6)):
-        cast = build(Forward(model) | f"cast({dtype})")({"features": X})["output"]
+        cast = models.built(Forward(model) | f"cast({dtype})")({"features": X})["output"]
         assert cast.dtype == torch.float32
         assert not torch.equal(cast, exact)
         torch.testing.assert_close(cast, exact, atol=tolerance, rtol=tolerance)
 
 
 def test_cast_where_chooses_modules_and_unties_only_what_it_must() -> None:
-    module = build(Forward(models.mlp()) | "cast(bf16) where 2").replicas[0].module
+    module = models.built(Forward(models.mlp()) | "cast(bf16) where 2").replicas[0].module
     assert module[0].weight.dtype == torch.float32
     assert module[2].weight.dtype == torch.bfloat16
-    others = build(Forward(models.mlp()) | "cast(bf16) where *, !0").replicas[0].module
+    others = models.built(Forward(models.mlp()) | "cast(bf16) where *, !0").replicas[0].module
     assert others[0].weight.dtype == torch.float32
     assert others[2].weight.dtype == torch.bfloat16
-    tied = build(Forward(models.tied()) | "cast(bf16) where head").replicas[0].module
+    tied = models.built(Forward(models.tied()) | "cast(bf16) where head").replicas[0].module
     assert tied.embed.weight.dtype == torch.float32
     assert tied.head.weight.dtype == torch.bfloat16
 
 
 def test_threads_of_the_caller_stay(two_threads: int) -> None:
-    build(Forward(models.mlp()) @ "eager(threads=1)")({"features": X})
+    models.built(Forward(models.mlp()) @ "eager(threads=1)")({"features": X})
     assert torch.get_num_threads() == two_threads

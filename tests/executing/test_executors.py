@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import forwardpass as fwd
-from forwardpass.building.engines import build
-from forwardpass.errors import PassError
-from forwardpass.executing.batches import Batch
+from forwardpass.errors import PassError, UsageError
+from forwardpass.executing.batches import Batch, Result
 from forwardpass.executing.encoding import checked
-from forwardpass.executing.executors import Ceiling, InProcess, Threaded, failed, out_of_memory
+from forwardpass.executing.executors import InProcess, Threaded, out_of_memory
 from forwardpass.nouns.signatures import Signature
 
 
@@ -29,11 +29,11 @@ def function(then: Callable[[torch.Tensor, torch.Tensor], Any]) -> fwd.Model:
 
 def batch_of(values: np.ndarray[Any, Any], cells: int = 1) -> Batch:
     block, _ = checked(Signature.parse(models.FEATURES), {"features": values}, len(values))
-    return Batch(block, np.arange(len(values)), (), cells, 0)
+    return Batch(block, (), cells, 0)
 
 
 def engine(then: Callable[[torch.Tensor, torch.Tensor], Any], plan: str = "@ eager") -> Any:
-    return build(fwd.Forward(function(then), fwd.Plan.parse(plan)))
+    return models.built(fwd.Forward(function(then), fwd.Plan.parse(plan)))
 
 
 def features(rows: int) -> np.ndarray[Any, Any]:
@@ -43,18 +43,18 @@ def features(rows: int) -> np.ndarray[Any, Any]:
 # -- the ceiling ---------------------------------------------------------------------------------
 
 
-@given(st.lists(st.integers(1, 10_000), min_size=1))
-def test_a_ceiling_only_sinks(cells: list[int]) -> None:
-    ceiling = Ceiling()
-    assert ceiling.holds(10**12)
+@given(st.lists(st.integers(2, 10_000), min_size=1))
+def test_a_ceiling_only_sinks(refused: list[int]) -> None:
+    ceiling: int | None = None
     before: float = float("inf")
-    for failed_cells in cells:
-        ceiling.sink(failed_cells)
-        assert ceiling.cells is not None
-        assert 1 <= ceiling.cells <= before
-        assert not ceiling.holds(failed_cells) or failed_cells == 1
-        before = ceiling.cells
-    assert ceiling.cells == max(1, min(cells) // 2)
+    for cells in refused:
+        assert Result(()).lowered(ceiling) == ceiling
+        ceiling = Result((), refused_cells=cells).lowered(ceiling)
+        assert ceiling is not None
+        assert 1 <= ceiling <= before
+        assert ceiling < cells
+        before = ceiling
+    assert ceiling == max(1, min(refused) // 2)
 
 
 @settings(max_examples=30)
@@ -80,8 +80,8 @@ def test_no_row_is_lost(rows: int, bound: int, bad: set[int], kind: type[InProce
     values[[row for row in bad if row < rows], 0] = 2e6
     executor = kind(engine(then))
     try:
-        result = failed(executor.submit(batch_of(values)))
-        again = failed(executor.submit(batch_of(values)))
+        result = executor.submit(batch_of(values)).result()
+        again = executor.submit(batch_of(values)).result()
     finally:
         executor.close()
     for one in (result, again):
@@ -92,11 +92,12 @@ def test_no_row_is_lost(rows: int, bound: int, bad: set[int], kind: type[InProce
         assert computed == sorted(computed)
         for start, stop, outputs in one.pieces:
             assert len(outputs["output"]) == stop - start
-    if rows > bound:
-        assert executor.ceiling.cells is not None
-        assert executor.ceiling.cells <= max(1, rows // 2)
-    else:
-        assert executor.ceiling.cells is None
+        ceiling = one.lowered(None)
+        if rows > bound:
+            assert ceiling is not None
+            assert ceiling <= max(1, rows // 2)
+        else:
+            assert ceiling is None
 
 
 def test_what_is_above_the_ceiling_is_not_tried_again() -> None:
@@ -109,10 +110,10 @@ def test_what_is_above_the_ceiling_is_not_tried_again() -> None:
         return y
 
     executor = InProcess(engine(then))
-    failed(executor.submit(batch_of(features(16))))
+    executor.submit(batch_of(features(16))).result()
     assert tried == [16, 8, 4, 4, 4, 4]
     tried.clear()
-    failed(executor.submit(batch_of(features(16))))
+    executor.submit(batch_of(features(16))).result()
     assert tried == [4, 4, 4, 4]
     executor.close()
 
@@ -139,7 +140,7 @@ def test_a_lost_device_ends_the_run(kind: type[InProcess]) -> None:
 
     executor = kind(engine(then))
     with pytest.raises(PassError, match=r"device failed .*--resume"):
-        failed(executor.submit(batch_of(features(8))))
+        executor.submit(batch_of(features(8))).result()
     executor.close()
 
 
@@ -158,6 +159,31 @@ def test_a_lost_device_is_not_a_bad_row() -> None:
         fwd.run(function(then), {"features": values}, batch=8)
 
 
+# -- what a batch carries, and where errors go ---------------------------------------------------
+
+
+def test_a_batch_carries_its_own_rows_alone() -> None:
+    """64 rows of a window of 8,192 pickle to the bytes of 64 rows, gathered or a slice."""
+    values = features(8_192)
+    block = batch_of(values).inputs
+    for rows in (np.arange(64), np.arange(0, 8_192, 128)):
+        batch = Batch(block.take(rows), (), 1, 0)
+        assert len(pickle.dumps(batch)) < 1.5 * values[rows].nbytes
+        part = batch.part(16, 32)
+        assert np.array_equal(part.padded["features"], values[rows[16:32]])
+
+
+@pytest.mark.parametrize("kind", [InProcess, Threaded])
+def test_an_error_that_no_row_is_to_blame_for_is_the_futures(kind: type[InProcess]) -> None:
+    def then(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        raise UsageError("called as nobody may")
+
+    executor = kind(engine(then))
+    future = executor.submit(batch_of(features(8)))
+    assert isinstance(future.exception(), UsageError)
+    executor.close()
+
+
 # -- threads -------------------------------------------------------------------------------------
 
 
@@ -173,7 +199,7 @@ def test_close_restores_the_threads(kind: type[InProcess], plan: str) -> None:
             return y
 
         executor = kind(engine(then, plan))
-        failed(executor.submit(batch_of(features(4))))
+        executor.submit(batch_of(features(4))).result()
         executor.close()
         assert torch.get_num_threads() == count
         assert set(inside) == {count if plan == "@ eager" else int(plan[-2])}

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from forwardpass import Model
-from forwardpass.building import build
 from forwardpass.errors import UsageError
 from forwardpass.executing.encoding import checked
 from forwardpass.nouns.forwards import Forward
@@ -30,7 +29,7 @@ class Shaped(nn.Module):
 def inferred(shape: Callable[[torch.Tensor], object], inputs: str, *row: int) -> list[str]:
     model = Model(Shaped(shape), inputs)
     block, _ = checked(model.signature, {"x": [np.ones(row, np.float32)]}, 1)
-    return [str(output) for output in infer(build(Forward(model)), block, 0)]
+    return [str(output) for output in infer(models.built(Forward(model)), block, 0)]
 
 
 TOKENS = "x: f32[batch tokens]"
@@ -72,7 +71,7 @@ def test_a_composition_of_convolutions_is_one_stride() -> None:
     model = models.strided()
     bare = Model(model.module, "samples: f32[batch 1 samples=25..4000]")
     block, _ = checked(bare.signature, {"samples": [np.ones((1, 100), np.float32)]}, 1)
-    (output,) = infer(build(Forward(bare)), block, 0)
+    (output,) = infer(models.built(Forward(bare)), block, 0)
     for samples in range(25, 300):
         assert output.shape(1, {"samples": samples}) == model.signature.outputs[0].shape(
             1, {"samples": samples}
@@ -97,7 +96,7 @@ def test_a_batch_axis_in_another_place() -> None:
 )
 def test_what_holds_no_value_a_row_is_left_out(model: Model) -> None:
     block, _ = checked(model.signature, {"features": np.zeros((1, 16), np.float32)}, 1)
-    names = [output.path for output in infer(build(Forward(model)), block, 0)]
+    names = [output.path for output in infer(models.built(Forward(model)), block, 0)]
     assert names in (["logits"], ["embedding"])
 
 
@@ -117,14 +116,14 @@ def test_a_wrong_declaration_is_said() -> None:
     model = Model(nn.Linear(16, 4), "features: f32[batch 16]", "output: f32[batch 5]")
     block, _ = checked(model.signature, {"features": np.zeros((1, 16), np.float32)}, 1)
     with pytest.raises(UsageError, match=r"returned \[2, 4\] for 2 rows, not \[2, 5\]"):
-        verify(build(Forward(model)), block, 0)
+        verify(models.built(Forward(model)), block, 0)
     missing = Model(models.dict_output().module, models.FEATURES, "logit: f32[batch 4]")
     with pytest.raises(
         UsageError, match="'logit', which forward did not return; did you mean 'logits'"
     ):
-        verify(build(Forward(missing)), block, 0)
+        verify(models.built(Forward(missing)), block, 0)
 
 
 def test_a_declared_name_renames_a_single_output() -> None:
     model = Model(nn.Linear(16, 4), "features: f32[batch 16]", "logits: f32[batch 4]")
-    assert list(build(Forward(model))({"features": torch.zeros(1, 16)})) == ["logits"]
+    assert list(models.built(Forward(model))({"features": torch.zeros(1, 16)})) == ["logits"]

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from forwardpass import Model
-from forwardpass.building import build
 from forwardpass.executing.encoding import checked
 from forwardpass.nouns.forwards import Forward
 from forwardpass.preparing.outputs import infer
@@ -27,9 +26,9 @@ def proof(model: Model, name: str) -> PaddingProof:
             else generator.normal(size=shape)
         )
     block, _ = checked(model.signature, {name: rows}, len(rows))
-    engine = build(Forward(model))
+    engine = models.built(Forward(model))
     if not model.signature.outputs:
-        engine = engine.with_outputs(infer(engine, block, 0))
+        engine.learn(infer(engine, block, 0))
     return prove(engine, block, 0)
 
 
@@ -80,6 +79,6 @@ def test_without_pad_nothing_is_tried() -> None:
 def test_rows_of_one_length_are_padded_for_the_proof_all_the_same() -> None:
     model = models.bilstm()
     block, _ = checked(model.signature, {"ids": np.ones((4, 9), np.int64)}, 4)
-    engine = build(Forward(model))
-    engine = engine.with_outputs(infer(engine, block, 0))
+    engine = models.built(Forward(model))
+    engine.learn(infer(engine, block, 0))
     assert prove(engine, block, 0).paddable == ()

@@ -491,6 +491,11 @@ def test_another_machine(begun: Path, data: str) -> None:
     refused("machine: cpu was 'A Machine of Old', is", models.mlp(), data, begun)
 
 
+def test_another_version_of_the_manifest(begun: Path, data: str) -> None:
+    edit_header(begun, lambda header: header.update({"schema": "forwardpass/manifest/1"}))
+    refused("begun by another version of forwardpass: its schema is", models.mlp(), data, begun)
+
+
 def test_another_number_of_threads(begun: Path, data: str) -> None:
     threads = json.loads((begun / "manifest.jsonl").read_text().splitlines()[0])["machine"]
     assert "threads" in threads

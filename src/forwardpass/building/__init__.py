@@ -3,6 +3,7 @@
 Steps and backends are folders: one file each, its name is the public name.
 """
 
-from forwardpass.building.engines import Engine, Replica, build
+from forwardpass.building.engines import Engine, build
+from forwardpass.building.replicas import Arguments, Facts, Replica
 
-__all__ = ["Engine", "Replica", "build"]
+__all__ = ["Arguments", "Engine", "Facts", "Replica", "build"]

@@ -1,41 +1,23 @@
-"""Engine: a Forward that is built — named batch tensors in, named outputs out."""
+"""Engine: a Forward that is built — named batch arrays in, named outputs out."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from forwardpass.building import backends, steps
-from forwardpass.building.copies import copied
+from forwardpass.building.replicas import Example, Inputs, Replica
 from forwardpass.errors import UsageError, nearest
-from forwardpass.loading.calling import placed
 from forwardpass.nouns.folders import names, plugin
 from forwardpass.nouns.forwards import Forward
-from forwardpass.nouns.plans import Argument, Backend, Step
+from forwardpass.nouns.plans import Argument, Backend, Plan, Step
+from forwardpass.nouns.programs import Program
 from forwardpass.nouns.signatures import Output, Signature
-from forwardpass.tensors.trees import flatten
+from forwardpass.tensors.arrays import Array
 
-
-class Replica(Protocol):
-    """One copy of a built model on one device. What a backend makes."""
-
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def threads(self) -> int | None: ...
-    @property
-    def workers(self) -> int: ...
-    @property
-    def dtype(self) -> torch.dtype: ...
-    def stage(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]: ...
-    def compute(self, inputs: Mapping[str, torch.Tensor]) -> Any: ...
-    def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any: ...
-    def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]: ...
-    def seed(self, seed: int) -> None: ...
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Engine:
@@ -44,42 +26,32 @@ class Engine:
     Attributes:
         forward: the Forward it was built from; its module is not touched.
         replicas: one copy a device.
-        signature: the inputs and, once known, the outputs that leave.
+        signature: the inputs and, once `learn` was told, the outputs that leave.
     """
 
-    def __init__(
-        self, forward: Forward, replicas: Sequence[Replica], signature: Signature | None
-    ) -> None:
+    def __init__(self, forward: Forward, replicas: Sequence[Replica]) -> None:
         self.forward = forward
         self.replicas = tuple(replicas)
-        self.signature = signature
-        paths = [item.path for item in signature.inputs] if signature else []
-        self._places = placed(forward.model.module, paths) if paths else {}
+        self.signature = forward.model.signature
 
-    def with_outputs(self, outputs: Sequence[Output]) -> Engine:
-        """The same engine with its outputs known."""
+    def learn(self, outputs: Sequence[Output]) -> None:
+        """From here on these outputs leave, under these names."""
         assert self.signature is not None
-        return Engine(self.forward, self.replicas, Signature(self.signature.inputs, tuple(outputs)))
+        self.signature = Signature(self.signature.inputs, tuple(outputs))
 
-    def __call__(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Compute one batch: `{path: tensor}` in, `{name: CPU tensor}` out."""
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute one batch: `{path: array}` in, `{name: array}` in CPU memory out."""
         replica = self.replicas[0]
         return replica.fetch(self.compute(replica, replica.stage(inputs)))
 
-    def compute(
-        self, replica: Replica, staged: Mapping[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+    def compute(self, replica: Replica, staged: Any, seed: int | None = None) -> dict[str, Array]:
         """The outputs of one batch that is already on the replica's device, by name.
 
-        All tensors leave while the outputs are unknown; afterwards only the declared ones.
+        All arrays leave while the outputs are unknown; afterwards only the declared ones.
         """
-        return self._selected(flatten(replica.compute(self.placed(staged))))
+        return self._selected(replica.compute(staged, seed))
 
-    def placed(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The inputs under the names and positions that forward takes them by."""
-        return {self._places[path]: value for path, value in inputs.items()}
-
-    def _selected(self, found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _selected(self, found: dict[str, Array]) -> dict[str, Array]:
         declared = self.signature.outputs if self.signature else ()
         if not declared:
             return found
@@ -96,26 +68,51 @@ class Engine:
         )
 
 
-def build(forward: Forward) -> Engine:
+def build(forward: Forward, inputs: Inputs, fitted: object | None = None) -> Engine:
     """Build a Forward: apply its steps to a copy of its module, then its backend.
+
+    Args:
+        inputs: a batch that it takes: the example by which backends build.
+        fitted: what an earlier fit found.
 
     Raises UsageError for unknown names and arguments, LoadError where the module cannot be copied.
     """
+    require_known(forward.plan)
+    backend = forward.plan.backend
+    lowering = plugin(backends, backend.name).build
+    arguments = _bound(lowering, backend, skip=3)
+    example = Example(forward.model.signature, inputs)
+    return Engine(forward, lowering(_stepped(forward), example, fitted, **arguments))
+
+
+def require_known(plan: Plan) -> None:
+    """Raise UsageError for a step or a backend that is not there, with the nearest that is."""
     step_names, backend_names = names(steps), names(backends)
-    for step in forward.plan.steps:
+    for step in plan.steps:
         if step.name not in step_names:
             raise UsageError(f"unknown step {step.name!r}; {nearest(step.name, step_names)}")
-    backend = forward.plan.backend
-    if backend.name not in backend_names:
-        raise UsageError(
-            f"unknown backend {backend.name!r}; {nearest(backend.name, backend_names)}"
-        )
-    module = copied(forward.model.module)
-    for step in forward.plan.steps:
+    name = plan.backend.name
+    if name not in backend_names:
+        raise UsageError(f"unknown backend {name!r}; {nearest(name, backend_names)}")
+
+
+def _stepped(forward: Forward) -> Program:
+    """The program after the steps of the plan: of a module, a copy that is ours to change."""
+    program, plan = forward.model.program, forward.plan
+    if program.module is None:
+        if plan.steps:
+            raise UsageError(
+                f"{plan.steps[0]}: steps change a module, and {program.name} is an artefact; "
+                "give the step to the model that it was made from"
+            )
+        return program
+    from forwardpass.building.copies import copied
+    from forwardpass.loading.programs import ModuleProgram
+
+    module = copied(program.module)
+    for step in plan.steps:
         module = _applied(step, module)
-    lowering = plugin(backends, backend.name)
-    replicas = lowering.build(module, **_bound(lowering.build, backend, skip=1))
-    return Engine(forward, replicas, forward.model.signature)
+    return ModuleProgram(module, program.origin, program.trust)
 
 
 def _applied(step: Step, module: nn.Module) -> nn.Module:

@@ -10,47 +10,50 @@ from typing import Any
 import numpy as np
 
 from forwardpass.executing.encoding import Encodings
-from forwardpass.tensors.blocks import Values
+from forwardpass.tensors.arrays import Values
+from forwardpass.tensors.blocks import Block, Sizes
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of an encoded block, to be computed together at these sizes.
+    """Some encoded rows, to be computed together at these sizes. It holds these rows alone, so
+    that it can be sent to another process.
 
     Attributes:
-        block: the encoded rows of a window.
-        indices: which of them, int64 [rows].
+        inputs: the encoded rows, not padded yet.
         sizes: sizes of the named axes after padding.
         cells: cells of one row at these sizes.
         seed: what the generators are seeded with before it is computed.
     """
 
-    block: Encodings
-    indices: np.ndarray[Any, np.dtype[np.int64]]
+    inputs: Encodings
     sizes: tuple[int, ...]
     cells: int
     seed: int
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.inputs)
+
+    @property
+    def lengths(self) -> Sizes:
+        """The sizes of the named axes that the rows really have, int64 [rows, axes]."""
+        return self.inputs.lengths
 
     @cached_property
-    def inputs(self) -> Any:
-        """The collated inputs; made once, wherever it is first asked for."""
-        return self.block.collate(self.indices, self.sizes)
+    def padded(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The padded inputs by path; made once, wherever they are first asked for."""
+        assert isinstance(self.inputs, Block)
+        return self.inputs.collate(self.sizes)
 
     def release(self) -> None:
-        """Let go of the collated inputs; they are made again if they are asked for again."""
-        self.__dict__.pop("inputs", None)
+        """Let go of the padded inputs; they are made again if they are asked for again."""
+        self.__dict__.pop("padded", None)
 
     def part(self, start: int, stop: int) -> Batch:
         """Some of these rows, at the same padded sizes."""
-        whole = (start, stop) == (0, len(self))
-        return (
-            self
-            if whole
-            else replace(self, indices=self.indices[start:stop], seed=self.seed + start)
-        )
+        if (start, stop) == (0, len(self)):
+            return self
+        return replace(self, inputs=self.inputs.take(slice(start, stop)), seed=self.seed + start)
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,18 @@ class Result:
         failures: place in the batch → the error of a row that could not be computed.
         nan: places of rows with a NaN in an output.
         seconds: time spent computing.
+        refused_cells: the fewest cells of several rows that did not fit into memory together.
     """
 
     pieces: tuple[tuple[int, int, Mapping[str, Values]], ...]
     failures: Mapping[int, Exception] = field(default_factory=dict[int, Exception])
     nan: frozenset[int] = frozenset()
     seconds: float = 0.0
+    refused_cells: int | None = None
+
+    def lowered(self, ceiling_cells: int | None) -> int | None:
+        """The most cells of a batch, after what did not fit here."""
+        if self.refused_cells is None:
+            return ceiling_cells
+        half = max(1, self.refused_cells // 2)
+        return half if ceiling_cells is None else min(ceiling_cells, half)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 
 from forwardpass.errors import UsageError, nearest
 from forwardpass.executing.salvaging import said, salvage
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.rows import Column, Failure, Rows, concatenated
-from forwardpass.tensors.blocks import Values, joined
+from forwardpass.tensors.arrays import Array, Values, is_tensor, joined, taken
 
-Delivered = torch.Tensor | Column
+Delivered: TypeAlias = "Array | Column"
 """One column of results: values of a model, or a column of the source."""
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -74,7 +73,7 @@ class Decoder:
         places = np.concatenate(kept) if kept else np.zeros(0, np.int64)
         names = _names(pieces)
         columns = {n: whole_column([piece[n] for piece in pieces]) for n in names}
-        raw = {name: _at(outputs[name], places) for name in self._raw if name not in columns}
+        raw = {name: taken(outputs[name], places) for name in self._raw if name not in columns}
         return DecodedRows({**columns, **raw}, places, tuple(failures))
 
     def _piece(
@@ -93,10 +92,10 @@ class Decoder:
 
 def whole_column(parts: Sequence[Delivered]) -> Delivered:
     """One column over several pieces: a tensor, an array, or a list."""
-    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+    tensors = [part for part in parts if is_tensor(part)]
     if len(tensors) == len(parts):
         return joined(tensors)
-    return concatenated([list(part) if isinstance(part, torch.Tensor) else part for part in parts])
+    return concatenated([list(part) if is_tensor(part) else part for part in parts])
 
 
 def _names(pieces: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -108,9 +107,3 @@ def _names(pieces: Sequence[Mapping[str, Any]]) -> list[str]:
             f"some and {', '.join(other)} for others"
         )
     return names
-
-
-def _at(values: Values, places: Indices) -> Values:
-    if isinstance(values, torch.Tensor):
-        return values[torch.from_numpy(places)]
-    return [values[int(place)] for place in places]

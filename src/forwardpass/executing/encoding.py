@@ -8,16 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from forwardpass.errors import DataError, UsageError, nearest
 from forwardpass.executing.salvaging import said, salvage
-from forwardpass.loading.calling import arguments, required
 from forwardpass.nouns.models import Encoded, Model
 from forwardpass.nouns.rows import Failure, Rows
 from forwardpass.nouns.signatures import Axis, Input, Signature
-from forwardpass.tensors.blocks import Block, Values, as_values, concatenated
-from forwardpass.tensors.dtypes import NAMES, TORCH
+from forwardpass.tensors.arrays import NUMPY, spelled
+from forwardpass.tensors.blocks import Block, Numbers, as_values, concatenated
 from forwardpass.tensors.items import Items, joined_items
 
 Encodings = Block | Items
@@ -108,7 +106,7 @@ class Encoder:
             if len(items) != len(part):
                 raise ValueError(f"encode returned {len(items)} items for {len(part)} rows")
             sizes = [1 if model.size is None else int(model.size(item)) for item in items]
-            return Items(model, items, np.array(sizes, dtype=np.int64).reshape(-1, 1)), frozenset()
+            return Items(items, np.array(sizes, dtype=np.int64).reshape(-1, 1)), frozenset()
         assert model.signature is not None
         arrays = self._taken(part) if model.encode is None else model.encode(part)
         cut = arrays.truncated if isinstance(arrays, Encoded) else frozenset[int]()
@@ -163,7 +161,7 @@ class Encoder:
 
     def _empty(self) -> Encodings:
         if self.model.collate is not None or self.model.signature is None:
-            return Items(self.model, [], np.zeros((0, 1), np.int64))
+            return Items([], np.zeros((0, 1), np.int64))
         none = np.zeros((0, len(self.model.signature.variable)), np.int64)
         return Block(self.model.signature, {}, none, none)
 
@@ -187,7 +185,7 @@ def checked(
     names = list(signature.variable)
     axes = signature.variable
     lengths = np.zeros((count, len(names)), np.int64)
-    values: dict[str, Values] = {}
+    values: dict[str, Numbers] = {}
     cut: set[int] = set()
     for item in signature.given:
         array = arrays.get(item.path)
@@ -203,8 +201,8 @@ def checked(
             raise ValueError(f"input `{item}`: {len(value)} values for {count} rows")
         _check_dtype(item, value)
         shapes = (
-            np.broadcast_to(np.array(value.shape[1:], np.int64), (count, value.dim() - 1))
-            if isinstance(value, torch.Tensor)
+            np.broadcast_to(np.array(value.shape[1:], np.int64), (count, value.ndim - 1))
+            if isinstance(value, np.ndarray)
             else _shapes(item, value)
         )
         if shapes.shape[1] != len(item.row_axes):
@@ -248,19 +246,16 @@ def _permitted(signature: Signature, lengths: np.ndarray[Any, Any]) -> np.ndarra
     return sizes
 
 
-def _check_dtype(item: Input, value: Values) -> None:
-    wanted = TORCH[item.dtype]
-    for dtype in {value.dtype} if isinstance(value, torch.Tensor) else {row.dtype for row in value}:
-        exact = wanted.is_floating_point or wanted.is_complex
-        whole = not (dtype.is_floating_point or dtype.is_complex)
-        if (not exact and not whole) or (dtype.is_complex and not wanted.is_complex):
-            raise TypeError(
-                f"input `{item}`: {NAMES.get(dtype, dtype)} values do not fit {item.dtype}"
-            )
+def _check_dtype(item: Input, value: Numbers) -> None:
+    wanted = NUMPY[item.dtype].kind
+    for array in [value] if isinstance(value, np.ndarray) else value:
+        kind = array.dtype.kind
+        if (wanted in "biu" and kind not in "biu") or (kind == "c" and wanted != "c"):
+            raise TypeError(f"input `{item}`: {spelled(array)} values do not fit {item.dtype}")
 
 
-def _shapes(item: Input, rows: list[torch.Tensor]) -> np.ndarray[Any, Any]:
-    dims = {row.dim() for row in rows}
+def _shapes(item: Input, rows: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    dims = {row.ndim for row in rows}
     if len(dims) > 1:
         raise ValueError(f"input `{item}`: rows have {' and '.join(map(str, sorted(dims)))} axes")
     return np.array([list(row.shape) for row in rows], np.int64).reshape(len(rows), -1)
@@ -271,10 +266,11 @@ def _misfit(item: Input, shape: np.ndarray[Any, Any]) -> str:
     return f"input `{item}`: expected a row of [{expected}], got {[int(size) for size in shape]}"
 
 
-def _cut(value: Values, place: int, high: int) -> Values:
-    if isinstance(value, torch.Tensor):
-        return value.narrow(place + 1, 0, high)
-    return [row.narrow(place, 0, high) if row.shape[place] > high else row for row in value]
+def _cut(value: Numbers, place: int, high: int) -> Numbers:
+    span = (*[slice(None)] * place, slice(0, high))
+    if isinstance(value, np.ndarray):
+        return value[(slice(None), *span)]
+    return [row[span] if row.shape[place] > high else row for row in value]
 
 
 def inferred(model: Model, rows: Rows, columns: Mapping[str, str]) -> Signature:
@@ -284,16 +280,18 @@ def inferred(model: Model, rows: Rows, columns: Mapping[str, str]) -> Signature:
     Floating data take the dtype of the model's parameters, sizes are those of the rows; an axis on
     which the rows differ is variable, and not padded. Raises DataError where columns are missing.
     """
-    names, keywords = arguments(model.module)
-    wanted = dict.fromkeys([*required(model.module), *columns, *(n for n in names if n in rows)])
-    if keywords and not names:
+    from forwardpass.loading.programs import ModuleProgram
+
+    program = ModuleProgram(model.module)
+    names, any_keyword = program.arguments(), program.takes_any_keyword
+    wanted = dict.fromkeys([*program.required(), *columns, *(n for n in names if n in rows)])
+    if any_keyword and not names:
         wanted = dict.fromkeys(rows.columns)
     if len(wanted) == 1 and len(rows.columns) == 1:
         columns = {next(iter(wanted)): next(iter(rows.columns)), **columns}
     inputs: list[Input] = []
-    floating = next(
-        (p.dtype for p in model.module.parameters() if p.is_floating_point()), torch.float32
-    )
+    parameters = model.module.parameters()
+    floating = next((spelled(p) for p in parameters if p.is_floating_point()), "f32")
     for name in wanted:
         column = columns.get(name, name)
         if column not in rows:
@@ -301,7 +299,7 @@ def inferred(model: Model, rows: Rows, columns: Mapping[str, str]) -> Signature:
                 inspect.signature(model.module.forward) if not names else f"({', '.join(names)})"
             )
             raise DataError(
-                f"{type(model.module).__name__}.forward{signature} needs {name!r}, and the data "
+                f"{program.name}.forward{signature} needs {name!r}, and the data "
                 f"has no such column; its columns are {', '.join(rows.columns) or 'none'}. Use "
                 f"--columns {name}=COLUMN, or say what goes in: "
                 f"Model(module, inputs={name + ': f32[batch …]'!r})"
@@ -313,25 +311,22 @@ def inferred(model: Model, rows: Rows, columns: Mapping[str, str]) -> Signature:
                 f"column {column!r} cannot feed the input {name!r}: {error}; "
                 "give the model an encode that makes numbers of it"
             ) from error
-        first = value if isinstance(value, torch.Tensor) else value[0]
+        first = value[0]
         shape = (
             list(value.shape[1:])
-            if isinstance(value, torch.Tensor)
+            if isinstance(value, np.ndarray)
             else [
                 size
-                if all(row.dim() == first.dim() and row.shape[i] == size for row in value)
+                if all(row.ndim == first.ndim and row.shape[i] == size for row in value)
                 else None
                 for i, size in enumerate(first.shape)
             ]
         )
-        dtype = floating if first.is_floating_point() else first.dtype
         axes = (
             Axis("batch"),
             *(Axis(f"{name}{i}") if n is None else Axis(size=n) for i, n in enumerate(shape, 1)),
         )
-        inputs.append(Input(name, NAMES[dtype], axes))
+        inputs.append(Input(name, floating if first.dtype.kind == "f" else spelled(first), axes))
     if not inputs:
-        raise DataError(
-            f"cannot tell what {type(model.module).__name__}.forward takes; give inputs=…"
-        )
+        raise DataError(f"cannot tell what {program.name}.forward takes; give inputs=…")
     return Signature(tuple(inputs))

@@ -16,8 +16,9 @@ from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.signatures import Axis, Input, Signature
 from forwardpass.reading import open_source
 from forwardpass.reading.blocks import limited
+from forwardpass.tensors.arrays import to_numpy
 from forwardpass.tensors.blocks import Block
-from forwardpass.tensors.dtypes import TORCH
+from forwardpass.tensors.dtypes import TORCH, tensors
 
 _SIZE = 16
 """What a variable axis gets that nobody asked for, where its bounds allow it."""
@@ -48,13 +49,13 @@ def drawn(
     generator = torch.Generator().manual_seed(seed)
     words = _vocabulary(forward.model.module)
     values = {
-        item.path: _drawn(item, batch, sizes, words, generator)
+        item.path: to_numpy(_drawn(item, batch, sizes, words, generator))
         for item in signature.given
         if not item.optional
     }
     lengths = np.tile(np.array(list(sizes.values()), np.int64), (batch, 1))
     block = Block(signature, values, lengths, lengths)
-    return block.collate(np.arange(batch), list(sizes.values()))
+    return tensors(block.collate(list(sizes.values())), signature)
 
 
 def _sizes(signature: Signature, wanted: Mapping[str, int]) -> dict[str, int]:
@@ -136,4 +137,7 @@ def encoded(forward: Forward, source: Any, limit: int) -> Any:
     block = together([part.block for part in done])
     if not len(block):
         raise DataError(f"none of {len(failures)} rows can be encoded: {failures[0].error}")
-    return block.collate(np.arange(len(block)), block.sizes.max(axis=0).tolist())
+    if isinstance(block, Block):
+        return tensors(block.collate(block.sizes.max(axis=0).tolist()), block.signature)
+    assert model.collate is not None
+    return model.collate(block.items)

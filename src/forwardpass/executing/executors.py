@@ -3,58 +3,53 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
-import torch
 
-from forwardpass.building.engines import Engine, Replica
-from forwardpass.errors import ForwardpassError, PassError
+from forwardpass.building.engines import Engine
+from forwardpass.building.replicas import Arguments, Replica
+from forwardpass.errors import PassError
 from forwardpass.executing.batches import Batch, Result
 from forwardpass.executing.salvaging import said, salvage
-from forwardpass.measuring.clocks import WALL
-from forwardpass.tensors.blocks import Values, cut
+from forwardpass.measuring.clocks import Stopwatch
+from forwardpass.nouns.models import Model
+from forwardpass.tensors.arrays import Array, Values, is_tensor, rows_first
+from forwardpass.tensors.blocks import Block, cut
 from forwardpass.tensors.items import Items
+from forwardpass.tensors.threads import operator_threads, set_operator_threads
 
-Value = TypeVar("Value")
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 class Executor(Protocol):
-    """Computes batches somewhere. Results belong to their batch; their order is not promised."""
+    """Computes batches somewhere. Results belong to their batch; their order is not promised.
 
-    def submit(self, batch: Batch) -> Future[Result]: ...
-    def close(self) -> None: ...
+    Attributes:
+        workers: batches that are computed beside the thread that submits; 0: in that thread.
+    """
 
+    @property
+    def workers(self) -> int: ...
+    def submit(self, batch: Batch) -> Future[Result]:
+        """Compute a batch. Every error that no row is to blame for is the future's: PassError where
+        the device is lost."""
+        ...
 
-@dataclass
-class Ceiling:
-    """The most cells that a batch may have on these devices; it sinks when memory runs out."""
-
-    cells: int | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def holds(self, cells: int) -> bool:
-        return self.cells is None or cells <= self.cells
-
-    def sink(self, cells: int) -> None:
-        """Remember that a batch of `cells` did not fit."""
-        with self._lock:
-            self.cells = (
-                max(1, cells // 2) if self.cells is None else min(self.cells, max(1, cells // 2))
-            )
+    def close(self) -> None:
+        """Finish what was submitted, and let go of the devices."""
+        ...
 
 
 class InProcess:
     """Computes batches on the replicas of an engine, in this process.
 
     A row that raises is found by halving its batch and becomes a failure; its mates are computed.
-    A batch that does not fit into memory is halved too, and the ceiling remembered: later batches
-    above it are halved before they are tried.
+    A batch that does not fit into memory is halved too, and the result says so; later ones as
+    large are halved before they are tried.
 
     This class computes in the thread that submits, which is best for a CPU: a second thread would
     bring a second team of operator threads, and two teams on the same cores take twice as long
@@ -62,90 +57,97 @@ class InProcess:
     """
 
     workers = 0
-    """Batches that may be under way while another one is made."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.ceiling = Ceiling()
+        self._engine = engine
         self._local = threading.local()
-        self._threads_before = torch.get_num_threads()
+        self._threads_before = operator_threads()
+        self._memory = threading.Lock()
+        self._refused: int | None = None
         self._adopt(engine.replicas[0], threading.Lock())
 
     def submit(self, batch: Batch) -> Future[Result]:
-        """Compute a batch. The future raises only for errors that no row is to blame for."""
+        """Compute a batch."""
         future: Future[Result] = Future()
         try:
             future.set_result(self._result(batch))
-        except _Lost as error:
+        except Exception as error:  # noqa: BLE001 - raised where the result is asked for
             future.set_exception(error)
         return future
 
-    def call(self, function: Callable[[], Value]) -> Value:
-        """Call `function` in a compute thread and wait: for passes that prepare a run."""
-        return function()
-
     def close(self) -> None:
-        """Finish what was submitted, and leave the thread counts as they were."""
-        torch.set_num_threads(self._threads_before)
+        """Leave the thread counts as they were."""
+        set_operator_threads(self._threads_before)
 
     def _adopt(self, replica: Replica, lock: threading.Lock) -> None:
         """Compute on `replica` in this thread."""
         self._local.replica, self._local.lock = replica, lock
-        threads = replica.threads or self._threads_before
-        if threads != torch.get_num_threads():
-            torch.set_num_threads(threads)
+        set_operator_threads(replica.facts.threads or self._threads_before)
 
     def _result(self, batch: Batch) -> Result:
-        began = WALL.now()
         pieces: list[tuple[int, int, Mapping[str, Values]]] = []
         failures: dict[int, Exception] = {}
-        ceiling = self.ceiling.cells
-        for start, stop, outcome in salvage(
-            lambda a, b: self._computed(batch.part(a, b)), 0, len(batch)
-        ):
-            if isinstance(outcome, Exception):
-                failures[start] = outcome
-            else:
-                pieces.append((start, stop, outcome))
+        refused: list[int] = []
+        with Stopwatch() as stopwatch:
+            try:
+                for start, stop, outcome in salvage(
+                    lambda a, b: self._computed(batch.part(a, b), refused), 0, len(batch)
+                ):
+                    if isinstance(outcome, Exception):
+                        failures[start] = outcome
+                    else:
+                        pieces.append((start, stop, outcome))
+            except _Lost as error:
+                raise PassError(
+                    f"the device failed and cannot go on: {error}; run again with --resume"
+                ) from error.__cause__
         if any(out_of_memory(error) for error in failures.values()):
-            self.ceiling.cells = ceiling  # a row that does not fit alone says nothing of others
+            refused.clear()  # a row that does not fit alone says nothing of others
+        if refused:
+            with self._memory:
+                self._refused = (
+                    min(refused) if self._refused is None else min(self._refused, *refused)
+                )
         nan = {start + i for start, _, outputs in pieces for i in _nan_rows(outputs)}
-        return Result(tuple(pieces), failures, frozenset(nan), WALL.now() - began)
+        fewest = min(refused, default=None)
+        return Result(tuple(pieces), failures, frozenset(nan), stopwatch.seconds, fewest)
 
-    def _computed(self, batch: Batch) -> Mapping[str, Values]:
-        """The outputs of a batch, rows first and without padding. Raises what forward raises."""
-        cells = batch.cells * len(batch)
-        if len(batch) > 1 and not self.ceiling.holds(cells):
-            raise MemoryError(
-                f"a batch of {cells} cells is above the ceiling of {self.ceiling.cells}"
-            )
+    def _computed(self, batch: Batch, refused: list[int]) -> Mapping[str, Values]:
+        """The outputs of a batch, rows first and without padding. Raises what forward raises.
+
+        `refused` are the cells of what did not fit into memory so far.
+        """
+        cells, several = batch.cells * len(batch), len(batch) > 1
+        known = [*refused, *(() if self._refused is None else (self._refused,))]
+        if several and known and cells >= min(known):
+            refused.append(cells)
+            raise MemoryError(f"a batch of {min(known)} cells did not fit, and this has {cells}")
         try:
             return self._outputs(batch)
         except Exception as error:
             if out_of_memory(error):
-                self.ceiling.sink(cells)
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+                if several:
+                    refused.append(cells)
+                _let_go(self._local.replica)
             elif _device_lost(error):
                 raise _Lost(said(error)) from error
             raise
 
     def _outputs(self, batch: Batch) -> Mapping[str, Values]:
+        if isinstance(batch.inputs, Items):
+            return self._uncollated(batch, batch.inputs)
         replica: Replica = self._local.replica
-        if isinstance(batch.block, Items):
-            return self._uncollated(replica, batch, batch.block)
-        staged = replica.stage(batch.inputs)
+        staged = replica.stage(batch.padded)
         batch.release()
         with self._local.lock:  # kernels of one device in one order; transfers of others overlap
-            replica.seed(batch.seed)
-            outputs = self.engine.compute(replica, staged)
+            outputs = self._engine.compute(replica, staged, batch.seed)
         return self._rows(batch, replica.fetch(outputs))
 
-    def _rows(self, batch: Batch, outputs: Mapping[str, torch.Tensor]) -> Mapping[str, Values]:
-        signature = self.engine.signature
+    def _rows(self, batch: Batch, outputs: Mapping[str, Array]) -> Mapping[str, Values]:
+        signature = self._engine.signature
         assert signature is not None
         names = list(signature.variable)
-        lengths = batch.block.lengths[batch.indices]
+        lengths = batch.lengths
         full = bool((lengths == np.asarray(batch.sizes)).all()) if names else True
         left = frozenset(n for i in signature.given if i.pad_left for n in i.variable)
         rows: dict[str, Values] = {}
@@ -158,27 +160,20 @@ class InProcess:
                     f"got {list(value.shape)}"
                 )
             if full or not output.variable:
-                value = value.movedim(output.batch_axis, 0)
-                rows[output.path] = list(value.unbind(0)) if output.variable else value
+                value = rows_first(value, output.batch_axis)
+                rows[output.path] = list(value) if output.variable else value
             else:
                 sizes = [dict(zip(names, map(int, row), strict=True)) for row in lengths]
                 rows[output.path] = cut(value, output.extents, sizes, left)
         return rows
 
-    def _uncollated(self, replica: Replica, batch: Batch, items: Items) -> Mapping[str, Values]:
-        model = items.model
+    def _uncollated(self, batch: Batch, items: Items) -> Mapping[str, Values]:
+        model, replica = self._engine.forward.model, self._local.replica
         assert model.uncollate is not None
-        inputs = batch.inputs
-        args: tuple[Any, ...] = ()
-        kwargs: dict[str, Any] = {}
-        if isinstance(inputs, dict):
-            kwargs = {str(name): _moved(value, replica.device) for name, value in inputs.items()}
-        else:
-            args = _moved(inputs if isinstance(inputs, tuple) else (inputs,), replica.device)
+        staged = replica.stage(collated(model, items))
         with self._local.lock:
-            replica.seed(batch.seed)
-            outputs = replica.call(args, kwargs)
-        columns = model.uncollate(_moved(outputs, torch.device("cpu")), len(batch))
+            outputs = replica.compute(staged, batch.seed)
+        columns = model.uncollate(replica.fetch(outputs), len(batch))
         for name, column in columns.items():
             if len(column) != len(batch):
                 raise ValueError(
@@ -195,7 +190,7 @@ class Threaded(InProcess):
         free: SimpleQueue[tuple[Replica, threading.Lock]] = SimpleQueue()
         for replica in engine.replicas:
             lock = threading.Lock()
-            for _ in range(replica.workers):
+            for _ in range(replica.facts.workers):
                 free.put((replica, lock))
         self.workers = free.qsize()
         self._pool = ThreadPoolExecutor(
@@ -203,12 +198,10 @@ class Threaded(InProcess):
         )
 
     def submit(self, batch: Batch) -> Future[Result]:
-        """Compute a batch as soon as a replica is free."""
+        """Compute a batch as soon as a replica is free; it is padded here, while others compute."""
+        if isinstance(batch.inputs, Block):
+            _ = batch.padded
         return self._pool.submit(self._result, batch)
-
-    def call(self, function: Callable[[], Value]) -> Value:
-        """Call `function` in one of the threads and wait."""
-        return self._pool.submit(function).result()
 
     def close(self) -> None:
         """Wait for what was submitted, and stop the threads."""
@@ -216,33 +209,31 @@ class Threaded(InProcess):
         super().close()
 
 
-def executor(engine: Engine) -> InProcess:
+def executor(engine: Engine) -> Executor:
     """The executor that suits the devices of an engine."""
-    apart = any(replica.workers > 1 for replica in engine.replicas) or len(engine.replicas) > 1
+    apart = len(engine.replicas) > 1 or any(r.facts.workers > 1 for r in engine.replicas)
     return Threaded(engine) if apart else InProcess(engine)
+
+
+def collated(model: Model, items: Items) -> Arguments:
+    """What the user's collate makes of these items, as arguments of forward."""
+    assert model.collate is not None
+    inputs = model.collate(items.items)
+    if isinstance(inputs, dict):
+        named = cast("dict[Any, Any]", inputs)
+        return Arguments((), {str(name): value for name, value in named.items()})
+    return Arguments(inputs if isinstance(inputs, tuple) else (inputs,), {})
 
 
 class _Lost(BaseException):
     """The device is gone: no row is to blame, and nothing after it can be computed."""
 
 
-def failed(future: Future[Result]) -> Result:
-    """The result of a future; an error that no row is to blame for as PassError."""
-    try:
-        return future.result()
-    except ForwardpassError:
-        raise
-    except _Lost as error:
-        raise PassError(
-            f"the device failed and cannot go on: {error}; run again with --resume"
-        ) from error
-
-
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on whichever device."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
-    )
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        return True
+    return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in _NO_MEMORY)
 
 
 def _device_lost(error: BaseException) -> bool:
@@ -252,26 +243,26 @@ def _device_lost(error: BaseException) -> bool:
     )
 
 
+def _let_go(replica: Replica) -> None:
+    """Give back what PyTorch keeps of a device's memory for later."""
+    if replica.facts.device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+
+
 def _nan_rows(outputs: Mapping[str, Any]) -> Iterator[int]:
     for value in outputs.values():
-        if not isinstance(value, torch.Tensor):
+        if not isinstance(value, np.ndarray) and not is_tensor(value):
             yield from (index for index, row in enumerate(value) if _has_nan(row))
-        elif value.is_floating_point() and not torch.isfinite(value.sum()):  # a look, then a search
-            bad = torch.isnan(value.reshape(len(value), -1)).any(1)
-            yield from torch.nonzero(bad).flatten().tolist()
+        elif _has_nan(value):
+            flat = value.reshape(len(value), -1)
+            yield from (index for index, row in enumerate(flat) if _has_nan(row))
 
 
-def _has_nan(row: Any) -> bool:
-    floating = isinstance(row, torch.Tensor) and row.is_floating_point()
-    return floating and bool(row.isnan().any())
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    """The tensors of a tree on `device`; what has a `to` of its own (a graph) moves itself."""
-    if isinstance(value, dict):
-        return {name: _moved(item, device) for name, item in cast("dict[Any, Any]", value).items()}
-    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        items = [_moved(item, device) for item in cast("list[Any]", value)]
-        return items if isinstance(value, list) else tuple(items)
-    mover: Any = getattr(value, "to", None)
-    return value if mover is None else mover(device)
+def _has_nan(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "fc" and bool(np.isnan(value).any())
+    if not is_tensor(value) or not value.is_floating_point():
+        return False
+    return not bool(value.sum().isfinite()) and bool(value.isnan().any())  # a look, then a search

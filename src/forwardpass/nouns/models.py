@@ -1,20 +1,19 @@
-"""Model: what is computed — a module, its signature, and the way from rows in to rows out."""
+"""Model: what is computed — a program, its signature, and the way from rows in to rows out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from forwardpass.errors import UsageError
+from forwardpass.nouns.programs import Program, Trust
 from forwardpass.nouns.signatures import Signature
 
 if TYPE_CHECKING:
     from torch import nn
 
     from forwardpass.nouns.rows import Rows
-
-Trust = Literal["data", "code", "native"]
 
 
 class Encoded(dict[str, Any]):
@@ -33,7 +32,7 @@ class Model:
     """A module with its Signature, and how rows become inputs and outputs become rows.
 
     Args:
-        module: any `torch.nn.Module`; it is never changed.
+        module: any `torch.nn.Module`, which is never changed; or a Program.
         inputs: the inputs in the notation of `Signature`, as lines or as a list. Without them
             they are taken from the data: columns named as the arguments of `forward`.
         outputs: the outputs likewise; without them they are inferred from probes.
@@ -51,19 +50,17 @@ class Model:
         trust: "data", "code" or "native": what reading this model could have executed.
     """
 
-    module: nn.Module
+    program: Program
     signature: Signature | None
     encode: Callable[[Rows], Any] | None
     decode: Callable[[dict[str, Any]], Mapping[str, Any]] | None
     collate: Callable[[Sequence[Any]], Any] | None
     uncollate: Callable[[Any, int], Mapping[str, Any]] | None
     size: Callable[[Any], int] | None
-    origin: str | None
-    trust: Trust
 
     def __init__(
         self,
-        module: nn.Module,
+        module: nn.Module | Program,
         inputs: str | Iterable[str] | Signature | None = None,
         outputs: str | Iterable[str] | None = None,
         *,
@@ -75,7 +72,8 @@ class Model:
         origin: str | None = None,
         trust: Trust = "code",
     ) -> None:
-        if isinstance(module, type) or not callable(getattr(module, "forward", None)):
+        is_module = callable(getattr(module, "forward", None))
+        if isinstance(module, type) or not (is_module or isinstance(module, Program)):
             raise UsageError(
                 f"Model(module=…) takes a torch.nn.Module, not {_described(module)}; "
                 "call the class to make a module, or wrap the function in a Module's forward"
@@ -98,35 +96,51 @@ class Model:
         if inputs is not None and not isinstance(inputs, Signature):
             signature = Signature.parse(inputs, outputs)
         put = object.__setattr__
-        put(self, "module", module)
+        put(self, "program", _of_module(module, origin, trust) if is_module else module)
         put(self, "signature", signature)
         put(self, "encode", encode)
         put(self, "decode", decode)
         put(self, "collate", collate)
         put(self, "uncollate", uncollate)
         put(self, "size", size)
-        put(self, "origin", origin)
-        put(self, "trust", trust)
 
     def with_signature(self, signature: Signature) -> Model:
         """The same model with another signature: one that was inferred from data, say."""
-        return Model(
-            self.module,
-            signature,
-            encode=self.encode,
-            decode=self.decode,
-            origin=self.origin,
-            trust=self.trust,
-        )
+        return Model(self.program, signature, encode=self.encode, decode=self.decode)
+
+    @property
+    def module(self) -> nn.Module:
+        """The module. Raises UsageError for an artefact, which has none."""
+        if self.program.module is None:
+            raise UsageError(
+                f"{self.name} is an artefact and holds no module; load the model it was made from"
+            )
+        return self.program.module
+
+    @property
+    def origin(self) -> str | None:
+        """The reference from which another process can load the same model."""
+        return self.program.origin
+
+    @property
+    def trust(self) -> Trust:
+        """What reading this model could have executed: "data", "code" or "native"."""
+        return self.program.trust
 
     @property
     def name(self) -> str:
         """How people call it: where it came from, else the class of its module."""
-        return self.origin or type(self.module).__name__
+        return self.origin or self.program.name
 
     def __repr__(self) -> str:
         inputs = "" if self.signature is None else "; ".join(map(str, self.signature.inputs))
         return f"Model({self.name}: {inputs or 'inputs from the data'})"
+
+
+def _of_module(module: Any, origin: str | None, trust: Trust) -> Program:
+    from forwardpass.loading.programs import ModuleProgram
+
+    return ModuleProgram(module, origin, trust)
 
 
 def _described(value: object) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import torch
 
+from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.building.engines import Engine
 from forwardpass.errors import ForwardpassError
 from forwardpass.executing.encoding import Encodings
@@ -17,8 +17,6 @@ from forwardpass.preparing.outputs import probe
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.recordings import recorded
 from forwardpass.tensors.blocks import Block
-from forwardpass.tensors.dtypes import NAMES
-from forwardpass.tensors.trees import nest
 
 _SHARES = (0.25, 0.5, 1.0)
 """Of the rows by size: those whose macs are recorded; between them macs are interpolated."""
@@ -60,18 +58,17 @@ def mac_table(engine: Engine, block: Encodings, identity: dict[str, Any]) -> Mac
 
 
 def _counted(engine: Engine, block: Encodings) -> MacTable:
-    module = getattr(engine.replicas[0], "module", None)
-    if module is None or not isinstance(block, Block):
+    replica = engine.replicas[0]
+    if not isinstance(replica, EagerReplica) or not isinstance(block, Block):
         return _UNKNOWN
     cells = [block.signature.cells(_sizes(block, row)) for row in range(len(block))]
     order = np.argsort(cells, kind="stable")
     chosen = {cells[row]: row for row in order[[int(s * (len(order) - 1)) for s in _SHARES]]}
     macs: list[int] = []
     for row in chosen.values():
-        staged = engine.replicas[0].stage(probe(block, int(row), 1, _sizes(block, int(row))))
-        args, kwargs = nest(engine.placed(staged))
+        staged = replica.stage(probe(block, int(row), 1, _sizes(block, int(row))))
         try:
-            this = Pass.of(module, args, kwargs, grad="inference")
+            this = Pass.of(replica.module, staged.args, staged.kwargs, grad="inference")
             totals = recorded(str(engine.forward), this, ()).totals
         except (ForwardpassError, RuntimeError, ValueError, TypeError):
             return _UNKNOWN
@@ -87,9 +84,8 @@ def _sizes(block: Block, row: int) -> dict[str, int]:
 
 def limit_share(engine: Engine, macs: float, seconds: float) -> float | None:
     """Share of the matmul rate of one device, as measured, 0 to 1; None where neither is known."""
-    replica: Any = engine.replicas[0]
+    facts = engine.replicas[0].facts
     if not macs or not seconds:
         return None
-    dtype: torch.dtype = replica.dtype
-    most = limits(str(replica.device)).matmul_flops_per_second.get(NAMES.get(dtype, ""))
+    most = limits(facts.device).matmul_flops_per_second.get(facts.dtype)
     return None if not most else 2 * macs / seconds / most

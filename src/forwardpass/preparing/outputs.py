@@ -9,37 +9,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
-import torch
 
 from forwardpass.building.engines import Engine
 from forwardpass.errors import UsageError
 from forwardpass.nouns.signatures import Axis, Extent, Output
-from forwardpass.tensors.blocks import Block
-from forwardpass.tensors.dtypes import NAMES
+from forwardpass.tensors.arrays import spelled
+from forwardpass.tensors.blocks import Block, Numbers
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-def probe(block: Block, row: int, count: int, sizes: Mapping[str, int]) -> dict[str, torch.Tensor]:
-    """A batch of `count` copies of one row of `block`, repeated or cut along its axes to `sizes`.
-
-    Returns the tensors by input path, derived inputs included.
-    """
-    values: dict[str, torch.Tensor] = {}
+def repeated(block: Block, row: int, count: int, sizes: Mapping[str, int]) -> Block:
+    """`count` copies of one row of `block`, repeated or cut along its axes to `sizes`."""
+    values: dict[str, Numbers] = {}
     for item in block.signature.given:
         if item.path not in block.values:
             continue
         value = block.values[item.path][row]
         for place, axis in enumerate(item.row_axes):
             if axis.is_variable:
-                index = torch.arange(sizes[axis.name]) % max(value.shape[place], 1)
-                value = value.index_select(place, index)
-        values[item.path] = value[None]
-    lengths = np.array([[sizes[name] for name in block.signature.variable]], dtype=np.int64)
-    one = Block(block.signature, values, lengths, lengths)
-    return one.collate(np.zeros(count, dtype=np.int64), lengths[0].tolist())
+                index = np.arange(sizes[axis.name]) % max(value.shape[place], 1)
+                value = value.take(index, place)
+        values[item.path] = np.broadcast_to(value, (count, *value.shape))
+    own = np.array([sizes[name] for name in block.signature.variable], dtype=np.int64)
+    lengths = np.tile(own, (count, 1))
+    return Block(block.signature, values, lengths, lengths)
+
+
+def probe(
+    block: Block, row: int, count: int, sizes: Mapping[str, int]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """A batch of such copies: the arrays by input path, derived inputs included."""
+    own = [sizes[name] for name in block.signature.variable]
+    return repeated(block, row, count, sizes).collate(own)
 
 
 def infer(engine: Engine, block: Block, row: int) -> tuple[Output, ...]:
@@ -77,7 +82,7 @@ class _Probing:
         self.block = block
         self.row = row
         self.axes = block.signature.variable
-        self.dtypes: dict[str, torch.dtype] = {}
+        self.dtypes: dict[str, str] = {}
         real = dict(zip(self.axes, map(int, block.sizes[row]), strict=True))
         self.first: dict[str, int] = {}
         taken: set[int] = set()
@@ -101,7 +106,7 @@ class _Probing:
                 f"made to tell the axes of its outputs: {type(error).__name__}: {error}. Narrow "
                 "the axes (tokens=16..512), or declare the outputs: Model(…, outputs=[…])"
             ) from error
-        self.dtypes |= {name: value.dtype for name, value in outputs.items()}
+        self.dtypes |= {name: spelled(value) for name, value in outputs.items()}
         return {name: tuple(value.shape) for name, value in outputs.items()}
 
     def outputs(self) -> tuple[Output, ...]:
@@ -119,7 +124,7 @@ class _Probing:
                 Extent("batch") if place == batch[0] else self._extent(name, place, pair)
                 for place, pair in enumerate(pairs)
             )
-            found.append(Output(name, NAMES[self.dtypes[name]], extents))
+            found.append(Output(name, self.dtypes[name], extents))
         if not found:
             raise UsageError(
                 "forward returned no tensor with one value a row: for a batch of "

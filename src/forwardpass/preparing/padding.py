@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -12,7 +13,7 @@ from forwardpass.building.engines import Engine
 from forwardpass.nouns.signatures import Output
 from forwardpass.tensors.blocks import Block, Sizes, cut
 from forwardpass.tensors.distances import TOLERANCE, relative_distance
-from forwardpass.tensors.dtypes import coarsest
+from forwardpass.tensors.dtypes import TORCH, coarsest
 
 
 class PaddingProof(msgspec.Struct, frozen=True):
@@ -29,6 +30,9 @@ class PaddingProof(msgspec.Struct, frozen=True):
     rows: int
     distance: float
     said: str
+
+
+UNTRIED: Final = PaddingProof((), 0, 0.0, "")
 
 
 def prove(engine: Engine, block: Block, row: int) -> PaddingProof:
@@ -68,7 +72,7 @@ def prove(engine: Engine, block: Block, row: int) -> PaddingProof:
     else:
         largest = block.sizes[chosen].max(axis=0)
     padded = _results(engine, outputs, block, chosen, largest)
-    dtypes = {engine.replicas[0].dtype, *(value.dtype for row in alone for value in row)}
+    dtypes = {TORCH[engine.replicas[0].facts.dtype], *(v.dtype for row in alone for v in row)}
     tolerance = TOLERANCE.get(coarsest(dtypes), 1e-2)
     distance = 0.0
     for expected, came in zip(alone, padded, strict=True):
@@ -126,9 +130,9 @@ def _results(
 ) -> list[list[torch.Tensor]]:
     """The outputs of these rows computed as one batch of these sizes: a list of tensors a row."""
     index = np.asarray(rows, dtype=np.int64)
-    came = engine(block.collate(index, sizes.tolist()))
+    came = engine(block.take(index).collate(sizes.tolist()))
     names = list(block.signature.variable)
     lengths = [dict(zip(names, map(int, block.lengths[r]), strict=True)) for r in rows]
     left = frozenset(n for i in block.signature.given if i.pad_left for n in i.variable)
     columns = [cut(came[output.path], output.extents, lengths, left) for output in outputs]
-    return [list(row) for row in zip(*columns, strict=True)]
+    return [[torch.as_tensor(value) for value in row] for row in zip(*columns, strict=True)]

@@ -2,153 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from forwardpass.batching.packing import Cells, cells_of
-from forwardpass.building.engines import Engine
-from forwardpass.errors import PassError
+from forwardpass.building import Engine, build
+from forwardpass.errors import DataError, PassError
 from forwardpass.executing.batches import Batch
 from forwardpass.executing.encoding import EncodedRows, Encodings
-from forwardpass.executing.executors import InProcess, failed
+from forwardpass.executing.executors import Executor, collated
 from forwardpass.executing.salvaging import said
 from forwardpass.measuring import caches
 from forwardpass.measuring.clocks import WALL
-from forwardpass.nouns.costs import CostTable
+from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.rows import Failure
 from forwardpass.nouns.signatures import Output
 from forwardpass.preparing.calibrating import Calibration, calibrate, representative
-from forwardpass.preparing.outputs import infer, probe, verify
+from forwardpass.preparing.outputs import infer, probe, repeated, verify
 from forwardpass.preparing.padding import PaddingProof, prove
+from forwardpass.preparing.recipes import Ready, costs_key, machine_of
 from forwardpass.tensors.blocks import Block
-from forwardpass.tensors.dtypes import TORCH
 
 Array = np.ndarray[Any, Any]
 _LONGEST_CALIBRATION, _SHORTEST_CALIBRATION = 5.0, 0.1
 _BLIND_CALIBRATION = 2.0
 """Seconds. The last is for data of which nobody knows how much there is."""
+_HOPELESS = 100
+"""Rows that all fail to encode before the encoding rather than the rows is to blame."""
+_COPIES = 3
+"""Rows of the example: of one, exporters take the batch for a constant."""
 _TRIES = 32
 """Rows tried for one that the model computes, before the model rather than the rows is to blame."""
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What is known before the first row; it is stored, and a resumed run follows it."""
+def ready(
+    forward: Forward,
+    blocks: Iterable[EncodedRows],
+    executor: Callable[[Engine], Executor],
+    sha256: str,
+    expected: int | None = None,
+) -> tuple[Executor, Ready] | None:
+    """Build a Forward by its first rows, and learn what must be known before they are computed.
 
-    engine: Engine
-    paddable: tuple[str, ...]
-    padding: str
-    costs: CostTable
+    Looks at blocks until one has a row that was encoded; then builds, tells the outputs, proves the
+    padding and measures the costs, all on that block. None where no block has such a row.
 
-    @classmethod
-    def nothing(cls, engine: Engine) -> Prepared:
-        """For data of which no row can be computed."""
-        return cls(engine, (), "", CostTable(()))
+    Args:
+        forward: its signature is known, or it has a collate.
+        executor: makes what computes; the caller closes it.
+        sha256: the digest of the Forward, from before a row was encoded.
+        expected: rows to compute in all, where that is known; few rows are not worth a long
+            calibration.
 
-    @property
-    def may_pad(self) -> tuple[bool, ...]:
-        """For each axis along which rows vary, whether it may be padded."""
-        signature = self.engine.signature
-        return tuple(
-            name in self.paddable for name in (signature.variable if signature else ["size"])
-        )
-
-    @property
-    def cells(self) -> Cells:
-        """Sizes [..., axes] → cells of a row."""
-        signature = self.engine.signature
-        return (lambda sizes: sizes[..., 0]) if signature is None else cells_of(signature)
-
-    def weigh(self, block: Encodings) -> tuple[Array, Array, Array]:
-        """Encoded bytes, output bytes and predicted seconds of each row of a block."""
-        seconds = self.costs.row_seconds(self.cells(block.sizes)) if len(block) else np.zeros(0)
-        if not isinstance(block, Block):
-            each = block.bytes // max(len(block), 1)
-            return np.full(len(block), each), np.full(len(block), each), seconds
-        signature = block.signature
-        columns = dict(zip(signature.variable, block.lengths.T, strict=True))
-        encoded, output = np.zeros(len(block), np.int64), np.zeros(len(block), np.int64)
-        for item in signature.given:
-            row = np.full(len(block), TORCH[item.dtype].itemsize, np.int64)
-            for axis in item.row_axes:
-                row *= columns[axis.name] if axis.is_variable else axis.size
-            encoded += row
-        assert self.engine.signature is not None
-        for item in self.engine.signature.outputs:
-            output += _bytes(item, columns, len(block))
-        return encoded, output, seconds
-
-
-def works(engine: Engine, executor: InProcess, done: EncodedRows) -> int | None:
-    """A row of the block that the model computes alone, or None for a block without rows.
-
-    Raises PassError, with the model's own error as its cause, where no row can be computed.
+    Raises PassError where no row of the block can be computed, UsageError where the outputs cannot
+    be told, DataError where a hundred rows could not be encoded and none could.
     """
-    if not len(done.block):
-        return None
-    tried = _spread(done.block.sizes.prod(axis=1))[:_TRIES]
+    failures: list[Failure] = []
+    for done in blocks:
+        if len(done.block):
+            engine = built(forward, done.block)
+            running = executor(engine)
+            try:
+                return running, _learned(engine, running, done.block, sha256, expected)
+            except BaseException:
+                running.close()
+                raise
+        failures += done.failures
+        if len(failures) >= _HOPELESS:
+            raise DataError(
+                f"none of the first {len(failures)} rows can be used; row {failures[0].key!r}: "
+                f"{failures[0].error}"
+            )
+    return None
+
+
+def built(forward: Forward, block: Encodings) -> Engine:
+    """The engine of a Forward, built by the example of a row of `block`."""
+    rows = _spread(block.sizes.prod(axis=1))[:_TRIES]
+    if isinstance(block, Block):
+        sizes = dict(zip(block.signature.variable, map(int, block.sizes[rows[0]]), strict=True))
+        return build(forward, probe(block, rows[0], _COPIES, sizes))
     first: Exception | None = None
-    for row in tried:
-        index = np.array([row], np.int64)
+    for row in rows:
         try:
-            inputs = done.block.collate(index, done.block.sizes[row].tolist())
-            if isinstance(done.block, Block):
-                executor.call(lambda inputs=inputs: engine(inputs))
-            else:
-                _submitted(executor, Batch(done.block, index, tuple(done.block.sizes[row]), 1, 0))
+            inputs = collated(forward.model, block.take(np.array([row])))
         except Exception as error:  # noqa: BLE001 - raised below unless another row works
             first = first or error
         else:
-            return row
+            return build(forward, inputs)
     assert first is not None
-    kind = type(engine.forward.model.module).__name__
-    which = "the only row" if len(tried) == 1 else f"each of {len(tried)} rows"
-    raise PassError(f"{kind}.forward raised on {which}: {said(first)}") from first
+    raise PassError(f"collate raised on {_each(rows)}: {said(first)}") from first
 
 
-def _spread(sizes: Array) -> list[int]:
-    """All rows, those of common sizes first: bad rows are often very short or very long."""
-    order = np.argsort(sizes, kind="stable")
-    shares = np.concatenate([[0.25, 0.5, 0.75, 0.0, 1.0], np.linspace(0, 1, _TRIES)])
-    first = order[(shares * (len(order) - 1)).astype(np.int64)]
-    return list(dict.fromkeys([*first.tolist(), *order.tolist()]))
-
-
-def prepare(
-    engine: Engine,
-    executor: InProcess,
-    done: EncodedRows,
-    row: int,
-    identity: dict[str, Any],
-    expected: int | None,
-) -> Prepared:
-    """Infer the outputs, prove the padding, measure the costs, all on the first rows.
-
-    Args:
-        done: encoded rows; `row` is one of them that the model computes.
-        identity: what measured costs belong to, the key under which they are kept.
-        expected: rows to compute in all, where that is known; few rows are not worth a long
-            calibration.
-    """
-    block = done.block
+def _learned(
+    engine: Engine, executor: Executor, block: Encodings, sha256: str, expected: int | None
+) -> Ready:
+    facts = engine.replicas[0].facts
+    identity = costs_key(sha256, machine_of(facts))
+    row = _works(engine, executor, block)
     if isinstance(block, Block):
-        signature = block.signature
-        engine, proof = executor.call(lambda: _proved(engine, block, row, identity))
-        executor.engine = engine
-        paddable, said_ = proof.paddable, proof.said
-        axes = tuple(signature.variable.values())
-        names = [axis.name for axis in axes]
-        cells = signature.cells
+        proof = _proved(engine, block, row, identity)
+        axes = tuple(block.signature.variable.values())
+        names, cells = [axis.name for axis in axes], block.signature.cells
+        shapes = representative(block.sizes, axes)
     else:
-        paddable, said_ = ("size",), "left to the model's collate"
-        axes, names = (), ["size"]
-        cells = _only
-    shapes = (
-        representative(block.sizes, axes) if axes or isinstance(block, Block) else _sizes(block)
-    )
+        proof = PaddingProof(("size",), 0, 0.0, "left to the model's collate")
+        names, cells, shapes = ["size"], _only, _sizes(block)
     own = dict(zip(names, map(int, block.sizes[row]), strict=True))
     compute = _computing(executor, block, row, names)
 
@@ -157,7 +119,7 @@ def prepare(
             compute,
             shapes,
             cells,
-            device=str(engine.replicas[0].device),
+            device=facts.device,
             identity=identity,
             budget_seconds=lambda: _budget(compute, own, expected),
         )
@@ -166,8 +128,42 @@ def prepare(
         calibration = calibrated(shapes)
     except MemoryError:  # the model takes none of the sizes that stand for the rows
         calibration = calibrated([own])
-    executor.ceiling.cells = None  # what calibration hit is in the table
-    return Prepared(engine, paddable, said_, calibration.table)
+    return Ready.of(engine.forward, sha256, engine, proof, calibration.table)
+
+
+def _works(engine: Engine, executor: Executor, block: Encodings) -> int:
+    """A row of the block that the model computes alone.
+
+    Raises PassError, with the model's own error as its cause, where no row can be computed.
+    """
+    tried = _spread(block.sizes.prod(axis=1))[:_TRIES]
+    first: Exception | None = None
+    for row in tried:
+        one, sizes = block.take(slice(row, row + 1)), tuple(map(int, block.sizes[row]))
+        try:
+            if isinstance(one, Block):
+                engine(one.collate(sizes))
+            else:
+                _submitted(executor, Batch(one, sizes, 1, 0))
+        except Exception as error:  # noqa: BLE001 - raised below unless another row works
+            first = first or error
+        else:
+            return row
+    assert first is not None
+    name = engine.forward.model.program.name
+    raise PassError(f"{name}.forward raised on {_each(tried)}: {said(first)}") from first
+
+
+def _each(rows: list[int]) -> str:
+    return "the only row" if len(rows) == 1 else f"each of {len(rows)} rows"
+
+
+def _spread(sizes: Array) -> list[int]:
+    """All rows, those of common sizes first: bad rows are often very short or very long."""
+    order = np.argsort(sizes, kind="stable")
+    shares = np.concatenate([[0.25, 0.5, 0.75, 0.0, 1.0], np.linspace(0, 1, _TRIES)])
+    first = order[(shares * (len(order) - 1)).astype(np.int64)]
+    return list(dict.fromkeys([*first.tolist(), *order.tolist()]))
 
 
 def _budget(
@@ -190,23 +186,22 @@ class _Known(msgspec.Struct, frozen=True):
     proof: PaddingProof
 
 
-def _proved(
-    engine: Engine, block: Block, row: int, identity: dict[str, Any]
-) -> tuple[Engine, PaddingProof]:
-    """The engine with its outputs known, and what may be padded; kept as measured costs are."""
+def _proved(engine: Engine, block: Block, row: int, identity: dict[str, Any]) -> PaddingProof:
+    """What may be padded, the engine having learned its outputs; kept as measured costs are."""
     key = {**identity, "inputs": sorted(block.values)}
     known = caches.load("proofs", key, _Known)
     if known is not None:
-        return engine.with_outputs([Output.parse(text) for text in known.outputs]), known.proof
+        engine.learn([Output.parse(text) for text in known.outputs])
+        return known.proof
     if block.signature.outputs:
         verify(engine, block, row)
     else:
-        engine = engine.with_outputs(infer(engine, block, row))
+        engine.learn(infer(engine, block, row))
     proof = prove(engine, block, row)
     assert engine.signature is not None
     outputs = tuple(str(output) for output in engine.signature.outputs)
     caches.store("proofs", key, _Known(outputs, proof))
-    return engine, proof
+    return proof
 
 
 def _only(sizes: Any) -> int:
@@ -222,7 +217,7 @@ def _sizes(block: Encodings) -> list[dict[str, int]]:
 
 
 def _computing(
-    executor: InProcess, block: Encodings, row: int, names: list[str]
+    executor: Executor, block: Encodings, row: int, names: list[str]
 ) -> Callable[[int, dict[str, int]], None]:
     """`compute(rows, sizes)` for the calibration, through the executor that will do the work."""
     made: dict[tuple[Any, ...], Batch] = {}
@@ -232,13 +227,12 @@ def _computing(
         if key not in made:
             made.clear()  # one batch at a time: they may be large
             made[key] = _probe_batch(block, row, rows, sizes, names)
-        before = executor.ceiling.cells
         try:
-            _submitted(executor, replace(made[key]))  # a new one: padding is part of the cost
+            refused = _submitted(executor, replace(made[key]))  # anew: padding is part of the cost
         except Exception as error:
             # too many rows for an exported program, too long a row for the model: not larger ones
             raise MemoryError(f"a batch of {rows} rows of {sizes} is refused: {error}") from error
-        if executor.ceiling.cells != before:
+        if refused is not None:
             raise MemoryError(f"a batch of {rows} rows of {sizes} does not fit into memory")
 
     return compute
@@ -247,33 +241,17 @@ def _computing(
 def _probe_batch(
     block: Encodings, row: int, rows: int, sizes: dict[str, int], names: list[str]
 ) -> Batch:
-    if not isinstance(block, Block):
-        nearest = int(np.abs(block.sizes[:, 0] - sizes["size"]).argmin())
-        return Batch(block, np.full(rows, nearest), (sizes["size"],), sizes["size"], 0)
-    target = tuple(sizes[name] for name in names)
-    inputs = probe(block, row, rows, sizes)
-    lengths = np.tile(np.array(target, np.int64), (rows, 1))
-    values = {
-        item.path: inputs[item.path].movedim(item.batch_axis or 0, 0)
-        for item in block.signature.given
-        if item.path in inputs
-    }
-    whole = Block(block.signature, values, lengths, lengths)
-    return Batch(whole, np.arange(rows), target, block.signature.cells(sizes), 0)
+    if isinstance(block, Block):
+        target = tuple(sizes[name] for name in names)
+        cells = block.signature.cells(sizes)
+        return Batch(repeated(block, row, rows, sizes), target, cells, 0)
+    nearest = int(np.abs(block.sizes[:, 0] - sizes["size"]).argmin())
+    return Batch(block.take(np.full(rows, nearest)), (sizes["size"],), sizes["size"], 0)
 
 
-def _submitted(executor: InProcess, batch: Batch) -> None:
-    result = failed(executor.submit(batch))
+def _submitted(executor: Executor, batch: Batch) -> int | None:
+    """Compute a batch; the cells that did not fit. Raises what a row of it raised."""
+    result = executor.submit(batch).result()
     for error in result.failures.values():
         raise error
-
-
-def _bytes(item: Output, columns: dict[str, Array], count: int) -> Array:
-    """Bytes of one output, a row each."""
-    row = np.full(count, TORCH[item.dtype].itemsize, np.int64)
-    for extent in item.extents:
-        if extent.name in columns:
-            row *= np.maximum((columns[extent.name] + extent.offset) // extent.divisor, 0)
-        elif extent.name != "batch":
-            row *= extent.size
-    return row
+    return result.refused_cells

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from forwardpass.building import build
+from forwardpass.building import Arguments, build
+from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.errors import UsageError
-from forwardpass.loading.calling import arguments, placed
+from forwardpass.loading.programs import ModuleProgram
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.plans import Plan
 from forwardpass.tensors.trees import nest
@@ -42,19 +43,17 @@ def called(forward: Forward, inputs: Any) -> Called:
     the copy that the plan makes of it, in eval mode. Raises UsageError for inputs that are
     neither a tensor, a tuple nor a dict.
     """
-    module, device, threads = forward.model.module, None, None
+    module, threads = forward.model.module, None
     notes: list[str] = []
+    args, kwargs, renamed = _arguments(module, inputs)
     if forward.plan != Plan():
-        replica: Any = build(forward).replicas[0]
-        module = getattr(replica, "module", None)
-        if module is None:
+        replica = build(forward, Arguments(args, kwargs)).replicas[0]
+        if not isinstance(replica, EagerReplica):
             raise UsageError(
                 f"{forward}: the program of this backend is opaque; record the Forward without it"
             )
-        device, threads = replica.device, replica.threads
+        module, threads, device = replica.module, replica.facts.threads, replica.facts.device
         notes.append(f"recorded is the copy that `{forward.plan}` makes of the module")
-    args, kwargs, renamed = _arguments(module, inputs)
-    if device is not None:
         args, kwargs = tree_map_only(torch.Tensor, lambda t: t.to(device), (args, kwargs))
     return Called(module, args, kwargs, renamed, threads, tuple(notes + _compiled(module)))
 
@@ -68,7 +67,7 @@ def _arguments(
         return cast("tuple[Any, ...]", inputs), {}, {}
     if isinstance(inputs, Mapping):
         named = {str(k): v for k, v in cast("Mapping[Any, Any]", inputs).items()}
-        places = placed(module, list(named))
+        places = ModuleProgram(module).placed(list(named))
         args, kwargs = nest({places[path]: value for path, value in named.items()})
         return args, kwargs, dict(_renamed(module, places))
     raise UsageError(
@@ -79,7 +78,7 @@ def _arguments(
 
 def _renamed(module: nn.Module, places: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Where a user's name went to a position: forward's name of that position, and the user's."""
-    names, _ = arguments(module)
+    names = ModuleProgram(module).arguments()
     for path, place in places.items():
         given, took = path.partition(".")[0], place.partition(".")[0]
         if took != given and took.isdigit():

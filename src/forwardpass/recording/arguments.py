@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from forwardpass.loading.calling import arguments
+from forwardpass.loading.programs import ModuleProgram
 from forwardpass.recording.memories import Copies
 
 _CLOSED = (
@@ -33,7 +33,7 @@ def named_tensors(
 ) -> dict[str, torch.Tensor]:
     """The tensors among the arguments of a call, under the names that forward gives them."""
     try:
-        names, _ = arguments(module)
+        names = ModuleProgram(module).arguments()
     except (TypeError, ValueError):  # a forward without a signature
         names = []
     first = {names[i] if i < len(names) else str(i): value for i, value in enumerate(args)}

@@ -8,17 +8,11 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from forwardpass.errors import DataError
 from forwardpass.executing.decoding import Delivered
 from forwardpass.nouns.rows import listed
-
-
-def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """A tensor as NumPy; bfloat16, which NumPy does not know, exactly as float32."""
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).contiguous().numpy()
+from forwardpass.tensors.arrays import is_tensor, to_numpy
 
 
 def to_arrow(values: Delivered, kind: pa.DataType | None = None) -> pa.Array:
@@ -28,7 +22,7 @@ def to_arrow(values: Delivered, kind: pa.DataType | None = None) -> pa.Array:
     rows of different length become lists. Raises pa.ArrowInvalid, pa.ArrowTypeError or
     DataError where the values do not make a column.
     """
-    if isinstance(values, torch.Tensor):
+    if is_tensor(values):
         values = to_numpy(values)
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         array = _fixed(values)
@@ -69,7 +63,7 @@ def _fixed(values: np.ndarray[Any, Any]) -> pa.Array:
 
 
 def _from_list(values: Sequence[Any]) -> pa.Array:
-    arrays = [to_numpy(v) if isinstance(v, torch.Tensor) else v for v in values]
+    arrays = [to_numpy(v) if is_tensor(v) else v for v in values]
     if not arrays or not all(isinstance(value, np.ndarray) for value in arrays):
         return pa.array([_plain(value) for value in arrays])
     inner = arrays[0].shape[1:]
@@ -85,7 +79,7 @@ def _from_list(values: Sequence[Any]) -> pa.Array:
 
 def _plain(value: Any) -> Any:
     """Scalars and arrays inside a row as Python values."""
-    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
+    if isinstance(value, np.generic | np.ndarray) or is_tensor(value):
         return value.tolist()
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
@@ -96,6 +90,6 @@ def _plain(value: Any) -> Any:
 
 def to_python(values: Delivered) -> list[Any]:
     """One column as plain Python values, one a row."""
-    if isinstance(values, torch.Tensor):
+    if is_tensor(values):
         return to_numpy(values).tolist()
     return [_plain(value) for value in listed(values)]

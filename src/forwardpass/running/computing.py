@@ -9,63 +9,33 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from forwardpass.batching.packing import Cells, fixed, pack
-from forwardpass.batching.slicing import even, exact
+from forwardpass.batching.packing import Cells, Indices
+from forwardpass.batching.policies import Policy
 from forwardpass.errors import DataError
 from forwardpass.executing.batches import Batch, Result
 from forwardpass.executing.encoding import Encodings
-from forwardpass.executing.executors import InProcess, failed
+from forwardpass.executing.executors import Executor
 from forwardpass.executing.salvaging import said
-from forwardpass.nouns.costs import CostTable
 from forwardpass.nouns.rows import Failure
 from forwardpass.running.feeding import Window
-from forwardpass.tensors.blocks import Block, Values
+from forwardpass.tensors.arrays import Values, empty_like, taken
 
 
 @dataclass(frozen=True)
-class Policy:
-    """How the rows of a window are put into batches: a function of the rows and of these alone.
+class Planned:
+    """One batch of a window: which of its rows, at which padded sizes, with how many cells each."""
 
-    `rows` is the number asked for by `--batch N`, or None to choose from the measured costs.
-    """
+    indices: Indices
+    sizes: tuple[int, ...]
+    cells: int
 
-    paddable: tuple[bool, ...]
-    cells: Cells
-    costs: CostTable
-    rows: int | None
-
-    @staticmethod
-    def _allowed(rows: int, cells: int, ceiling: int | None) -> int:
-        return rows if ceiling is None else max(1, min(rows, ceiling // cells))
-
-    def batches(self, block: Encodings, first: int, ceiling: int | None) -> list[Batch]:
-        """The batches of a window whose rows are numbered from `first` in the run."""
-        count = len(block)
-        sizes = block.sizes
-        if not count:
-            return []
-        if not sizes.shape[1] or (sizes == sizes[0]).all():
-            cells = int(self.cells(sizes[:1])[0])
-            slices = (
-                even(count, cells, self.costs, ceiling_cells=ceiling)
-                if self.rows is None
-                else exact(count, self._allowed(self.rows, cells, ceiling))
-            )
-            chosen = [np.arange(span.start, span.stop) for span in slices]
-        elif self.rows is None:
-            chosen = pack(sizes, self.paddable, self.cells, self.costs, ceiling_cells=ceiling)
-        else:
-            chosen = fixed(sizes, self.paddable, self.cells, self.rows, ceiling_cells=ceiling)
-        batches: list[Batch] = []
-        for indices in chosen:
-            largest = sizes[indices].max(axis=0)
-            cells = int(self.cells(largest[None])[0])
-            batches.append(
-                Batch(block, indices, tuple(map(int, largest)), cells, first + int(indices[0]))
-            )
-        return batches
+    def batch(self, block: Encodings, first: int) -> Batch:
+        """The batch, of a window whose rows are numbered from `first` in the run."""
+        start, stop = int(self.indices[0]), int(self.indices[-1]) + 1
+        run = stop - start == len(self.indices) and bool((np.diff(self.indices) == 1).all())
+        rows = block.take(slice(start, stop) if run else self.indices)
+        return Batch(rows, self.sizes, self.cells, first + start)
 
 
 @dataclass(frozen=True)
@@ -73,7 +43,8 @@ class Computed:
     """A window with its outputs, rows that failed left out.
 
     `outputs` hold one value for each row of `good`, in order; `good` are indices into the window.
-    `batches` are the rows, and the cells of a row, of each batch.
+    `batches` are the rows, and the cells of a row, of each batch; `ceiling_cells` the most cells
+    of a batch, after what did not fit here or before.
     """
 
     window: Window
@@ -85,46 +56,71 @@ class Computed:
     padded_cells: int
     batches: tuple[tuple[int, int], ...]
     seconds: float
+    ceiling_cells: int | None
 
 
-def compute(windows: Iterator[Window], executor: InProcess, policy: Policy) -> Iterator[Computed]:
+def compute(
+    windows: Iterator[Window],
+    executor: Executor | None,
+    policy: Policy,
+    ceiling_cells: int | None,
+) -> Iterator[Computed]:
     """Compute every window; results in order. Collating overlaps with computing.
 
     At the end of a shard everything under way is awaited before the next is planned, so that the
     ceiling under which a shard is planned does not depend on timing.
+
+    Args:
+        executor: None where no window has a row.
+        ceiling_cells: the most cells of a batch to begin with; it sinks where one did not fit.
     """
-    under_way: deque[tuple[Window, list[Batch], list[Future[Result]]]] = deque()
-    ceiling = executor.ceiling.cells
+    under_way: deque[tuple[Window, list[Planned], list[Future[Result]]]] = deque()
     pending: set[Future[Result]] = set()
+    sunk = ceiling_cells
     try:
         for window in windows:
             first = int(window.rows.positions[0]) if len(window.rows) else 0
-            batches = policy.batches(window.block, first, ceiling)
+            planned = _planned(policy, window.block, ceiling_cells)
             futures: list[Future[Result]] = []
-            under_way.append((window, batches, futures))
-            for batch in batches:
-                if executor.workers and isinstance(batch.block, Block):
-                    _ = batch.inputs  # padded here, while the workers compute
+            under_way.append((window, planned, futures))
+            for one in planned:
+                assert executor is not None
                 while len(pending) > executor.workers:
                     pending -= wait(pending, return_when=FIRST_COMPLETED).done
-                futures.append(executor.submit(batch))
+                futures.append(executor.submit(one.batch(window.block, first)))
                 if not futures[-1].done():
                     pending.add(futures[-1])
             while under_way and (window.ends_shard or all(f.done() for f in under_way[0][2])):
-                yield _assembled(*under_way.popleft(), policy.cells)
+                done = _assembled(*under_way.popleft(), policy.cells, sunk)
+                sunk = done.ceiling_cells
+                yield done
             if window.ends_shard:
-                ceiling = executor.ceiling.cells
+                ceiling_cells = sunk
         while under_way:
-            yield _assembled(*under_way.popleft(), policy.cells)
+            done = _assembled(*under_way.popleft(), policy.cells, sunk)
+            sunk = done.ceiling_cells
+            yield done
     finally:
         for future in pending:
             future.cancel()
 
 
+def _planned(policy: Policy, block: Encodings, ceiling_cells: int | None) -> list[Planned]:
+    found: list[Planned] = []
+    for indices in policy.plan(block.sizes, ceiling_cells):
+        largest = block.sizes[indices].max(axis=0)
+        cells = int(policy.cells(largest[None])[0])
+        found.append(Planned(indices, tuple(map(int, largest)), cells))
+    return found
+
+
 def _assembled(
-    window: Window, batches: list[Batch], futures: list[Future[Result]], cells: Cells
-) -> Computed:
-    results = [failed(future) for future in futures]
+    window: Window, batches: list[Planned], futures: list[Future[Result]], cells: Cells,
+    ceiling_cells: int | None,
+) -> Computed:  # fmt: skip
+    results = [future.result() for future in futures]
+    for result in results:
+        ceiling_cells = result.lowered(ceiling_cells)
     count = len(window.rows)
     good = np.ones(count, bool)
     failures: list[Failure] = []
@@ -156,28 +152,29 @@ def _assembled(
         tuple(sorted(failures, key=lambda failure: failure.position)),
         tuple(sorted(nan)),
         int(cells(window.block.lengths).sum()) if count else 0,
-        sum(batch.cells * len(batch) for batch in batches),
-        tuple((len(batch), batch.cells) for batch in batches),
+        sum(batch.cells * len(batch.indices) for batch in batches),
+        tuple((len(batch.indices), batch.cells) for batch in batches),
         sum(result.seconds for result in results),
+        ceiling_cells,
     )
 
 
-def _in_order(pieces: list[tuple[Any, Values]], count: int, kept: np.ndarray[Any, Any]) -> Values:
+def _in_order(pieces: list[tuple[Any, Values]], count: int, kept: Indices) -> Values:
     """The values of all batches at the places of their rows, without those that failed."""
-    tensors = [value for _, value in pieces if isinstance(value, torch.Tensor)]
-    kinds = {(tensor.shape[1:], tensor.dtype) for tensor in tensors}
-    if len(tensors) == len(pieces) and len(kinds) == 1:
+    arrays = [value for _, value in pieces if not isinstance(value, list)]
+    kinds = {(type(array), array.shape[1:], array.dtype) for array in arrays}
+    if len(arrays) == len(pieces) and len(kinds) == 1:
         if len(pieces) == 1 and len(kept) == count and (np.diff(pieces[0][0]) == 1).all():
-            return tensors[0]
-        whole = torch.empty((count, *tensors[0].shape[1:]), dtype=tensors[0].dtype)
-        for (indices, _), value in zip(pieces, tensors, strict=True):
+            return arrays[0]
+        whole: Any = empty_like(arrays[0], count)
+        for (indices, _), value in zip(pieces, arrays, strict=True):
             first, last = int(indices[0]), int(indices[-1])
             if (np.diff(indices) == 1).all():
                 whole[first : last + 1] = value
             else:
-                whole[torch.from_numpy(np.ascontiguousarray(indices))] = value
-        return whole if len(kept) == count else whole[torch.from_numpy(kept)]
-    if tensors and len(tensors) == len(pieces) and len({kind[0] for kind in kinds}) > 1:
+                whole[np.ascontiguousarray(indices)] = value
+        return whole if len(kept) == count else taken(whole, kept)
+    if arrays and len(arrays) == len(pieces) and len({kind[1] for kind in kinds}) > 1:
         raise DataError("an output changes its shape from batch to batch; declare its axes")
     rows: list[Any] = [None] * count
     for indices, value in pieces:

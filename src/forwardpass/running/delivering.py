@@ -69,12 +69,12 @@ class Delivery:
         self.start = start
         self._open = _Open(start)
 
-    def take(self, computed: Computed, ceiling: int | None) -> None:
-        """Decode a window; where it ends a shard, write and commit that. `ceiling` goes with it."""
+    def take(self, computed: Computed) -> None:
+        """Decode a window; where it ends a shard, write and commit that."""
         with self.busy:
             self._add(computed)
             if computed.window.ends_shard:
-                self._commit(computed.window.stop, ceiling)
+                self._commit(computed.window.stop, computed.ceiling_cells)
 
     def _add(self, computed: Computed) -> None:
         window, shard = computed.window, self._open

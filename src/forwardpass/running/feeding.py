@@ -12,6 +12,10 @@ from forwardpass.batching.windows import Fill
 from forwardpass.executing.encoding import EncodedRows, Encoder, Encodings, together
 from forwardpass.measuring.clocks import Stopwatch
 from forwardpass.nouns.rows import Failure, Rows, joined
+from forwardpass.nouns.signatures import Output
+from forwardpass.preparing.recipes import Ready
+from forwardpass.tensors.arrays import item_bytes
+from forwardpass.tensors.blocks import Block
 
 Array = np.ndarray[Any, Any]
 
@@ -110,3 +114,29 @@ def _window(held: list[EncodedRows], stop: int, ends_shard: bool) -> Window:
         stop,
         ends_shard,
     )
+
+
+def weigh(ready: Ready, block: Encodings) -> tuple[Array, Array, Array]:
+    """Encoded bytes, output bytes and predicted seconds of each row of a block."""
+    count = len(block)
+    seconds = ready.costs.row_seconds(ready.cells(block.sizes)) if count else np.zeros(0)
+    if not isinstance(block, Block):
+        each = np.full(count, block.bytes // max(count, 1))
+        return each, each, seconds
+    signature = block.signature
+    columns = dict(zip(signature.variable, block.lengths.T, strict=True))
+    encoded, output = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    for item in signature.given:
+        row = np.full(count, item_bytes(item.dtype), np.int64)
+        for axis in item.row_axes:
+            row *= columns[axis.name] if axis.is_variable else axis.size
+        encoded += row
+    for item in (Output.parse(text) for text in ready.outputs):
+        row = np.full(count, item_bytes(item.dtype), np.int64)
+        for extent in item.extents:
+            if extent.name in columns:
+                row *= np.maximum((columns[extent.name] + extent.offset) // extent.divisor, 0)
+            elif extent.name != "batch":
+                row *= extent.size
+        output += row
+    return encoded, output, seconds

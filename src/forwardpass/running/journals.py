@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from forwardpass.errors import OutputExistsError, ResumeError
-from forwardpass.nouns.costs import CostTable
 from forwardpass.nouns.rows import Failure
+from forwardpass.preparing.recipes import Ready
 from forwardpass.running.durable import ASIDE, appended, sync_folder, truncated, written
 
 MANIFEST = "manifest.jsonl"
@@ -25,21 +25,23 @@ QUARANTINE = "quarantine.jsonl"
 _SHOWN = 100
 
 
-class Header(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/manifest/1"
-):
-    """What a run computes, from what, where, and the calibration that its batches follow."""
+_SCHEMA = "forwardpass/manifest/2"
+
+
+class Header(Ready, frozen=True, kw_only=True, tag_field="schema", tag=_SCHEMA):
+    """What a run computes and how, from which data, and for which options.
+
+    Attributes:
+        forward: the text of the Forward.
+    """
 
     forward: str
-    forward_sha256: str
     data: list[dict[str, Any]]
-    machine: dict[str, Any]
     options: dict[str, Any]
-    inputs: list[str]
-    outputs: list[str]
-    paddable: list[str]
-    padding: str
-    costs: CostTable | None
+
+
+class _Line(msgspec.Struct):
+    schema: str
 
 
 class Entry(
@@ -157,6 +159,7 @@ class Journal:
             try:
                 item = msgspec.json.decode(line, type=Header | Entry | Finished)
             except msgspec.DecodeError as error:
+                _require_version(manifest, line)
                 raise ResumeError(
                     f"{manifest}, line {number}: {error}; it cannot be resumed"
                 ) from error
@@ -214,6 +217,19 @@ class Journal:
             path.unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+def _require_version(manifest: Path, line: bytes) -> None:
+    """Raise ResumeError where a line begins the manifest of another version of forwardpass."""
+    try:
+        schema = msgspec.json.decode(line, type=_Line).schema
+    except msgspec.DecodeError:
+        return
+    if schema.startswith("forwardpass/manifest/") and schema != _SCHEMA:
+        raise ResumeError(
+            f"{manifest} was begun by another version of forwardpass: its schema is {schema}, this "
+            f"version writes {_SCHEMA}. Go on with that version, or give another folder"
+        )
 
 
 def _locked(folder: Path) -> int | None:

@@ -8,31 +8,33 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import Any, Self
 
+from forwardpass.batching.policies import Policy
 from forwardpass.batching.windows import Fill
-from forwardpass.building.engines import Engine, build
+from forwardpass.building.engines import Engine, require_known
 from forwardpass.errors import DataError, UsageError
 from forwardpass.executing import executors
 from forwardpass.executing.decoding import Decoder
 from forwardpass.executing.encoding import EncodedRows, Encoder, inferred
-from forwardpass.executing.executors import InProcess
+from forwardpass.executing.executors import Executor
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL, Stopwatch
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.progress import Progress
 from forwardpass.nouns.reports import RunReport, Seconds
 from forwardpass.nouns.rows import Failure, Rows
-from forwardpass.nouns.signatures import Signature
 from forwardpass.preparing.limit_shares import MacTable, limit_share, mac_table
-from forwardpass.preparing.preparing import Prepared, prepare, works
+from forwardpass.preparing.preparing import built
+from forwardpass.preparing.preparing import ready as prepare
+from forwardpass.preparing.recipes import Ready, costs_key
 from forwardpass.reading import open_source
 from forwardpass.reading.blocks import limited
-from forwardpass.running.computing import Computed, Policy, compute
+from forwardpass.running.computing import Computed, compute
 from forwardpass.running.delivering import Delivery, strictly
 from forwardpass.running.destinations import opened
-from forwardpass.running.feeding import encoded, windows
+from forwardpass.running.feeding import encoded, weigh, windows
 from forwardpass.running.journals import Finished, Header
 from forwardpass.running.options import Options
-from forwardpass.running.resuming import Identity, restored
+from forwardpass.running.resuming import Identity
 from forwardpass.running.sinks.memory import Memory
 from forwardpass.running.threads import Ahead, Behind
 
@@ -40,8 +42,6 @@ _SHOWN = 100
 """Failures that the report holds; all of them stand in the quarantine."""
 _LOOK_SECONDS = 0.2
 """How long to wait for a second block, where nobody knows how many rows there are."""
-_HOPELESS = 100
-"""Rows that all fail to encode before the encoding rather than the rows is to blame."""
 
 
 class Run:
@@ -53,9 +53,9 @@ class Run:
     ) -> None:  # fmt: skip
         self.began = WALL.now()
         self.options, self.strict, self.progress = options, strict, progress
-        self.loading, self.building = Stopwatch(), Stopwatch()
-        self.reading, self.encoding = Stopwatch(), Stopwatch()
-        self.calibrating, self.compute_seconds = Stopwatch(), 0.0
+        self.loading, self.reading, self.encoding = Stopwatch(), Stopwatch(), Stopwatch()
+        self.build_seconds = self.calibrate_seconds = self.compute_seconds = 0.0
+        self.engine: Engine | None = None
         self.mac_table: MacTable | None = None
         self.macs = 0.0
         self._threads: list[Ahead[Any]] = []
@@ -69,10 +69,8 @@ class Run:
             self.sink, self.journal = opened(sink, options, resume)
             if self.journal is not None:
                 self._closing.callback(self.journal.close)
-            progress.stage = "building"
-            with self.building:
-                self.engine = build(self.forward)
-            self.identity = Identity(self.forward, self.source, options, self.engine)
+            require_known(self.forward.plan)
+            self.identity = Identity(self.forward, self.source, options)
         except BaseException:
             self._closing.close()
             raise
@@ -107,7 +105,7 @@ class Run:
             strict=self.strict,
         )
         first_read = WALL.now()
-        padding = header.padding if header else ""
+        padding = header.padding.said if header else ""
         if journal is None or journal.finished is None:
             padding = self._compute(header, delivery)
             self.sink.finish()
@@ -126,114 +124,125 @@ class Run:
         )
         first = next(reader, None)
         if first is None:
-            self._begin(header, None)
-            return header.padding if header else ""
+            ready = header or Ready.of(self.forward, self.identity.sha256, None)
+            self._begin(header, ready)
+            return ready.padding.said
         self._check_columns(first)
-        self._complete_signature(header, first)
-        executor = executors.executor(self.engine)
-        self._closing.callback(executor.close)
-        encoder = Encoder(self.engine.forward.model, self.options.columns)
+        forward = self._with_signature(header, first)
+        encoder = Encoder(forward.model, self.options.columns)
         done = encoded(chain([first], reader), encoder, self.options.kept, self.encoding)
         ahead: Ahead[EncodedRows] = self._ahead(done, "encode")
         stream = iter(ahead)
-        if header is None:
-            with self.calibrating:
-                prepared, seen = self._prepared(stream, ahead, executor)
-            stream = chain(seen, stream)
-        else:
-            prepared = restored(header, self.engine)
-        with self.calibrating:
-            stream = self._with_macs(stream, executor)
-        self._begin(header, prepared)
-        if delivery.entries:
-            executor.ceiling.cells = delivery.entries[-1].ceiling_cells
+        seen: list[EncodedRows] = []
+        began = WALL.now()
+        executor, ready = self._prepared(forward, header, _kept(stream, seen), ahead)
+        self.calibrate_seconds = WALL.now() - began - self.build_seconds
+        self._begin(header, ready)
         self.progress.stage = "computing"
-        self._deliver(stream, executor, prepared or Prepared.nothing(self.engine), delivery)
-        return prepared.padding if prepared else ""
+        self._deliver(chain(seen, stream), executor, ready, delivery)
+        return ready.padding.said
 
     def _deliver(
         self,
         stream: Iterator[EncodedRows],
-        executor: InProcess,
-        prepared: Prepared,
+        executor: Executor | None,
+        ready: Ready,
         delivery: Delivery,
     ) -> None:
-        policy = Policy(prepared.may_pad, prepared.cells, prepared.costs, self.options.batch_rows)
+        policy = Policy(ready.may_pad, ready.cells, ready.costs, self.options.batch_rows)
         fill = Fill(shard_rows=self.options.shard_rows)
-        behind: Behind[tuple[Computed, int | None]] = Behind(
-            lambda item: delivery.take(*item), 2, "write"
-        )
+        ceiling = delivery.entries[-1].ceiling_cells if delivery.entries else None
+        behind: Behind[Computed] = Behind(delivery.take, 2, "write")
         try:
-            ready = iter(self._ahead(windows(stream, fill, prepared.weigh), "window"))
-            for done in compute(ready, executor, policy):
+            weighed = windows(stream, fill, lambda block: weigh(ready, block))
+            filled = iter(self._ahead(weighed, "window"))
+            for done in compute(filled, executor, policy, ceiling):
                 if self.strict:
                     strictly(done)
                 self.compute_seconds += done.seconds
                 if self.mac_table is not None:
                     self.macs += sum(self.mac_table.of(*batch) for batch in done.batches)
-                self.progress.rows += len(done.good)
-                self.progress.real_cells += done.real_cells
-                self.progress.padded_cells += done.padded_cells
-                self.progress.quarantined += len(done.failures) + len(done.window.failures)
-                behind.put((done, executor.ceiling.cells))
+                self._count(done)
+                behind.put(done)
             behind.finish()
         except BaseException:
             behind.abandon()
             raise
 
+    def _count(self, done: Computed) -> None:
+        self.progress.rows += len(done.good)
+        self.progress.real_cells += done.real_cells
+        self.progress.padded_cells += done.padded_cells
+        self.progress.quarantined += len(done.failures) + len(done.window.failures)
+
     def _prepared(
-        self, stream: Iterator[EncodedRows], ahead: Ahead[EncodedRows], executor: InProcess
-    ) -> tuple[Prepared | None, list[EncodedRows]]:
-        """Look at blocks until one has a row that can be computed; then infer, prove, calibrate."""
-        self.progress.stage = "calibrating"
-        seen: list[EncodedRows] = []
-        for block in stream:
-            seen.append(block)
-            row = works(self.engine, executor, block)
-            if row is not None:
-                expected = self.progress.total
-                if expected is None and ahead.over(_LOOK_SECONDS):
-                    expected = sum(len(part.rows) for part in seen)
-                prepared = prepare(
-                    self.engine,
-                    executor,
-                    block,
-                    row,
-                    self.identity.costs_key,
-                    expected,
-                )
-                self.engine = prepared.engine
-                return prepared, seen
-            failures = [failure for part in seen for failure in part.failures]
-            if len(failures) >= _HOPELESS:
-                raise DataError(
-                    f"none of the first {len(failures)} rows can be used; row {failures[0].key!r}: "
-                    f"{failures[0].error}"
-                )
-        return None, seen
+        self,
+        forward: Forward,
+        header: Header | None,
+        blocks: Iterator[EncodedRows],
+        ahead: Ahead[EncodedRows],
+    ) -> tuple[Executor | None, Ready]:
+        """What computes, and how: as the manifest says, or learned from the first blocks.
 
-    def _with_macs(
-        self, stream: Iterator[EncodedRows], executor: InProcess
-    ) -> Iterator[EncodedRows]:
-        """The same stream, after the macs of rows of its first block have been counted."""
-        first = next(stream, None)
-        if first is None:
-            return stream
-        if len(first.block):
-            self.mac_table = executor.call(
-                lambda: mac_table(self.engine, first.block, self.identity.costs_key)
+        There is no executor where no row was encoded, in what is left of the data.
+        """
+        nothing = header or Ready.of(forward, self.identity.sha256, None)
+        self.progress.stage = "building"
+        head = next(blocks, None)
+        if head is None:
+            return None, nothing
+        blocks = chain([head], blocks)
+        if header is not None and header.costs.points:
+            block = next((done.block for done in blocks if len(done.block)), None)
+            if block is None:
+                return None, header
+            began = WALL.now()
+            executor = self._executor(built(forward, block), began)
+            assert self.journal is not None
+            assert self.engine is not None
+            facts = self.engine.replicas[0].facts
+            self.identity.require_device(header, facts, self.journal.folder)
+            ready: Ready = header
+        else:
+            expected = self.progress.total
+            if expected is None and ahead.over(_LOOK_SECONDS):
+                expected = len(head.rows)
+            began = WALL.now()
+            kept: list[EncodedRows] = []
+            found = prepare(
+                forward,
+                _kept(blocks, kept),
+                lambda engine: self._executor(engine, began),
+                self.identity.sha256,
+                expected,
             )
-        return chain([first], stream)
+            if found is None:
+                return None, nothing
+            (executor, ready), block = found, kept[-1].block
+        assert self.engine is not None
+        key = costs_key(self.identity.sha256, ready.machine)
+        self.mac_table = mac_table(self.engine, block, key)
+        return executor, ready
 
-    def _complete_signature(self, header: Header | None, rows: Rows) -> None:
-        """Take the signature from the manifest, or infer it from the data where there is none."""
-        model = self.engine.forward.model
+    def _executor(self, engine: Engine, began: float) -> Executor:
+        """What computes with an engine that is built, since `began`."""
+        self.engine = engine
+        self.build_seconds = WALL.now() - began
+        self.progress.stage = "calibrating"
+        made = executors.executor(engine)
+        self._closing.callback(made.close)
+        return made
+
+    def _with_signature(self, header: Header | None, rows: Rows) -> Forward:
+        """The Forward with the signature of the manifest, or inferred from the data where it has
+        none."""
+        model = self.forward.model
         if model.collate is not None:
-            return
-        if header is not None and header.inputs:
-            signature = Signature.parse(header.inputs, header.outputs)
+            return self.forward
+        if header is not None and header.signature is not None:
+            signature = header.signature
         elif model.signature is not None:
-            return
+            return self.forward
         elif model.encode is not None:
             raise UsageError(
                 f"{model!r} has an encode and no inputs; say what it makes: "
@@ -241,8 +250,7 @@ class Run:
             )
         else:
             signature = inferred(model, rows, self.options.columns)
-        named = Forward(model.with_signature(signature), self.engine.forward.plan)
-        self.engine = Engine(named, self.engine.replicas, signature)
+        return Forward(model.with_signature(signature), self.forward.plan)
 
     def _check_columns(self, rows: Rows) -> None:
         missing = [name for name in self.options.keep if len(rows) and name not in rows]
@@ -252,10 +260,10 @@ class Run:
                 f"{', '.join(rows.columns)}"
             )
 
-    def _begin(self, header: Header | None, prepared: Prepared | None) -> None:
+    def _begin(self, header: Header | None, ready: Ready) -> None:
         """Store what is computed from what, before the first row."""
         if self.journal is not None and header is None:
-            self.journal.begin(self.identity.header(self.engine, prepared))
+            self.journal.begin(self.identity.header(ready))
 
     def _quarantined(self) -> tuple[Failure, ...]:
         """The rows that earlier runs left out."""
@@ -280,8 +288,8 @@ class Run:
             seconds=Seconds(
                 total=WALL.now() - self.began,
                 load=self.loading.seconds,
-                build=self.building.seconds,
-                calibrate=self.calibrating.seconds,
+                build=self.build_seconds,
+                calibrate=self.calibrate_seconds,
                 read=self.reading.seconds,
                 encode=self.encoding.seconds,
                 compute=self.compute_seconds,
@@ -294,10 +302,12 @@ class Run:
             nan_rows=sum(entry.nan_rows for entry in entries),
             quarantined=sum(entry.quarantined for entry in entries),
             padding=padding,
-            device=", ".join(str(replica.device) for replica in self.engine.replicas),
+            device=", ".join(r.facts.device for r in self.engine.replicas) if self.engine else "",
             resumed_rows=resumed,
             digest=total.hexdigest(),
-            limit_share=limit_share(self.engine, self.macs, self.compute_seconds),
+            limit_share=(
+                limit_share(self.engine, self.macs, self.compute_seconds) if self.engine else None
+            ),
             failures=tuple((*self._quarantined(), *delivery.failures)[:_SHOWN]),
         )
 
@@ -305,3 +315,10 @@ class Run:
 def _total(count: int | None, limit: int | None) -> int | None:
     """Rows to expect, where that is known."""
     return limit if count is None else count if limit is None else min(count, limit)
+
+
+def _kept(items: Iterator[EncodedRows], seen: list[EncodedRows]) -> Iterator[EncodedRows]:
+    """The same blocks; those that were taken are in `seen`, too."""
+    for item in items:
+        seen.append(item)
+        yield item

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, Full, Queue
 from typing import Generic, TypeVar
 
-import torch
-
 from forwardpass.measuring.clocks import WALL
+from forwardpass.tensors.threads import operator_threads, set_operator_threads
 
 Item = TypeVar("Item")
 _END = object()
@@ -23,14 +22,14 @@ def _alone(run: Callable[[], None], name: str) -> threading.Thread:
     What it computes beside the model is little, and a second team of operator threads on the same
     cores would slow the model down. The count for threads that begin later is put back at the end.
     """
-    before = torch.get_num_threads()
+    before = operator_threads()
 
     def limited() -> None:
-        torch.set_num_threads(1)
+        set_operator_threads(1 if before else None)
         try:
             run()
         finally:
-            torch.set_num_threads(before)
+            set_operator_threads(before)
 
     thread = threading.Thread(target=limited, name=f"forwardpass-{name}", daemon=True)
     thread.start()

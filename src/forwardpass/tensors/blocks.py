@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 from forwardpass.nouns.signatures import Extent, Input, Signature
-from forwardpass.tensors.dtypes import TORCH
+from forwardpass.tensors.arrays import (
+    NUMPY,
+    Array,
+    copied,
+    empty,
+    is_tensor,
+    joined,
+    rows_first,
+    spelled,
+    to_numpy,
+)
 
-Values = torch.Tensor | list[torch.Tensor]
-"""One value a row: a tensor with the rows along axis 0, or a list where their shapes vary."""
+Numbers = np.ndarray[Any, Any] | list[np.ndarray[Any, Any]]
+"""One value a row: an array with the rows along axis 0, or a list where their shapes vary."""
 Sizes = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -26,7 +35,7 @@ class Block:
     """
 
     signature: Signature
-    values: Mapping[str, Values]
+    values: Mapping[str, Numbers]
     lengths: Sizes
     sizes: Sizes
 
@@ -37,82 +46,79 @@ class Block:
     def bytes(self) -> int:
         """Bytes that the encoded values hold."""
         return sum(
-            v.nbytes if isinstance(v, torch.Tensor) else sum(t.nbytes for t in v)
+            v.nbytes if isinstance(v, np.ndarray) else sum(row.nbytes for row in v)
             for v in self.values.values()
         )
 
-    def take(self, indices: slice) -> Block:
-        """These rows alone; tensors are shared, not copied."""
+    def take(self, indices: slice | np.ndarray[Any, Any]) -> Block:
+        """These rows alone, in this order; those of a slice share memory, others are gathered."""
         return Block(
             self.signature,
-            {path: value[indices] for path, value in self.values.items()},
+            {
+                path: [value[int(index)] for index in indices]
+                if isinstance(value, list) and not isinstance(indices, slice)
+                else value[indices]
+                for path, value in self.values.items()
+            },
             self.lengths[indices],
             self.sizes[indices],
         )
 
-    def collate(
-        self, indices: np.ndarray[Any, Any], sizes: Sequence[int]
-    ) -> dict[str, torch.Tensor]:
-        """The padded batch of these rows with the named axes at `sizes`, by input path.
+    def collate(self, sizes: Sequence[int]) -> dict[str, np.ndarray[Any, Any]]:
+        """The padded batch of all rows with the named axes at `sizes`, by input path.
 
-        Every tensor is fresh memory, so that the same rows always meet the same alignment.
+        Every array is fresh memory, so that the same rows always meet the same alignment.
         """
         target = dict(zip(self.signature.variable, map(int, sizes), strict=True))
-        lengths = dict(zip(self.signature.variable, self.lengths[indices].T, strict=True))
-        batch: dict[str, torch.Tensor] = {}
+        lengths = dict(zip(self.signature.variable, self.lengths.T, strict=True))
+        batch: dict[str, np.ndarray[Any, Any]] = {}
         for item in self.signature.inputs:
             if item.derivation:
-                batch[item.path] = _derived(item, self.signature, target, lengths, len(indices))
+                batch[item.path] = _derived(item, self.signature, target, lengths, len(self))
             elif item.path in self.values:
-                batch[item.path] = _stacked(item, self.values[item.path], indices, target)
+                batch[item.path] = _stacked(item, self.values[item.path], target)
         return batch
 
 
 def concatenated(blocks: Sequence[Block]) -> Block:
-    """The rows of all `blocks` in one. A path stays a tensor only while all shapes agree."""
+    """The rows of all `blocks` in one. A path stays an array only while all shapes agree."""
     if len(blocks) == 1:
         return blocks[0]
     paths = [path for path in blocks[0].values if all(path in b.values for b in blocks)]
+    whole = {path: joined([block.values[path] for block in blocks]) for path in paths}  # pyright: ignore[reportArgumentType]
     return Block(
         blocks[0].signature,
-        {path: joined([block.values[path] for block in blocks]) for path in paths},
+        cast("dict[str, Numbers]", whole),
         np.concatenate([block.lengths for block in blocks]),
         np.concatenate([block.sizes for block in blocks]),
     )
 
 
-def joined(parts: Sequence[Values]) -> Values:
-    """All values of `parts`, as one tensor where their shapes agree, else as a list."""
-    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
-    if len(tensors) == len(parts) and len({(t.shape[1:], t.dtype) for t in tensors}) == 1:
-        return torch.cat(tensors)
-    return [row for part in parts for row in part]
-
-
-def _stacked(
-    item: Input, values: Values, indices: np.ndarray[Any, Any], target: Mapping[str, int]
-) -> torch.Tensor:
-    dtype = TORCH[item.dtype]
+def _stacked(item: Input, values: Numbers, target: Mapping[str, int]) -> np.ndarray[Any, Any]:
     shape = tuple(target[axis.name] if axis.is_variable else axis.size for axis in item.row_axes)
-    if isinstance(values, torch.Tensor) and tuple(values.shape[1:]) == shape:
-        batch = torch.empty((len(indices), *shape), dtype=dtype)
-        first, last = int(indices[0]), int(indices[-1])
-        if last - first == len(indices) - 1 and (np.diff(indices) == 1).all():
-            batch.copy_(values[first : last + 1])
-        else:
-            batch.copy_(values[torch.from_numpy(np.ascontiguousarray(indices))])
+    batch = empty((len(values), *shape), NUMPY[item.dtype])
+    if isinstance(values, np.ndarray) and values.shape[1:] == shape:
+        np.copyto(batch, values, casting="unsafe")
     else:
-        batch = torch.full((len(indices), *shape), item.pad or 0, dtype=dtype)
+        batch.fill(item.pad or 0)
         left = item.pad_left
-        for place, index in enumerate(indices):
-            row = values[int(index)]
+        for place, row in enumerate(values):
             spans = [
                 slice(size - length, size) if left else slice(0, length)
                 for size, length in zip(shape, row.shape, strict=True)
             ]
             batch[(place, *spans)] = row
-    axis = item.batch_axis
-    return batch.movedim(0, axis).contiguous() if axis else batch
+    return _placed(batch, item.batch_axis or 0)
+
+
+def _placed(batch: np.ndarray[Any, Any], axis: int) -> np.ndarray[Any, Any]:
+    """A batch whose rows come first, with the rows along `axis`."""
+    if not axis:
+        return batch
+    moved = np.moveaxis(batch, 0, axis)
+    fresh = empty(moved.shape, moved.dtype)
+    fresh[...] = moved
+    return fresh
 
 
 def _derived(
@@ -121,20 +127,20 @@ def _derived(
     target: Mapping[str, int],
     lengths: Mapping[str, np.ndarray[Any, Any]],
     count: int,
-) -> torch.Tensor:
+) -> np.ndarray[Any, Any]:
     """valid(axis), length(axis) or positions(axis) for rows of these lengths."""
     name = item.derived_from
-    real = torch.from_numpy(np.ascontiguousarray(lengths[name]))
+    real = lengths[name]
     if item.derivation == "length":
         value = real
     else:
-        places = torch.arange(target[name]).expand(count, -1)
+        places = np.broadcast_to(np.arange(target[name]), (count, target[name]))
         if any(i.pad_left for i in signature.given if name in i.variable):
             places = places - (target[name] - real)[:, None]
         inside = (places >= 0) & (places < real[:, None])
-        value = inside if item.derivation == "valid" else places.where(inside, 0)
-    places = [i for i, axis in enumerate(item.axes) if axis.is_batch or axis.name == name]
-    if value.dim() == 2 and item.axes[places[0]].name == name:
+        value = inside if item.derivation == "valid" else np.where(inside, places, 0)
+    axes = [i for i, axis in enumerate(item.axes) if axis.is_batch or axis.name == name]
+    if value.ndim == 2 and item.axes[axes[0]].name == name:
         value = value.T  # tokens before batch
     # the declared axes may hold further ones of fixed size, as in [batch 1 1 tokens]
     view: list[int] = []
@@ -145,57 +151,57 @@ def _derived(
             count if axis.is_batch else target[axis.name] if axis.is_variable else axis.size
         )
         view.append(full[-1] if held else 1)
-    return value.to(TORCH[item.dtype]).reshape(view).expand(full).contiguous()
+    batch = empty(full, NUMPY[item.dtype])
+    np.copyto(batch, value.reshape(view), casting="unsafe")
+    return batch
 
 
 def cut(
-    output: torch.Tensor,
+    output: Array,
     extents: Sequence[Extent],
     lengths: Iterable[Mapping[str, int]],
     left: frozenset[str],
-) -> list[torch.Tensor]:
-    """The rows of a batch output without the padding: one tensor a row, batch axis removed.
+) -> list[Array]:
+    """The rows of a batch output without the padding: one array a row, batch axis removed.
 
     `lengths` are the real sizes of the named axes, a mapping a row; axes in `left` were padded
     on the left.
     """
     batch_axis = next(i for i, extent in enumerate(extents) if extent.name == "batch")
-    rows: list[torch.Tensor] = []
+    rows: list[Array] = []
     inner = [extent for extent in extents if extent.name != "batch"]
-    for row, sizes in zip(output.unbind(batch_axis), lengths, strict=True):
+    for row, sizes in zip(rows_first(output, batch_axis), lengths, strict=True):
         spans: list[slice] = []
         for extent, have in zip(inner, row.shape, strict=True):
             want = extent.of(sizes)
             spans.append(slice(have - want, have) if extent.name in left else slice(0, want))
-        rows.append(row[tuple(spans)].clone())
+        rows.append(copied(row[tuple(spans)]))
     return rows
 
 
-def as_values(value: Any) -> Values:
-    """What an encoder gave for one input, as tensors: an array, a tensor, or a list of rows.
+def as_values(value: Any) -> Numbers:
+    """What an encoder gave for one input, as NumPy's: an array, a tensor, or a list of rows.
 
     Raises TypeError or ValueError, in NumPy's words, for what is not numbers.
     """
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu()
+    if is_tensor(value):
+        return to_numpy(value)
     if isinstance(value, np.ndarray) and value.dtype != object:
-        return _from_numpy(cast("np.ndarray[Any, Any]", value))
-    rows = [
-        row.detach().cpu() if isinstance(row, torch.Tensor) else _from_numpy(np.asarray(row))
-        for row in value
-    ]
+        return _plain(cast("np.ndarray[Any, Any]", value))
+    rows = [to_numpy(row) if is_tensor(row) else _plain(np.asarray(row)) for row in value]
     if rows and all(row.shape == rows[0].shape and row.dtype == rows[0].dtype for row in rows):
-        return torch.stack(rows)
+        return np.stack(rows)
     return rows
 
 
-def _from_numpy(array: np.ndarray[Any, Any]) -> torch.Tensor:
+def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if array.dtype.kind not in "biufc":
         raise TypeError(f"expected numbers, got {array.dtype} values")
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.int64)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-        array = array.copy()  # torch takes neither read-only memory nor negative strides
-    return torch.from_numpy(array)
+    if spelled(array) not in NUMPY:
+        raise TypeError(f"{array.dtype} values have no name in the notation; cast them to float64")
+    # A mapped file is read here, while others compute, and not when the batch is made.
+    return array if array.flags.writeable else array.copy()

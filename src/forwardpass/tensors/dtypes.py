@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
+import numpy as np
 import torch
+
+from forwardpass.nouns.signatures import Signature
 
 TORCH: Final = {
     "f64": torch.float64,
@@ -32,3 +36,14 @@ def coarsest(dtypes: set[torch.dtype]) -> torch.dtype:
 def spelled(dtype: torch.dtype) -> str:
     """A dtype in the notation where that has a name for it, else in PyTorch's: `quint8`."""
     return NAMES.get(dtype) or str(dtype).removeprefix("torch.")
+
+
+def tensors(
+    arrays: Mapping[str, np.ndarray[Any, Any]], signature: Signature
+) -> dict[str, torch.Tensor]:
+    """A batch of arrays by input path as tensors of the dtypes that the signature says.
+
+    Memory is shared but for bfloat16, which NumPy holds as float32.
+    """
+    dtypes = {item.path: TORCH[item.dtype] for item in signature.inputs}
+    return {path: torch.from_numpy(array).to(dtypes[path]) for path, array in arrays.items()}

@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from forwardpass.nouns.models import Model
-
 
 @dataclass(frozen=True)
 class Items:
     """Encoded rows of any form. `sizes` is int64 [rows, 1]: what each costs in cells."""
 
-    model: Model
     items: Sequence[Any]
     sizes: np.ndarray[Any, np.dtype[np.int64]]
 
@@ -34,20 +31,18 @@ class Items:
         seen = sum(getattr(leaf, "nbytes", 64) for item in sample for leaf in _leaves(item))
         return seen * len(self.items) // max(len(sample), 1)
 
-    def take(self, indices: slice) -> Items:
-        """These rows alone."""
-        return Items(self.model, self.items[indices], self.sizes[indices])
-
-    def collate(self, indices: np.ndarray[Any, Any], sizes: Sequence[int]) -> Any:
-        """What the user's collate makes of these items."""
-        assert self.model.collate is not None
-        return self.model.collate([self.items[int(index)] for index in indices])
+    def take(self, indices: slice | np.ndarray[Any, Any]) -> Items:
+        """These rows alone, in this order."""
+        items = self.items
+        if isinstance(indices, slice):
+            return Items(items[indices], self.sizes[indices])
+        return Items([items[int(index)] for index in indices], self.sizes[indices])
 
 
 def joined_items(blocks: Sequence[Items]) -> Items:
     """All items of `blocks` in one."""
     items = [item for block in blocks for item in block.items]
-    return Items(blocks[0].model, items, np.concatenate([block.sizes for block in blocks]))
+    return Items(items, np.concatenate([block.sizes for block in blocks]))
 
 
 def _leaves(item: Any) -> list[Any]:

@@ -1,7 +1,10 @@
-"""Backends: a module becomes something that computes; one file each, its name is the public name.
+"""Backends: a program becomes something that computes; one file each, its name is the public name.
 
-    build(module, **arguments) -> list[Replica]
+    build(program, example, fitted, **arguments) -> Sequence[Replica]
 
-`module` is a copy in eval mode that is ours to move. One Replica a device; see `engines.Replica`.
-Raises UsageError for arguments that this machine cannot follow, saying what it can.
+`program` is what the Forward's steps left: a module is a copy in eval mode that is ours to move; an
+artefact has none. `example` is a batch that the program takes, and nothing is built without one.
+`fitted` is what an earlier fit found, None where there was none. One Replica a device; see
+`building.replicas`. Raises UsageError for arguments that this machine cannot follow, and for
+programs that it cannot build, saying what it can.
 """

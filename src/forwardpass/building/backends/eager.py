@@ -7,89 +7,116 @@ operator.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import deepcopy
-from typing import Any
+from typing import Any, Final, NamedTuple, cast
 
 import torch
 from torch import nn
 
+from forwardpass.building.replicas import Arguments, Example, Facts, Inputs
 from forwardpass.errors import UsageError
-from forwardpass.tensors.dtypes import coarsest
-from forwardpass.tensors.trees import nest
+from forwardpass.loading.programs import ModuleProgram
+from forwardpass.nouns.programs import Program
+from forwardpass.tensors.arrays import Array
+from forwardpass.tensors.dtypes import TORCH, coarsest, spelled
+from forwardpass.tensors.trees import flatten, nest
+
+_CPU: Final = torch.device("cpu")
+
+
+class Staged(NamedTuple):
+    """The arguments of one call on the device; `named` if they came by the paths of a signature."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    named: bool
 
 
 class EagerReplica:
-    """One copy of the module on one device."""
+    """One copy of the module on one device.
 
-    def __init__(self, module: nn.Module, device: torch.device, threads: int | None) -> None:
+    Attributes:
+        module: the copy.
+        facts: see there.
+    """
+
+    def __init__(
+        self, module: nn.Module, device: torch.device, threads: int | None, example: Example
+    ) -> None:
         self.module = module
-        self.device = device
-        self.threads = threads
+        self._device = device
+        dtype = spelled(coarsest({tensor.dtype for tensor in module.state_dict().values()}))
+        self.facts = Facts(str(device), dtype, threads, 2 if device.type == "cuda" else 1)
+        inputs = example.signature.inputs if example.signature else ()
+        paths = [item.path for item in inputs]
+        self._places = ModuleProgram(module).placed(paths) if paths else {}
+        self._dtypes = {item.path: TORCH[item.dtype] for item in inputs}
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    @property
-    def workers(self) -> int:
-        """Threads that should feed it: on CUDA one transfers while the other computes."""
-        return 2 if self.device.type == "cuda" else 1
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The coarsest floating dtype that it computes in."""
-        return coarsest({tensor.dtype for tensor in self.module.state_dict().values()})
-
-    def stage(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def stage(self, inputs: Inputs) -> Staged:
         """The inputs on the device; from pinned memory and on a stream of its own on CUDA."""
-        if self.device.type == "cpu":
-            return dict(inputs)
-        if self._stream is None:
-            return {path: value.to(self.device) for path, value in inputs.items()}
-        with torch.cuda.stream(self._stream):
-            staged = {
-                path: value.pin_memory().to(self.device, non_blocking=True)
-                for path, value in inputs.items()
-            }
-        self._stream.synchronize()
-        return staged
+        if isinstance(inputs, Arguments):
+            return Staged(*(_moved(part, self._device) for part in inputs), named=False)
+        tensors = {path: self._tensor(path, value) for path, value in inputs.items()}
+        if self._stream is not None:
+            with torch.cuda.stream(self._stream):
+                tensors = {
+                    path: value.pin_memory().to(self._device, non_blocking=True)
+                    for path, value in tensors.items()
+                }
+            self._stream.synchronize()
+        elif self._device.type != "cpu":
+            tensors = {path: value.to(self._device) for path, value in tensors.items()}
+        args, kwargs = nest({self._places[path]: value for path, value in tensors.items()})
+        return Staged(args, kwargs, named=True)
 
-    def compute(self, inputs: Mapping[str, torch.Tensor]) -> Any:
-        """What forward returns for these inputs, already on the device."""
-        args, kwargs = nest(inputs)
-        return self.call(args, kwargs)
-
-    def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """What forward returns for these arguments, in inference mode."""
+    def compute(self, staged: Staged, seed: int | None = None) -> Any:
+        """What forward returns in inference mode: its tensors by name if its inputs are named."""
+        if seed is not None:
+            self._seed(seed)
         with torch.inference_mode(), self._on_device():
-            return self.module(*args, **kwargs)
+            outputs = self.module(*staged.args, **staged.kwargs)
+        return flatten(outputs) if staged.named else outputs
 
-    def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def fetch(self, outputs: Any) -> Any:
         """The outputs in CPU memory; waits for the device."""
-        return {name: value.cpu() for name, value in outputs.items()}
+        return _moved(outputs, _CPU)
 
-    def seed(self, seed: int) -> None:
-        """Seed the generators that this replica draws from."""
+    def _tensor(self, path: str, value: Array) -> torch.Tensor:
+        if isinstance(value, torch.Tensor):
+            return value
+        return torch.from_numpy(value).to(self._dtypes[path])
+
+    def _seed(self, seed: int) -> None:
         torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            with torch.cuda.device(self.device):
+        if self._device.type == "cuda":
+            with torch.cuda.device(self._device):
                 torch.cuda.manual_seed(seed)
-        elif self.device.type == "mps":
+        elif self._device.type == "mps":
             torch.mps.manual_seed(seed)
 
     def _on_device(self) -> Any:
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
 
 
 def build(
-    module: nn.Module, device: str | None = None, threads: int | None = None
+    program: Program,
+    example: Example,
+    fitted: object | None,
+    device: str | None = None,
+    threads: int | None = None,
 ) -> list[EagerReplica]:
     """One replica a device."""
+    module = program.module
+    if module is None:
+        raise UsageError(f"eager computes modules, and {program.name} is an artefact without one")
     if threads is not None and (type(threads) is not int or threads < 1):
         raise UsageError(f"eager(threads={threads}): threads must be a whole number from 1")
     devices = _devices(module, device)
     modules = [module] + [deepcopy(module) for _ in devices[1:]]
     return [
-        EagerReplica(copy if device is None else copy.to(place), place, threads)
+        EagerReplica(copy if device is None else copy.to(place), place, threads, example)
         for copy, place in zip(modules, devices, strict=True)
     ]
 
@@ -124,3 +151,14 @@ def _devices(module: nn.Module, device: str | None) -> list[torch.device]:
     if str(chosen) == "cuda":
         chosen = torch.device("cuda", torch.cuda.current_device())
     return [chosen]
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """The tensors of a tree on `device`; what has a `to` of its own (a graph) moves itself."""
+    if isinstance(value, dict):
+        return {name: _moved(item, device) for name, item in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        items = [_moved(item, device) for item in cast("list[Any]", value)]
+        return items if isinstance(value, list) else tuple(items)
+    mover: Any = getattr(value, "to", None)
+    return value if mover is None else mover(device)

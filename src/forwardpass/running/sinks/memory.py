@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-import torch
 
 from forwardpass.executing.decoding import whole_column
 from forwardpass.nouns.rows import listed
-from forwardpass.running.columns import to_numpy, to_python
+from forwardpass.running.columns import to_python
 from forwardpass.running.sinks import Shard, Written
+from forwardpass.tensors.arrays import is_tensor, to_numpy
 
 
 class Memory:
@@ -31,8 +31,10 @@ class Memory:
         digest = hashlib.sha256()
         for name, values in shard.columns.items():
             digest.update(name.encode())
-            if isinstance(values, torch.Tensor):
-                digest.update(to_numpy(values).reshape(-1).view(np.uint8).data)
+            if is_tensor(values):
+                digest.update(
+                    np.ascontiguousarray(to_numpy(values)).reshape(-1).view(np.uint8).data
+                )
             else:
                 digest.update(msgspec.json.encode(to_python(values), enc_hook=repr))
         return Written(f"memory-{index:05d}", digest.hexdigest())

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
 from numpy.lib import format as npy_format
 
 from forwardpass.errors import DataError, UsageError
-from forwardpass.running.columns import to_numpy
 from forwardpass.running.durable import written
 from forwardpass.running.sinks import Shard, Written
+from forwardpass.tensors.arrays import is_tensor, to_numpy
 
 
 class NpyFile:
@@ -36,7 +35,7 @@ class NpyFile:
                 f"delivered; choose one with --outputs NAME, or write to a folder"
             )
         values = shard.columns[shard.outputs[0]]
-        array = to_numpy(values) if isinstance(values, torch.Tensor) else values
+        array = to_numpy(values) if is_tensor(values) else values
         if not isinstance(array, np.ndarray) or array.dtype == object:
             array = np.asarray(array) if _plain_numbers(array) else None
         if array is None:

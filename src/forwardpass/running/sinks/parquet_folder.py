@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from forwardpass.executing.decoding import Delivered
 from forwardpass.nouns.rows import listed, take
 from forwardpass.running.columns import to_arrow
 from forwardpass.running.durable import written
 from forwardpass.running.sinks import Shard, Written
+from forwardpass.tensors.arrays import is_tensor
 
 _REFUSED = (
     pa.ArrowInvalid,
@@ -74,7 +74,7 @@ def _fitted(
     try:
         return to_arrow(values, kind), {}
     except _REFUSED:
-        rows = list(values) if isinstance(values, torch.Tensor) else listed(values)
+        rows = list(values) if is_tensor(values) else listed(values)
     kind = kind or _common(rows)
     kept: list[object] = []
     bad: dict[int, str] = {}

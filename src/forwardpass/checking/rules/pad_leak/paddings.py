@@ -13,7 +13,9 @@ import torch
 
 from forwardpass.checking.rules.pad_leak.marks import cell_axes, marks_of
 from forwardpass.nouns.signatures import Input, Signature
-from forwardpass.tensors.blocks import Block
+from forwardpass.tensors.arrays import to_numpy
+from forwardpass.tensors.blocks import Block, Numbers
+from forwardpass.tensors.dtypes import tensors
 
 if TYPE_CHECKING:
     from forwardpass.checking.examinations import Examination
@@ -173,10 +175,10 @@ def _collated(
     """These rows as a batch in which the axis `name` has `size` cells, the others as they are."""
     lengths = _lengths(probe, signature)
     present = [i for i in signature.given if i.path in probe.inputs]
-    values: dict[str, list[torch.Tensor]] = {}
+    values: dict[str, Numbers] = {}
     for item in present:
         tensor = probe.inputs[item.path]
-        cut: list[torch.Tensor] = []
+        cut: Numbers = []
         for row in rows:
             axis = item.batch_axis
             own = tensor if axis is None else tensor.select(axis, row)
@@ -184,7 +186,7 @@ def _collated(
                 if of.name in lengths:
                     have, want = own.shape[place], lengths[of.name][row]
                     own = own.narrow(place, have - want if item.pad_left else 0, want)
-            cut.append(own.cpu())
+            cut.append(to_numpy(own))
         values[item.path] = cut
     names = list(signature.variable)
     absent = [0] * probe.rows
@@ -193,7 +195,7 @@ def _collated(
         size if n == name else _size(signature, probe.inputs, n) if n in lengths else 1
         for n in names
     ]
-    made = Block(signature, values, real, real).collate(np.arange(len(rows)), sizes)
+    made = tensors(Block(signature, values, real, real).collate(sizes), signature)
     return {path: t.to(probe.inputs[path]) for path, t in made.items() if path in probe.inputs}
 
 

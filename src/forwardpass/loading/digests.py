@@ -1,4 +1,4 @@
-"""Whether two Forwards are the same: a digest over the plan, the code and every weight.
+"""Whether two programs are the same: a digest over the code and every weight.
 
 Two processes that load the same thing must find the same digest, so nothing in it depends on
 addresses, on the order of sets, or on where a file lies.
@@ -19,38 +19,31 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-
-from forwardpass.nouns.forwards import Forward
+from torch import nn
 
 _LIBRARY = re.compile(r"forwardpass(\.|$)")
 _OURS = {"training", "name_or_path", "_name_or_path"}
 """Attributes that do not decide a result: the mode, which is always eval, and paths."""
 
 
-def digest(forward: Forward) -> str:
-    """SHA-256, in hex, over what decides the results of a Forward.
+def of_module(module: nn.Module) -> str:
+    """SHA-256, in hex, over what decides the results of a module.
 
-    Plan, signature, the code of the module's classes, their attributes and hooks, every parameter
-    and buffer by content, and encode, decode, collate and uncollate with what they refer to in
-    their own file.
+    The code of its classes, their attributes and hooks, every parameter and buffer by content.
     """
-    model = forward.model
-    walk = _Walk()
-    total = hashlib.sha256(f"{forward.plan}\0{model.signature}".encode())
-    for function in (model.encode, model.decode, model.collate, model.uncollate, model.size):
-        total.update(b"\0" + walk.said(function).encode())
-    for path, part in model.module.named_modules():
+    walk, total = Walk(), hashlib.sha256()
+    for path, part in module.named_modules():
         attributes = {n: v for n, v in vars(part).items() if not n.startswith("_")}
         hooks = [*part._forward_pre_hooks.values(), *part._forward_hooks.values()]  # pyright: ignore[reportPrivateUsage]
         codes = [getattr(hook, "__code__", None) for hook in hooks]  # not what they collect
         known = [walk.said(type(part)), walk.said(_decisive(attributes)), walk.said(codes)]
         total.update(f"\0{path}:{known}".encode())
-    for name, tensor in [*model.module.named_parameters(), *model.module.named_buffers()]:
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         total.update(f"\0{name}:{_content(tensor)}".encode())
     return total.hexdigest()
 
 
-class _Walk:
+class Walk:
     """Says what a value is, as text; what it has said before it names by a number."""
 
     def __init__(self) -> None:

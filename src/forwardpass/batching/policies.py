@@ -1,0 +1,50 @@
+"""Policy: how the rows of a window are put into batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from forwardpass.batching.packing import Cells, Indices, Sizes, fixed, pack
+from forwardpass.batching.slicing import even, exact
+from forwardpass.nouns.costs import CostTable
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A function of the rows and of these alone.
+
+    Attributes:
+        paddable: for each axis, whether rows of a batch may differ along it.
+        cells: sizes [..., axes] to the cells [...] of one row of these sizes.
+        costs: what batches cost, as measured.
+        rows: the number that was asked for, or None to choose from the costs.
+    """
+
+    paddable: tuple[bool, ...]
+    cells: Cells
+    costs: CostTable
+    rows: int | None
+
+    def plan(self, sizes: Sizes, ceiling_cells: int | None) -> list[Indices]:
+        """The batches of rows of these sizes [rows, axes], as indices of the rows.
+
+        `ceiling_cells` are the most cells of a batch; a single row may exceed it.
+        """
+        count = len(sizes)
+        if not count:
+            return []
+        if sizes.shape[1] and (sizes != sizes[0]).any():
+            if self.rows is None:
+                return pack(
+                    sizes, self.paddable, self.cells, self.costs, ceiling_cells=ceiling_cells
+                )
+            return fixed(sizes, self.paddable, self.cells, self.rows, ceiling_cells=ceiling_cells)
+        cells = int(self.cells(sizes[:1])[0])
+        if self.rows is None:
+            slices = even(count, cells, self.costs, ceiling_cells=ceiling_cells)
+        else:
+            most = self.rows if ceiling_cells is None else ceiling_cells // cells
+            slices = exact(count, max(1, min(self.rows, most)))
+        return [np.arange(span.start, span.stop) for span in slices]

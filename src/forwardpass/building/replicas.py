@@ -1,0 +1,65 @@
+"""What a backend makes, and what it makes it from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import msgspec
+
+from forwardpass.nouns.signatures import Signature
+from forwardpass.tensors.arrays import Array
+
+
+class Arguments(NamedTuple):
+    """What the program is called with, where the user's collate made it."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+Inputs: TypeAlias = "Mapping[str, Array] | Arguments"
+"""A batch: arrays by the paths of a signature, or what the user's collate made."""
+
+
+class Example(NamedTuple):
+    """A batch that the program takes, and the signature that names its inputs, if there is one."""
+
+    signature: Signature | None
+    inputs: Inputs
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What others must know of a replica.
+
+    Attributes:
+        device: as text, "cpu" or "cuda:0". dtype: the coarsest floating one that it computes in.
+        threads: of PyTorch inside an operator while it computes; None: as they are.
+        workers: threads that should feed it; with two, one transfers while the other computes.
+    """
+
+    device: str
+    dtype: str
+    threads: int | None = None
+    workers: int = 1
+
+
+class Replica(Protocol):
+    """One copy of a built model on one device. What a backend makes."""
+
+    @property
+    def facts(self) -> Facts: ...
+    def stage(self, inputs: Inputs) -> Any:
+        """A batch where it will be computed, in whatever form `compute` takes."""
+        ...
+
+    def compute(self, staged: Any, seed: int | None = None) -> Any:
+        """The outputs by name, where they were computed; of Arguments what the program returned.
+
+        The generators that it draws from are seeded with `seed` before; None leaves them.
+        """
+        ...
+
+    def fetch(self, outputs: Any) -> Any:
+        """The outputs, or some of them, in CPU memory; waits for the device."""
+        ...
