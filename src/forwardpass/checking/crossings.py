@@ -27,7 +27,7 @@ _MARGIN = 4
 class Compared(Protocol):
     """How a rule compares the values of a pass with their partners in the other one."""
 
-    def state(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> State:
+    def fate(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> Fate:
         """What became of a value, by serial."""
         ...
 
@@ -37,7 +37,7 @@ class Compared(Protocol):
         ...
 
 
-class State(Enum):
+class Fate(Enum):
     """What became of a value: nothing; it moved, but not in the part that counts; that part moved;
     it moved, and has no such part, or nobody can tell."""
 
@@ -72,7 +72,7 @@ class _Crossing:
         self._record, self._pairs = record, pairs
         self._compared = compared
         self._mine, self._its = Contents(record), Contents(other)
-        self._known: dict[int, State] = {}
+        self._known: dict[int, Fate] = {}
         makers_there = {its: other.values[its].producer for its in pairs.values()}
         self._twins = {
             call.index: makers_there[pairs[serial]]
@@ -98,7 +98,7 @@ class _Crossing:
 
     def _crosses(self, call: Call) -> bool:
         fresh = (serial for serial in call.outputs if serial not in call.inputs)
-        return any(self._state(serial) is State.CROSSED for serial in fresh)
+        return any(self._state(serial) is Fate.CROSSED for serial in fresh)
 
     def _before(self, blamed: Call) -> Iterator[Call]:
         """The calls that made or wrote what a call read, where that had moved and has no part that
@@ -109,7 +109,7 @@ class _Crossing:
                 continue
             for call in self._leaving(serial, blamed.index):
                 picked = blamed.writes and call.kind == "view" and value.base >= 0
-                if not picked or self._state(value.base) is State.MIXED:
+                if not picked or self._state(value.base) is Fate.MIXED:
                     yield call
 
     def _leaving(self, serial: int, reader: int) -> Iterator[Call]:
@@ -118,20 +118,20 @@ class _Crossing:
         writer = self._writer(serial, reader)
         if writer is not None:
             yield writer
-        elif 0 <= producer < reader and self._state(serial) is State.MIXED:
+        elif 0 <= producer < reader and self._state(serial) is Fate.MIXED:
             yield self._record.calls[producer]
 
-    def _state(self, serial: int) -> State:
+    def _state(self, serial: int) -> Fate:
         """What had become of a value when it was made."""
         if serial not in self._known:
             mine, its = self._mine.of(serial), self._its.of(self._pairs.get(serial, -1))
             self._known[serial] = self._of(serial, mine, its)
         return self._known[serial]
 
-    def _of(self, serial: int, mine: torch.Tensor | None, its: torch.Tensor | None) -> State:
+    def _of(self, serial: int, mine: torch.Tensor | None, its: torch.Tensor | None) -> Fate:
         if mine is None or its is None:
-            return State.MIXED
-        return self._compared.state(serial, mine, its)
+            return Fate.MIXED
+        return self._compared.fate(serial, mine, its)
 
     def _writer(self, serial: int, reader: int) -> Call | None:
         """The call that wrote what moved into the memory of a value, since that was made and before
@@ -143,7 +143,7 @@ class _Crossing:
                 return writers[-1]
             mine = self._mine.of(serial, call.index + 1)
             its = self._its.of(self._pairs.get(serial, -1), twin + 1)
-            if self._of(serial, mine, its) in (State.CROSSED, State.MIXED):
+            if self._of(serial, mine, its) in (Fate.CROSSED, Fate.MIXED):
                 return call
         return None
 

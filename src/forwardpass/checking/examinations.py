@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from forwardpass.checking.uses import Line
+from forwardpass.checking.uses import CallingLine
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.forwards import Forward
@@ -23,7 +23,7 @@ class Examination(Probe):
         forward: what is checked.
         record: the pass as it was given, with the statistics of its floating values.
         callers: the records of the passes that the user's own script made; empty otherwise.
-        lines: the lines that made those passes, where a whole script was watched; see Line.
+        lines: the lines that made those passes, where a whole script was watched; see CallingLine.
         asked: the rules that were asked for by name; empty where all run.
     """
 
@@ -33,7 +33,7 @@ class Examination(Probe):
         record: Recording,
         *,
         callers: Sequence[Record] = (),
-        lines: Sequence[Line] = (),
+        lines: Sequence[CallingLine] = (),
         asked: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(record, forward.model.signature)

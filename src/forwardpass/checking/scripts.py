@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from forwardpass.checking.uses import Line, Span
+from forwardpass.checking.uses import CallingLine, Span
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Site
 from forwardpass.nouns.records import Record
@@ -62,7 +62,7 @@ class Root:
         self.learned: set[Site] = set()
         self._watcher, self._course = Watcher(module), course
         self._times: Counter[tuple[object, ...]] = Counter()
-        self._lines: dict[tuple[object, ...], Line] = {}
+        self._lines: dict[tuple[object, ...], CallingLine] = {}
         self._graphs: dict[int, int] = {}
 
     @property
@@ -70,7 +70,7 @@ class Root:
         return list(self._watcher.records)
 
     @property
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[CallingLine]:
         """The lines that called it, in each mode and grad setting, as the script left them."""
         for line in self._lines.values():
             line.learned = line.site in self.learned
@@ -106,7 +106,7 @@ class Root:
         self._graphs[id(done.calls)] = len(done.calls)
         self.last[done.mode, done.grad] = this
         if done.caller is not None:
-            line = self._lines.setdefault(way, Line(done.caller, done.mode, done.grad))
+            line = self._lines.setdefault(way, CallingLine(done.caller, done.mode, done.grad))
             if line.times < _MOST_MEASURED and not _is_transformed():
                 for path, tensor in this.named(this.arguments, this.keywords).items():
                     line.spans.setdefault(path, Span()).see(tensor)

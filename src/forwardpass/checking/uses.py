@@ -85,7 +85,7 @@ def _wider(one: tuple[float, float], other: tuple[float, float]) -> tuple[float,
 
 
 @dataclass
-class Line:
+class CallingLine:
     """A line of a script that called a model in one mode and grad setting.
 
     Attributes:

@@ -12,7 +12,7 @@ from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
 
 
-class Layer(NamedTuple):
+class ModulePair(NamedTuple):
     """A module by its paths in a and in b; None where one has no such module."""
 
     a: str | None
@@ -31,7 +31,7 @@ class Culprit(NamedTuple):
         rewired: what it gives another value than in a; "" where it computes otherwise.
     """
 
-    layer: Layer
+    layer: ModulePair
     rewired: str = ""
 
 
@@ -110,7 +110,7 @@ class Blame:
         ]
         return max(found, default=None)
 
-    def _alone(self, mine: int, its: int) -> Layer | None:
+    def _alone(self, mine: int, its: int) -> ModulePair | None:
         """Where the first of the calls ran that only one pass makes on the way to a value: from
         there on they compute other things."""
         a, b = self._alignment.a, self._alignment.b
@@ -121,11 +121,11 @@ class Blame:
             return self._of_a(_first(a, only_a, self._alignment.only_a, self._known_a))
         if lonely:
             path = _first(b, lonely, self._alignment.only_b, self._known_b)
-            return Layer(self._back.get(path), path)
+            return ModulePair(self._back.get(path), path)
         return None
 
-    def _of_a(self, path: str) -> Layer:
-        return Layer(path, self._alignment.paths.get(path))
+    def _of_a(self, path: str) -> ModulePair:
+        return ModulePair(path, self._alignment.paths.get(path))
 
     def _wiring(self, call: Call, mine: int, its: int) -> str:
         """The module of a whose code hands an operand to a call, where that of b hands another:

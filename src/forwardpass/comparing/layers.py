@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from forwardpass.comparing.alignment import Alignment, moves
-from forwardpass.comparing.blaming import Blame, Culprit, Layer
+from forwardpass.comparing.blaming import Blame, Culprit, ModulePair
 from forwardpass.comparing.forcing import Made
 from forwardpass.comparing.tolerances import Tolerances
 from forwardpass.nouns.diffs import Error, LayerDiff, Step
@@ -39,8 +39,8 @@ def layers(
         apart: the outputs that differ by more than rounding.
     """
     a, b = alignment.a, alignment.b
-    worst: dict[Layer, _Wrong] = {}
-    rewired: dict[Layer, dict[str, None]] = {}
+    worst: dict[ModulePair, _Wrong] = {}
+    rewired: dict[ModulePair, dict[str, None]] = {}
     for culprit, wrong in _wrongs(alignment, floor, found, steps, apart):
         worst[culprit.layer] = max(worst.get(culprit.layer, wrong), wrong, key=_rank)
         if culprit.rewired and wrong.size > wrong.tolerance:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 import torch
 
-from forwardpass.checking.crossings import State, crossing
+from forwardpass.checking.crossings import Fate, crossing
 from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.words import (
     ONE_SCALE,
@@ -121,20 +121,20 @@ class _Alone(NamedTuple):
     row: int
     allowed: float
 
-    def state(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> State:
+    def fate(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> Fate:
         layout = self.rows.layouts.get(serial)
         if layout is None:
             if mine.shape != its.shape:
-                return State.MIXED
-            return State.SAME if relative_distance(its, mine) <= self.allowed else State.MIXED
+                return Fate.MIXED
+            return Fate.SAME if relative_distance(its, mine) <= self.allowed else Fate.MIXED
         if layout.inner != 1:
             alike = mine.dim() == its.dim() and its.shape[layout.axis] == layout.inner
             near = alike and layout.distance(its, 0, mine, self.row) <= self.allowed
-            return State.APART if near else State.MIXED
+            return Fate.APART if near else Fate.MIXED
         part = self.part(serial, mine)
         if part.shape != its.shape or relative_distance(its, part) > self.allowed:
-            return State.CROSSED
-        return State.APART
+            return Fate.CROSSED
+        return Fate.APART
 
     def part(self, serial: int, tensor: torch.Tensor) -> torch.Tensor:
         return self.rows.part(serial, tensor, self.row)

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from forwardpass.checking.examinations import Examination, Inapplicable
-from forwardpass.checking.uses import Line
+from forwardpass.checking.uses import CallingLine
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Saved
 from forwardpass.recording.gradients import saved_for_backward
@@ -83,7 +83,7 @@ def _found(
 # -- the user's own script -----------------------------------------------------------------------
 
 
-def _never_backward(probe: Examination) -> list[Line]:
+def _never_backward(probe: Examination) -> list[CallingLine]:
     """Lines of the script whose passes, in this mode with grad on, never went backward."""
     record = probe.record
     if record.grad != "on" or not any(record.reaches.values()):
@@ -92,7 +92,7 @@ def _never_backward(probe: Examination) -> list[Line]:
     return [line for line in lines if line.idle or record.mode == "eval"]
 
 
-def _in_script(probe: Examination, lines: Sequence[Line]) -> Iterable[Finding]:
+def _in_script(probe: Examination, lines: Sequence[CallingLine]) -> Iterable[Finding]:
     saved = _saved(probe, probe.this)
     total = sum(line.bytes for line in saved)
     if not total:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import torch
 
-from forwardpass.checking.crossings import State, crossing, parted
+from forwardpass.checking.crossings import Fate, crossing, parted
 from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.batch_leak.streams import Streams
 from forwardpass.checking.words import (
@@ -102,22 +102,22 @@ class _Replaced(NamedTuple):
     rows: ByRow
     kept: int
 
-    def state(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> State:
+    def fate(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> Fate:
         if mine.shape != its.shape:
-            return State.MIXED
+            return Fate.MIXED
         moved = parted(mine, its)
         if not bool(moved.any()):
-            return State.SAME
+            return Fate.SAME
         layout = self.rows.layouts.get(serial)
         if layout is None:
-            return State.MIXED
+            return Fate.MIXED
         if layout.inner == 1:
-            return State.CROSSED if bool(self.part(serial, moved).any()) else State.APART
+            return Fate.CROSSED if bool(self.part(serial, moved).any()) else Fate.APART
         along = moved.movedim(layout.axis, 0).reshape(moved.shape[layout.axis], -1).any(1)
         for inner in layout.together:  # rows may be flattened together with axes on either side
             if not bool(along.view(-1, self.rows.count, inner)[:, self.kept].any()):
-                return State.APART
-        return State.MIXED
+                return Fate.APART
+        return Fate.MIXED
 
     def part(self, serial: int, tensor: torch.Tensor) -> torch.Tensor:
         return self.rows.part(serial, tensor, self.kept)

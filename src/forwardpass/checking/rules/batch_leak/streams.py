@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 
 from forwardpass.checking.contents import Contents
-from forwardpass.checking.crossings import Compared, State
+from forwardpass.checking.crossings import Compared, Fate
 from forwardpass.nouns.calls import Call
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.generators import GeneratorStates, generators_kept
@@ -55,15 +55,15 @@ class Streams:
         """Whether the part of a result that may not move did, and that of no operand."""
         twin = self._twins.get(call.index)
 
-        def state(serial: int, made: int) -> State:
+        def state(serial: int, made: int) -> Fate:
             mine = self._mine.of(serial, call.index + made)
             there = None if twin is None else twin.index + made
             its = None if twin is None else self._its.of(self._pairs.get(serial, -1), there)
-            return State.MIXED if mine is None or its is None else compared.state(serial, mine, its)
+            return Fate.MIXED if mine is None or its is None else compared.fate(serial, mine, its)
 
-        if any(state(serial, 0) is State.CROSSED for serial in call.inputs):
+        if any(state(serial, 0) is Fate.CROSSED for serial in call.inputs):
             return False
-        return any(state(serial, 1) in (State.CROSSED, State.MIXED) for serial in call.outputs)
+        return any(state(serial, 1) in (Fate.CROSSED, Fate.MIXED) for serial in call.outputs)
 
     def _parts(self, call: Call) -> bool:
         """Whether the generator stands elsewhere after a call for the operands of either pass, or

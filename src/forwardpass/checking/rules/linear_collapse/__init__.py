@@ -11,9 +11,9 @@ from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 
 from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.linear_collapse.collapses import (
+    Between,
     One,
     Run,
-    Step,
     data_of,
     features,
     hidden,
@@ -91,9 +91,9 @@ def _runs(record: Recording) -> Iterator[Run]:
     given_out = set(record.outputs.values())
     layers = {layer.affine: layer for layer in record.layers if _stands_alone(record, layer)}
     others = {layer.affine for layer in record.layers} - set(layers)
-    after: dict[int, tuple[int, tuple[Step, ...]]] = {}
+    after: dict[int, tuple[int, tuple[Between, ...]]] = {}
     for index, layer in layers.items():
-        gap: list[Step] = []
+        gap: list[Between] = []
         serial = record.calls[index].outputs[0]
         while len(found := readers.get(serial, [])) == 1 and serial not in given_out:
             call = found[0]
@@ -105,13 +105,13 @@ def _runs(record: Recording) -> Iterator[Run]:
             made = [s for s in call.outputs if s in readers or s in given_out]
             if call.index in others or len(made) != 1 or not _passes_on(record, call, serial):
                 break
-            gap.append(Step(call, serial, made[0]))
+            gap.append(Between(call, serial, made[0]))
             serial = made[0]
     followers = {follower for follower, _ in after.values()}
     for index in after:
         if index in followers:
             continue
-        run, calls, gaps = [layers[index]], [record.calls[index]], list[tuple[Step, ...]]()
+        run, calls, gaps = [layers[index]], [record.calls[index]], list[tuple[Between, ...]]()
         while index in after:
             index, gap_steps = after[index]
             run.append(layers[index])

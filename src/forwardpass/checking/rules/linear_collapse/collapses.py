@@ -33,7 +33,7 @@ _FEW: Final = 64
 """Numbers that an operator is measured on which computes each number by itself."""
 
 
-class Step(NamedTuple):
+class Between(NamedTuple):
     """A call between two layers, with the serials of the value that it is given, and of the one
     that it makes of it."""
 
@@ -53,7 +53,7 @@ class Run:
 
     layers: tuple[Layer, ...]
     calls: tuple[Call, ...]
-    gaps: tuple[tuple[Step, ...], ...]
+    gaps: tuple[tuple[Between, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -135,12 +135,12 @@ def one_for(record: Recording, run: Run) -> One | None:
     return by_row
 
 
-def _cheapest_first(record: Recording, run: Run) -> list[Step]:
+def _cheapest_first(record: Recording, run: Run) -> list[Between]:
     steps = [step for gap in run.gaps for step in gap if step.call.kind != "view"]
     return sorted(steps, key=lambda step: not _is_pointwise(record, step.call))
 
 
-def _is_affine(record: Recording, step: Step) -> bool:
+def _is_affine(record: Recording, step: Between) -> bool:
     """Whether a call is affine, on small values as on large ones."""
     shape = (_FEW,) if _is_pointwise(record, step.call) else None
     return all(
@@ -240,7 +240,7 @@ def _geometry(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], 
 
 
 def _keeps(
-    record: Recording, one: Layer, gap: Sequence[Step], other: Layer
+    record: Recording, one: Layer, gap: Sequence[Between], other: Layer
 ) -> Literal["positions", "features", ""]:
     """What is between two layers: "features" where it acts on features in one way at all positions,
     and on positions in one way for all features; "positions" where it moves them at most. "" where

@@ -59,7 +59,7 @@ Item = TypeVar("Item")
 # Inside of the model
 
 
-class Line(NamedTuple):
+class Spot(NamedTuple):
     """What calls are counted by: an operator on a line, in a module."""
 
     site: Site
@@ -74,8 +74,8 @@ class Loop(NamedTuple):
     calls: list[Call]
 
 
-def _line(record: Record, call: Call) -> Line:
-    return Line(record.site(call), call.operator, record.module(call).path)
+def _line(record: Record, call: Call) -> Spot:
+    return Spot(record.site(call), call.operator, record.module(call).path)
 
 
 def _inside(probe: Examination, rows: ByRow) -> Iterator[Finding]:
@@ -156,14 +156,14 @@ def _found(probe: Examination, rows: ByRow, loops: list[Loop]) -> Finding:
     return msgspec.structs.replace(made, evidence=evidence)
 
 
-def _replayed(probe: Examination, rows: ByRow, lines: set[Line]) -> tuple[Replayed | None, int]:
+def _replayed(probe: Examination, rows: ByRow, lines: set[Spot]) -> tuple[Replayed | None, int]:
     """What products and layers on these lines take, apart and together; for how many rows."""
     count, record = rows.count, rows.whole
     if count < _MEASURED_ROWS:
         count = _MEASURED_ROWS
         given = tuple(place % rows.count for place in range(count))
         record = probe.recording(Change(rows=given, mode=rows.mode))
-    by_line: dict[Line, list[Call]] = {}
+    by_line: dict[Spot, list[Call]] = {}
     for call in record.calls:
         if _is_layer(record, call) and (line := _line(record, call)) in lines:
             by_line.setdefault(line, []).append(call)

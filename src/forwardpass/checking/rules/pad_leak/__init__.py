@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import torch
 
-from forwardpass.checking.crossings import State, crossing
+from forwardpass.checking.crossings import Fate, crossing
 from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.pad_leak.marks import candidates
 from forwardpass.checking.rules.pad_leak.paddings import Padding, of_one, padding_of
@@ -174,15 +174,15 @@ class _Padded(NamedTuple):
     pairs: dict[int, int]
     allowed: float
 
-    def state(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> State:
+    def fate(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> Fate:
         if mine.dim() != its.dim():
-            return State.MIXED
+            return Fate.MIXED
         cells = _cells(self.padding, its.shape, mine.shape, 0)
         if cells is None:
-            return State.MIXED
+            return Fate.MIXED
         if relative_distance(self._real(mine, cells), self._real(its, cells)) > self.allowed:
-            return State.CROSSED
-        return State.APART if cells else State.SAME
+            return Fate.CROSSED
+        return Fate.APART if cells else Fate.SAME
 
     def part(self, serial: int, tensor: torch.Tensor) -> torch.Tensor:
         partner = self.pairs.get(serial, -1)
