@@ -25,7 +25,7 @@ from forwardpass.cli import main
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROSE = [*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
-PLUGINS = ("reading.sources", "building.steps", "building.backends")
+PLUGINS = ("reading.sources", "building.steps", "building.backends", "running.sinks")
 FEWER = {"--limit 200": "--limit 50"}
 
 _FENCE = re.compile(r"^```(\w+)?(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

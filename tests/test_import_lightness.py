@@ -16,8 +16,8 @@ HEAVY = ("torch", "numpy", "pyarrow", "fsspec", "rich", "msgspec", "transformers
 
 
 def loaded(program: str) -> set[str]:
-    """The top-level modules that are loaded after `program`, in a process of its own."""
-    tail = "\nimport sys; print('MODULES', *sorted({m.partition('.')[0] for m in sys.modules}))"
+    """The modules that are loaded after `program`, in a process of its own."""
+    tail = "\nimport sys; print('MODULES', *sorted(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", program + tail],
         capture_output=True,
@@ -67,6 +67,16 @@ def test_an_error_of_usage_is_light_too() -> None:
         "except ForwardpassError as error:\n    assert error.exit_code == 2"
     )
     assert "torch" not in loaded(program)
+
+
+def test_listing_a_folder_loads_nothing_heavy() -> None:
+    program = (
+        "from forwardpass.nouns.folders import plugins\n"
+        "from forwardpass.reading import sources\nfrom forwardpass.running import sinks\n"
+        "assert plugins(sources) and plugins(sinks)"
+    )
+    heavy = ("pyarrow.compute", "pyarrow.csv", "pyarrow.parquet", "PIL")
+    assert loaded(program).isdisjoint(heavy)
 
 
 def test_a_verb_loads_no_room_that_it_does_not_use(tmp_path: Path) -> None:

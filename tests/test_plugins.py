@@ -20,6 +20,10 @@ from forwardpass.building import backends, steps
 from forwardpass.checking import rules
 from forwardpass.errors import UsageError
 from forwardpass.nouns.folders import names, plugin
+from forwardpass.running import sinks
+from forwardpass.running.destinations import opened
+from forwardpass.running.options import Options
+from forwardpass.running.sinks import Shard
 
 ROOT = Path(__file__).parent.parent
 
@@ -129,3 +133,49 @@ def test_a_rule_is_checked_on_planted_faults_and_stands_on_the_page(name: str) -
     assert list(inspect.signature(module.check).parameters) == ["probe"]
     assert (ROOT / "tests" / "checking" / "planted" / f"{name}.py").exists()
     assert f"| `{name.replace('_', '-')}` |" in (ROOT / "docs" / "check.md").read_text()
+
+
+# -- sinks: each OUT means one of them, and what is written does not depend on where ---------------
+
+OUTS = [(name, out) for name in names(sinks) for out in plugin(sinks, name).TAKES]
+
+
+def test_an_out_means_one_sink() -> None:
+    taken = [out for _, out in OUTS]
+    assert len(taken) == len(set(taken))
+    assert {None, "-", ""} <= set(taken)
+    assert {name for name, _ in OUTS} == set(names(sinks))
+
+
+@pytest.mark.parametrize(("name", "suffix"), OUTS)
+def test_a_sink_is_what_its_out_means_and_writes_shards(
+    name: str, suffix: str | None, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    options = Options()
+    written: list[list[str]] = []
+    for place in ("one", "two"):
+        out = suffix if suffix in (None, "-") else str(tmp_path / f"{place}{suffix}")
+        sink, journal = opened(out, options, False)
+        assert type(sink).__module__ == plugin(sinks, name).__name__
+        assert (sink.path is None) == (sink.folder is None) == (journal is None)
+        if sink.path is not None:
+            assert sink.folder is not None
+            assert out == str(sink.path)
+            assert sink.folder.is_dir(), "the journal makes it"
+            assert sink.path.parent == sink.folder.parent
+        numbers = {"output": torch.arange(6.0).reshape(3, 2)}
+        shards = [Shard({"key": [0, 1, 2], **numbers}, ("output",), 3) for _ in range(2)]
+        done = [sink.write(index, shard) for index, shard in enumerate(shards)]
+        if sink.folder is not None:
+            assert all((sink.folder / one.name).is_file() for one in done)
+            assert all(one.name.startswith("part-") for one in done), "what resuming may remove"
+        sink.finish()
+        assert sink.path is None or sink.path.exists()
+        assert not any(one.left_out for one in done)
+        assert len({one.name for one in done}) == 2
+        written.append([one.sha256 for one in done])
+        if journal is not None:
+            journal.close()
+    assert written[0] == written[1]
+    assert {len(sha256) for sha256 in written[0]} == {64}
+    capsysbinary.readouterr()

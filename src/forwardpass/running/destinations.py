@@ -1,63 +1,60 @@
-"""What OUT means: a folder, a .npy file, standard output, or memory."""
+"""What OUT means: the sink that takes it, and the journal of what is written there."""
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from forwardpass.errors import OutputExistsError, UsageError
+from forwardpass.nouns.folders import plugins
+from forwardpass.running import sinks
 from forwardpass.running.journals import Journal
 from forwardpass.running.options import Options
-from forwardpass.running.sinks import Sink
-from forwardpass.running.sinks.json_lines import JsonLines
-from forwardpass.running.sinks.memory import Memory
-from forwardpass.running.sinks.npy_file import NpyFile
-from forwardpass.running.sinks.parquet_folder import ParquetFolder
+from forwardpass.running.sinks import Kind, Sink
 
 _FILES = {".parquet", ".jsonl", ".json", ".csv", ".tsv", ".npz", ".safetensors", ".txt", ".arrow"}
+"""Names that nobody gives to a folder."""
 
 
 def opened(
-    sink: str | os.PathLike[str] | None, options: Options, resume: bool
+    out: str | os.PathLike[str] | None, options: Options, resume: bool
 ) -> tuple[Sink, Journal | None]:
-    """The sink that `sink` means, and its journal where it has one.
+    """The sink that `out` means, and its journal where it has one.
 
     Raises UsageError for what is no destination, OutputExistsError for what is there already.
     """
-    if sink is None or sink == "-":
+    text = None if out is None else os.fspath(out)
+    sink = _meant(text).opened(text, options)
+    path, folder = sink.path, sink.folder
+    if path is None or folder is None:
         if resume:
             raise UsageError("--resume needs a folder or a .npy file: a stream keeps no manifest")
-        return (Memory() if sink is None else JsonLines(sys.stdout.buffer)), None
-    text = os.fspath(sink)
-    if "://" in text:
-        raise UsageError(f"{text}: results are written to local folders; copy them from there")
-    path = Path(text)
-    if path.suffix == ".npy":
-        writer: Any = NpyFile(path)
-        if options.keep:
-            raise UsageError(
-                f"{path} holds one output and no other columns, so --keep has no place in it; "
-                "write to a folder"
-            )
-        if path.exists() and not (resume and writer.folder.is_dir()):
-            raise OutputExistsError(f"{path} is there already; give another file, or remove it")
-    elif path.suffix in _FILES:
-        raise UsageError(
-            f"{path}: results go to a folder of Parquet shards (a name without {path.suffix}), "
-            "to NAME.npy, or to - (JSON lines on standard output)"
-        )
-    else:
-        writer = ParquetFolder(path)
+        return sink, None
+    if path != folder and path.exists() and not (resume and folder.is_dir()):
+        raise OutputExistsError(f"{path} is there already; give another file, or remove it")
     try:
-        journal = Journal.opened(writer.folder, resume)
+        journal = Journal.opened(folder, resume)
     except OSError as error:
         raise UsageError(f"cannot write to {path}: {error.strerror or error}") from error
-    finished = journal.finished is not None and path.suffix == ".npy"
-    if finished and not path.exists():
+    if journal.finished is not None and not path.exists():
         journal.close()
+        raise UsageError(f"{path} was finished and is gone; remove {folder} to compute it again")
+    return sink, journal
+
+
+def _meant(out: str | None) -> Kind:
+    """The kind of sink that takes `out`."""
+    if out is not None and "://" in out:
+        raise UsageError(f"{out}: results are written to local folders; copy them from there")
+    kinds = cast("dict[str, Kind]", plugins(sinks))
+    takers = {taken: kind for kind in kinds.values() for taken in kind.TAKES}
+    suffix = out if out is None or out == "-" else Path(out).suffix
+    if suffix in takers:
+        return takers[suffix]
+    if suffix in _FILES:
         raise UsageError(
-            f"{path} was finished and is gone; remove {writer.folder} to compute it again"
+            f"{Path(str(out))}: results go to a folder of Parquet shards (a name without "
+            f"{suffix}), to NAME.npy, or to - (JSON lines on standard output)"
         )
-    return writer, journal
+    return takers[""]

@@ -15,7 +15,8 @@ and two functions of the files of one source, in their order:
     count(files) -> int | None
         All rows, where that is cheap to know.
 
-Optional libraries are imported inside the functions.
+Importing a module is cheap, since asking for the suffixes imports all of them: what is heavy, or
+optional, is imported inside the functions.
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ import csv
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 
 from forwardpass.errors import DataError
 from forwardpass.nouns.rows import Rows, take
@@ -26,7 +26,6 @@ from forwardpass.reading.lines import LINE_BYTES, TOO_LONG, lines_of, not_utf8
 SUFFIXES = (".csv", ".tsv")
 STREAMED = True
 
-pc: Any = pyarrow.compute  # its functions are made at import: no checker sees them
 Record = list[str] | BadRow
 
 _WHOLE = r"^-?(0|[1-9]\d*)$"
@@ -90,6 +89,7 @@ def _bytes_of(record: Record) -> int:
 
 def _typed(values: Sequence[str], kind: Any) -> tuple[Any, list[int]]:
     """The values as an Arrow array of `kind`, and the indices of those that do not fit."""
+    pc: Any = import_module("pyarrow.compute")  # it makes its functions: no checker sees them
     texts: Any = pa.array(values, pa.string())
     if kind == pa.string():
         return pc.if_else(pc.equal(texts, ""), None, texts), []
@@ -124,6 +124,7 @@ def _type_of(values: Sequence[str]) -> Any:
     for kind, pattern in _PATTERNS.items():
         if not _typed(values, kind)[1]:
             return kind
+        pc: Any = import_module("pyarrow.compute")
         texts: Any = pc.utf8_trim_whitespace(pa.array(values, pa.string()))
         if (
             pattern == _WHOLE

@@ -1,12 +1,20 @@
-"""Sinks: where results go, one file each.
+"""Sinks: where results go. The folder is the list: one module a kind.
 
-A sink is a class with
+A module states
 
-    folder               where manifest and quarantine live; None where nothing can be resumed
+    TAKES = (".npy",)          what OUT means it: suffixes; "-"; None: no OUT; "": any other name
+    opened(out, options)       -> Sink, with nothing written yet. Raises UsageError for options that
+                               have no place in it
+
+and its sink has
+
+    path                 what a finished run leaves; None for a stream, which cannot be resumed
+    folder               where shards, manifest and quarantine live: `path`, or a folder beside it
     write(index, shard)  -> Written: the shard is there whole, or it is not there
     finish()             after the last shard
 
-A Shard holds columns of equal length: the key, kept columns, outputs.
+A Shard holds columns of equal length: the key, kept columns, outputs. Importing a module is cheap:
+what is heavy, or optional, is imported inside the functions.
 """
 
 from __future__ import annotations
@@ -17,6 +25,7 @@ from pathlib import Path
 from typing import Protocol
 
 from forwardpass.executing.decoding import Delivered
+from forwardpass.running.options import Options
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,16 @@ class Sink(Protocol):
     """Where shards go."""
 
     @property
+    def path(self) -> Path | None: ...
+    @property
     def folder(self) -> Path | None: ...
     def write(self, index: int, shard: Shard) -> Written: ...
     def finish(self) -> None: ...
+
+
+class Kind(Protocol):
+    """What a module of this folder offers."""
+
+    TAKES: tuple[str | None, ...]
+
+    def opened(self, out: str | None, options: Options) -> Sink: ...

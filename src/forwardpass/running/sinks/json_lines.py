@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from forwardpass.running.columns import to_python
+from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
+
+TAKES = ("-",)
+
+
+def opened(out: str | None, options: Options) -> JsonLines:
+    """Lines on standard output."""
+    return JsonLines(sys.stdout.buffer)
 
 
 class JsonLines:
     """One JSON object a row on `stream`."""
 
+    path: Path | None = None
     folder: Path | None = None
 
     def __init__(self, stream: BinaryIO) -> None:

@@ -13,13 +13,22 @@ import pyarrow as pa
 from forwardpass.executing.decoding import whole_column
 from forwardpass.nouns.rows import listed
 from forwardpass.running.columns import to_python
+from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
 from forwardpass.tensors.arrays import is_tensor, to_numpy
+
+TAKES = (None,)
+
+
+def opened(out: str | None, options: Options) -> Memory:
+    """The outputs, returned by `run`."""
+    return Memory()
 
 
 class Memory:
     """Keeps the shards; `outputs` has the columns of all rows."""
 
+    path: Path | None = None
     folder: Path | None = None
 
     def __init__(self) -> None:

@@ -16,8 +16,21 @@ from numpy.lib import format as npy_format
 
 from forwardpass.errors import DataError, UsageError
 from forwardpass.running.durable import written
+from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
 from forwardpass.tensors.arrays import is_tensor, to_numpy
+
+TAKES = (".npy",)
+
+
+def opened(out: str, options: Options) -> NpyFile:
+    """The file `out`. Raises UsageError for columns to keep: there is no place for them."""
+    if options.keep:
+        raise UsageError(
+            f"{Path(out)} holds one output and no other columns, so --keep has no place in it; "
+            "write to a folder"
+        )
+    return NpyFile(Path(out))
 
 
 class NpyFile:

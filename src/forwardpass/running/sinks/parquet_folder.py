@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from forwardpass.executing.decoding import Delivered
 from forwardpass.nouns.rows import listed, take
 from forwardpass.running.columns import to_arrow
 from forwardpass.running.durable import written
+from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
 from forwardpass.tensors.arrays import is_tensor
+
+TAKES = ("",)
 
 _REFUSED = (
     pa.ArrowInvalid,
@@ -26,16 +28,23 @@ _REFUSED = (
 )
 
 
+def opened(out: str, options: Options) -> ParquetFolder:
+    """The folder `out`."""
+    return ParquetFolder(Path(out))
+
+
 class ParquetFolder:
     """Parquet shards in `folder`. The first shard that has values sets the type of a column."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.path = self.folder = folder
         self._types: dict[str, pa.DataType] = {}
         self._learned = False
 
     def write(self, index: int, shard: Shard) -> Written:
         """Write one shard; rows whose values do not fit the columns' types are left out."""
+        import pyarrow.parquet as pq
+
         if not self._learned:  # from the shards of an earlier run
             for part in sorted(self.folder.glob("part-*.parquet")):
                 self._learn(pq.read_schema(part))
