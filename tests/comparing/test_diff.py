@@ -200,6 +200,16 @@ def test_pieces_along_a_batch_axis_that_is_not_the_first() -> None:
     assert not [layer for layer in found.layers if layer.guilty]
 
 
+def test_pieces_with_as_many_rows_as_another_axis_is_long() -> None:
+    class Last(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.T.contiguous()
+
+    found = fwd.diff(Last(), Last(), X[:, :3], b_batch=3)
+    assert found.verdict == "same"
+    assert found.outputs[0].shape == (3, 6), "put together along the rows, not along the three"
+
+
 def test_a_port_with_other_names() -> None:
     class Port(nn.Module):
         def __init__(self) -> None:

@@ -25,11 +25,13 @@ class Layout(NamedTuple):
     inner: int
     together: tuple[int, ...]
 
-    def parts(self, tensor: torch.Tensor, row: int) -> Iterator[torch.Tensor]:
-        """What a tensor holds for one row, in each way in which its rows may lie."""
-        count = tensor.shape[self.axis] // self.inner
+    def parts(self, tensor: torch.Tensor, row: int, count: int = 1) -> Iterator[torch.Tensor]:
+        """What a tensor holds for `count` rows from `row` on, in each way in which its rows may
+        lie; its axes are those of the tensor."""
+        rows = tensor.shape[self.axis] // self.inner
         for size in self.together:
-            yield tensor.unflatten(self.axis, (-1, count, size)).select(self.axis + 1, row)
+            apart = tensor.unflatten(self.axis, (self.inner // size, rows, size))
+            yield apart.narrow(self.axis + 1, row, count).flatten(self.axis, self.axis + 2)
 
     def distance(self, one: torch.Tensor, row: int, other: torch.Tensor, place: int) -> float:
         """How far a row of one tensor is from a row of another: the least of what is possible.

@@ -111,13 +111,9 @@ class _Replaced(NamedTuple):
         layout = self.rows.layouts.get(serial)
         if layout is None:
             return Fate.MIXED
-        if layout.inner == 1:
-            return Fate.CROSSED if bool(self.part(serial, moved).any()) else Fate.APART
-        along = moved.movedim(layout.axis, 0).reshape(moved.shape[layout.axis], -1).any(1)
-        for inner in layout.together:  # rows may be flattened together with axes on either side
-            if not bool(along.view(-1, self.rows.count, inner)[:, self.kept].any()):
-                return Fate.APART
-        return Fate.MIXED
+        if not all(bool(part.any()) for part in layout.parts(moved, self.kept)):
+            return Fate.APART
+        return Fate.CROSSED if layout.inner == 1 else Fate.MIXED
 
     def part(self, serial: int, tensor: torch.Tensor) -> torch.Tensor:
         return self.rows.part(serial, tensor, self.kept)
