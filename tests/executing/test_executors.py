@@ -1,4 +1,5 @@
-"""Executors: results whole, ceilings kept, threads as before; and devices where there are some."""
+"""Executors beyond their contract, which is in test_contract.py: ceilings, what a run leaves, and
+devices where there are some."""
 
 from __future__ import annotations
 
@@ -10,14 +11,14 @@ import models
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import forwardpass as fwd
-from forwardpass.errors import PassError, UsageError
+from forwardpass.errors import PassError
 from forwardpass.executing.batches import Batch, Result
 from forwardpass.executing.encoding import checked
-from forwardpass.executing.executors import InProcess, Threaded, out_of_memory
+from forwardpass.executing.executors import InProcess, out_of_memory
 from forwardpass.nouns.signatures import Signature
 
 
@@ -57,49 +58,6 @@ def test_a_ceiling_only_sinks(refused: list[int]) -> None:
     assert ceiling == max(1, min(refused) // 2)
 
 
-@settings(max_examples=30)
-@given(
-    rows=st.integers(1, 40),
-    bound=st.integers(1, 40),
-    bad=st.sets(st.integers(0, 39), max_size=4),
-    kind=st.sampled_from([InProcess, Threaded]),
-)
-def test_no_row_is_lost(rows: int, bound: int, bad: set[int], kind: type[InProcess]) -> None:
-    """Bad rows are named, the others computed, whatever fits into memory."""
-    seen: list[int] = []
-
-    def then(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        if len(x) > bound:
-            raise torch.OutOfMemoryError
-        seen.append(len(x))
-        if bool((x > 1e6).any()):
-            raise ValueError("poison")
-        return y
-
-    values = features(rows)
-    values[[row for row in bad if row < rows], 0] = 2e6
-    executor = kind(engine(then))
-    try:
-        result = executor.submit(batch_of(values)).result()
-        again = executor.submit(batch_of(values)).result()
-    finally:
-        executor.close()
-    for one in (result, again):
-        assert set(one.failures) == {row for row in bad if row < rows}
-        spans = [(start, stop) for start, stop, _ in one.pieces]
-        computed = [row for start, stop in spans for row in range(start, stop)]
-        assert sorted([*computed, *one.failures]) == list(range(rows))
-        assert computed == sorted(computed)
-        for start, stop, outputs in one.pieces:
-            assert len(outputs["output"]) == stop - start
-        ceiling = one.lowered(None)
-        if rows > bound:
-            assert ceiling is not None
-            assert ceiling <= max(1, rows // 2)
-        else:
-            assert ceiling is None
-
-
 def test_what_is_above_the_ceiling_is_not_tried_again() -> None:
     tried: list[int] = []
 
@@ -133,17 +91,6 @@ def test_what_counts_as_out_of_memory(error: Exception, memory: bool) -> None:
     assert out_of_memory(error) is memory
 
 
-@pytest.mark.parametrize("kind", [InProcess, Threaded])
-def test_a_lost_device_ends_the_run(kind: type[InProcess]) -> None:
-    def then(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        raise RuntimeError("CUDA error: device-side assert triggered")
-
-    executor = kind(engine(then))
-    with pytest.raises(PassError, match=r"device failed .*--resume"):
-        executor.submit(batch_of(features(8))).result()
-    executor.close()
-
-
 def test_a_lost_device_is_not_a_bad_row() -> None:
     lost = [False]
 
@@ -159,7 +106,7 @@ def test_a_lost_device_is_not_a_bad_row() -> None:
         fwd.run(function(then), {"features": values}, batch=8)
 
 
-# -- what a batch carries, and where errors go ---------------------------------------------------
+# -- what a batch carries ------------------------------------------------------------------------
 
 
 def test_a_batch_carries_its_own_rows_alone() -> None:
@@ -173,36 +120,7 @@ def test_a_batch_carries_its_own_rows_alone() -> None:
         assert np.array_equal(part.padded["features"], values[rows[16:32]])
 
 
-@pytest.mark.parametrize("kind", [InProcess, Threaded])
-def test_an_error_that_no_row_is_to_blame_for_is_the_futures(kind: type[InProcess]) -> None:
-    def then(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        raise UsageError("called as nobody may")
-
-    executor = kind(engine(then))
-    future = executor.submit(batch_of(features(8)))
-    assert isinstance(future.exception(), UsageError)
-    executor.close()
-
-
 # -- threads -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", [InProcess, Threaded])
-@pytest.mark.parametrize("plan", ["@ eager", "@ eager(threads=1)", "@ eager(threads=2)"])
-def test_close_restores_the_threads(kind: type[InProcess], plan: str) -> None:
-    for count in (1, 2):
-        torch.set_num_threads(count)
-        inside: list[int] = []
-
-        def then(x: torch.Tensor, y: torch.Tensor, inside: list[int] = inside) -> torch.Tensor:
-            inside.append(torch.get_num_threads())
-            return y
-
-        executor = kind(engine(then, plan))
-        executor.submit(batch_of(features(4))).result()
-        executor.close()
-        assert torch.get_num_threads() == count
-        assert set(inside) == {count if plan == "@ eager" else int(plan[-2])}
 
 
 @pytest.mark.parametrize("raising", [False, True])

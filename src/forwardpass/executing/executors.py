@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Protocol, cast
 
@@ -36,11 +37,11 @@ class Executor(Protocol):
     def workers(self) -> int: ...
     def submit(self, batch: Batch) -> Future[Result]:
         """Compute a batch. Every error that no row is to blame for is the future's: PassError where
-        the device is lost."""
+        the device is lost. Raises RuntimeError after `close`, and nothing else."""
         ...
 
     def close(self) -> None:
-        """Finish what was submitted, and let go of the devices."""
+        """Finish what was submitted, and let go of the devices. Closing again does nothing."""
         ...
 
 
@@ -64,10 +65,12 @@ class InProcess:
         self._threads_before = operator_threads()
         self._memory = threading.Lock()
         self._refused: int | None = None
+        self._closed = False
         self._adopt(engine.replicas[0], threading.Lock())
 
     def submit(self, batch: Batch) -> Future[Result]:
         """Compute a batch."""
+        self._require_open()
         future: Future[Result] = Future()
         try:
             future.set_result(self._result(batch))
@@ -77,7 +80,13 @@ class InProcess:
 
     def close(self) -> None:
         """Leave the thread counts as they were."""
-        set_operator_threads(self._threads_before)
+        if not self._closed:  # once: they may have been changed since
+            self._closed = True
+            set_operator_threads(self._threads_before)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the executor is closed and takes no batch")
 
     def _adopt(self, replica: Replica, lock: threading.Lock) -> None:
         """Compute on `replica` in this thread."""
@@ -199,8 +208,10 @@ class Threaded(InProcess):
 
     def submit(self, batch: Batch) -> Future[Result]:
         """Compute a batch as soon as a replica is free; it is padded here, while others compute."""
+        self._require_open()
         if isinstance(batch.inputs, Block):
-            _ = batch.padded
+            with suppress(Exception):  # padded again where it is computed, which says what is wrong
+                _ = batch.padded
         return self._pool.submit(self._result, batch)
 
     def close(self) -> None:
