@@ -116,6 +116,17 @@ def test_the_exemption_is_one_line_in_a_noun() -> None:
                 assert len(calls) == 1, f"{name(path)}:{body[0].lineno}: more than one line"
 
 
+def test_a_name_of_a_class_means_one_thing() -> None:
+    """An underscore before it makes no other word of it."""
+    homes: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name.strip("_"), []).append(f"{name(path)}:{node.lineno}")
+    twice = {word: places for word, places in homes.items() if len(places) > 1}
+    assert not twice, f"a word for one thing only: {twice}"
+
+
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_no_file_is_longer_than_the_wall(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())

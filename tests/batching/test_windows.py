@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwardpass.batching.windows import SHARD, WINDOW, Fill, Limits
+from forwardpass.batching.windows import SHARD, WINDOW, Capacity, Fill
 
 Row = tuple[int, int, float]
 rows = st.lists(
@@ -28,7 +28,7 @@ def ends(fill: Fill, table: list[Row], cuts: list[int]) -> list[tuple[int, bool]
 
 
 def by_hand(
-    table: list[Row], window: Limits, shard: Limits, shard_rows: int | None
+    table: list[Row], window: Capacity, shard: Capacity, shard_rows: int | None
 ) -> list[tuple[int, bool]]:
     found: list[tuple[int, bool]] = []
     w, s = [0, 0, 0], [0, 0, 0]
@@ -49,21 +49,21 @@ def by_hand(
 def test_any_blocking_of_the_same_rows_gives_the_same_windows_and_shards(
     table: list[Row], cuts: list[int], shard_rows: int | None
 ) -> None:
-    window, shard = Limits(5, 100, 4.0), Limits(12, 200, 9.0)
+    window, shard = Capacity(5, 100, 4.0), Capacity(12, 200, 9.0)
     found = ends(Fill(window, shard, shard_rows=shard_rows), table, cuts)
     assert found == ends(Fill(window, shard, shard_rows=shard_rows), table, [])
     assert found == by_hand(table, window, shard, shard_rows)
 
 
 def test_the_row_that_reaches_a_limit_is_the_last() -> None:
-    window = Limits(100, 64, 10.0)
+    window = Capacity(100, 64, 10.0)
     table: list[Row] = [(40, 0, 0.0), (30, 0, 0.0), (1, 0, 6.0), (1, 0, 6.0), (999, 0, 0.0)]
     assert [stop for stop, _ in ends(Fill(window), table, [])] == [2, 4, 5]
 
 
 def test_an_explicit_shard_ends_exactly_there_and_cuts_the_window() -> None:
     table: list[Row] = [(1, 1, 0.0)] * 25
-    found = ends(Fill(Limits(rows=8), shard_rows=10), table, [])
+    found = ends(Fill(Capacity(rows=8), shard_rows=10), table, [])
     assert found == [(8, False), (10, True), (18, False), (20, True)]
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from untouched import untouched
 
 import forwardpass as fwd
-from forwardpass.recording.doorway import Call, Doorway
+from forwardpass.recording.doorway import Calling, Doorway
 
 METHODS = ("numpy", "tolist")
 
@@ -34,10 +34,10 @@ class Thing:
         return [*words, mark]
 
 
-def saying(name: str, callers: list[str] | None = None) -> Callable[[Call], Call]:
+def saying(name: str, callers: list[str] | None = None) -> Callable[[Calling], Calling]:
     """A visitor that adds its name to what comes back."""
 
-    def around(beneath: Call) -> Call:
+    def around(beneath: Calling) -> Calling:
         def call(caller: Any, thing: Any, args: Any, kwargs: Any) -> Any:
             if callers is not None:
                 callers.append(caller.f_code.co_name)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from forwardpass.nouns.calls import Site
-from forwardpass.nouns.diffs import Diff, Error, Fork, LayerDiff, OutputDiff, Step, Unpaired
-from forwardpass.nouns.fingerprints import Change, Changes
+from forwardpass.nouns.diffs import CallDiff, Diff, Error, Fork, LayerDiff, OutputDiff, Unpaired
+from forwardpass.nouns.fingerprints import Changes, Deviation
 from forwardpass.showing.terminal import text
 
 PRINTED = Path(__file__).parent / "printed"
@@ -36,13 +36,13 @@ def layer(path: str, made: float, **more: Any) -> LayerDiff:
     return LayerDiff(**{**fields, **more})
 
 
-def step(**more: Any) -> Step:
+def step(**more: Any) -> CallDiff:
     fields: dict[str, Any] = {
         "a": 12, "b": 12, "operator": "aten.addmm.default", "module": "encoder.layer.3.fc",
         "site": LINE, "shape": (8, 10), "error": Error(0.2, 0.01, 0.13, 0.99), "made": 0.11,
         "tolerance": 1.2e-6,
     }  # fmt: skip
-    return Step(**{**fields, **more})
+    return CallDiff(**{**fields, **more})
 
 
 def same() -> Diff:
@@ -90,10 +90,10 @@ def as_before() -> Changes:
 
 def changed() -> Changes:
     changes = (
-        Change("input x", "f32[4 64]", "f32[5 64]"),
-        Change("aten._to_copy.default", "0 ×", "2 ×"),
-        Change("peak_bytes", "2,048", "1,792"),
-        Change("max of output logits", "0.54731", "0.546875"),
+        Deviation("input x", "f32[4 64]", "f32[5 64]"),
+        Deviation("aten._to_copy.default", "0 ×", "2 ×"),
+        Deviation("peak_bytes", "2,048", "1,792"),
+        Deviation("max of output logits", "0.54731", "0.546875"),
     )
     return Changes(forward="model.py | cast(bf16) @ eager", changes=changes, compared=("inputs",))
 
@@ -127,5 +127,5 @@ def test_what_comes_from_models_obeys_nothing() -> None:
     assert "[red]" in printed
     assert max(map(len, printed.splitlines())) <= 80
     assert "\x1b" not in text(
-        Changes(forward=EVIL, changes=(Change(EVIL, EVIL, EVIL),), compared=())
+        Changes(forward=EVIL, changes=(Deviation(EVIL, EVIL, EVIL),), compared=())
     )

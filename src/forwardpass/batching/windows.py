@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Limits:
+class Capacity:
     """What a window or a shard holds. It ends with the row that reaches any of these."""
 
     rows: int
@@ -23,8 +23,8 @@ class Limits:
     seconds: float | None = None
 
 
-WINDOW: Final = Limits(rows=8_192, bytes=64 << 20, seconds=10.0)
-SHARD: Final = Limits(rows=65_536, bytes=128 << 20, seconds=10.0)
+WINDOW: Final = Capacity(rows=8_192, bytes=64 << 20, seconds=10.0)
+SHARD: Final = Capacity(rows=65_536, bytes=128 << 20, seconds=10.0)
 
 
 class Boundary(NamedTuple):
@@ -35,12 +35,12 @@ class Boundary(NamedTuple):
 
 
 @dataclass
-class _Sums:
+class _Filled:
     rows: int = 0
     bytes: int = 0
     nanoseconds: int = 0
 
-    def reached(self, limits: Limits) -> bool:
+    def reached(self, limits: Capacity) -> bool:
         nanoseconds = _nanoseconds(limits.seconds)
         return (
             self.rows >= limits.rows
@@ -57,12 +57,12 @@ class Fill:
     """
 
     def __init__(
-        self, window: Limits = WINDOW, shard: Limits = SHARD, *, shard_rows: int | None = None
+        self, window: Capacity = WINDOW, shard: Capacity = SHARD, *, shard_rows: int | None = None
     ) -> None:
         self._exact = shard_rows
         self._limits = window
-        self._shard_limits = shard if shard_rows is None else Limits(rows=shard_rows)
-        self._window, self._shard = _Sums(), _Sums()
+        self._shard_limits = shard if shard_rows is None else Capacity(rows=shard_rows)
+        self._window, self._shard = _Filled(), _Filled()
 
     def feed(
         self,
@@ -99,12 +99,12 @@ class Fill:
             self._shard.nanoseconds += span
             start = stop
             if complete:
-                self._window = _Sums()
+                self._window = _Filled()
                 shard = self._shard.reached(self._shard_limits)
-                self._shard = _Sums() if shard else self._shard
+                self._shard = _Filled() if shard else self._shard
                 yield Boundary(stop, shard)
 
-    def _window_limits(self) -> Limits:
+    def _window_limits(self) -> Capacity:
         """With an exact shard size the window that meets its end is cut there."""
         if self._exact is None:
             return self._limits

@@ -23,7 +23,7 @@ from forwardpass.checking.uses import CallingLine, Span
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Site
 from forwardpass.nouns.records import Record
-from forwardpass.recording.doorway import MODULE_CALLS, Call
+from forwardpass.recording.doorway import MODULE_CALLS, Calling
 from forwardpass.recording.passes import Pass, is_staged, standing
 from forwardpass.recording.states import is_training
 from forwardpass.recording.watching import Watcher
@@ -78,7 +78,7 @@ class Root:
         return list(self._lines.values())
 
     def pass_of(
-        self, beneath: Call, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, beneath: Calling, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Make the pass, record it if that is wanted, and see whether backward comes back
         through it."""
@@ -97,7 +97,7 @@ class Root:
         return result
 
     def _recorded(
-        self, beneath: Call, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any],
+        self, beneath: Calling, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any],
         way: Any,
     ) -> Any:  # fmt: skip
         this = Pass.of(self.module, args, kwargs)
@@ -178,7 +178,7 @@ class Script:
         finally:
             sys.argv, sys.path[:], sys.modules["__main__"] = before
 
-    def _around(self, beneath: Call) -> Call:
+    def _around(self, beneath: Calling) -> Calling:
         def call(
             caller: FrameType, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:

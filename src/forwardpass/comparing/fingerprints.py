@@ -12,7 +12,7 @@ import msgspec
 
 from forwardpass.errors import DataError, UsageError
 from forwardpass.nouns.calls import Statistics
-from forwardpass.nouns.fingerprints import Change, Changes, Fingerprint, OutputPrint
+from forwardpass.nouns.fingerprints import Changes, Deviation, Fingerprint, OutputPrint
 from forwardpass.nouns.records import Record
 
 _TOLERANCE = 1e-3
@@ -104,32 +104,34 @@ def changes(before: Fingerprint, record: Record) -> Changes:
     )
 
 
-def _changes(before: Fingerprint, now: Fingerprint) -> Iterator[Change]:
+def _changes(before: Fingerprint, now: Fingerprint) -> Iterator[Deviation]:
     for path in {**before.inputs, **now.inputs}:
         one, other = before.inputs.get(path, "none"), now.inputs.get(path, "none")
         if one != other:
-            yield Change(f"input {path}", one, other)
+            yield Deviation(f"input {path}", one, other)
     for name in {**before.operators, **now.operators}:
         times, again = before.operators.get(name, 0), now.operators.get(name, 0)
         if times != again:
-            yield Change(name, f"{times:,} ×", f"{again:,} ×")
+            yield Deviation(name, f"{times:,} ×", f"{again:,} ×")
     if before.shapes != now.shapes and before.operators == now.operators:
-        yield Change("order or shapes of the operators", before.shapes, now.shapes)
+        yield Deviation("order or shapes of the operators", before.shapes, now.shapes)
     for name in ("macs", "parameters", "peak_bytes"):
         one, other = getattr(before, name), getattr(now, name)
         if one != other:
-            yield Change(name, f"{one:,}", f"{other:,}")
+            yield Deviation(name, f"{one:,}", f"{other:,}")
     for path in {**before.outputs, **now.outputs}:
         yield from _of_output(path, before.outputs.get(path), now.outputs.get(path))
 
 
-def _of_output(path: str, before: OutputPrint | None, now: OutputPrint | None) -> Iterator[Change]:
+def _of_output(
+    path: str, before: OutputPrint | None, now: OutputPrint | None
+) -> Iterator[Deviation]:
     one, other = (side.form if side else "none" for side in (before, now))
     if one != other:
-        yield Change(f"output {path}", one, other)
+        yield Deviation(f"output {path}", one, other)
     elif before and now and before.statistics and now.statistics:
         for name, was, is_ in _apart(before.statistics, now.statistics):
-            yield Change(f"{name} of output {path}", f"{was:.6g}", f"{is_:.6g}")
+            yield Deviation(f"{name} of output {path}", f"{was:.6g}", f"{is_:.6g}")
 
 
 def _apart(before: Statistics, now: Statistics) -> Iterator[tuple[str, float, float]]:

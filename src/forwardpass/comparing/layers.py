@@ -9,7 +9,7 @@ from forwardpass.comparing.alignment import Alignment, moves
 from forwardpass.comparing.blaming import Blame, Culprit, ModulePair
 from forwardpass.comparing.forcing import Made
 from forwardpass.comparing.tolerances import Tolerances
-from forwardpass.nouns.diffs import Error, LayerDiff, Step
+from forwardpass.nouns.diffs import CallDiff, Error, LayerDiff
 from forwardpass.nouns.records import Record
 from forwardpass.tensors.distances import BOUNDLESS
 from forwardpass.tensors.errors import error
@@ -29,7 +29,7 @@ def layers(
     alignment: Alignment,
     floor: Tolerances,
     found: Made,
-    steps: Sequence[Step],
+    steps: Sequence[CallDiff],
     apart: Sequence[str],
 ) -> Iterator[LayerDiff]:
     """The layers by the error that they make, the largest first, those before whose errors come
@@ -69,7 +69,7 @@ def _wrongs(
     alignment: Alignment,
     floor: Tolerances,
     found: Made,
-    steps: Sequence[Step],
+    steps: Sequence[CallDiff],
     apart: Sequence[str],
 ) -> Iterator[tuple[Culprit, _Wrong]]:
     """Each error that was made of a's numbers: by a call, or by what hands out another value."""
@@ -96,7 +96,7 @@ def _wrongs(
 
 
 def _emerging(
-    a: Record, floor: Tolerances, steps: Sequence[Step], apart: Sequence[str]
+    a: Record, floor: Tolerances, steps: Sequence[CallDiff], apart: Sequence[str]
 ) -> set[int]:
     """The values of a that lead to the outputs `apart` without passing through one at which the
     passes, as they ran, agree: what is made beyond has healed."""

@@ -18,7 +18,7 @@ from forwardpass.comparing.pieces import counterpart, in_pieces
 from forwardpass.comparing.tolerances import Tolerances, tolerances
 from forwardpass.errors import UsageError
 from forwardpass.loading import load
-from forwardpass.nouns.diffs import Diff, Error, OutputDiff, Step, Unpaired, Verdict
+from forwardpass.nouns.diffs import CallDiff, Diff, Error, OutputDiff, Unpaired, Verdict
 from forwardpass.nouns.forwards import ForwardLike
 from forwardpass.nouns.records import KeptRecord, Record, record_fields
 from forwardpass.nouns.signatures import Signature
@@ -244,7 +244,7 @@ def _unknown(
 
 
 def _verdict(
-    outputs: Sequence[OutputDiff], only: Sequence[str], steps: Sequence[Step], first: int
+    outputs: Sequence[OutputDiff], only: Sequence[str], steps: Sequence[CallDiff], first: int
 ) -> Verdict:
     """By the outputs; where none can be compared, by the calls."""
     if only or not all(output.within for output in outputs) or (not outputs and first >= 0):
@@ -258,7 +258,7 @@ def _steps(
     targets: Mapping[int, torch.Tensor],
     floor: Tolerances,
     found: Mapping[int, Error],
-) -> Iterator[Step]:
+) -> Iterator[CallDiff]:
     """The paired calls whose results both records kept; views have the error of what they view."""
     a, b = alignment.a, alignment.b
     by_calls = computed(a)
@@ -281,7 +281,7 @@ def _steps(
             continue
         off, mine, its = worst
         own = found.get(its)
-        yield Step(
+        yield CallDiff(
             a=one,
             b=other,
             operator=call.operator,
@@ -294,7 +294,7 @@ def _steps(
         )
 
 
-def _parts(a: Record, step: Step, floor: Tolerances) -> bool:
+def _parts(a: Record, step: CallDiff, floor: Tolerances) -> bool:
     serial = max(a.calls[step.a].outputs, key=lambda s: floor.of_total(a, s))
     return step.error.relative > floor.of_total(a, serial) or step.error.unlike > 0
 

@@ -13,7 +13,7 @@ from forwardpass import operators
 from forwardpass.errors import UsageError
 from forwardpass.explaining.capturing import Capture
 from forwardpass.explaining.targets import found, is_readable, output_element
-from forwardpass.explaining.views import Element, Origin, moves, operands, origin, seen_in
+from forwardpass.explaining.views import Element, Traced, moves, operands, origin, seen_in
 from forwardpass.nouns.calls import Call, Ref, Value
 from forwardpass.nouns.explanations import Equation, Gradient, Term
 from forwardpass.recording.arguments import copied
@@ -93,7 +93,7 @@ def _requiring(record: Recording, name: str | None) -> Generator[tuple[Recording
 
 
 def _followed(
-    record: Recording, of: str, start: Origin, names: list[str], loss: Loss
+    record: Recording, of: str, start: Traced, names: list[str], loss: Loss
 ) -> Gradient:  # fmt: skip
     """The gradient by the number that stands at `start`, by the pass and then its way back."""
     call, value, element = start

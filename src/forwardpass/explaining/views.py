@@ -19,7 +19,7 @@ from forwardpass.recording.recordings import Recording
 Element = tuple[int, ...]
 
 
-class Origin(NamedTuple):
+class Traced(NamedTuple):
     """An element, followed back through views and copies.
 
     `call` computed it, and it stands at `element` of that call's first result; or no call did, and
@@ -31,7 +31,7 @@ class Origin(NamedTuple):
     element: Element
 
 
-def origin(record: Recording, value: Value, element: Element, moment: int) -> Origin:
+def origin(record: Recording, value: Value, element: Element, moment: int) -> Traced:
     """Where the number was computed that stood at an element of `value` before call `moment`."""
     while True:
         for call in reversed(record.graph.writers(value.storage)):
@@ -42,7 +42,7 @@ def origin(record: Recording, value: Value, element: Element, moment: int) -> Or
                     break
         call = record.graph.maker(value.serial)
         if call is None or not moves(record, call):
-            return Origin(call, value, element)
+            return Traced(call, value, element)
         moment = call.index
         for serial in operands(call):
             before = record.values[serial]
@@ -51,7 +51,7 @@ def origin(record: Recording, value: Value, element: Element, moment: int) -> Or
                 value, element = before, _index(number, before.shape)
                 break
         else:  # as_strided looks past the tensor that it was given
-            return Origin(call, value, element)
+            return Traced(call, value, element)
 
 
 def _written(

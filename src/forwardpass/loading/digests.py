@@ -31,7 +31,7 @@ def of_module(module: nn.Module) -> str:
 
     The code of its classes, their attributes and hooks, every parameter and buffer by content.
     """
-    walk, total = Walk(), hashlib.sha256()
+    walk, total = Described(), hashlib.sha256()
     for path, part in module.named_modules():
         attributes = {n: v for n, v in vars(part).items() if not n.startswith("_")}
         hooks = [*part._forward_pre_hooks.values(), *part._forward_hooks.values()]  # pyright: ignore[reportPrivateUsage]
@@ -43,7 +43,7 @@ def of_module(module: nn.Module) -> str:
     return total.hexdigest()
 
 
-class Walk:
+class Described:
     """Says what a value is, as text; what it has said before it names by a number."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ def decoder(architecture: str, config: Any) -> Decode | None:
     if config.problem_type == "multi_label_classification":
         return ManyLabels(labels)
     if config.problem_type == "regression" or len(labels) == 1:
-        return Value()
+        return Regression()
     return OneLabel(labels)
 
 
@@ -54,7 +54,7 @@ class ManyLabels:
         }
 
 
-class Value:
+class Regression:
     """`value`, a number, or a list of numbers where the model gives several."""
 
     def __call__(self, outputs: dict[str, Any]) -> dict[str, Any]:

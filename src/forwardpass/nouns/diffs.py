@@ -52,7 +52,7 @@ class OutputDiff(msgspec.Struct, frozen=True, kw_only=True):
         return self.error.relative <= self.tolerance and not self.error.unlike
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class CallDiff(msgspec.Struct, frozen=True, kw_only=True):
     """A call of a and the call of b that corresponds to it.
 
     Attributes:
@@ -157,7 +157,7 @@ class Diff(Document, frozen=True, kw_only=True, tag_field="schema", tag="forward
     outputs: tuple[OutputDiff, ...]
     only_outputs: tuple[str, ...] = ()
     layers: tuple[LayerDiff, ...] = ()
-    steps: tuple[Step, ...] = ()
+    steps: tuple[CallDiff, ...] = ()
     first: int = -1
     unpaired: tuple[Unpaired, ...] = ()
     fork: Fork | None = None

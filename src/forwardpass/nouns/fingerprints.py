@@ -42,7 +42,7 @@ class Fingerprint(
     outputs: dict[str, OutputPrint]
 
 
-class Change(msgspec.Struct, frozen=True):
+class Deviation(msgspec.Struct, frozen=True):
     """One thing that is not as the fingerprint says: what, before and now."""
 
     what: str
@@ -54,5 +54,5 @@ class Changes(Document, frozen=True, kw_only=True, tag_field="schema", tag="forw
     """How a pass differs from a fingerprint. `compared` names what was compared."""
 
     forward: str
-    changes: tuple[Change, ...]
+    changes: tuple[Deviation, ...]
     compared: tuple[str, ...]

@@ -63,7 +63,7 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return batches * prod(a[-2:]) * columns
 
 
-class _Spot(NamedTuple):
+class _Coordinates(NamedTuple):
     """An element of y: where it lies in the batch, its row and its column (empty: no such axis)."""
 
     batch: Element
@@ -95,25 +95,25 @@ class _Product:
     def batches(self) -> Element:
         return joined(self.a.shape[:-2], self.b.shape[:-2])
 
-    def spot(self, element: Element) -> _Spot:
+    def spot(self, element: Element) -> _Coordinates:
         columns = min(self.b.dim() - 1, 1)
         rows = min(self.a.dim() - 1, 1)
         batch = element[: len(element) - rows - columns]
         row = element[len(batch) : len(batch) + rows]
-        return _Spot(batch, row, element[len(batch) + rows :])
+        return _Coordinates(batch, row, element[len(batch) + rows :])
 
-    def in_a(self, spot: _Spot, *k: int) -> Element:
+    def in_a(self, spot: _Coordinates, *k: int) -> Element:
         return (*behind(spot.batch, self.a.shape[:-2]), *spot.row, *k)
 
-    def in_b(self, spot: _Spot, *k: int) -> Element:
+    def in_b(self, spot: _Coordinates, *k: int) -> Element:
         if self.transposed:
             return (*spot.column, *k)
         return (*behind(spot.batch, self.b.shape[:-2]), *k, *spot.column)
 
-    def in_y(self, spot: _Spot) -> Element:
+    def in_y(self, spot: _Coordinates) -> Element:
         return (*(() if self.sums_batch else spot.batch), *spot.row, *spot.column)
 
-    def formula(self, spot: _Spot) -> str:
+    def formula(self, spot: _Coordinates) -> str:
         if self.named_w:
             return f"{place('W', *spot.column, 'k')} · {place('x', *self.in_a(spot), 'k')}"
         if self.sums_batch:
@@ -121,7 +121,7 @@ class _Product:
         batch = behind(spot.batch, self.b.shape[:-2])
         return f"{place('A', *self.in_a(spot), 'k')} · {place('B', *batch, 'k', *spot.column)}"
 
-    def terms(self, spot: _Spot) -> Iterator[Term]:
+    def terms(self, spot: _Coordinates) -> Iterator[Term]:
         ours = numbers(self.a[self.in_a(spot)])
         b = self.b if self.transposed or self.b.dim() == 1 else self.b.movedim(-2, -1)
         theirs = numbers(b[self.in_b(spot)])
@@ -198,7 +198,9 @@ def gradient(
     return [summed("gradient", f"Σ δ · {letter}", products)]
 
 
-def _spots_of(form: _Product, element: Element, *, first: bool) -> Iterator[tuple[_Spot, int]]:
+def _spots_of(
+    form: _Product, element: Element, *, first: bool
+) -> Iterator[tuple[_Coordinates, int]]:
     """The elements of y that an element of A (`first`) or of B enters, and its k."""
     own, other = (form.a, form.b) if first else (form.b, form.a)
     batch, rest = element[: max(own.dim() - 2, 0)], element[max(own.dim() - 2, 0) :]
@@ -213,4 +215,4 @@ def _spots_of(form: _Product, element: Element, *, first: bool) -> Iterator[tupl
     for place_in_batch in reached(batch, own.shape[:-2], form.batches):
         for across in crossing:
             row, column = (line, across) if first else (across, line)
-            yield _Spot(place_in_batch, row, column), k
+            yield _Coordinates(place_in_batch, row, column), k

@@ -61,7 +61,7 @@ def _each(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
     return values * rank if len(values) == 1 else values
 
 
-class _Window:
+class _Kernel:
     """The positions that are pooled into one, axis by axis, and how many padded ones there are."""
 
     def __init__(self, arguments: Arguments, rank: int, position: Element) -> None:
@@ -94,7 +94,7 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
     rank = _rank(operator)
     x: Tensor = arguments["self"]
     channel, position = element[:-rank], element[-rank:]
-    window = _Window(arguments, rank, position)
+    window = _Kernel(arguments, rank, position)
     places = [(*channel, *where) for where in window.places]
     values = picked(x, places)
     if operator in MEANS:
@@ -115,7 +115,7 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
     return [y, winner] if output else [winner, y]
 
 
-def _divisor(arguments: Arguments, window: _Window) -> int:
+def _divisor(arguments: Arguments, window: _Kernel) -> int:
     if arguments.get("divisor_override") is not None:
         return arguments["divisor_override"]
     counts_padding = arguments.get("count_include_pad", False)

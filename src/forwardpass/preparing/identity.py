@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from forwardpass.loading.digests import Walk
+from forwardpass.loading.digests import Described
 from forwardpass.nouns.forwards import Forward
 
 
@@ -14,7 +14,7 @@ def digest(forward: Forward) -> str:
     Plan, signature, program, and encode, decode, collate and uncollate with what they refer to in
     their own file.
     """
-    model, walk = forward.model, Walk()
+    model, walk = forward.model, Described()
     total = hashlib.sha256(f"{forward.plan}\0{model.signature}".encode())
     for function in (model.encode, model.decode, model.collate, model.uncollate, model.size):
         total.update(b"\0" + walk.said(function).encode())

@@ -32,7 +32,7 @@ from forwardpass.reading.keys import KeyedSource
 from forwardpass.reading.lines import lines_of
 from forwardpass.reading.places import Place, find
 from forwardpass.reading.pyfiles import import_file
-from forwardpass.reading.sources import Kind, by_suffix, kinds, text_lines
+from forwardpass.reading.sources import SourceKind, by_suffix, kinds, text_lines
 
 __all__ = ["Source", "open_source"]
 
@@ -190,7 +190,7 @@ class FileSource:
 
     description: str
     reference: str
-    kind: Kind
+    kind: SourceKind
     files: tuple[File, ...] = field(repr=False)
 
     def read(self, start: int = 0) -> Iterator[Rows]:

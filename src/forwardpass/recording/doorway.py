@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import nn
 
-Call = Callable[[FrameType, Any, tuple[Any, ...], dict[str, Any]], Any]
+Calling = Callable[[FrameType, Any, tuple[Any, ...], dict[str, Any]], Any]
 """A call of the method: the frame that makes it, the object, its arguments."""
-Around = Callable[[Call], Call]
+Around = Callable[[Calling], Calling]
 """What a visitor makes of the call beneath: one that takes its place."""
 
 _LOCK = threading.RLock()  # a generator that is collected may leave while another visitor enters
@@ -40,7 +40,7 @@ class Doorway:
     def __init__(self, owner: type, name: str) -> None:
         self._owner, self._name = owner, name
         self._visitors: list[_Visitor] = []
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, Calling] = {}
         self._beneath: Callable[..., Any] | None = None
         self._inherited = False
         self._door: Callable[..., Any] | None = None
@@ -91,7 +91,7 @@ class Doorway:
         self._beneath = self._door = None
 
 
-def _door(beneath: Any, calls: dict[int, Call]) -> Callable[..., Any]:
+def _door(beneath: Any, calls: dict[int, Calling]) -> Callable[..., Any]:
     found, thread, frame = calls.get, get_ident, sys._getframe  # pyright: ignore[reportPrivateUsage]
 
     def door(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -103,7 +103,7 @@ def _door(beneath: Any, calls: dict[int, Call]) -> Callable[..., Any]:
     return door
 
 
-def _plainly(beneath: Callable[..., Any]) -> Call:
+def _plainly(beneath: Callable[..., Any]) -> Calling:
     def call(caller: FrameType, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return beneath(self, *args, **kwargs)
 

@@ -23,7 +23,7 @@ _array = torch.Tensor.numpy
 """As it is outside of a recording, which notes each use of it as a trip to the host."""
 _CHUNK = 1 << 16
 """Numbers compared at a time: a larger array of answers would be new memory each time."""
-Part = torch.Tensor | float
+Reading = torch.Tensor | float
 
 
 class Watching:
@@ -47,7 +47,7 @@ class Watching:
         self._statistics = statistics
         self._globs = _globs(keep)
         self._room = limit_bytes
-        self._measured: dict[int, tuple[Part, ...]] = {}
+        self._measured: dict[int, tuple[Reading, ...]] = {}
         self._sizes: dict[int, int] = {}
 
     @property
@@ -142,7 +142,7 @@ def _has_statistics(tensor: torch.Tensor) -> bool:
     return strided and wide and tensor.numel() > 0
 
 
-def _measured(tensor: torch.Tensor) -> tuple[Part, ...]:
+def _measured(tensor: torch.Tensor) -> tuple[Reading, ...]:
     """Minimum, maximum, mean, variance, count of non-zeros; where the numbers are not all finite,
     the same of those that are, and the counts of the others.
 
@@ -199,7 +199,7 @@ def _moments(flat: torch.Tensor, low: float, high: float) -> tuple[float, float]
     return middle.item(), spread.item()
 
 
-def _read(parts: Sequence[Part], count: int) -> Statistics:
+def _read(parts: Sequence[Reading], count: int) -> Statistics:
     low, high, mean, variance, filled, *others = [float(part) for part in parts]
     nan, inf = (int(others[0]), int(others[1])) if others else (0, 0)
     if nan + inf == count:

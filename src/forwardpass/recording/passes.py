@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from forwardpass.recording.arguments import copied, named_tensors
-from forwardpass.recording.doorway import HOST_CALLS, MODULE_CALLS, Around, Call
+from forwardpass.recording.doorway import HOST_CALLS, MODULE_CALLS, Around, Calling
 from forwardpass.recording.interception import Interception
 from forwardpass.recording.memories import is_strided
 from forwardpass.recording.schemas import Schema
@@ -223,7 +223,7 @@ def forwardpass_starts_the_pass(
 def entering(tracer: Tracer) -> Around:
     """Tells `tracer` of each module that is called."""
 
-    def around(beneath: Call) -> Call:
+    def around(beneath: Calling) -> Calling:
         def call(
             caller: FrameType, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
@@ -244,7 +244,7 @@ def entering(tracer: Tracer) -> Around:
 def _leaving(tracer: Tracer, name: str) -> Around:
     """Tells `tracer` of each tensor that leaves."""
 
-    def around(beneath: Call) -> Call:
+    def around(beneath: Calling) -> Calling:
         def call(
             caller: FrameType, tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:

@@ -20,7 +20,7 @@ from forwardpass.nouns.records import Record
 from forwardpass.nouns.watched import Watched
 from forwardpass.recording.arguments import named_tensors
 from forwardpass.recording.assembling import path_of
-from forwardpass.recording.doorway import MODULE_CALLS, Call
+from forwardpass.recording.doorway import MODULE_CALLS, Calling
 from forwardpass.recording.notes import RawCall, RawValue
 from forwardpass.recording.passes import (
     ONE_PASS_AT_A_TIME,
@@ -55,7 +55,7 @@ def watch(model: nn.Module | Model) -> Generator[Watched]:
         raise UsageError(f"watch takes a torch.nn.Module or a Model, not {type(model).__name__}")
     watcher = Watcher(module)
 
-    def around(beneath: Call) -> Call:
+    def around(beneath: Calling) -> Calling:
         def call(
             caller: FrameType, part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
@@ -91,14 +91,14 @@ class Watcher:
         self._known: dict[Hashable, tuple[list[RawCall], list[RawValue], Record]] = {}
 
     def pass_of(
-        self, beneath: Call, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, beneath: Calling, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Make the pass and keep its record, whether it returns or raises."""
         with ONE_PASS_AT_A_TIME:
             return self._recorded(beneath, caller, args, kwargs)
 
     def _recorded(
-        self, beneath: Call, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, beneath: Calling, caller: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         began = WALL.now() - self._began
         grad = standing()

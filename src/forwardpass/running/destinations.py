@@ -11,7 +11,7 @@ from forwardpass.nouns.folders import plugins
 from forwardpass.running import sinks
 from forwardpass.running.journals import Journal
 from forwardpass.running.options import Options
-from forwardpass.running.sinks import Kind, Sink
+from forwardpass.running.sinks import Sink, SinkKind
 
 _FILES = {".parquet", ".jsonl", ".json", ".csv", ".tsv", ".npz", ".safetensors", ".txt", ".arrow"}
 """Names that nobody gives to a folder."""
@@ -43,11 +43,11 @@ def opened(
     return sink, journal
 
 
-def _meant(out: str | None) -> Kind:
+def _meant(out: str | None) -> SinkKind:
     """The kind of sink that takes `out`."""
     if out is not None and "://" in out:
         raise UsageError(f"{out}: results are written to local folders; copy them from there")
-    kinds = cast("dict[str, Kind]", plugins(sinks))
+    kinds = cast("dict[str, SinkKind]", plugins(sinks))
     takers = {taken: kind for kind in kinds.values() for taken in kind.TAKES}
     suffix = out if out is None or out == "-" else Path(out).suffix
     if suffix in takers:

@@ -40,7 +40,7 @@ class Header(Ready, frozen=True, kw_only=True, tag_field="schema", tag=_SCHEMA):
     options: dict[str, Any]
 
 
-class _Line(msgspec.Struct):
+class _OfSchema(msgspec.Struct):
     schema: str
 
 
@@ -222,7 +222,7 @@ class Journal:
 def _require_version(manifest: Path, line: bytes) -> None:
     """Raise ResumeError where a line begins the manifest of another version of forwardpass."""
     try:
-        schema = msgspec.json.decode(line, type=_Line).schema
+        schema = msgspec.json.decode(line, type=_OfSchema).schema
     except msgspec.DecodeError:
         return
     if schema.startswith("forwardpass/manifest/") and schema != _SCHEMA:

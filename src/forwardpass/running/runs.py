@@ -35,7 +35,7 @@ from forwardpass.running.feeding import encoded, weigh, windows
 from forwardpass.running.journals import Finished, Header
 from forwardpass.running.options import Options
 from forwardpass.running.resuming import Identity
-from forwardpass.running.sinks.memory import Memory
+from forwardpass.running.sinks.memory import InMemory
 from forwardpass.running.threads import Ahead, Behind
 
 _SHOWN = 100
@@ -94,7 +94,7 @@ class Run:
         entries = list(journal.entries) if journal else []
         resumed = sum(entry.rows for entry in entries)
         self.progress.resumed = self.progress.rows = resumed
-        in_memory = isinstance(self.sink, Memory) and options.key is None
+        in_memory = isinstance(self.sink, InMemory) and options.key is None
         delivery = Delivery(
             Decoder(self.forward.model, options.outputs),
             self.sink,

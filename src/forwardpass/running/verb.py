@@ -11,7 +11,7 @@ from forwardpass.nouns.progress import Progress
 from forwardpass.nouns.reports import RunReport
 from forwardpass.running.options import Options
 from forwardpass.running.runs import Run
-from forwardpass.running.sinks.memory import Memory
+from forwardpass.running.sinks.memory import InMemory
 from forwardpass.tensors.generators import generators_kept
 
 
@@ -106,7 +106,7 @@ def run(
         ) as this,
     ):
         report = this.report()
-        return (this.sink.outputs, report) if isinstance(this.sink, Memory) else report
+        return (this.sink.outputs, report) if isinstance(this.sink, InMemory) else report
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:

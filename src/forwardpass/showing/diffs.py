@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from forwardpass.nouns.diffs import Diff, Error, Fork, LayerDiff, OutputDiff, Step
+from forwardpass.nouns.diffs import CallDiff, Diff, Error, Fork, LayerDiff, OutputDiff
 from forwardpass.nouns.fingerprints import Changes
 from forwardpass.showing.wording import GREEN, ORANGE, VERMILLION, facts, plain
 from forwardpass.tensors.distances import share
@@ -107,7 +107,7 @@ def _more(error: Error) -> str:
     return f" (at most {error.max_absolute:.2g}{cosine}{unlike})"
 
 
-def _step(step: Step) -> str:
+def _step(step: CallDiff) -> str:
     where = step.module or "the module"
     return f"call {step.a} parts: {step.operator} in {where}, {step.site}, by {_size(step.error)}"
 

@@ -84,7 +84,7 @@ def _calls(record: Record, calls: Sequence[Call], layers: dict[int, Layer]) -> I
 
 
 @dataclass
-class _Step:
+class _Drawn:
     """A piece of the pass: a module call, or what a call outside of one did."""
 
     said: str
@@ -113,7 +113,7 @@ def _blocks(record: Record) -> list[str]:
     for number, entry in enumerate(record.modules):
         children.setdefault(entry.parent, []).append(number)
     working = [0, *accumulate(map(_works, record.calls))]
-    opening = _Opening(record, layers, children, working)
+    opening = _Unfolding(record, layers, children, working)
     steps = opening.opened(0)
     while True:
         groups = list(_groups(record, steps))
@@ -131,7 +131,7 @@ def _blocks(record: Record) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Opening:
+class _Unfolding:
     """What is looked up of a record while its modules are opened."""
 
     record: Record
@@ -139,23 +139,23 @@ class _Opening:
     children: dict[int, list[int]]
     working: list[int]
 
-    def opened(self, number: int) -> list[_Step]:
+    def opened(self, number: int) -> list[_Drawn]:
         """The steps in a module call: its children, and its own calls between them."""
         entry = self.record.modules[number]
-        steps: list[_Step] = []
+        steps: list[_Drawn] = []
         at = entry.first
         for child in self.children.get(number, []):
             inner = self.record.modules[child]
             steps += self._own(at, inner.first)
             work = self.working[inner.stop] - self.working[inner.first]
             if work:
-                steps.append(_Step(inner.kind, child, work))
+                steps.append(_Drawn(inner.kind, child, work))
             at = max(at, inner.stop)
         return steps + self._own(at, entry.stop)
 
-    def _own(self, first: int, stop: int) -> list[_Step]:
+    def _own(self, first: int, stop: int) -> list[_Drawn]:
         calls = [c for c in self.record.calls[first:stop] if self._is_shown(c)]
-        return [_Step(text, work=1) for text in _calls(self.record, calls, self.layers)]
+        return [_Drawn(text, work=1) for text in _calls(self.record, calls, self.layers)]
 
     def _is_shown(self, call: Call) -> bool:
         """Masks and positions, which are whole numbers, are left out beside modules."""
@@ -166,10 +166,10 @@ class _Opening:
         )
 
 
-def _groups(record: Record, steps: Sequence[_Step]) -> Iterator[list[_Step]]:
+def _groups(record: Record, steps: Sequence[_Drawn]) -> Iterator[list[_Drawn]]:
     """Neighbours that say the same, together; modules only with those beside them in the tree."""
 
-    def like(step: _Step) -> tuple[str, str | None]:
+    def like(step: _Drawn) -> tuple[str, str | None]:
         if step.number < 0:
             return step.said, None
         return step.said, record.modules[step.number].path.rpartition(".")[0]
@@ -178,7 +178,7 @@ def _groups(record: Record, steps: Sequence[_Step]) -> Iterator[list[_Step]]:
         yield list(group)
 
 
-def _group_said(record: Record, group: Sequence[_Step], layers: dict[int, Layer]) -> str:
+def _group_said(record: Record, group: Sequence[_Drawn], layers: dict[int, Layer]) -> str:
     said, count = group[0].said, len(group)
     if group[0].number < 0:
         return said if count == 1 else f"{count} × {said}"

@@ -17,7 +17,7 @@ from forwardpass.nouns.records import Record
 from forwardpass.showing.drawing import sizes
 from forwardpass.showing.wording import GREEN, ORANGE, facts, number, plain
 
-_Line = tuple[Text, Text, str]
+_Ending = tuple[Text, Text, str]
 """A name, what it is, and a number."""
 _LARGEST, _FEW = 5, 9
 _CLOSE = {"f64": 1e-9, "f32": 1e-3, "f16": 1e-2, "bf16": 8e-2}
@@ -76,9 +76,9 @@ def _gradient(gradient: Gradient) -> Iterator[RenderableType]:
     yield _arithmetic(gradient.steps, ending)
 
 
-def _arithmetic(steps: tuple[Equation, ...], ending: list[_Line]) -> Table:
+def _arithmetic(steps: tuple[Equation, ...], ending: list[_Ending]) -> Table:
     """The steps under each other, their terms before them, and what the result is held against."""
-    lines: list[_Line] = []
+    lines: list[_Ending] = []
     for step in steps:
         lines += _terms(step.terms)
         lines.append((Text(step.name), Text(f"= {step.formula}"), number(step.value)))
@@ -93,7 +93,7 @@ def _arithmetic(steps: tuple[Equation, ...], ending: list[_Line]) -> Table:
     return table
 
 
-def _terms(terms: tuple[Term, ...]) -> Iterator[_Line]:
+def _terms(terms: tuple[Term, ...]) -> Iterator[_Ending]:
     """The largest terms with their factors under each other, and the sum of the others."""
     largest = sorted(terms, key=_magnitude)
     most = len(terms) if len(terms) <= _FEW else _LARGEST
@@ -135,9 +135,9 @@ def _aligned(numbers: list[str]) -> list[str]:
     return [f"{whole:>{before}}{point + rest:<{after}}" for whole, point, rest in parts]
 
 
-def _ending(title: str, recorded: float, value: float, shown: Part | Gradient) -> list[_Line]:
+def _ending(title: str, recorded: float, value: float, shown: Part | Gradient) -> list[_Ending]:
     """What the pass or autograd gave, and how far the arithmetic is from it."""
-    lines: list[_Line] = [(Text(), Text(title), number(recorded))]
+    lines: list[_Ending] = [(Text(), Text(title), number(recorded))]
     if recorded == value or (isnan(recorded) and isnan(value)):
         return [*lines, (Text(), Text("difference: none", GREEN), "0")]
     gap = recorded - value

@@ -19,7 +19,7 @@ def shown(findings: Findings) -> RenderableType:
     """Findings as rich draws them."""
     parts: list[RenderableType] = [_headline(findings)]
     for finding in findings:
-        parts += ["", _Finding(finding)]
+        parts += ["", _FindingLines(finding)]
     parts += ["", facts(_facts(findings))]
     return Group(*parts)
 
@@ -39,7 +39,7 @@ def _many(count: int, thing: str) -> str:
     return f"{count:,} {thing}" + ("es" if thing.endswith("s") else "s")
 
 
-class _Finding:
+class _FindingLines:
     """`✗ error rule file:line (module): message → remedy`; what does not fit goes on further in."""
 
     def __init__(self, finding: Finding) -> None:

@@ -28,12 +28,12 @@ def live(counters: Counters, console: Console) -> Generator[None]:
     if not console.is_terminal:
         yield
         return
-    progress = _Line(
+    progress = _ProgressLine(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        _State(counters),
+        _Counters(counters),
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
         console=console,
@@ -46,7 +46,7 @@ def live(counters: Counters, console: Console) -> Generator[None]:
         yield
 
 
-class _Line(Progress):
+class _ProgressLine(Progress):
     """Reads the counters each time it is drawn."""
 
     counters: Counters | None = None
@@ -65,7 +65,7 @@ class _Line(Progress):
         return super().get_renderables()
 
 
-class _State(TextColumn):
+class _Counters(TextColumn):
     """rows/s · padding · left out."""
 
     def __init__(self, counters: Counters) -> None:

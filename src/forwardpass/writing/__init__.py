@@ -9,7 +9,7 @@ from forwardpass.nouns.records import Record
 from forwardpass.operators import kinds
 from forwardpass.recording.recordings import Recording
 from forwardpass.writing.layout import Line, docstring, laid_out
-from forwardpass.writing.literals import Arguments, constant, is_generator, quoted
+from forwardpass.writing.literals import SpelledArguments, constant, is_generator, quoted
 from forwardpass.writing.naming import Function, Names, snake
 from forwardpass.writing.results import gives_several, results_of
 from forwardpass.writing.scopes import (
@@ -264,7 +264,7 @@ class _Writer:
             self._expression(function, serial, prefixed)  # constants get their lines before
         makes = self.flow.makes(call)
         used = [s >= 0 and s in self.flow.last for s in makes]
-        a = Arguments(
+        a = SpelledArguments(
             call, self.values, lambda serial: self._expression(function, serial, prefixed), used
         )
         if call.kind == "host":
@@ -305,7 +305,7 @@ class _Writer:
         )
 
     def _assigned(
-        self, function: Function, a: Arguments, text: str, results: list[int], several: bool
+        self, function: Function, a: SpelledArguments, text: str, results: list[int], several: bool
     ) -> None:
         """`name = text`, with as many names as the results need."""
         call = a.call

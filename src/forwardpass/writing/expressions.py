@@ -1,7 +1,7 @@
 """Expressions: how a person writes the operators that need more than their name.
 
-Each function takes the Arguments of a call and gives its expression, or None where the readable
-form would not compute the same.
+Each function takes the SpelledArguments of a call and gives its expression, or None where the
+readable form would not compute the same.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any
 import torch
 
 from forwardpass.nouns.calls import Ref
-from forwardpass.writing.literals import Arguments
+from forwardpass.writing.literals import SpelledArguments
 
-Speller = Callable[[Arguments], str | None]
+Speller = Callable[[SpelledArguments], str | None]
 
 _LONGEST_DIMS = 3
 
 
-def method(a: Arguments, name: str, rest: str | None = None) -> str:
+def method(a: SpelledArguments, name: str, rest: str | None = None) -> str:
     return f"{a.literal(a.positional[0])}.{name}({a.rest(1) if rest is None else rest})"
 
 
-def reduced(a: Arguments) -> str | None:
+def reduced(a: SpelledArguments) -> str | None:
     """`x.mean(-1, keepdim=True)`."""
     dims = a.raw("dim") if a.has("dim") else None
     if not isinstance(dims, list) or len(dims) != 1 or len(a.positional) < 2:
@@ -32,33 +32,33 @@ def reduced(a: Arguments) -> str | None:
     return method(a, a.short, f"{dims[0]}{', ' if rest else ''}{rest}")
 
 
-def rsub(a: Arguments) -> str | None:
+def rsub(a: SpelledArguments) -> str | None:
     return f"{a.text('other')} - {a.text('self')}" if a.raw("alpha") == 1 else None
 
 
-def power(a: Arguments) -> str | None:
+def power(a: SpelledArguments) -> str | None:
     base, exponent = a.text("self"), a.text("exponent")
     return f"({base}) ** {exponent}" if base.startswith("-") else f"{base} ** {exponent}"
 
 
-def negative(a: Arguments) -> str | None:
+def negative(a: SpelledArguments) -> str | None:
     return f"-{a.text('self')}"
 
 
 # Contractions
 
 
-def sums_apart(a: Arguments) -> bool:
+def sums_apart(a: SpelledArguments) -> bool:
     """Whether the bias may be added afterwards: half floats are rounded once in the operator."""
     return a.out.dtype in ("f32", "f64", "i64", "c64", "c128")
 
 
-def product(a: Arguments) -> str | None:
+def product(a: SpelledArguments) -> str | None:
     left, right = a.positional[:2]
     return f"{a.literal(left)} @ {a.literal(right)}" if a.overload == "default" else None
 
 
-def biased_product(a: Arguments) -> str | None:
+def biased_product(a: SpelledArguments) -> str | None:
     names = {"addmm": ("mat1", "mat2"), "baddbmm": ("batch1", "batch2"), "addmv": ("mat", "vec")}
     left, right = names[a.short]
     if a.overload != "default" or a.raw("beta") != 1 or a.raw("alpha") != 1:
@@ -68,7 +68,7 @@ def biased_product(a: Arguments) -> str | None:
     return f"{a.text(left)} @ {a.text(right)} + {a.text('self')}"
 
 
-def linear(a: Arguments) -> str | None:
+def linear(a: SpelledArguments) -> str | None:
     data, weight, bias = a.value("input"), a.value("weight"), a.value("bias")
     strided = data is not None and data.layout == "strided"
     if weight is None or len(weight.shape) != 2 or not strided:
@@ -80,7 +80,7 @@ def linear(a: Arguments) -> str | None:
     return f"{a.text('input')} @ {a.text('weight')}.T + {a.text('bias')}"
 
 
-def convolution(a: Arguments) -> str | None:
+def convolution(a: SpelledArguments) -> str | None:
     weight, data = a.value("weight"), a.value("input")
     if weight is None or data is None or a.overload != "default":
         return None
@@ -95,11 +95,11 @@ def convolution(a: Arguments) -> str | None:
     return f"F.conv{axes}d({head}{tail}{per_axis(a, dilation=1)}{a.named(groups=1)})"
 
 
-def bias(a: Arguments) -> str:
+def bias(a: SpelledArguments) -> str:
     return "" if a.raw("bias") is None else f", {a.text('bias')}"
 
 
-def per_axis(a: Arguments, **usual: int) -> str:
+def per_axis(a: SpelledArguments, **usual: int) -> str:
     """`, stride=2` for `[2, 2]`; nothing for what is usual."""
     text = ""
     for name, value in usual.items():
@@ -114,7 +114,7 @@ def per_axis(a: Arguments, **usual: int) -> str:
 
 
 def convolution_of(axes: int) -> Speller:
-    def speller(a: Arguments) -> str | None:
+    def speller(a: SpelledArguments) -> str | None:
         if a.overload not in ("default", "padding"):
             return None
         tail = per_axis(a, stride=1, padding=0, dilation=1) + a.named(groups=1)
@@ -123,7 +123,7 @@ def convolution_of(axes: int) -> Speller:
     return speller
 
 
-def attention(a: Arguments) -> str | None:
+def attention(a: SpelledArguments) -> str | None:
     if not a.first_only or a.raw("dropout_p") != 0.0:
         return None
     options = a.named(attn_mask=None, is_causal=False, scale=None)
@@ -133,7 +133,7 @@ def attention(a: Arguments) -> str | None:
     return f"F.scaled_dot_product_attention({operands}{options})"
 
 
-def embedding(a: Arguments) -> str | None:
+def embedding(a: SpelledArguments) -> str | None:
     ids = a.value("indices")
     if ids is None or not ids.shape:
         return None
@@ -143,7 +143,7 @@ def embedding(a: Arguments) -> str | None:
 # Normalisation, activation, pooling
 
 
-def layer_norm(a: Arguments) -> str | None:
+def layer_norm(a: SpelledArguments) -> str | None:
     if not a.first_only:
         return None
     eps = a.raw("eps")
@@ -155,14 +155,14 @@ def layer_norm(a: Arguments) -> str | None:
     return f"F.layer_norm({a.text('input')}, {a.text('normalized_shape')}{operands}{shown})"
 
 
-def rms_norm(a: Arguments) -> str | None:
+def rms_norm(a: SpelledArguments) -> str | None:
     if not a.first_only:
         return None
     named = a.named(weight=None, eps=None)
     return f"F.rms_norm({a.text('input')}, {a.text('normalized_shape')}{named})"
 
 
-def group_norm(a: Arguments) -> str | None:
+def group_norm(a: SpelledArguments) -> str | None:
     if not a.first_only:
         return None
     groups = a.text("group" if a.has("group") else "num_groups")
@@ -170,7 +170,7 @@ def group_norm(a: Arguments) -> str | None:
     return f"F.group_norm({a.text('input')}, {groups}{options})"
 
 
-def batch_norm(a: Arguments) -> str | None:
+def batch_norm(a: SpelledArguments) -> str | None:
     training = a.has("training") and a.raw("training")
     if not a.first_only or training or a.raw("running_mean") is None:
         return None
@@ -180,7 +180,7 @@ def batch_norm(a: Arguments) -> str | None:
     return f"F.batch_norm({operands}{a.named(eps=1e-5)})"
 
 
-def softmax(a: Arguments) -> str | None:
+def softmax(a: SpelledArguments) -> str | None:
     name = a.short.strip("_")
     if a.has("half_to_float"):
         if a.raw("half_to_float"):
@@ -189,13 +189,13 @@ def softmax(a: Arguments) -> str | None:
     return f"torch.{name}({a.rest(0)})"
 
 
-def elu(a: Arguments) -> str | None:
+def elu(a: SpelledArguments) -> str | None:
     if a.raw("scale") != 1 or a.raw("input_scale") != 1:
         return None
     return f"F.elu({a.text('self')}{a.named(alpha=1)})"
 
 
-def max_pool(a: Arguments) -> str | None:
+def max_pool(a: SpelledArguments) -> str | None:
     if not a.first_only:
         return None
     axes = a.short.removeprefix("max_pool")[0]
@@ -205,7 +205,7 @@ def max_pool(a: Arguments) -> str | None:
     return f"F.max_pool{axes}d({a.text('self')}, {size(a.raw('kernel_size'))}{options})"
 
 
-def average_pool(a: Arguments) -> str | None:
+def average_pool(a: SpelledArguments) -> str | None:
     stride = a.raw("stride")
     shown = "" if stride in ([], a.raw("kernel_size")) else per_axis(a, stride=-1)
     options = shown + per_axis(a, padding=0)
@@ -215,7 +215,7 @@ def average_pool(a: Arguments) -> str | None:
     return f"F.{a.short}({a.text('self')}, {size(a.raw('kernel_size'))}{options})"
 
 
-def adaptive_pool(a: Arguments) -> str | None:
+def adaptive_pool(a: SpelledArguments) -> str | None:
     return f"F.{a.short.strip('_')}({a.text('self')}, {size(a.raw('output_size'))})"
 
 
@@ -226,7 +226,7 @@ def size(sizes: Any) -> str:
 # Views and indexing
 
 
-def transposed(a: Arguments) -> str | None:
+def transposed(a: SpelledArguments) -> str | None:
     value = a.value("self")
     assert value is not None
     return f"{a.text('self')}.T" if len(value.shape) == 2 else f"{a.text('self')}.t()"
@@ -235,7 +235,7 @@ def transposed(a: Arguments) -> str | None:
 def spread(name: str) -> Speller:
     """`x.view(2, 3)` for a list of sizes or axes."""
 
-    def speller(a: Arguments) -> str | None:
+    def speller(a: SpelledArguments) -> str | None:
         if len(a.positional) != 2 or any(a.keywords.values()):
             return None
         given = a.positional[1]
@@ -245,7 +245,7 @@ def spread(name: str) -> Speller:
     return speller
 
 
-def indexed(a: Arguments, axis: int, index: str) -> str | None:
+def indexed(a: SpelledArguments, axis: int, index: str) -> str | None:
     value = a.value("self")
     if value is None or value.nested is not None:
         return None
@@ -255,11 +255,11 @@ def indexed(a: Arguments, axis: int, index: str) -> str | None:
     return f"{a.text('self')}[{':, ' * axis}{index}]"
 
 
-def select(a: Arguments) -> str | None:
+def select(a: SpelledArguments) -> str | None:
     return indexed(a, a.raw("dim"), a.text("index")) or method(a, "select")
 
 
-def part(a: Arguments) -> str | None:
+def part(a: SpelledArguments) -> str | None:
     value, axis, step = a.value("self"), a.raw("dim"), a.raw("step")
     if value is None or value.nested is not None:
         return None
@@ -270,14 +270,14 @@ def part(a: Arguments) -> str | None:
     return indexed(a, axis, index)
 
 
-def index(a: Arguments) -> str | None:
+def index(a: SpelledArguments) -> str | None:
     if any(isinstance(item, Ref) and not a.values[item.value].shape for item in a.raw("indices")):
         return None  # Python would take a view
     inner = ", ".join(":" if item is None else a.literal(item) for item in a.raw("indices"))
     return f"{a.text('self')}[{inner}]"
 
 
-def clone(a: Arguments) -> str | None:
+def clone(a: SpelledArguments) -> str | None:
     value = a.value("self")
     dense = a.keywords.get("memory_format") is torch.contiguous_format
     if dense and value is not None and value.strides is not None:
@@ -290,7 +290,7 @@ def clone(a: Arguments) -> str | None:
     return f"{a.text('self')}.clone({a.rest(1)})"
 
 
-def to(a: Arguments) -> str | None:
+def to(a: SpelledArguments) -> str | None:
     value, dtype = a.value("self"), a.raw("dtype")
     others = {k: v for k, v in a.keywords.items() if k not in ("dtype", "layout", "device")}
     if any(v and v is not torch.preserve_format for v in others.values()):

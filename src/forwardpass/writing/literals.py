@@ -19,7 +19,7 @@ _FULLY_SPELLED = 8
 """Elements of a constant that is written out; larger ones are given to `forward`."""
 
 
-class Arguments:
+class SpelledArguments:
     """The arguments of one call by the names of its schema, as text and as they are.
 
     Args:

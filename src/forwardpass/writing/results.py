@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from forwardpass.writing.literals import Arguments
+from forwardpass.writing.literals import SpelledArguments
 from forwardpass.writing.scopes import Flow
 
 
-def results_of(a: Arguments, flow: Flow, first: bool) -> list[int] | None:
+def results_of(a: SpelledArguments, flow: Flow, first: bool) -> list[int] | None:
     """The serials of what the expression returns, -1 for what needs no name.
 
     None where the places of the tensors in the result are not known.
@@ -36,7 +36,7 @@ def results_of(a: Arguments, flow: Flow, first: bool) -> list[int] | None:
     return [next(order) if kind == "Tensor" else -1 for kind in kinds]
 
 
-def gives_several(a: Arguments, results: list[int]) -> bool:
+def gives_several(a: SpelledArguments, results: list[int]) -> bool:
     """Whether an expression gives a tuple or a list, of however many."""
     if len(results) != 1:
         return True

@@ -1,7 +1,7 @@
 """Spelling: one call of an operator as the expression that a person would write.
 
-Each function takes the Arguments of a call and gives its expression, or None where the readable
-form would not compute the same: then the operator itself is called, which is always right.
+Each function takes the SpelledArguments of a call and gives its expression, or None where the
+readable form would not compute the same: then the operator itself is called, which is always right.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from forwardpass.nouns.calls import Ref
 from forwardpass.writing import expressions
 from forwardpass.writing.expressions import Speller
-from forwardpass.writing.literals import Arguments
+from forwardpass.writing.literals import SpelledArguments
 
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "remainder": "%", "floor_divide": "//",
@@ -178,7 +178,7 @@ _PLAINLY = {"alias": "detach", "unsafe_split": "split", "unsafe_chunk": "chunk"}
 _REDUCES = frozenset(["sum", "mean", "amax", "amin", "var", "std", "logsumexp"])
 
 
-def spell(a: Arguments) -> tuple[str, bool]:
+def spell(a: SpelledArguments) -> tuple[str, bool]:
     """A call as one expression, and whether that gives only the first of several results."""
     if a.operator is None or not a.call.operator.startswith("aten."):
         return a.exact(), False
@@ -186,7 +186,7 @@ def spell(a: Arguments) -> tuple[str, bool]:
     return (a.exact(), False) if text is None else (text, a.short in _SPELLERS)
 
 
-def _readable(a: Arguments) -> str | None:
+def _readable(a: SpelledArguments) -> str | None:
     own = _SPELLERS.get(a.short)
     if own is not None:
         return own(a)
@@ -208,7 +208,7 @@ def _readable(a: Arguments) -> str | None:
     return None
 
 
-def _infix(a: Arguments) -> str | None:
+def _infix(a: SpelledArguments) -> str | None:
     if len(a.positional) != 2 or not any(isinstance(p, Ref) for p in a.positional):
         return None
     if a.overload not in ("Tensor", "Scalar"):
@@ -223,7 +223,7 @@ def _infix(a: Arguments) -> str | None:
     return f"{left} {_INFIX[a.short]} {right}"
 
 
-def _nothing_readable(_: Arguments) -> str | None:
+def _nothing_readable(_: SpelledArguments) -> str | None:
     return None
 
 

@@ -31,7 +31,7 @@ from forwardpass.nouns.rows import Rows
 from forwardpass.reading.files import File
 
 
-class Kind(Protocol):
+class SourceKind(Protocol):
     """What a module of this folder offers."""
 
     SUFFIXES: tuple[str, ...]
@@ -42,9 +42,9 @@ class Kind(Protocol):
 
 
 @cache
-def kinds() -> dict[str, Kind]:
+def kinds() -> dict[str, SourceKind]:
     """The kinds of files by name."""
-    return cast("dict[str, Kind]", plugins(sys.modules[__name__]))
+    return cast("dict[str, SourceKind]", plugins(sys.modules[__name__]))
 
 
 @cache

@@ -26,7 +26,7 @@ from forwardpass.reading.lines import LINE_BYTES, TOO_LONG, lines_of, not_utf8
 SUFFIXES = (".csv", ".tsv")
 STREAMED = True
 
-Record = list[str] | BadRow
+Fields = list[str] | BadRow
 
 _WHOLE = r"^-?(0|[1-9]\d*)$"
 _FLOAT = r"^([+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?|(?i:nan|[+-]?inf(inity)?))$"
@@ -55,7 +55,7 @@ def count(files: Sequence[File]) -> int | None:
     return None
 
 
-def _rows(group: list[Record], first: int, kinds: dict[str, Any]) -> Rows:
+def _rows(group: list[Fields], first: int, kinds: dict[str, Any]) -> Rows:
     records, positions, failures = decoded(group, first, _record)
     texts = zip(*records, strict=True) if records else [()] * len(kinds)
     columns: dict[str, Any] = {}
@@ -77,13 +77,13 @@ def _rows(group: list[Record], first: int, kinds: dict[str, Any]) -> Rows:
     return Rows(columns, positions, None, failures)
 
 
-def _record(record: Record) -> list[str]:
+def _record(record: Fields) -> list[str]:
     if isinstance(record, BadRow):
         raise record
     return record
 
 
-def _bytes_of(record: Record) -> int:
+def _bytes_of(record: Fields) -> int:
     return sum(map(len, record)) if isinstance(record, list) else 0
 
 
@@ -148,7 +148,7 @@ def _header(file: File) -> list[str]:
     return names
 
 
-def _records(files: Sequence[File], header: list[str]) -> Iterator[Record]:
+def _records(files: Sequence[File], header: list[str]) -> Iterator[Fields]:
     """The records of all files, their fields in the order of `header`."""
     for file in files:
         own = _header(file)
@@ -196,7 +196,7 @@ class _Lines:
             return line.decode(errors="replace") + "\n"
 
 
-def _parsed(source: _Lines) -> Iterator[Record]:
+def _parsed(source: _Lines) -> Iterator[Fields]:
     reader = csv.reader(source, delimiter=source.delimiter, strict=True)
     while True:
         first = source.number + 1

@@ -38,7 +38,7 @@ _DTYPES = {
 }
 
 
-class _Tensor(msgspec.Struct):
+class _TensorEntry(msgspec.Struct):
     dtype: str
     shape: list[int]
     data_offsets: tuple[int, int]
@@ -68,13 +68,15 @@ def _tensors(file: File, handle: BinaryIO) -> dict[str, tuple[Stored, Any]]:
     try:
         header = msgspec.json.decode(handle.read(size), type=dict[str, msgspec.Raw])
         header.pop("__metadata__", None)
-        tensors = {name: msgspec.json.decode(raw, type=_Tensor) for name, raw in header.items()}
+        tensors = {
+            name: msgspec.json.decode(raw, type=_TensorEntry) for name, raw in header.items()
+        }
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DataError(f"{file.name} is no safetensors file, or damaged: {error}") from error
     return {name: (_stored(file, name, t, 8 + size), handle) for name, t in tensors.items()}
 
 
-def _stored(file: File, name: str, tensor: _Tensor, data: int) -> Stored:
+def _stored(file: File, name: str, tensor: _TensorEntry, data: int) -> Stored:
     if tensor.dtype not in _DTYPES:
         raise DataError(
             f"{file.name}: tensor {name!r} is {tensor.dtype.lower()}, which NumPy does not have; "

@@ -61,7 +61,7 @@ class Sink(Protocol):
     def finish(self) -> None: ...
 
 
-class Kind(Protocol):
+class SinkKind(Protocol):
     """What a module of this folder offers."""
 
     TAKES: tuple[str | None, ...]

@@ -20,12 +20,12 @@ from forwardpass.tensors.arrays import is_tensor, to_numpy
 TAKES = (None,)
 
 
-def opened(out: str | None, options: Options) -> Memory:
+def opened(out: str | None, options: Options) -> InMemory:
     """The outputs, returned by `run`."""
-    return Memory()
+    return InMemory()
 
 
-class Memory:
+class InMemory:
     """Keeps the shards; `outputs` has the columns of all rows."""
 
     path: Path | None = None

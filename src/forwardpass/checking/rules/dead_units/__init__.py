@@ -40,7 +40,7 @@ _WARNS: Final = 0.1
 """A tenth of a layer is worth a warning: so much of its time and memory is for nothing."""
 
 
-class Layer(NamedTuple):
+class DeadLayer(NamedTuple):
     """An activation in which units carry nothing on: what goes in is `pushed` × their spread below
     where it opens, or, at a bound, of this size; so many rows it takes to say so."""
 
@@ -68,9 +68,9 @@ def check(probe: Examination) -> Iterable[Finding]:
     watched = [c for c in record.calls if bare(c.operator) in _BOUNDED or any(openings(record, c))]
     if not watched:
         raise Inapplicable("no activation that can be dead: no relu or its kin, sigmoid or tanh")
-    dead: dict[object, list[Layer]] = {}
-    bound: dict[object, list[Layer]] = {}
-    untold: list[Layer] = []
+    dead: dict[object, list[DeadLayer]] = {}
+    bound: dict[object, list[DeadLayer]] = {}
+    untold: list[DeadLayer] = []
     for call in watched:
         into = bound if bare(call.operator) in _BOUNDED else dead
         layer = _seen(probe, call)
@@ -90,7 +90,7 @@ def check(probe: Examination) -> Iterable[Finding]:
         )
 
 
-def _seen(probe: Examination, call: Call) -> Layer | None:
+def _seen(probe: Examination, call: Call) -> DeadLayer | None:
     """The units of an activation that carry nothing on, where its units are known and enough of
     them was seen."""
     record = probe.whole
@@ -115,7 +115,7 @@ def _by_unit(tensor: torch.Tensor, axis: int) -> torch.Tensor:
     return flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
 
 
-def _dead(probe: Examination, call: Call, opening: Opening, axis: int) -> Layer | None:
+def _dead(probe: Examination, call: Call, opening: Opening, axis: int) -> DeadLayer | None:
     record = probe.whole
     after = _by_unit(record.tensors[call.outputs[0]], axis) - opening.gives
     idle = after.abs().amax(0) <= after.abs().amax() * _NOTHING
@@ -134,10 +134,10 @@ def _dead(probe: Examination, call: Call, opening: Opening, axis: int) -> Layer 
         return None
     spread, middle = torch.std_mean(before, 0, correction=0)
     pushed = -(middle[shut] / spread.median()).median().item()
-    return Layer(call, units, count, len(after), pushed, opening, rows)
+    return DeadLayer(call, units, count, len(after), pushed, opening, rows)
 
 
-def _at_bound(probe: Examination, call: Call, opening: Opening, axis: int) -> Layer | None:
+def _at_bound(probe: Examination, call: Call, opening: Opening, axis: int) -> DeadLayer | None:
     record = probe.whole
     after = _by_unit(record.tensors[call.outputs[0]], axis)
     if bare(call.operator) == "tanh":
@@ -151,7 +151,7 @@ def _at_bound(probe: Examination, call: Call, opening: Opening, axis: int) -> La
         return None
     before = _by_unit(record.tensors[opening.serial], axis)[:, idle]
     rows = rows_to_know_most(units, often[idle].median().item())
-    return Layer(call, units, count, len(after), before.abs().median().item(), opening, rows)
+    return DeadLayer(call, units, count, len(after), before.abs().median().item(), opening, rows)
 
 
 def _feeds_a_product(record: Record, call: Call) -> bool:
@@ -168,7 +168,7 @@ def _feeds_a_product(record: Record, call: Call) -> bool:
     return False
 
 
-def _said_dead(probe: Examination, layers: list[Layer]) -> Finding:
+def _said_dead(probe: Examination, layers: list[DeadLayer]) -> Finding:
     worst = max(layers, key=lambda layer: layer.idle / layer.units)
     share = worst.idle / worst.units
     depth = worst.pushed
@@ -186,7 +186,7 @@ def _said_dead(probe: Examination, layers: list[Layer]) -> Finding:
     )  # fmt: skip
 
 
-def _said_bound(probe: Examination, layers: list[Layer]) -> Finding:
+def _said_bound(probe: Examination, layers: list[DeadLayer]) -> Finding:
     worst = max(layers, key=lambda layer: layer.idle / layer.units)
     share = worst.idle / worst.units
     return probe.finding(
@@ -201,5 +201,5 @@ def _said_bound(probe: Examination, layers: list[Layer]) -> Finding:
     )  # fmt: skip
 
 
-def _others(layers: list[Layer]) -> str:
+def _others(layers: list[DeadLayer]) -> str:
     return "" if len(layers) == 1 else f" (the worst of {len(layers)} such layers)"

@@ -34,7 +34,7 @@ _BULK: Final = ("Tensor.numpy", "Tensor.tolist")
 
 
 @dataclass
-class _Place:
+class _HostLine:
     """The calls of one line that hand values to Python.
 
     Attributes:
@@ -109,7 +109,7 @@ def _is_torch(frame: FrameType) -> bool:
     return owner(frame.f_code.co_filename) in (Owner.TORCH, Owner.LAYERS)
 
 
-def _places(probe: Examination, printing: set[Site | None]) -> list[_Place]:
+def _places(probe: Examination, printing: set[Site | None]) -> list[_HostLine]:
     """The lines at which values leave; without those of PyTorch's layers, and what prints show."""
     record = probe.record
     hosts = [call for call in record.calls if call.kind == "host"]
@@ -118,12 +118,12 @@ def _places(probe: Examination, printing: set[Site | None]) -> list[_Place]:
     reading = _Reading(record)
     if not all(is_installed(record.site(call)) for call in hosts):
         probe.walk(reading)
-    found: dict[int, _Place] = {}
+    found: dict[int, _HostLine] = {}
     for call in hosts:
         site = record.site(call)
         if call.index in reading.inside or call.index in reading.printed or site in printing:
             continue
-        place = found.setdefault(call.site, _Place(site))
+        place = found.setdefault(call.site, _HostLine(site))
         place.calls.append(call)
         values = [record.values[serial] for serial in call.inputs]
         floating = any(value.dtype.startswith(("f", "bf", "c")) for value in values)
@@ -148,7 +148,7 @@ class _Bent(Walk):
         return result
 
 
-def _bend(probe: Examination, places: Sequence[_Place]) -> None:
+def _bend(probe: Examination, places: Sequence[_HostLine]) -> None:
     """Measure by how much outputs move if a number is bent on its way through Python."""
     before: Mapping[str, torch.Tensor] = probe.record.returned
     for place in [p for p in places if p.floating and not p.bulk][:_MOST_BENT]:
@@ -163,7 +163,7 @@ def _bend(probe: Examination, places: Sequence[_Place]) -> None:
             place.moves = max(moves, default=0.0)
 
 
-def _of_place(probe: Examination, place: _Place, read: Escape | None) -> Finding:
+def _of_place(probe: Examination, place: _HostLine, read: Escape | None) -> Finding:
     call = place.calls[0]
     value = probe.record.values[call.inputs[0]] if call.inputs else None
     what = f"{value}" if value is not None else "a value"

@@ -13,7 +13,7 @@ from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.linear_collapse.collapses import (
     Between,
     One,
-    Run,
+    Stack,
     data_of,
     features,
     hidden,
@@ -60,7 +60,7 @@ def check(probe: Examination) -> Iterable[Finding]:
             yield _finding(probe, run, one, share, alike[form] - 1)
 
 
-def _finding(probe: Examination, run: Run, one: One, residual: float, more: int) -> Finding:
+def _finding(probe: Examination, run: Stack, one: One, residual: float, more: int) -> Finding:
     record = probe.record
     first, last = run.layers[0], run.layers[-1]
     call = record.calls[first.affine]
@@ -85,7 +85,7 @@ def _finding(probe: Examination, run: Run, one: One, residual: float, more: int)
 # -- which layers follow each other ---------------------------------------------------------------
 
 
-def _runs(record: Recording) -> Iterator[Run]:
+def _runs(record: Recording) -> Iterator[Stack]:
     """Runs of layers of which each two, alone, would do with less work as one."""
     readers = _readers(record)
     given_out = set(record.outputs.values())
@@ -98,7 +98,7 @@ def _runs(record: Recording) -> Iterator[Run]:
         while len(found := readers.get(serial, [])) == 1 and serial not in given_out:
             call = found[0]
             if call.index in layers:
-                pair = Run((layer, layers[call.index]), (), (tuple(gap),))
+                pair = Stack((layer, layers[call.index]), (), (tuple(gap),))
                 if data_of(record, layers[call.index]) == serial and one_for(record, pair):
                     after[index] = (call.index, tuple(gap))
                 break
@@ -117,7 +117,7 @@ def _runs(record: Recording) -> Iterator[Run]:
             run.append(layers[index])
             calls += [*(step.call for step in gap_steps), record.calls[index]]
             gaps.append(gap_steps)
-        yield Run(tuple(run), tuple(calls), tuple(gaps))
+        yield Stack(tuple(run), tuple(calls), tuple(gaps))
 
 
 def _readers(record: Record) -> dict[int, list[Call]]:
@@ -162,7 +162,7 @@ def _passes_on(record: Record, call: Call, serial: int) -> bool:
 # -- the measurement ------------------------------------------------------------------------------
 
 
-def _parted_in_training(probe: Examination, run: Run) -> bool:
+def _parted_in_training(probe: Examination, run: Stack) -> bool:
     """Whether in train mode something of the input comes between the first two layers, as the noise
     of a variational autoencoder does: its width is computed. Dropout brings nothing in."""
     if probe.record.mode != "eval":
@@ -192,13 +192,13 @@ def _parted_in_training(probe: Examination, run: Run) -> bool:
     return True
 
 
-def _residual(record: Recording, run: Run) -> float | None:
+def _residual(record: Recording, run: Stack) -> float | None:
     start = data_of(record, run.layers[0])
     assert start is not None
     return residual(record, run.calls, start, record.calls[run.layers[-1].affine].outputs[0])
 
 
-def _form(record: Record, run: Run) -> tuple[object, ...]:
+def _form(record: Record, run: Stack) -> tuple[object, ...]:
     """What runs that differ in their weights' values only have in common."""
     shapes = [(call.operator, record.values[call.outputs[0]].shape) for call in run.calls]
     data = data_of(record, run.layers[0])

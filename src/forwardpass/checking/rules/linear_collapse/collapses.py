@@ -43,7 +43,7 @@ class Between(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
+class Stack:
     """Affine layers in a row, and the calls from the first to the last.
 
     Attributes:
@@ -115,7 +115,7 @@ def is_own(record: Record, serials: Sequence[int]) -> bool:
     return True
 
 
-def one_for(record: Recording, run: Run) -> One | None:
+def one_for(record: Recording, run: Stack) -> One | None:
     """The single layer. None where it would not take fewer weights and fewer macs, nor the layers
     are convolutions that each reach along the same axes; and where what is between is not affine.
     """
@@ -135,7 +135,7 @@ def one_for(record: Recording, run: Run) -> One | None:
     return by_row
 
 
-def _cheapest_first(record: Recording, run: Run) -> list[Between]:
+def _cheapest_first(record: Recording, run: Stack) -> list[Between]:
     steps = [step for gap in run.gaps for step in gap if step.call.kind != "view"]
     return sorted(steps, key=lambda step: not _is_pointwise(record, step.call))
 
@@ -155,7 +155,7 @@ def _is_pointwise(record: Recording, call: Call) -> bool:
     return torch.Tag.pointwise in tags and len(call.inputs) == 1
 
 
-def _saves(record: Record, run: Run, one: One) -> bool:
+def _saves(record: Record, run: Stack, one: One) -> bool:
     macs = sum(record.calls[layer.affine].macs or 0 for layer in run.layers)
     scaled = any(len(step.call.inputs) > 1 for gap in run.gaps for step in gap)
     wide = any(prod(_kernel(record, layer)) > 1 for layer in run.layers)
@@ -190,11 +190,11 @@ def _kernel(record: Record, layer: Layer) -> tuple[int, ...]:
     return shape[2:] if "conv" in record.calls[layer.affine].short else ()
 
 
-def hidden(record: Record, run: Run) -> int:
+def hidden(record: Record, run: Stack) -> int:
     return min(features(record, layer)[1] for layer in run.layers[:-1])
 
 
-def _by_channel(record: Record, run: Run) -> One | None:
+def _by_channel(record: Record, run: Stack) -> One | None:
     """The single layer where what is between leaves the features as they are: a Linear, or a
     convolution whose kernel reaches as far as theirs together."""
     kernel: tuple[int, ...] = ()
@@ -291,7 +291,7 @@ def _is_product(matrix: torch.Tensor) -> bool:
     return bool((matrix - product).abs().max() <= _ROUNDING * most.abs())
 
 
-def _by_row(record: Record, run: Run) -> One | None:
+def _by_row(record: Record, run: Stack) -> One | None:
     """The single Linear over all numbers of a row, where the run ends in a linear layer."""
     first, last = run.layers[0], run.layers[-1]
     data = data_of(record, first)

@@ -12,8 +12,8 @@ from forwardpass.code.sources import line_at
 from forwardpass.nouns.calls import Site
 
 
-class _Step(Protocol):
-    def __call__(self, frame: FrameType, event: str, argument: Any, /) -> _Step | None: ...
+class _TraceFunction(Protocol):
+    def __call__(self, frame: FrameType, event: str, argument: Any, /) -> _TraceFunction | None: ...
 
 
 class Watchpoint:
@@ -40,7 +40,7 @@ class Watchpoint:
     def __exit__(self, *_: object) -> None:
         sys.settrace(self._before)
 
-    def _entered(self, frame: FrameType, event: str, argument: Any, /) -> _Step | None:
+    def _entered(self, frame: FrameType, event: str, argument: Any, /) -> _TraceFunction | None:
         file = frame.f_code.co_filename
         if not is_of_models(file) and owner(file) is not Owner.STRING:
             return None
@@ -48,7 +48,7 @@ class Watchpoint:
             return None
         last = frame.f_lineno
 
-        def step(frame: FrameType, event: str, argument: Any, /) -> _Step | None:
+        def step(frame: FrameType, event: str, argument: Any, /) -> _TraceFunction | None:
             nonlocal last
             if event == "line":  # which is about to run
                 ran, last = last, frame.f_lineno
