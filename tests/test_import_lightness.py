@@ -95,3 +95,24 @@ def test_a_verb_loads_no_room_that_it_does_not_use(tmp_path: Path) -> None:
         "assert rooms.isdisjoint({'running', 'checking', 'comparing', 'explaining'}), rooms\n"
     )
     loaded(program)
+
+
+def test_a_run_whose_macs_are_kept_loads_nothing_that_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run of a model records some rows for `limit_share`, and keeps their macs."""
+    monkeypatch.setenv("FORWARDPASS_CACHE", str(tmp_path / "cache"))
+    model = tmp_path / "model.py"
+    model.write_text(
+        "import forwardpass as fwd\nimport torch\nfrom torch import nn\ntorch.manual_seed(5)\n"
+        "model = fwd.Model(nn.Linear(4, 2), 'features: f32[batch 4]')\n",
+        encoding="utf-8",
+    )
+    program = (
+        "import forwardpass as fwd\nimport numpy as np\n"
+        f"report = fwd.run({str(model)!r}, {{'features': np.ones((8, 4), np.float32)}})[1]\n"
+        "assert report.limit_share"
+    )
+    first, second = loaded(program), loaded(program)
+    assert "forwardpass.recording.tracing" in first
+    assert second.isdisjoint(("forwardpass.recording", "forwardpass.operators", "forwardpass.code"))

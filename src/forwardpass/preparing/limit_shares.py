@@ -14,8 +14,6 @@ from forwardpass.executing.encoding import Encodings
 from forwardpass.measuring import caches
 from forwardpass.measuring.machines import limits
 from forwardpass.preparing.outputs import probe
-from forwardpass.recording.passes import Pass
-from forwardpass.recording.recordings import recorded
 from forwardpass.tensors.blocks import Block
 
 _SHARES = (0.25, 0.5, 1.0)
@@ -61,6 +59,9 @@ def _counted(engine: Engine, block: Encodings) -> MacTable:
     replica = engine.replicas[0]
     if not isinstance(replica, EagerReplica) or not isinstance(block, Block):
         return _UNKNOWN
+    from forwardpass.recording.passes import Pass  # a run whose macs are kept loads none of it
+    from forwardpass.recording.recordings import recorded
+
     cells = [block.signature.cells(_sizes(block, row)) for row in range(len(block))]
     order = np.argsort(cells, kind="stable")
     chosen = {cells[row]: row for row in order[[int(s * (len(order) - 1)) for s in _SHARES]]}
