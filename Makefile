@@ -64,6 +64,7 @@ format: $(VENV)/stamp-lint
 
 bench: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.start_up
+	$(BIN)/python -m benchmarks.small_batches
 	$(BIN)/python -m benchmarks.row_throughput
 	$(BIN)/python -m benchmarks.parquet_throughput
 	$(BIN)/python -m benchmarks.text_throughput
@@ -75,6 +76,7 @@ bench: $(VENV)/stamp-package
 
 bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.start_up --quick
+	$(BIN)/python -m benchmarks.small_batches --quick
 	$(BIN)/python -m benchmarks.row_throughput --quick
 	$(BIN)/python -m benchmarks.parquet_throughput --quick
 	$(BIN)/python -m benchmarks.text_throughput --quick

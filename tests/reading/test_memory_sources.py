@@ -32,6 +32,34 @@ def test_lists_of_rows() -> None:
     assert read([]) == []
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[1.0, 2.0], [3.0]],
+        [[1, 2], [2**62]],
+        [[True], [False, True]],
+        [[[1.0], []], [[2.0, 3.0]]],
+        [[1, 2.5], [3]],
+        [[2.5, 1], [np.float32(3)]],
+        [[0.5] * 3_000, [1] * 3_000],
+        [[1] * 5_000],
+    ],
+)
+def test_few_lists_of_numbers_and_many_have_the_type_that_arrow_finds(values: list[Any]) -> None:
+    (rows,) = open_source({"column": values}).read()
+    column = rows.columns["column"]
+    assert isinstance(column, pa.Array)
+    assert column.equals(pa.array(values))
+
+
+@pytest.mark.parametrize(
+    "values", [[[1, 2**64]], [[1.0, None]], [[1], ["x"]], [[], []], [[[1], 2]]]
+)
+def test_lists_of_what_are_not_all_numbers_stay_lists(values: list[Any]) -> None:
+    (rows,) = open_source({"column": values}).read()
+    assert rows.columns["column"] == values
+
+
 def test_rows_of_no_known_form_are_left_out() -> None:
     (rows,) = read(["a", None, {1: 2}, b"bytes", ["x"], "b"])
     assert rows["text"] == ["a", "b"]

@@ -136,6 +136,20 @@ def test_values_are_taken_from_arrays_tensors_and_lists() -> None:
     assert as_values(np.array([1, 2], np.uint16)).tolist() == [1, 2]
 
 
+def test_tensors_become_the_values_of_a_block_as_they_are() -> None:
+    whole = torch.randn(3, 2, requires_grad=True)
+    shared = block("features: f32[batch 2]", features=whole).values["features"]
+    assert np.shares_memory(shared, whole.detach().numpy())
+    mixed = [whole[0], whole[1].detach().numpy(), torch.nn.Parameter(whole[2])]
+    for rows in (list(whole), mixed):
+        taken = as_values(rows)
+        assert isinstance(taken, np.ndarray)
+        assert np.array_equal(taken, whole.detach().numpy())
+    half = as_values([row.bfloat16() for row in whole])
+    assert isinstance(half, np.ndarray)
+    assert np.array_equal(half, whole.bfloat16().float().detach().numpy())
+
+
 def test_distance() -> None:
     nan = float("nan")
     assert relative_distance(torch.tensor([1.0, nan]), torch.tensor([1.0, nan])) == 0

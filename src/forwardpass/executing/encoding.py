@@ -69,12 +69,9 @@ class Encoder:
             rows = self._renamed(rows)
         else:
             self._require_columns(rows)
-        whole = slice(0, len(rows))
         pieces: list[tuple[slice, Encodings, frozenset[int]]] = []
         failures = list(rows.failures)
-        for start, stop, result in salvage(
-            lambda a, b: self._encoded(rows, a, b, whole), 0, len(rows)
-        ):
+        for start, stop, result in salvage(lambda a, b: self._encoded(rows, a, b), 0, len(rows)):
             if isinstance(result, Exception):
                 failures.append(
                     Failure(rows.key(start), "encode", said(result), int(rows.positions[start]))
@@ -85,21 +82,20 @@ class Encoder:
         good = np.zeros(len(rows), bool)
         for span, _, cut in pieces:
             good[span] = True
-            truncated[[span.start + index for index in cut]] = True
+            if cut:
+                truncated[[span.start + index for index in cut]] = True
         kept = rows if good.all() else rows.take(np.flatnonzero(good))
         blocks = [block for _, block, _ in pieces]
         failures.sort(key=lambda failure: failure.position)
         return EncodedRows(
-            replace(kept, failures=()),
+            replace(kept, failures=()) if kept.failures else kept,
             together(blocks) if blocks else self._empty(),
             truncated[good],
             tuple(failures),
         )
 
-    def _encoded(
-        self, rows: Rows, start: int, stop: int, whole: slice
-    ) -> tuple[Encodings, frozenset[int]]:
-        part = rows if (start, stop) == (whole.start, whole.stop) else rows.take(slice(start, stop))
+    def _encoded(self, rows: Rows, start: int, stop: int) -> tuple[Encodings, frozenset[int]]:
+        part = rows if stop - start == len(rows) else rows.take(slice(start, stop))
         model = self.model
         if model.collate is not None:
             items = list(part) if model.encode is None else list(model.encode(part))
@@ -115,11 +111,11 @@ class Encoder:
             if len(given) != 1:
                 raise TypeError(f"encode must return a dict of {', '.join(i.path for i in given)}")
             arrays = {given[0].path: arrays}
-        unknown = [path for path in arrays if path not in {item.path for item in given}]
-        if unknown:
+        paths = [item.path for item in given]
+        unknown = next((path for path in arrays if path not in paths), None)
+        if unknown is not None:
             raise ValueError(
-                f"encode returned {unknown[0]!r}, which is no input; "
-                + nearest(unknown[0], [item.path for item in given])
+                f"encode returned {unknown!r}, which is no input; {nearest(unknown, paths)}"
             )
         block, more = checked(model.signature, arrays, len(part))
         return block, cut | more
@@ -182,9 +178,9 @@ def checked(
     Returns the Block and the indices of rows that were cut at an axis' upper bound, which is done
     only to axes with `pad`. Raises TypeError or ValueError saying which input expected what.
     """
-    names = list(signature.variable)
     axes = signature.variable
-    lengths = np.zeros((count, len(names)), np.int64)
+    lengths = np.zeros((count, len(axes)), np.int64)
+    column_of = dict(zip(axes, lengths.T, strict=True))
     values: dict[str, Numbers] = {}
     cut: set[int] = set()
     for item in signature.given:
@@ -200,36 +196,27 @@ def checked(
         if len(value) != count:
             raise ValueError(f"input `{item}`: {len(value)} values for {count} rows")
         _check_dtype(item, value)
-        shapes = (
-            np.broadcast_to(np.array(value.shape[1:], np.int64), (count, value.ndim - 1))
-            if isinstance(value, np.ndarray)
-            else _shapes(item, value)
-        )
-        if shapes.shape[1] != len(item.row_axes):
-            raise ValueError(_misfit(item, shapes[0]))
+        shapes = _shapes(item, value)
         for place, axis in enumerate(item.row_axes):
-            column = shapes[:, place]
             if not axis.is_variable:
-                wrong = np.flatnonzero(column != axis.size)
-                if len(wrong):
-                    raise ValueError(_misfit(item, shapes[int(wrong[0])]))
                 continue
-            bounds = axes[axis.name]
-            if bounds.high is not None and (column > bounds.high).any():
+            column = np.array([shape[place] for shape in shapes], np.int64)
+            high = axes[axis.name].high
+            if high is not None and (column > high).any():
                 if item.pad is None:
                     raise ValueError(_misfit(item, shapes[int(np.argmax(column))]))
-                cut |= {int(i) for i in np.flatnonzero(column > bounds.high)}
-                value = _cut(value, place, bounds.high)
-                column = np.minimum(column, bounds.high)
-            at = names.index(axis.name)
-            known = lengths[:, at]
+                cut.update(np.flatnonzero(np.broadcast_to(column > high, count)).tolist())
+                value = _cut(value, place, high)
+                column = np.minimum(column, high)
+            known = column_of[axis.name]
             wrong = np.flatnonzero((known != 0) & (known != column))
             if len(wrong):
+                here = np.broadcast_to(column, count)[wrong[0]]
                 raise ValueError(
-                    f"input `{item}`: axis {axis.name!r} is {column[wrong[0]]} here "
+                    f"input `{item}`: axis {axis.name!r} is {here} here "
                     f"and {known[wrong[0]]} in another input of the same row"
                 )
-            lengths[:, at] = column
+            known[:] = column
         values[item.path] = value
     return Block(signature, values, lengths, _permitted(signature, lengths)), frozenset(cut)
 
@@ -248,22 +235,33 @@ def _permitted(signature: Signature, lengths: np.ndarray[Any, Any]) -> np.ndarra
 
 def _check_dtype(item: Input, value: Numbers) -> None:
     wanted = NUMPY[item.dtype].kind
-    for array in [value] if isinstance(value, np.ndarray) else value:
+    arrays = [value] if isinstance(value, np.ndarray) else {a.dtype: a for a in value}.values()
+    for array in arrays:
         kind = array.dtype.kind
         if (wanted in "biu" and kind not in "biu") or (kind == "c" and wanted != "c"):
             raise TypeError(f"input `{item}`: {spelled(array)} values do not fit {item.dtype}")
 
 
-def _shapes(item: Input, rows: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    dims = {row.ndim for row in rows}
+def _shapes(item: Input, value: Numbers) -> list[tuple[int, ...]]:
+    """The shape of each row, or the only one of all. Raises ValueError unless its axes are there
+    and those of a fixed size have it."""
+    shapes = [value.shape[1:]] if isinstance(value, np.ndarray) else [row.shape for row in value]
+    dims = set(map(len, shapes))
     if len(dims) > 1:
         raise ValueError(f"input `{item}`: rows have {' and '.join(map(str, sorted(dims)))} axes")
-    return np.array([list(row.shape) for row in rows], np.int64).reshape(len(rows), -1)
+    for shape in dict.fromkeys(shapes):
+        if len(shape) != len(item.row_axes) or any(
+            size != axis.size
+            for size, axis in zip(shape, item.row_axes, strict=True)
+            if not axis.is_variable
+        ):
+            raise ValueError(_misfit(item, shape))
+    return shapes
 
 
-def _misfit(item: Input, shape: np.ndarray[Any, Any]) -> str:
+def _misfit(item: Input, shape: tuple[int, ...]) -> str:
     expected = " ".join(map(str, item.row_axes))
-    return f"input `{item}`: expected a row of [{expected}], got {[int(size) for size in shape]}"
+    return f"input `{item}`: expected a row of [{expected}], got {list(shape)}"
 
 
 def _cut(value: Numbers, place: int, high: int) -> Numbers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -157,12 +158,12 @@ class InProcess:
         assert signature is not None
         names = list(signature.variable)
         lengths = batch.lengths
-        full = bool((lengths == np.asarray(batch.sizes)).all()) if names else True
-        left = frozenset(n for i in signature.given if i.pad_left for n in i.variable)
+        full = not names or bool((lengths == np.asarray(batch.sizes)).all())
+        padded = dict(zip(names, batch.sizes, strict=True))
         rows: dict[str, Values] = {}
         for output in signature.outputs:
             value = outputs[output.path]
-            expected = output.shape(len(batch), dict(zip(names, batch.sizes, strict=True)))
+            expected = output.shape(len(batch), padded)
             if tuple(value.shape) != expected:
                 raise ValueError(
                     f"output `{output}`: expected {list(expected)} for {len(batch)} rows, "
@@ -173,6 +174,7 @@ class InProcess:
                 rows[output.path] = list(value) if output.variable else value
             else:
                 sizes = [dict(zip(names, map(int, row), strict=True)) for row in lengths]
+                left = frozenset(n for i in signature.given if i.pad_left for n in i.variable)
                 rows[output.path] = cut(value, output.extents, sizes, left)
         return rows
 
@@ -276,4 +278,5 @@ def _has_nan(value: Any) -> bool:
         return value.dtype.kind in "fc" and bool(np.isnan(value).any())
     if not is_tensor(value) or not value.is_floating_point():
         return False
-    return not bool(value.sum().isfinite()) and bool(value.isnan().any())  # a look, then a search
+    look = value.sum().item()
+    return not math.isfinite(look) and bool(value.isnan().any())

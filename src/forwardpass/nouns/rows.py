@@ -163,11 +163,13 @@ def natural(column: Column) -> np.ndarray[Any, Any] | list[Any]:
 
 
 def _lists(column: pa.Array) -> np.ndarray[Any, Any] | list[Any]:
-    values = natural(column.flatten())
     if pa.types.is_fixed_size_list(column.type):
+        values = natural(column.flatten())
         bounds = np.arange(len(column) + 1) * column.type.list_size
     else:
-        bounds = np.asarray(column.offsets) - column.offsets[0].as_py()
+        bounds = np.asarray(column.offsets)
+        values = natural(column.values.slice(int(bounds[0]), int(bounds[-1] - bounds[0])))
+        bounds = bounds - bounds[0]
     if not isinstance(values, np.ndarray):
         return [values[a:b] for a, b in pairwise(bounds)]
     lengths = np.diff(bounds)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Final
 
 import msgspec
@@ -76,7 +77,7 @@ class Axis(msgspec.Struct, frozen=True):
         return f"{self.name}{bounds}" + (f"%{self.multiple}" if self.multiple > 1 else "")
 
 
-class Input(msgspec.Struct, frozen=True):
+class Input(msgspec.Struct, frozen=True, dict=True):
     """One named input of a model. `pad` is the value that fills a variable axis up, or None."""
 
     path: str
@@ -121,17 +122,17 @@ class Input(msgspec.Struct, frozen=True):
             derived_from=match["of"] or "",
         )
 
-    @property
+    @cached_property
     def batch_axis(self) -> int | None:
         """Position of the batch axis, None for an input that has none."""
         return next((i for i, axis in enumerate(self.axes) if axis.is_batch), None)
 
-    @property
+    @cached_property
     def row_axes(self) -> tuple[Axis, ...]:
         """The axes of one row: all but the batch."""
         return tuple(axis for axis in self.axes if not axis.is_batch)
 
-    @property
+    @cached_property
     def variable(self) -> tuple[str, ...]:
         """Names of the axes whose size varies by row."""
         return tuple(axis.name for axis in self.axes if axis.is_variable)
@@ -168,7 +169,7 @@ class Extent(msgspec.Struct, frozen=True):
         return f"({self.name}{sign}{abs(self.offset)})//{self.divisor}"
 
 
-class Output(msgspec.Struct, frozen=True):
+class Output(msgspec.Struct, frozen=True, dict=True):
     """One named output of a model. Exactly one axis is the batch."""
 
     path: str
@@ -207,12 +208,12 @@ class Output(msgspec.Struct, frozen=True):
             raise GrammarError(f"output {text.strip()!r}: exactly one axis must be `batch`")
         return cls(match["path"], dtype, tuple(extents))
 
-    @property
+    @cached_property
     def batch_axis(self) -> int:
         """Position of the batch axis."""
         return next(i for i, extent in enumerate(self.extents) if extent.name == "batch")
 
-    @property
+    @cached_property
     def variable(self) -> tuple[str, ...]:
         """Names of the input axes on which the shape of a row depends."""
         return tuple(e.name for e in self.extents if e.name and e.name != "batch")
@@ -225,7 +226,7 @@ class Output(msgspec.Struct, frozen=True):
         return f"{self.path}: {self.dtype}[{' '.join(map(str, self.extents))}]"
 
 
-class Signature(msgspec.Struct, frozen=True):
+class Signature(msgspec.Struct, frozen=True, dict=True):
     """The inputs of a model and, where they were declared or inferred, its outputs."""
 
     inputs: tuple[Input, ...]
@@ -272,8 +273,8 @@ class Signature(msgspec.Struct, frozen=True):
                     f"{nearest(item.derived_from, given)}"
                 )
 
-    @property
-    def variable(self) -> dict[str, Axis]:
+    @cached_property
+    def variable(self) -> Mapping[str, Axis]:
         """The axes whose size varies by row, by name, with the bounds stated anywhere."""
         axes: dict[str, Axis] = {}
         for axis in (a for i in self.inputs for a in i.axes if a.is_variable):
@@ -284,7 +285,7 @@ class Signature(msgspec.Struct, frozen=True):
             axes[axis.name] = axis if known == bare else known
         return axes
 
-    @property
+    @cached_property
     def given(self) -> tuple[Input, ...]:
         """The inputs that data must bring: those that are not derived from sizes."""
         return tuple(item for item in self.inputs if not item.derivation)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar, cast
 
 import numpy as np
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 Array: TypeAlias = "np.ndarray[Any, Any] | torch.Tensor"
+Kind = TypeVar("Kind", bound="Array")
 Values: TypeAlias = "Array | list[Array]"
 """One value a row: an array with the rows along axis 0, or a list where their shapes vary."""
 
@@ -40,7 +42,12 @@ def item_bytes(dtype: str) -> int:
 
 def spelled(value: Array) -> str:
     """The dtype of an array in the notation where that has a name for it, else in its own."""
-    own = str(value.dtype).removeprefix("torch.")
+    return _spelled(value.dtype)
+
+
+@cache
+def _spelled(dtype: np.dtype[Any] | torch.dtype) -> str:
+    own = str(dtype).removeprefix("torch.")
     return _SPELLED.get(own, own)
 
 
@@ -54,16 +61,14 @@ def to_numpy(value: Array) -> np.ndarray[Any, Any]:
     """An array as NumPy's, on the CPU; it shares memory where it can."""
     if isinstance(value, np.ndarray):
         return value
-    value = value.detach().cpu().resolve_conj().resolve_neg()
-    return (value.float() if spelled(value) == "bf16" else value).numpy()
+    return (value.float() if spelled(value) == "bf16" else value).numpy(force=True)
 
 
 def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """Fresh memory without values, aligned as PyTorch aligns its own."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(tuple(shape))
+    return np.ndarray(tuple(shape), dtype, memory, -memory.ctypes.data % _ALIGNMENT)
 
 
 def empty_like(value: Array, rows: int) -> Array:
@@ -96,6 +101,22 @@ def joined(parts: Sequence[Values]) -> Values:
 
         return torch.cat([part for part in arrays if is_tensor(part)])
     return [row for part in parts for row in part]
+
+
+def stacked(rows: Sequence[Kind]) -> Kind | list[Kind]:
+    """Arrays, one a row, as one array where they are of one kind and shape, else as a list."""
+    first = rows[0] if rows else None
+    if first is None or any(
+        row.shape != first.shape or row.dtype != first.dtype or type(row) is not type(first)
+        for row in rows
+    ):
+        return list(rows)
+    if isinstance(first, np.ndarray):
+        return cast("Kind", np.array(rows))  # quicker than np.stack
+    import torch
+
+    tensors = [row.to(first.device) for row in rows if is_tensor(row)]
+    return cast("Kind", torch.stack(tensors))
 
 
 def taken(values: Values, places: np.ndarray[Any, np.dtype[np.int64]]) -> Values:

@@ -18,6 +18,7 @@ from forwardpass.tensors.arrays import (
     joined,
     rows_first,
     spelled,
+    stacked,
     to_numpy,
 )
 
@@ -188,10 +189,10 @@ def as_values(value: Any) -> Numbers:
         return to_numpy(value)
     if isinstance(value, np.ndarray) and value.dtype != object:
         return _plain(cast("np.ndarray[Any, Any]", value))
-    rows = [to_numpy(row) if is_tensor(row) else _plain(np.asarray(row)) for row in value]
-    if rows and all(row.shape == rows[0].shape and row.dtype == rows[0].dtype for row in rows):
-        return np.stack(rows)
-    return rows
+    rows = stacked([row if is_tensor(row) else _plain(np.asarray(row)) for row in value])
+    if isinstance(rows, list):
+        return stacked([to_numpy(row) for row in rows])  # tensors among arrays, maybe
+    return to_numpy(rows)
 
 
 def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
