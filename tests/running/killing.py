@@ -234,14 +234,17 @@ def _forked(folder: Path, out: str, limit: int | None, crash: int) -> Iterator[i
 
 
 if __name__ == "__main__":
+    import pyarrow.parquet
+
     import forwardpass
     from forwardpass.building.backends import eager
     from forwardpass.loading import references
     from forwardpass.reading import sources
+    from forwardpass.recording import recordings
 
     # Everything is imported before the first child; but no run is made here, since threads that
     # it started would be missing in what is forked afterwards.
-    _ = forwardpass.run, eager, references, sources.kinds()
+    _ = forwardpass.run, eager, references, sources.kinds(), recordings, pyarrow.parquet
     for line in sys.stdin:
         for number in _forked(Path(sys.argv[1]), *json.loads(line)):
             print(number, flush=True)
