@@ -105,11 +105,11 @@ def joined(parts: Sequence[Values]) -> Values:
 
 def stacked(rows: Sequence[Kind]) -> Kind | list[Kind]:
     """Arrays, one a row, as one array where they are of one kind and shape, else as a list."""
-    first = rows[0] if rows else None
-    if first is None or any(
-        row.shape != first.shape or row.dtype != first.dtype or type(row) is not type(first)
-        for row in rows
-    ):
+    if not rows:
+        return []
+    first = rows[0]
+    kind, shape, dtype = type(first), first.shape, first.dtype
+    if any(type(row) is not kind or row.shape != shape or row.dtype != dtype for row in rows):
         return list(rows)
     if isinstance(first, np.ndarray):
         return cast("Kind", np.array(rows))  # quicker than np.stack
