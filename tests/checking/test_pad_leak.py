@@ -82,6 +82,17 @@ def test_where_no_more_fits_the_padding_there_is_is_cut() -> None:
     assert finding.message.startswith("5 cells of padding after 3 real ones move output of row 1 ")
 
 
+def test_what_has_no_rows_goes_in_as_it_is() -> None:
+    class Scaled(Mean):
+        def forward(self, ids: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]
+            return (self.embed(ids) @ scale).mean(1)
+
+    signature = ["ids: i64[batch tokens=1..64] pad 0 left", "scale: f32[8]"]
+    given = {"ids": torch.randint(1, 50, (3, 8)), "scale": torch.randn(8)}
+    (finding,) = found(fwd.Model(Scaled(), signature), given)
+    assert finding.message.startswith("4 cells of padding before 8 real ones move output of row ")
+
+
 @pytest.mark.parametrize(
     "inputs",
     [

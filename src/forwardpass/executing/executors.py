@@ -174,8 +174,7 @@ class InProcess:
                 rows[output.path] = list(value) if output.variable else value
             else:
                 sizes = [dict(zip(names, map(int, row), strict=True)) for row in lengths]
-                left = frozenset(n for i in signature.given if i.pad_left for n in i.variable)
-                rows[output.path] = cut(value, output.extents, sizes, left)
+                rows[output.path] = cut(value, output.extents, sizes, signature.padded_left)
         return rows
 
     def _uncollated(self, batch: Batch, items: Items) -> Mapping[str, Values]:

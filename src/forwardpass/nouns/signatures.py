@@ -294,6 +294,11 @@ class Signature(msgspec.Struct, frozen=True, dict=True):
         """Whether the axis `name` may be filled up: every given input that has it says how."""
         return all(item.pad is not None for item in self.given if name in item.variable)
 
+    @property
+    def padded_left(self) -> frozenset[str]:
+        """Names of the axes that are filled up in front."""
+        return frozenset(n for item in self.given if item.pad_left for n in item.variable)
+
     def cells(self, sizes: Mapping[str, int]) -> int:
         """Positions that one row of these sizes takes in a batch; 1 where nothing varies.
 

@@ -12,8 +12,8 @@ import torch
 from forwardpass.building.engines import Engine
 from forwardpass.nouns.signatures import Output
 from forwardpass.tensors.blocks import Block, Sizes, cut
-from forwardpass.tensors.distances import TOLERANCE, relative_distance
-from forwardpass.tensors.dtypes import TORCH, coarsest
+from forwardpass.tensors.distances import apart, tolerance
+from forwardpass.tensors.dtypes import TORCH
 
 
 class PaddingProof(msgspec.Struct, frozen=True):
@@ -73,21 +73,17 @@ def prove(engine: Engine, block: Block, row: int) -> PaddingProof:
         largest = block.sizes[chosen].max(axis=0)
     padded = _results(engine, outputs, block, chosen, largest)
     dtypes = {TORCH[engine.replicas[0].facts.dtype], *(v.dtype for row in alone for v in row)}
-    tolerance = TOLERANCE.get(coarsest(dtypes), 1e-2)
-    distance = 0.0
-    for expected, came in zip(alone, padded, strict=True):
-        for a, b in zip(expected, came, strict=True):
-            distance = max(
-                distance, relative_distance(b, a) if a.shape == b.shape else float("inf")
-            )
-    if distance <= tolerance:
+    allowed = tolerance(dtypes)
+    pairs = (zip(came, own, strict=True) for came, own in zip(padded, alone, strict=True))
+    distance = max((apart(a, b) for pair in pairs for a, b in pair), default=0.0)
+    if distance <= allowed:
         said = (
             f"{names} padded: proved on {len(chosen)} rows, outputs move by {distance:.1e} at most"
         )
         return PaddingProof(wanted, len(chosen), distance, said)
     said = (
         f"{names} not padded: what is under the padding moves real outputs by {distance:.1e} "
-        f"(tolerance {tolerance:.0e}); only equal sizes share a batch"
+        f"(tolerance {allowed:.0e}); only equal sizes share a batch"
     )
     return PaddingProof((), len(chosen), distance, said)
 
@@ -133,6 +129,6 @@ def _results(
     came = engine(block.take(index).collate(sizes.tolist()))
     names = list(block.signature.variable)
     lengths = [dict(zip(names, map(int, block.lengths[r]), strict=True)) for r in rows]
-    left = frozenset(n for i in block.signature.given if i.pad_left for n in i.variable)
+    left = block.signature.padded_left
     columns = [cut(came[output.path], output.extents, lengths, left) for output in outputs]
     return [[torch.as_tensor(value) for value in row] for row in zip(*columns, strict=True)]

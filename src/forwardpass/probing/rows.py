@@ -21,11 +21,11 @@ from forwardpass.probing.pairs import partners
 from forwardpass.probing.probes import Probe
 from forwardpass.recording.passes import Mode
 from forwardpass.recording.recordings import Recording
-from forwardpass.tensors.distances import TOLERANCE, relative_distance
-from forwardpass.tensors.dtypes import TORCH, coarsest
+from forwardpass.tensors.distances import relative_distance, tolerance
+from forwardpass.tensors.dtypes import TORCH
 
 _DEEP = 100
-"""Contractions in a row up to which TOLERANCE was measured; rounding grows by the root of more."""
+"""Contractions in a row for which `tolerance` was measured; rounding grows by the root of more."""
 _SEQUENCES = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
 
 
@@ -137,7 +137,7 @@ class ByRow:
         """The relative distance that another batch shape may cause by rounding."""
         dtypes = {TORCH[v.dtype] for v in self.base.values if v.dtype in TORCH}
         deep = sum(1 for call in self.base.calls if call.macs)
-        return TOLERANCE.get(coarsest(dtypes), 1e-2) * max(1.0, (deep / _DEEP) ** 0.5)
+        return tolerance(dtypes) * max(1.0, (deep / _DEEP) ** 0.5)
 
     def moved(
         self, outputs: Mapping[str, torch.Tensor], row: int, alone: bool = False

@@ -136,7 +136,7 @@ def _derived(
         value = real
     else:
         places = np.broadcast_to(np.arange(target[name]), (count, target[name]))
-        if any(i.pad_left for i in signature.given if name in i.variable):
+        if name in signature.padded_left:
             places = places - (target[name] - real)[:, None]
         inside = (places >= 0) & (places < real[:, None])
         value = inside if item.derivation == "valid" else np.where(inside, places, 0)

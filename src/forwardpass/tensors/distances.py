@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
 import torch
 
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+from forwardpass.tensors.dtypes import coarsest
+
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Relative distance that another batch shape may cause by rounding alone, by dtype of the work.
 
 Another batch size picks other kernels and so another order of summation. Measured on BERT, ViT and
@@ -50,6 +53,12 @@ def relative_distance(value: torch.Tensor, reference: torch.Tensor) -> float:
 
 def _is_double(tensor: torch.Tensor) -> bool:
     return tensor.dtype in (torch.float64, torch.complex128)
+
+
+def tolerance(dtypes: Iterable[torch.dtype]) -> float:
+    """The relative distance that another batch shape may cause by rounding alone, where these
+    dtypes are at work: that of the coarsest."""
+    return _TOLERANCE.get(coarsest(set(dtypes)), 1e-2)
 
 
 def rounding(dtype: torch.dtype) -> float:

@@ -16,7 +16,7 @@ from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
 from forwardpass.recording.recordings import Recording
-from forwardpass.tensors.distances import TOLERANCE, relative_distance
+from forwardpass.tensors.distances import relative_distance, tolerance
 
 Arguments = tuple[list[Any], dict[str, Any]]
 Place = tuple[int | str, ...]
@@ -218,7 +218,7 @@ def _is_same(run: Callable[[], Any], results: Sequence[torch.Tensor]) -> bool:
     came = _first(came)
     if came is None:
         return False
-    allowed = TOLERANCE.get(came.dtype, 1e-2)
+    allowed = tolerance({came.dtype})
     return any(
         batch.shape == came.shape and relative_distance(came, batch) <= allowed
         for batch in _batches(results)

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from forwardpass.checking.rules.pad_leak.marks import cell_axes, marks_of
-from forwardpass.nouns.signatures import Input, Signature
+from forwardpass.nouns.signatures import Extent, Input
+from forwardpass.probing.probes import Probe
 from forwardpass.tensors.arrays import to_numpy
-from forwardpass.tensors.blocks import Block, Numbers
+from forwardpass.tensors.blocks import Block, Numbers, cut
 from forwardpass.tensors.dtypes import tensors
 
 if TYPE_CHECKING:
@@ -75,128 +76,121 @@ class Padding(NamedTuple):
 def padding_of(probe: Examination) -> Padding | None:
     """More padding than the pass has, for all rows, where the signature allows that; else the row
     that has most padding, as it is and without. None where nothing says what padding is."""
-    signature = probe.signature
-    said = None if signature is None else _more(probe, signature) or _less(probe, signature)
+    unpadded = probe.once(_unpadded)
+    said = None if unpadded is None else _more(unpadded) or _less(probe, unpadded)
     return said or _cut(probe)
 
 
 def of_one(probe: Examination, padding: Padding, place: int) -> Padding:
     """The same for one of its rows."""
-    row, length = padding.rows[place], padding.lengths[place]
-    if padding.less is not None or probe.signature is None:
+    unpadded = probe.once(_unpadded)
+    if padding.less is not None or unpadded is None:
         return padding
-    name = _padded(probe.signature, probe.inputs)
-    less = _collated(probe, probe.signature, name, [row], length)
-    more = _collated(probe, probe.signature, name, [row], padding.sizes[1])
+    row, length = padding.rows[place], padding.lengths[place]
     sizes = (length, padding.sizes[1])
+    less, more = (unpadded.padded([row], size) for size in sizes)
     return Padding((row,), (length,), less, more, sizes, padding.left, padding.known)
 
 
 # By the signature
 
 
-def _more(probe: Examination, signature: Signature) -> Padding | None:
-    name = _padded(signature, probe.inputs)
-    if not name:
+class _Unpadded(NamedTuple):
+    """The rows of a pass without their padding.
+
+    Attributes:
+        inputs: the inputs of the pass.
+        block: its rows.
+        name: the axis that may be padded.
+        lengths: how many of its cells are real, by row.
+        sizes: how many cells a row has in the pass, along each axis that is given.
+    """
+
+    inputs: Mapping[str, torch.Tensor]
+    block: Block
+    name: str
+    lengths: tuple[int, ...]
+    sizes: dict[str, int]
+
+    @property
+    def left(self) -> bool:
+        return self.name in self.block.signature.padded_left
+
+    def padded(self, rows: Sequence[int], size: int) -> Tensors:
+        """These rows as a batch in which that axis has `size` cells, the others as they are."""
+        signature = self.block.signature
+        sizes = [{**self.sizes, self.name: size}.get(name, 1) for name in signature.variable]
+        made = tensors(self.block.take(np.array(rows)).collate(sizes), signature)
+        return {path: t.to(self.inputs[path]) for path, t in made.items() if path in self.inputs}
+
+
+def _unpadded(probe: Probe) -> _Unpadded | None:
+    """The rows as the signature cuts them; None where no axis that is given may be padded."""
+    signature, inputs = probe.signature, probe.inputs
+    if signature is None:
         return None
-    lengths = _lengths(probe, signature)[name]
-    size, axis = _size(signature, probe.inputs, name), signature.variable[name]
-    grown = axis.rounded(size + max(1, size // 2))
-    if axis.high is not None and grown > axis.high:
+    present = [item for item in signature.inputs if item.path in inputs]
+    given = [item for item in present if not item.derivation]
+    names = {n for item in given for n in item.variable if signature.padded(n)}
+    name = next((n for n in signature.variable if n in names), None)
+    if name is None or not probe.rows:
         return None
-    rows = range(probe.rows)
-    more = _collated(probe, signature, name, rows, grown)
-    left = _is_left(signature, name)
-    known = f"`{next(i for i in signature.given if name in i.variable)}`"
-    return Padding(tuple(rows), tuple(lengths), None, more, (size, grown), left, known)
+    axes = (pair for i in present for pair in zip(i.axes, inputs[i.path].shape, strict=True))
+    sizes = {axis.name: size for axis, size in axes if axis.is_variable}
+    real = _lengths(present, probe, sizes)
+    by_row = [{n: own[row] for n, own in real.items()} for row in range(probe.rows)]
+    values: dict[str, Numbers] = {}
+    for item in given:
+        if item.batch_axis is not None:
+            extents = [Extent(axis.name, axis.size) for axis in item.axes]
+            rows = cut(inputs[item.path], extents, by_row, signature.padded_left)
+            values[item.path] = [to_numpy(row) for row in rows]
+    lengths = np.array([[row.get(n, 0) for n in signature.variable] for row in by_row], np.int64)
+    block = Block(signature, values, lengths, lengths)
+    return _Unpadded(inputs, block, name, tuple(real[name]), sizes)
 
 
-def _less(probe: Examination, signature: Signature) -> Padding | None:
-    name = _padded(signature, probe.inputs)
-    if not name:
-        return None
-    lengths, size = _lengths(probe, signature)[name], _size(signature, probe.inputs, name)
-    row = min(range(len(lengths)), key=lambda r: (lengths[r] < 1, lengths[r]))
-    length, axis = lengths[row], signature.variable[name]
-    if not 0 < length < size or axis.rounded(length) != length:
-        return None
-    less = _collated(probe, signature, name, [row], length)
-    more, left = probe.rows_of([row]), _is_left(signature, name)
-    return Padding((row,), (length,), less, more, (length, size), left, f"`{name}`")
-
-
-def _padded(signature: Signature, inputs: Mapping[str, torch.Tensor]) -> str:
-    """The first axis that may be padded and is given, "" for none."""
-    for name in signature.variable:
-        given = [item for item in signature.given if name in item.variable]
-        if signature.padded(name) and any(item.path in inputs for item in given):
-            return name
-    return ""
-
-
-def _is_left(signature: Signature, name: str) -> bool:
-    return any(item.pad_left for item in signature.given if name in item.variable)
-
-
-def _place(item: Input, name: str) -> int:
-    return next(place for place, axis in enumerate(item.axes) if axis.name == name)
-
-
-def _size(signature: Signature, inputs: Mapping[str, torch.Tensor], name: str) -> int:
-    item = next(i for i in signature.inputs if name in i.variable and i.path in inputs)
-    return inputs[item.path].shape[_place(item, name)]
-
-
-def _lengths(probe: Examination, signature: Signature) -> dict[str, list[int]]:
+def _lengths(
+    present: Sequence[Input], probe: Probe, sizes: Mapping[str, int]
+) -> dict[str, list[int]]:
     """How many cells of each row are real, by axis: by the inputs that are made to say so."""
-    found: dict[str, list[int]] = {}
-    present = {i.path: i for i in signature.inputs if i.path in probe.inputs}
-    for name in signature.variable:
-        if not any(name in item.variable for item in present.values()):
+    found = {name: [size] * probe.rows for name, size in sizes.items()}
+    for item in present:
+        name = item.derived_from
+        if item.batch_axis is None or name not in sizes:
             continue
-        size = _size(signature, probe.inputs, name)
-        found[name] = [size] * probe.rows
-        for item in present.values():
-            tensor, axis = probe.inputs[item.path], item.batch_axis
-            if item.derived_from != name or axis is None:
-                continue
-            by_row = tensor.movedim(axis, 0)
-            if item.derivation == "length":
-                found[name] = [int(v) for v in by_row.reshape(len(by_row), -1)[:, 0].tolist()]
-            elif item.derivation == "valid" and item.axes[-1].name == name:
-                cells = by_row.reshape(len(by_row), -1, size)[:, 0]
-                found[name] = [int(v) for v in (cells != 0).sum(-1).tolist()]
+        by_row = probe.inputs[item.path].movedim(item.batch_axis, 0).reshape(probe.rows, -1)
+        if item.derivation == "length":
+            found[name] = [int(length) for length in by_row[:, 0].tolist()]
+        elif item.derivation == "valid" and item.axes[-1].name == name:
+            found[name] = (by_row[:, : sizes[name]] != 0).sum(-1).tolist()
     return found
 
 
-def _collated(
-    probe: Examination, signature: Signature, name: str, rows: Sequence[int], size: int
-) -> Tensors:
-    """These rows as a batch in which the axis `name` has `size` cells, the others as they are."""
-    lengths = _lengths(probe, signature)
-    present = [i for i in signature.given if i.path in probe.inputs]
-    values: dict[str, Numbers] = {}
-    for item in present:
-        tensor = probe.inputs[item.path]
-        cut: Numbers = []
-        for row in rows:
-            axis = item.batch_axis
-            own = tensor if axis is None else tensor.select(axis, row)
-            for place, of in enumerate(item.row_axes):
-                if of.name in lengths:
-                    have, want = own.shape[place], lengths[of.name][row]
-                    own = own.narrow(place, have - want if item.pad_left else 0, want)
-            cut.append(to_numpy(own))
-        values[item.path] = cut
-    names = list(signature.variable)
-    absent = [0] * probe.rows
-    real = np.array([[lengths.get(n, absent)[r] for n in names] for r in rows], np.int64)
-    sizes = [
-        size if n == name else _size(signature, probe.inputs, n) if n in lengths else 1
-        for n in names
-    ]
-    made = tensors(Block(signature, values, real, real).collate(sizes), signature)
-    return {path: t.to(probe.inputs[path]) for path, t in made.items() if path in probe.inputs}
+def _more(unpadded: _Unpadded) -> Padding | None:
+    name, signature = unpadded.name, unpadded.block.signature
+    size, axis = unpadded.sizes[name], signature.variable[name]
+    grown = axis.rounded(size + max(1, size // 2))
+    if axis.high is not None and grown > axis.high:
+        return None
+    rows = tuple(range(len(unpadded.block)))
+    known = f"`{next(i for i in signature.given if name in i.variable)}`"
+    more, sizes = unpadded.padded(rows, grown), (size, grown)
+    return Padding(rows, unpadded.lengths, None, more, sizes, unpadded.left, known)
+
+
+def _less(probe: Examination, unpadded: _Unpadded) -> Padding | None:
+    name, row = unpadded.name, _shortest(unpadded.lengths)
+    length, size = unpadded.lengths[row], unpadded.sizes[name]
+    if not 0 < length < size or unpadded.block.signature.variable[name].rounded(length) != length:
+        return None
+    less, more = unpadded.padded([row], length), probe.rows_of([row])
+    return Padding((row,), (length,), less, more, (length, size), unpadded.left, f"`{name}`")
+
+
+def _shortest(lengths: Sequence[int]) -> int:
+    """The row with most padding that has any real cell."""
+    return min(range(len(lengths)), key=lambda row: (lengths[row] < 1, lengths[row]))
 
 
 # By what the inputs hold
@@ -208,7 +202,7 @@ def _cut(probe: Examination) -> Padding | None:
     if found is None:
         return None
     lengths, size = found.lengths, found.size
-    row = min(range(len(lengths)), key=lambda r: (lengths[r] < 1, lengths[r]))
+    row = _shortest(lengths)
     length = lengths[row]
     less = probe.rows_of([row])
     for name, tensor in less.items():
