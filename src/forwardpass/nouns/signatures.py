@@ -294,7 +294,7 @@ class Signature(msgspec.Struct, frozen=True, dict=True):
         """Whether the axis `name` may be filled up: every given input that has it says how."""
         return all(item.pad is not None for item in self.given if name in item.variable)
 
-    @property
+    @cached_property
     def padded_left(self) -> frozenset[str]:
         """Names of the axes that are filled up in front."""
         return frozenset(n for item in self.given if item.pad_left for n in item.variable)
