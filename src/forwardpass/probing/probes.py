@@ -138,6 +138,11 @@ class Probe:
         mode, grad = change.mode or this.mode, change.grad or this.grad
         return replace(this, mode=mode, grad=grad, generators=states)
 
+    def another(self, change: Change = SAME) -> Pass:
+        """The same, counted: whoever asks makes it, once."""
+        self.passes += 1
+        return self.changed(change)
+
     def _in(self, dtype: torch.dtype) -> Pass:
         """The pass in another dtype; its module is copied once."""
         if dtype not in self._casts:
@@ -152,16 +157,14 @@ class Probe:
 
         With `contents` parameters are put back even if no call of the pass writes them.
         """
-        self.passes += 1
-        this = self.changed(change)
+        this = self.another(change)
         with this.staged(contents=contents or self.writes_parameters) as (_, args, kwargs):
             yield this, args, kwargs
 
     def outputs(self, change: Change = SAME) -> dict[str, torch.Tensor]:
         """What comes out, by path, of a new pass each time."""
-        self.passes += 1
         try:
-            came = self.changed(change).guarded()
+            came = self.another(change).guarded()
         except Exception as error:
             raise PassError(f"{type(error).__name__}: {error}") from error
         return {path: tensor.detach().clone() for path, tensor in flatten(came).items()}
@@ -175,9 +178,8 @@ class Probe:
         is_kept = not change.gives_others and change == shared
         known = self._recordings.get((change, values)) if is_kept else None
         if known is None:
-            self.passes += 1
             watching = Watching(False, "all" if values else None, self._value_bytes)
-            known = recorded(self.record.forward, self.changed(change), self.record.notes, watching)
+            known = recorded(self.record.forward, self.another(change), self.record.notes, watching)
             if is_kept:
                 self._recordings[change, values] = known
         return known
@@ -198,13 +200,13 @@ class Probe:
 
         Raises PassError where the module raises, as some kernels do that run one by one.
         """
-        passes = [self.changed(change) for change in changes or (SAME,)]
-        samples = [[self._seconds(this) for this in passes] for _ in range(rounds + 1)]
+        asked = changes or (SAME,)
+        samples = [[self.seconds(change) for change in asked] for _ in range(rounds + 1)]
         return [timing(list(seconds)) for seconds in zip(*samples[1:], strict=True)]
 
-    def _seconds(self, this: Pass) -> float:
-        self.passes += 1
-        with this.staged(contents=self.writes_parameters) as (_, args, kwargs):
+    def seconds(self, change: Change = SAME) -> float:
+        """What one plain pass takes. Raises PassError where the module raises."""
+        with self.staged(change) as (this, args, kwargs):
             try:
                 return Clock.on(self.record.device).seconds(lambda: this.module(*args, **kwargs))
             except Exception as error:

@@ -12,13 +12,14 @@ from forwardpass.checking.uses import CallingLine
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Saved
 from forwardpass.recording.gradients import saved_for_backward
-from forwardpass.recording.passes import Pass
 from forwardpass.tensors.trees import flatten
 
 MOST_PASSES: Final = 2
+"""One to see what turns grad on, one to count what it keeps."""
 
 _REMEDY = "wrap inference in torch.inference_mode() or torch.no_grad()"
 _MOST_LINES = 2
+"""Lines in a sentence: the total is there, and the record has all of them."""
 
 
 def check(probe: Examination) -> Iterable[Finding]:
@@ -40,7 +41,7 @@ def check(probe: Examination) -> Iterable[Finding]:
         return
     if record.grad == "off" and not _turns_grad_on(probe):
         return
-    saved = _saved(probe, probe.this)
+    saved = _saved(probe)
     if not saved:
         return
     if record.grad == "on":
@@ -52,10 +53,9 @@ def check(probe: Examination) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _saved(probe: Examination, this: Pass) -> Sequence[Saved]:
-    probe.passes += 1
+def _saved(probe: Examination) -> Sequence[Saved]:
     try:
-        return saved_for_backward(this)
+        return saved_for_backward(probe.another())
     except RuntimeError as reason:  # the pass ran before; torch.func refuses to be looked at
         raise Inapplicable(f"what is kept cannot be seen: {reason}".partition("\n")[0]) from reason
 
@@ -93,7 +93,7 @@ def _never_backward(probe: Examination) -> list[CallingLine]:
 
 
 def _in_script(probe: Examination, lines: Sequence[CallingLine]) -> Iterable[Finding]:
-    saved = _saved(probe, probe.this)
+    saved = _saved(probe)
     total = sum(line.bytes for line in saved)
     if not total:
         return

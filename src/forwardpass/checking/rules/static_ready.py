@@ -53,8 +53,7 @@ def check(probe: Examination) -> Iterable[Finding]:
     if not asked and seconds > _UNASKED_SECONDS:
         raise Inapplicable(f"takes about {seconds:.0f} s; ask for it by name")
     severity: Severity = "warning" if asked else "note"
-    probe.passes += 1
-    found = exported(probe.this, _axes(probe))
+    found = exported(probe.another(), _axes(probe))
     if found.program is None:
         yield _refused(probe, severity, found)
         return

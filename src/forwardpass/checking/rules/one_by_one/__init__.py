@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 import torch
 from torch import nn
 
 from forwardpass.checking.examinations import Examination, Inapplicable
-from forwardpass.checking.rules.one_by_one.races import ROUNDS, raced
+from forwardpass.checking.rules.one_by_one.races import raced
 from forwardpass.checking.rules.one_by_one.stacking import Replayed, replayed
 from forwardpass.errors import PassError
-from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Record
 from forwardpass.probing.changes import Change
 from forwardpass.probing.rows import ByRow
-from forwardpass.recording.arguments import copied
 from forwardpass.tensors.distances import relative_distance
 
 MOST_PASSES: Final = 20
@@ -221,7 +219,7 @@ def _in_the_caller(probe: Examination) -> Iterator[Finding]:
             f"called {_often(probe, site, times)} with one row: {count} rows take "
             f"{_short(one * count)} so, and {_short(all_of_them)} as one batch, "
             f"{one * count / all_of_them:.1f} × faster",
-            "stack the rows and call the model once a batch (fwd.run does it)",
+            "stack the rows and call the model once a batch",
             calls=times, rows=count, apart_seconds=one * count, together_seconds=all_of_them,
         )  # fmt: skip
         yield msgspec.structs.replace(made, site=site)
@@ -239,19 +237,7 @@ def _often(probe: Examination, site: Site, times: int) -> str:
 
 def _raced(probe: Examination, batch: dict[str, torch.Tensor]) -> tuple[float, float]:
     """Seconds of the pass, and of that over a batch."""
-    this = probe.this
-    many = this.given(batch)
-    clock = Clock.on(probe.record.device)
-    probe.passes += 2 * ROUNDS
-
-    def run(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> float:
-        given, named = copied((arguments, keywords))
-        return clock.seconds(lambda: this.module(*given, **named))
-
-    with this.staged(contents=probe.writes_parameters):
-        one, together = raced(
-            partial(run, this.arguments, this.keywords), partial(run, many.arguments, many.keywords)
-        )
+    one, together = raced(probe.seconds, partial(probe.seconds, Change(inputs=batch)))
     return one, together
 
 

@@ -23,13 +23,15 @@ from forwardpass.probing.changes import Change
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.trees import flatten
 
-MOST_PASSES: Final = 3
+MOST_PASSES: Final = 2
+"""One in the other mode, one with parameters moved that count only times 0."""
 
 _WORTHWHILE = 0.01
 """Share of the pass's work from which a result that nobody uses is worth a word."""
 _WASTEFUL = 0.1
 """Share from which work for nothing is a warning; a pooler beside a transformer is far below."""
 _MOST_NAMES = 3
+"""In a sentence; how many there are is said beside them."""
 
 
 def check(probe: Examination) -> Iterable[Finding]:
@@ -160,12 +162,10 @@ def _times_zero(probe: Examination, suspects: Sequence[Parameter]) -> Iterator[F
 def _moves(probe: Examination, suspects: Sequence[Parameter]) -> bool:
     """Whether an output moves where these parameters do. Takes one pass."""
     held = held_by(probe.module)
-    probe.passes += 1
-    with probe.this.staged() as (state, args, kwargs):
+    with probe.staged(contents=True) as (_, args, kwargs):
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             for parameter in suspects:
                 tensor = held[parameter.name]
-                state.about_to_write(tensor)
                 tensor.add_(torch.randn_like(tensor) * (1 + tensor.abs().mean()))
         came = flatten(probe.module(*args, **kwargs))
         before = probe.record.returned
