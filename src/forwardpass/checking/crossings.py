@@ -21,7 +21,11 @@ from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import rounding
 
 _MARGIN = 4
-"""Times what a replay may be off: the same numbers, by other kernels, some calls deep."""
+"""Times what a replay may be off: the same numbers, by other kernels, up to 16 calls deep, since
+rounding grows by the root of their number."""
+INHERITED = 1e-2
+"""Share of what the output moves by, below which a value did not cause it: a hundred such values
+would have to add up."""
 
 
 class Compared(Protocol):

@@ -30,13 +30,14 @@ from forwardpass.recording.watching import Watcher
 from forwardpass.tensors.trees import flatten
 
 MOST_ROOTS = 16
-"""Models that are watched; those after them run as they are."""
+"""Models that are watched; those after them run as they are. An ensemble has as many."""
 MOST_PASSES_A_LINE = 128
-"""In each mode and grad setting; those after them run as they are."""
+"""In each mode and grad setting; those after them run as they are. Rules tell a loop by 4 passes
+and measure a batch of 64 rows."""
 MOST_CALLS = 200_000
-"""Calls in the graphs of one model that are kept, about 1 kB each."""
+"""Calls in the graphs of one model that are kept, about 1 kB each: 200 MB in all."""
 _MOST_MEASURED = 16
-"""Passes from a line whose inputs are measured."""
+"""Passes from a line whose inputs are measured: another unit shows in every one of them."""
 
 
 class Course:

@@ -10,8 +10,10 @@ import torch
 from forwardpass.nouns.calls import Site
 from forwardpass.nouns.records import Record
 
-_LARGE, _SMALL = 10.0, 1 / 50
-"""Times what was seen, beyond which numbers are in another unit."""
+LARGE, SMALL = 10.0, 1 / 50
+"""Times what was expected, beyond which numbers are in another unit: units differ by 100, 255 or
+1,000, and their inverses, which lie beyond both; other data of the same unit, brighter or darker,
+lies between."""
 
 
 @dataclass
@@ -70,9 +72,9 @@ class Span:
         """How many times the spread of `seen` this is where all passes are in another unit than all
         of `seen`, both by their largest magnitude and by their spread; else 1."""
         pairs = (self.extents, seen.extents), (self.spreads, seen.spreads)
-        if all(mine[0] > _LARGE * other[1] for mine, other in pairs):
+        if all(mine[0] > LARGE * other[1] for mine, other in pairs):
             return self.spreads[0] / seen.spreads[1]
-        if all(mine[1] < _SMALL * other[0] for mine, other in pairs):
+        if all(mine[1] < SMALL * other[0] for mine, other in pairs):
             return self.spreads[1] / seen.spreads[0]
         return 1.0
 

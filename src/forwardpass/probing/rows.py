@@ -27,6 +27,8 @@ from forwardpass.tensors.dtypes import TORCH
 _DEEP = 100
 """Contractions in a row for which `tolerance` was measured; rounding grows by the root of more."""
 _SEQUENCES = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
+"""PyTorch's layers that take what has two axes for one sequence: their documentation says so, and
+no operator does."""
 
 
 class ByRow:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 import torch
 
-from forwardpass.checking.crossings import Fate, crossing
+from forwardpass.checking.crossings import INHERITED, Fate, crossing
 from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.words import (
     ONE_SCALE,
@@ -33,9 +33,8 @@ MOST_PASSES: Final = 6
 """Two where nothing varies, and one that other rules share."""
 
 _WRONG = 1e-2
-"""Of the scale: from here on decisions change, and it is no matter of precision."""
-_INHERITED = 1e-2
-"""Share of what the output moves by, below which a value did not cause it."""
+"""Of the scale: TOLERANCE of f16, the coarsest that a pass can be in without seeming in f32; from
+here on it is no matter of precision, and decisions change."""
 
 
 def check(probe: Examination) -> Iterable[Finding]:
@@ -73,7 +72,7 @@ def _found(
     other = probe.recording(Change(rows=(row,), mode=rows.mode))
     pairs = partners(rows.whole, other)
     path, gap = max(moved.items(), key=lambda item: item[1])
-    allowed = rows.tolerance if gap == float("inf") else max(rows.tolerance, _INHERITED * gap)
+    allowed = rows.tolerance if gap == float("inf") else max(rows.tolerance, INHERITED * gap)
     call = crossing(rows.whole, other, pairs, moved, _Alone(rows, row, allowed))
     if why := rows.doubt(call):
         raise Inapplicable(why)

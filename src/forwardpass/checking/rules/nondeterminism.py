@@ -18,6 +18,7 @@ from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import apart, rounding
 
 MOST_PASSES: Final = 6
+"""Two to see it; two more with all values, or up to four for what is drawn."""
 _SCALE: Final = "the outputs' scale"
 
 

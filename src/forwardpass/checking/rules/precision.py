@@ -19,18 +19,23 @@ from forwardpass.tensors.dtypes import TORCH
 from forwardpass.tensors.trees import flatten
 
 MOST_PASSES: Final = 2
+"""One with sums in f32 beside it, one without the casts."""
 
 _HALF: Final = ("f16", "bf16")
 _LONG: Final = 16
-"""Additions, one upon the other, from which they are looked at as one sum."""
+"""Additions, one upon the other, from which they are looked at as one sum. Each rounds by half a
+spacing at most: 8 cannot be off by more than _ROUNDINGS, and 16 only if most round one way."""
 _ROUNDINGS: Final = 4
 """Times the spacing of the dtype by which a sum may be off: rounding the exact one costs half."""
 _ROOM: Final = 4
+"""Times the largest value seen: inputs twice as large are four times as large where they are
+squared, as in norms and variances."""
 _LARGEST_F16: Final = torch.finfo(torch.float16).max
 _MASK: Final = -60000.0
 """What stands for minus infinity in a mask of f16 lies below."""
 _MOVES: Final = 1e-5
-"""Share of their scale by which rounding alone moves outputs in f32."""
+"""Share of their scale by which rounding alone moves outputs in f32: ten times what was measured;
+see distances.TOLERANCE."""
 
 
 def check(probe: Examination) -> Iterable[Finding]:

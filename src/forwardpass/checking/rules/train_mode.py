@@ -17,6 +17,7 @@ from forwardpass.probing.changes import Change
 from forwardpass.recording.recordings import Recording
 
 MOST_PASSES: Final = 6
+"""One in eval mode, up to four for what is drawn, one with the first row beside itself."""
 
 _SCALE: Final = "the outputs' scale"
 

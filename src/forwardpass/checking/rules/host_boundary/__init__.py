@@ -24,12 +24,16 @@ from forwardpass.tensors.distances import relative_distance
 from forwardpass.tensors.trees import flatten
 
 MOST_PASSES: Final = 5
+"""One with escapes watched, one with what PyTorch reads itself, one for each line that is bent."""
 
 _BREAKS: Final = "a device must wait for it, and CUDA graphs cannot hold it"
 _NN: Final = os.path.join(os.path.dirname(torch.nn.__file__), "")
 _PRINTS: Final = "_tensor_str.py"
 _BEND: Final = 1e-3
+"""Share by which a number is bent: twice what f16 rounds by, so that it comes through, and too
+little to send most code another way."""
 _MOST_BENT: Final = 3
+"""Lines that take a pass each; what leaves at others is reported without its effect."""
 _BULK: Final = ("Tensor.numpy", "Tensor.tolist")
 
 

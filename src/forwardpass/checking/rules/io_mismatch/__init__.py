@@ -22,7 +22,7 @@ MOST_PASSES: Final = 1
 """None where nothing is suspicious; else the pass with its values, which other rules share."""
 
 _MOST_AXES = 6
-"""Axes whose orders are tried."""
+"""Axes whose orders are tried: 6 have 720."""
 
 
 def check(probe: Examination) -> Iterable[Finding]:

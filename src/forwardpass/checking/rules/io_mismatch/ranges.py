@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from forwardpass.checking.uses import LARGE, SMALL
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
 from forwardpass.operators import batch_norm, find, kinds
@@ -14,16 +15,15 @@ from forwardpass.operators import batch_norm, find, kinds
 if TYPE_CHECKING:
     from forwardpass.checking.examinations import Examination
 
-_LARGE, _SMALL = 10.0, 1 / 50
-"""Times the spread that was expected: units differ by 100, 255 or 1,000, and their inverses, which
-lie beyond both; other data of the same unit, brighter or darker, lies between."""
 _FAR = 20.0
 """What is standardised stands within this of 0, mean and spread. Grey in pixels from 0 to 255 that
 are taken for 0 to 1 stands at (127 − 0.5) / 0.5 = 253, further off where the scale is smaller."""
 _FLAT = 0.5
-"""Spread below which it is looked at by channel."""
+"""Spread below which, off the middle by more than 1, it is looked at by channel: what is
+standardised has a spread of 1, and with half of it a mean beyond 1 is two spreads off."""
 _SETTLED = 0.05
-"""Weight that the start (0 and 1) may still have in running statistics."""
+"""Weight that the start (0 and 1) may still have in running statistics: with BatchNorm's momentum
+of 0.1 it has less after 29 batches."""
 _HELD = ("buffer", "parameter", "attribute", "constant")
 _STEPS = 8
 """Calls between an input and what standardises it: a cast, a view, a scaling and their kin."""
@@ -44,7 +44,7 @@ class Fitted(NamedTuple):
 
     @property
     def is_off(self) -> bool:
-        return self.spread > _LARGE or self.shift > _LARGE or 0 < self.spread < _SMALL
+        return self.spread > LARGE or self.shift > LARGE or 0 < self.spread < SMALL
 
 
 class Standardised(NamedTuple):
@@ -58,7 +58,7 @@ class Standardised(NamedTuple):
     @property
     def is_off(self) -> bool:
         far = abs(self.mean) > _FAR or self.spread > _FAR
-        return far or (0 < self.spread < _SMALL and abs(self.mean) > 1)
+        return far or (0 < self.spread < SMALL and abs(self.mean) > 1)
 
 
 def fitted(probe: Examination) -> Fitted | None:
@@ -83,7 +83,7 @@ def fitted(probe: Examination) -> Fitted | None:
         return None
     rough = seen.std / usual  # over all channels: enough to see that nothing is wrong
     off = abs(seen.mean - float(mean.double().mean())) / usual
-    if _SMALL * 2 < rough < _LARGE / 2 and off < _LARGE / 2:
+    if SMALL * 2 < rough < LARGE / 2 and off < LARGE / 2:
         return Fitted(call, rough, off, len(mean))
     before = probe.whole.tensors.get(call.inputs[0])
     if before is None or before.dim() < 2:

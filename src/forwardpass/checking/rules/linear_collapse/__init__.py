@@ -6,9 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from torch import nn
-from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
-
 from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.linear_collapse.collapses import (
     Between,
@@ -29,11 +26,14 @@ from forwardpass.nouns.records import Layer, Record
 from forwardpass.probing.changes import Change
 from forwardpass.recording.recordings import Recording
 
-MOST_PASSES: Final = 4
-
 _MOST_MEASURED: Final = 4
+"""Runs of layers that differ in more than their weights' values; a model of more kinds repeats what
+was said of these."""
+MOST_PASSES: Final = _MOST_MEASURED
+"""One in train mode for all, or, where that raises, one for each."""
 _CHEAPER: Final = 0.9
-"""Share of the macs from which on the one layer saves too little for a warning."""
+"""Share of the macs from which on the one layer saves too little for a warning: a product of other
+sizes runs at another speed, by a tenth and more."""
 
 
 def check(probe: Examination) -> Iterable[Finding]:
@@ -135,15 +135,16 @@ def _readers(record: Record) -> dict[int, list[Call]]:
 
 
 def _stands_alone(record: Recording, layer: Layer) -> bool:
-    """Whether a layer multiplies one value, and is no part of a larger layer of PyTorch: the output
-    projection of nn.MultiheadAttention belongs to it, and whatever may follow it."""
+    """Whether a layer multiplies one value, and is no part of a larger layer of PyTorch, one that
+    holds more than its weight and bias: the output projection of an attention belongs to it, and
+    whatever may follow it."""
     if data_of(record, layer) is None:
         return False
     part = dict(record.this.module.named_modules(remove_duplicate=False)).get(layer.module)
     if part is None:
         return True
     whole = type(part).__module__.startswith("torch.nn.modules")
-    return not whole or isinstance(part, nn.Linear | _ConvNd | nn.Sequential)
+    return not whole or len(list(part.parameters())) <= 1 + bool(layer.bias)
 
 
 def _passes_on(record: Record, call: Call, serial: int) -> bool:

@@ -13,6 +13,7 @@ from forwardpass.checking.stretches import UNRUNNABLE, Stretch, residual
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Layer, Record
 from forwardpass.recording.recordings import Recording
+from forwardpass.tensors.distances import TOLERANCE
 
 _DATA: Final = {
     "addmm": 1, "mm": 0, "bmm": 0, "matmul": 0, "linear": 0, "convolution": 0, "_convolution": 0,
@@ -22,15 +23,17 @@ _DATA: Final = {
 _PRODUCTS: Final = frozenset(("mm", "bmm", "matmul"))
 """Of these, those in which the weight may come first: features are the last axis but one then."""
 _WORTH_OF_WIDE: Final = 0.95
+"""Share of the macs of its layers that the one layer may take at most, where one of them is a
+convolution that reaches around: padding makes the macs of both differ by the border."""
 _WORTH_OF_SCALED: Final = 0.75
-"""Shares of the macs of its layers that the one layer may take at most: where one of them is a
-convolution that reaches around; where what is between has numbers of its own, as a normalisation
-does more in training than it does afterwards."""
+"""The same where what is between has numbers of its own: a normalisation does more in training than
+it does afterwards, and must be given up for less than that."""
 _SCALES: Final = (1.0, 1e12)
 """Of the values on which a call is affine: a clamp at ±1e6 is not, on the larger ones."""
-_ROUNDING: Final = 1e-9
+_ROUNDING: Final = TOLERANCE[torch.float64]
 _FEW: Final = 64
-"""Numbers that an operator is measured on which computes each number by itself."""
+"""Numbers that an operator is measured on which computes each number by itself: a function that is
+affine on as many normal numbers, small and large, is affine."""
 
 
 class Between(NamedTuple):

@@ -15,6 +15,7 @@ from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.findings import Finding
 
 MOST_PASSES: Final = 2
+"""One with gradients, one with f32 in the place of f16."""
 
 Kind = Literal["nan", "inf"]
 _KINDS: Final[tuple[Kind, ...]] = ("nan", "inf")
@@ -27,7 +28,7 @@ _COVERS: Final = frozenset(
 """Operators that put other numbers in the place of some. A softmax takes an Inf for what it means:
 the logarithm of a mask."""
 _WRONG: Final = 5e-2
-"""Of the scale: more than rounding to f16 moves outputs by."""
+"""Of the scale: five times what rounding to f16 moves outputs by; see distances.TOLERANCE."""
 _REMEDIES = {
     "exp": "subtract the largest value before exp; softmax, logsumexp and softplus do",
     "log": "add a small constant, clamp above 0, or take log_softmax of what came before",

@@ -23,16 +23,18 @@ from forwardpass.probing.rows import ByRow
 from forwardpass.tensors.distances import relative_distance
 
 MOST_PASSES: Final = 20
-"""None where nothing is found, but one that other rules share; the rest measures what is saved."""
+"""None where nothing is found, but one that other rules share; the rest measures what is saved: two
+for each round of a race, and up to four to make the batch."""
 
 _LEAST_CALLS = 4
-"""Passes from one line below which nobody loops."""
+"""Passes from one line below which nobody loops: a model is tried once, warmed up, run again."""
 _MEASURED_ROWS = 8
 """Rows at least of a race: of two or three the cost of a call hides what a batch gains."""
 _MOST_ROWS = 64
 """Rows at most: by then a batch has gained most of what it can, and memory stays small."""
 _GAIN = 1.2
-"""Times faster from which on a batch in the caller is worth a word."""
+"""Times faster from which on a batch is worth a word: least times of races repeat within a tenth,
+and either of two may be off."""
 
 
 def check(probe: Examination) -> Iterable[Finding]:
@@ -118,7 +120,8 @@ def _in_proportion(
 
 def _is_recurrence(part: nn.Module | None) -> bool:
     """Whether PyTorch's own code of a recurrence runs in a module: one call of it loops over
-    steps, which are axis 0 where time comes first."""
+    steps, which are axis 0 where time comes first. By its class: on other backends it is one
+    operator or many, and a module of the user's own that loops over rows has the same ones."""
     return isinstance(part, nn.RNNBase) and type(part).forward.__module__ == nn.RNNBase.__module__
 
 
@@ -211,7 +214,7 @@ def _in_the_caller(probe: Examination) -> Iterator[Finding]:
         batch = _batch(probe, count)
         if batch is None:
             continue
-        one, all_of_them = _raced(probe, batch)
+        one, all_of_them = raced(probe.seconds, partial(probe.seconds, Change(inputs=batch)))
         if one * count < _GAIN * all_of_them:
             continue
         made = probe.finding(
@@ -233,12 +236,6 @@ def _often(probe: Examination, site: Site, times: int) -> str:
     if times == recorded:
         return f"{made} times"
     return f"{'at least ' if made > recorded else ''}{times} times"
-
-
-def _raced(probe: Examination, batch: dict[str, torch.Tensor]) -> tuple[float, float]:
-    """Seconds of the pass, and of that over a batch."""
-    one, together = raced(probe.seconds, partial(probe.seconds, Change(inputs=batch)))
-    return one, together
 
 
 def _shapes(record: Record) -> tuple[tuple[str, tuple[int, ...]], ...]:

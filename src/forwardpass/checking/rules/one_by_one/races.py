@@ -13,6 +13,7 @@ ROUNDS = 7
 _SMALL_SECONDS = 0.05
 """What takes less is computed in one thread: waiting for others would be most of it."""
 _ENOUGH_SECONDS = 0.5
+"""Time after which no round begins: slow passes differ by less, and a check is waited for."""
 
 
 def raced(*runs: Callable[[], float]) -> list[float]:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import torch
 
-from forwardpass.checking.crossings import Fate, crossing
+from forwardpass.checking.crossings import INHERITED, Fate, crossing
 from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.pad_leak.marks import candidates
 from forwardpass.checking.rules.pad_leak.paddings import Padding, of_one, padding_of
@@ -24,8 +24,6 @@ MOST_PASSES: Final = 6
 
 _MOST_ROWS = 16
 """Rows that are looked at: each has the same code behind it, and another length."""
-_INHERITED = 1e-2
-"""Share of what the output moves by, below which a value did not cause it."""
 _ROUNDED = 0.1
 """Of the scale: more than eight bits round away, whatever padding does to their scale."""
 
@@ -134,7 +132,7 @@ def _found(
     if not again:
         raise Inapplicable("the same row alone does not move: see batch-variance")
     pairs = partners(more, less)
-    allowed = max(rows.tolerance, _INHERITED * min(gap, 1.0))
+    allowed = max(rows.tolerance, INHERITED * min(gap, 1.0))
     paths = {item.path for item in again}
     call = crossing(more, less, pairs, paths, _Padded(single, less, pairs, allowed))
     if scales_by_batch(call) and gap > _ROUNDED:  # a leak behind the rounding is worse than it

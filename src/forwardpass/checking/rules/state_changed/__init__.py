@@ -27,6 +27,7 @@ MOST_PASSES: Final = 8
 that changes the module, one for what becomes of the inputs."""
 
 _MOST_NAMES = 3
+"""In a sentence; how many there are is said beside them."""
 
 
 def check(probe: Examination) -> Iterable[Finding]:
@@ -97,7 +98,8 @@ def _trains(probe: Examination, change: Alteration) -> bool:
 
 
 def _is_statistics(probe: Examination, change: Alteration) -> bool:
-    """Whether it is the running statistics of a normalisation that trains."""
+    """Whether it is the running statistics of a normalisation that trains. By PyTorch's class: the
+    count of batches among them is a buffer that no operator of the normalisation reads."""
     path, part = change.owner(probe.module)
     trained = any(entry.training for entry in probe.record.of_module(path))
     return change.kind == "buffer" and isinstance(part, _NormBase) and trained

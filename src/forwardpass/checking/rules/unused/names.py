@@ -23,6 +23,7 @@ from forwardpass.code.sources import parsed
 _CONTAINERS: Final = (
     nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict,
 )  # fmt: skip
+"""They give out what they hold by index or in a loop: no code names it."""
 _NAMELESS: Final = frozenset(
     ("children", "named_children", "modules", "named_modules", "_modules", "_parameters",
      "__dict__")
@@ -83,7 +84,7 @@ class _Reach:
         self._others: set[str] = {"forward"}
         self._functions: set[FunctionType] = set()
         self._modules: dict[int, nn.Module] = {}
-        self._objects: set[int] = set()
+        self._objects: dict[int, Any] = {}  # held, so that no id is given to another one
         self._reach(module, 0)
         before = -1
         while before != (before := self._size()):
@@ -123,7 +124,7 @@ class _Reach:
                 rest = [v for k, v in vars(held).items() if k not in stores]
                 self._reach(rest, depth)
         elif depth < _DEEPEST and id(held) not in self._objects:
-            self._objects.add(id(held))
+            self._objects[id(held)] = held
             for item in self._inside(held):
                 self._reach(item, depth + 1)
 
@@ -138,7 +139,7 @@ class _Reach:
             return (held.__self__, held.__func__)
         if isinstance(held, FunctionType):
             self._read(held, None)
-            return _closed_over(held)
+            return _kept(held)
         if not isinstance(held, type | ModuleType) and hasattr(held, "__dict__"):
             self._kinds.update(k for k in type(held).__mro__ if k is not object)
             return list(vars(held).values())
@@ -179,7 +180,7 @@ class _Reach:
             raise _Unknown(function)
         for named in _named(function, code):
             self._read(named, None)
-        for held in _closed_over(function):
+        for held in _kept(function):
             self._reach(held, 1)
 
 
@@ -202,8 +203,9 @@ def _functions(held: Any) -> Iterator[FunctionType]:
     yield from (f for f in candidates if isinstance(f, FunctionType))
 
 
-def _closed_over(function: FunctionType) -> list[Any]:
-    found: list[Any] = []
+def _kept(function: FunctionType) -> list[Any]:
+    """What a function holds: its defaults, and what it closes over."""
+    found = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     for cell in function.__closure__ or ():
         try:
             found.append(cell.cell_contents)

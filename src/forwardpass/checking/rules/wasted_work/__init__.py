@@ -19,19 +19,23 @@ from forwardpass.recording.schemas import Schema
 from forwardpass.recording.walking import Walk
 
 MOST_PASSES: Final = 2
+"""Both timed: what is first called takes longer."""
 
 _CALL_SECONDS: Final = 10e-6
-"""What Python spends on a call however small its values are: no more than that is not worth a
-finding."""
+"""What Python spends on a call however small its values are (measured: a Linear of one number): no
+more than that is not worth a finding."""
 _LEAST: Final = 0.01
+"""Share of the pass from which waste is worth a note: timings of passes differ by as much."""
 _MUCH: Final = 0.05
-"""Shares of the pass from which waste is worth a note, and a warning."""
+"""Share from which it is a warning: one is worth an edit that saves a twentieth."""
 _LARGE: Final = 10_000
-"""Macs, or numbers, that a call must at least compute to take longer than calling it."""
+"""Macs, or numbers, that take as long as calling for them (measured: 5 µs for as many macs of a
+product, 18 µs for as many exponentials)."""
 _SMALL: Final = 1_000
+"""Those below which a call takes no longer for its numbers: 2 µs for as many exponentials."""
 _MUCH_OF_SMALL: Final = 0.1
-"""Those of a smaller call, and the share that it and what belongs to it must take for a note: the
-time is that of calling them."""
+"""Share that a call between the two and what belongs to it must take for a note: the time is that
+of calling, and twice _MUCH, since another machine calls faster or slower by as much."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from forwardpass.recording.recordings import Recording
 
 _OWN = frozenset(("as_strided", "set_", "resize_"))  # read memory past what their operand shows
 _SMALL = 64
-"""Numbers of a constant that are compared."""
+"""Numbers of a constant that are compared: somebody may write so many out in code; what is larger
+is a weight, which has a name."""
 
 
 class Numbering:
