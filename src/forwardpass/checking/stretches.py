@@ -10,12 +10,12 @@ from torch import nn
 
 from forwardpass.nouns.calls import Call
 from forwardpass.recording.recordings import Recording
-from forwardpass.tensors.distances import TOLERANCE
+from forwardpass.tensors.distances import tolerance
 
 UNRUNNABLE = (RuntimeError, KeyError, NotImplementedError)
 """What a stretch raises that does not run by itself: an operator has no kernel for float64, refuses
 the other numbers, or reads what was made outside of the stretch. Nothing is then claimed of it."""
-_AFFINE: Final = {dtype: TOLERANCE[dtype] for dtype in (torch.float64, torch.float32)}
+_AFFINE: Final = {dtype: tolerance((dtype,)) for dtype in (torch.float64, torch.float32)}
 """Residual below which a stretch is affine, by the dtype in which it is computed: the finest that
 its operators have."""
 

@@ -33,8 +33,8 @@ MOST_PASSES: Final = 6
 """Two where nothing varies, and one that other rules share."""
 
 _WRONG = 1e-2
-"""Of the scale: TOLERANCE of f16, the coarsest that a pass can be in without seeming in f32; from
-here on it is no matter of precision, and decisions change."""
+"""Of the scale, as much as the tolerance of f16: from here on decisions change, and it is no matter
+of precision."""
 
 
 def check(probe: Examination) -> Iterable[Finding]:

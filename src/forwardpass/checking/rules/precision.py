@@ -35,7 +35,7 @@ _MASK: Final = -60000.0
 """What stands for minus infinity in a mask of f16 lies below."""
 _MOVES: Final = 1e-5
 """Share of their scale by which rounding alone moves outputs in f32: ten times what was measured;
-see distances.TOLERANCE."""
+see distances.tolerance."""
 
 
 def check(probe: Examination) -> Iterable[Finding]:

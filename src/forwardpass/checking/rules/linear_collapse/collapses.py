@@ -13,7 +13,7 @@ from forwardpass.checking.stretches import UNRUNNABLE, Stretch, residual
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Layer, Record
 from forwardpass.recording.recordings import Recording
-from forwardpass.tensors.distances import TOLERANCE
+from forwardpass.tensors.distances import tolerance
 
 _DATA: Final = {
     "addmm": 1, "mm": 0, "bmm": 0, "matmul": 0, "linear": 0, "convolution": 0, "_convolution": 0,
@@ -30,7 +30,7 @@ _WORTH_OF_SCALED: Final = 0.75
 it does afterwards, and must be given up for less than that."""
 _SCALES: Final = (1.0, 1e12)
 """Of the values on which a call is affine: a clamp at ±1e6 is not, on the larger ones."""
-_ROUNDING: Final = TOLERANCE[torch.float64]
+_ROUNDING: Final = tolerance((torch.float64,))
 _FEW: Final = 64
 """Numbers that an operator is measured on which computes each number by itself: a function that is
 affine on as many normal numbers, small and large, is affine."""

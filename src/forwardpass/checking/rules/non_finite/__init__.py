@@ -28,7 +28,7 @@ _COVERS: Final = frozenset(
 """Operators that put other numbers in the place of some. A softmax takes an Inf for what it means:
 the logarithm of a mask."""
 _WRONG: Final = 5e-2
-"""Of the scale: five times what rounding to f16 moves outputs by; see distances.TOLERANCE."""
+"""Of the scale: five times what rounding to f16 moves outputs by; see distances.tolerance."""
 _REMEDIES = {
     "exp": "subtract the largest value before exp; softmax, logsumexp and softplus do",
     "log": "add a small constant, clamp above 0, or take log_softmax of what came before",

@@ -24,7 +24,7 @@ Held = dict[str, Any]
 """What stood under a name: tensors, copied, and plain Python values, by path."""
 _SAME = 1e-5
 """Relative distance below which two passes over the same inputs differ by rounding: ten times what
-was measured in f32; see distances.TOLERANCE."""
+was measured in f32; see distances.tolerance."""
 _OF_MODULES = ("mode", "hooks")
 _WHOLE = "the module"
 
