@@ -229,7 +229,7 @@ def test_the_report_is_printed_on_stdout_and_the_rest_on_stderr(folder: Path) ->
     done = spawned("run", "model.py:model", "bad.npy", "-o", "out")
     assert "8 at" in done.stdout
     assert "! 1 row in quarantine" in done.stdout
-    assert "code, and it ran" in done.stderr, "what loading could have done"
+    assert "its code ran" in done.stderr, "what loading could have done"
     assert max(map(len, (done.stdout + done.stderr).splitlines())) <= 80
     assert "\x1b" not in done.stdout + done.stderr
 

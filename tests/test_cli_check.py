@@ -114,7 +114,7 @@ def test_the_printout(folder: Path) -> None:
     assert f"✗ error train-mode model.py:{line}: eval mode, yet dropout" in done.stdout
     assert re.search(r" ran  .*train-mode\s+1\s+pass", done.stdout, re.DOTALL)
     assert max(map(len, lines)) <= 80
-    assert "code, and it ran" in done.stderr
+    assert "its code ran" in done.stderr
     assert "\x1b" not in done.output
 
 

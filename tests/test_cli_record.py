@@ -38,6 +38,11 @@ class Numpy(nn.Module):
         return torch.from_numpy(x.numpy() * 2) + 1
 
 
+class Odd(nn.Module):
+    def forward(self, settings):
+        return settings["width"]
+
+
 class Raises(nn.Module):
     def __init__(self):
         super().__init__()
@@ -61,6 +66,7 @@ with torch.random.fork_rng(devices=[]):
     numpy = Model(Numpy(), "x: f32[batch 3]")
     raises = Model(Raises(), "x: f32[batch 4]")
     bare = nn.Linear(4, 2)
+    odd = Odd()
     lazy = Model(nn.LazyLinear(3), "input: f32[batch 4]")
     fused = Model(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2),
                   "src: f32[batch tokens=1..32 8]")
@@ -127,12 +133,34 @@ def test_axes_that_are_not_allowed(forward: str, axis: str, said: str, folder: P
 
 
 def test_a_model_without_a_signature(folder: Path) -> None:
-    done = invoke("model.py:bare", code=2)
-    for part in ("has no signature", "--data SOURCE", ".npz", "Model(module, inputs="):
-        assert part in done.stderr
+    """What it takes is guessed and said to be; the line that is printed does the same."""
+    done = invoke("model.py:bare", "--json", "--quiet")
+    assert done.stderr.startswith('guessed: --signature "input: f32[batch 4]"\n')
+    assert "nobody said it" in done.stderr
+    again = invoke("model.py:bare", "--json", "--quiet", "--signature", "input: f32[batch 4]")
+    assert again.stderr == ""
+    assert again.stdout == done.stdout
     np.save("x.npy", np.ones((2, 4), np.float32))
     assert shapes(recorded("model.py:bare", "--inputs", "x.npy")) == {"input": [2, 4]}
     assert shapes(recorded("model.py:bare", "--data", "x.npy", "--limit", "1")) == {"input": [1, 4]}
+
+
+def test_a_signature_on_the_command_line(folder: Path) -> None:
+    """It takes the place of the model's own."""
+    more = ["--signature", "ids: i64[batch n=1..9] pad 0", "--signature", "mask: i64[batch n]"]
+    assert shapes(recorded("model.py:tokens", *more, "--axis", "n=5", "--batch", "2")) == {
+        "ids": [2, 5],
+        "mask": [2, 5],
+    }
+    assert "cannot read the input" in invoke("model.py:bare", "--signature", "x", code=2).stderr
+    other = invoke("model.py:bare", "--signature", "input: f32[batch 3]", code=4)
+    assert "mat1 and mat2" in other.stderr
+
+
+def test_what_cannot_be_guessed(folder: Path) -> None:
+    done = invoke("model.py:odd", code=2)
+    for part in ('--signature "settings: f32[batch …]"', "--data SOURCE", ".npz", "inputs=[…]"):
+        assert part in done.stderr
 
 
 def test_inputs_from_files(folder: Path) -> None:
@@ -248,7 +276,7 @@ def test_the_printout(folder: Path) -> None:
         "input[2 4] ─▶ 0: W[3 4]·x + b ─▶ batch_norm ─▶ relu ─▶ 3: W[2 3]·x + b"
     )
     assert max(map(len, done.stdout.splitlines())) <= 80
-    assert "code, and it ran" in done.stderr
+    assert "its code ran" in done.stderr
     assert "code, and it ran" not in done.stdout
     assert "\x1b" not in done.output
 

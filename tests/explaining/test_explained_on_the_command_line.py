@@ -54,7 +54,7 @@ def test_without_an_element_all_that_can_be_explained_is_listed(fwd: Any) -> Non
     assert result.exit_code == 0
     for element in ("output[0, 0]", "fc1[0, 0]", "fc2[0, 0]"):
         assert element in result.stdout
-    assert "trust code" not in result.stdout
+    assert "its code ran" not in result.stdout
 
 
 def test_an_element_as_text_and_as_json(fwd: Any) -> None:

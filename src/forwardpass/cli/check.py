@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from forwardpass.cli.options import given, inputs, names, said
+from forwardpass.cli.options import given, inputs, names, said, show
 from forwardpass.errors import UsageError
 
 _ROWS = 8  # enough for the rules that look at rows and units
@@ -88,17 +88,20 @@ def check(
     from rich.console import Console
 
     from forwardpass.checking import every
+    from forwardpass.code.prints import aside
     from forwardpass.showing.live import steps
 
     console = Console(stderr=True, quiet=quiet)
     chosen: dict[str, Any] = {"rules": rules or None, "ignore": ignore}
     ended: BaseException | None = None
     with contextlib.ExitStack() as stack:
+        if script is None or as_json:
+            stack.enter_context(aside())
         if script is not None:
             for name, value in {"--mode": mode, "--grad": grad, **_spelled(which)}.items():
                 if value:
                     raise UsageError(f"{name} does not go with --script: the script says it itself")
-            findings, ended = _of_script(script, ctx.meta.get(_SCRIPT, ()), chosen, as_json)
+            findings, ended = _of_script(script, ctx.meta.get(_SCRIPT, ()), chosen)
         else:
             from forwardpass.checking import check as checked
             from forwardpass.loading import load
@@ -106,18 +109,16 @@ def check(
             loaded = load(forward or "")
             console.print(said(loaded), style="dim", highlight=False, markup=False)
             advance = stack.enter_context(steps("checking", len(rules) or len(every()), console))
+            loaded, example = given(loaded, rows=_ROWS, **which)
             findings = checked(
                 loaded,
-                given(loaded, rows=_ROWS, **which),
+                example,
                 mode=mode or "eval",
                 grad=grad or "inference",
                 advance=lambda rule: advance(),
                 **chosen,
             )
-    if as_json:
-        click.echo(findings.to_json())
-    else:
-        Console().print(findings)
+        show(findings, as_json=as_json)
     code = int(fail_on != "never" and findings.reaches(fail_on))
     sys.exit(_code(ended) or code)
 
@@ -127,16 +128,13 @@ def _spelled(which: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_script(
-    path: str, arguments: tuple[str, ...], chosen: dict[str, Any], as_json: bool
+    path: str, arguments: tuple[str, ...], chosen: dict[str, Any]
 ) -> tuple[Any, BaseException | None]:
-    """The findings, and what the script raised. With --json what it prints goes to standard error:
-    standard output is one document."""
+    """The findings, and what the script raised."""
     from forwardpass.checking import Script, check_script
 
     script = Script(path, arguments)
-    aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
-    with aside:
-        findings = check_script(script, **chosen)
+    findings = check_script(script, **chosen)
     if not script.roots and (script.ended is None or isinstance(script.ended, SystemExit)):
         raise UsageError(
             f"--script {path}: it called no model. Models are modules with parameters that the "

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from forwardpass.cli.options import given, inputs
+from forwardpass.cli.options import Verb, given, inputs, show
 from forwardpass.errors import UsageError
 
 
@@ -24,7 +24,7 @@ def _pairs(
     return found
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("a")
 @click.argument("b", required=False)
 @inputs
@@ -68,8 +68,6 @@ def diff(
     if b is None:
         _against(a, str(against), mode=a_mode or mode, as_json=as_json, which=which)
         return
-    from rich.console import Console
-
     from forwardpass.comparing import diff as compared
     from forwardpass.executing import examples
     from forwardpass.loading import load
@@ -79,16 +77,19 @@ def diff(
     def side(text: str) -> Any:
         return Record.load(text) if text.endswith(".record") or is_record(text) else load(text)
 
-    one, other = side(a), side(b)
-    forward = next((s for s in (one, other) if not isinstance(s, Record)), None)
-    if forward is None:
+    sides = [side(a), side(b)]
+    place = next((i for i, one in enumerate(sides) if not isinstance(one, Record)), None)
+    example: Any = None
+    if place is not None:
+        sides[place], example = given(sides[place], **which)
+    else:
         said = [name for name, value in which.items() if value]
         if said:
             raise UsageError(f"two records have their inputs; --{said[0]} is for Forwards")
     found = compared(
-        one,
-        other,
-        None if forward is None else given(forward, **which),
+        sides[0],
+        sides[1],
+        example,
         b_inputs=None if b_inputs is None else examples.read(b_inputs),
         b_batch=b_batch,
         mode=a_mode or mode,
@@ -97,29 +98,21 @@ def diff(
         renamed=renamed,
         expanded=expanded,
     )
-    if as_json:
-        click.echo(found.to_json())
-    else:
-        Console().print(found)
+    show(found, as_json=as_json)
     if found.verdict == "differs":
         sys.exit(1)
 
 
 def _against(a: str, file: str, *, mode: Any, as_json: bool, which: dict[str, Any]) -> None:
     """Compare a pass with the fingerprint in a file."""
-    from rich.console import Console
-
     from forwardpass.comparing.fingerprints import changes, opened
     from forwardpass.loading import load
     from forwardpass.probing import record
 
     before = opened(file)
-    forward = load(a)
-    done = record(forward, given(forward, **which), mode=mode, grad="inference", statistics=True)
+    forward, example = given(load(a), **which)
+    done = record(forward, example, mode=mode, grad="inference", statistics=True)
     found = changes(before, done)
-    if as_json:
-        click.echo(found.to_json())
-    else:
-        Console().print(found)
+    show(found, as_json=as_json)
     if found.changes:
         sys.exit(1)

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from forwardpass.cli.options import given, inputs, said
+from forwardpass.cli.options import Verb, given, inputs, said, show
 from forwardpass.errors import UsageError
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("forward")
 @click.argument("element", required=False)
 @inputs
@@ -54,12 +54,9 @@ def explain(
     loaded = load(forward)
     console.print(said(loaded), style="dim", highlight=False, markup=False)
     grad: Any = "on" if gradient else "off"
-    done = record(loaded, given(loaded, **which), mode=mode, grad=grad)
+    loaded, example = given(loaded, **which)
+    done = record(loaded, example, mode=mode, grad=grad)
     if element is None:
-        Console().print(listed(done))
+        show(listed(done))
         return
-    explanation = explained(done, element, gradient=gradient, loss=loss)
-    if as_json:
-        click.echo(explanation.to_json())
-    else:
-        Console().print(explanation)
+    show(explained(done, element, gradient=gradient, loss=loss), as_json=as_json)

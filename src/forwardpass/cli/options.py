@@ -12,6 +12,29 @@ from forwardpass.errors import UsageError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class Verb(click.Command):
+    """A command of which standard output is its result alone: what user code prints goes to
+    standard error."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from forwardpass.code.prints import aside
+
+        with aside():
+            return super().invoke(ctx)
+
+
+def show(result: Any, *, as_json: bool = False) -> None:
+    """Write what a command found to standard output: text, JSON, or what rich renders."""
+    from rich.console import Console
+
+    from forwardpass.code.prints import output
+
+    if as_json or isinstance(result, str):
+        click.echo(result if isinstance(result, str) else result.to_json(), file=output())
+    else:
+        Console(file=output()).print(result)
+
+
 def names(
     ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]
 ) -> tuple[str, ...]:
@@ -32,7 +55,14 @@ def _sizes(
     return found
 
 
+signature = click.option(
+    "--signature", "signature", multiple=True, metavar="INPUT",
+    help='An input of the model, as "pixels: f32[batch 3 224 224]". Repeatable.',
+)  # fmt: skip
+"""The option that says what a model takes; `signed` reads it."""
+
 _INPUTS = (
+    signature,
     click.option("--inputs", "file", metavar="FILE", help="Inputs from .npz, .npy, .safetensors."),
     click.option("--data", metavar="SOURCE", help="Inputs from rows of data, as `fwd run` reads."),
     click.option(
@@ -56,13 +86,41 @@ def inputs(command: Command) -> Command:
     return command
 
 
-def given(
-    forward: Any, *, file: str | None, data: str | None, limit: int | None, batch: int | None,
-    axis: dict[str, int], seed: int | None, rows: int = 1,
-) -> Any:  # fmt: skip
-    """The inputs that the options ask for: a file, rows of data, or an example by the signature.
+def signed(forward: Any, lines: tuple[str, ...]) -> Any:
+    """The Forward with the inputs that --signature says."""
+    from forwardpass.nouns.forwards import Forward
+    from forwardpass.nouns.signatures import Signature
 
-    `rows` is how many there are where nobody says.
+    if not lines:
+        return forward
+    if forward.model.collate is not None:
+        raise UsageError("--signature: this model has a collate, which makes its inputs")
+    return Forward(forward.model.with_signature(Signature.parse(lines)), forward.plan)
+
+
+def _guessed(forward: Any) -> Any:
+    """The Forward with a signature that was found by trying, which is said."""
+    from forwardpass.executing.guessing import guess
+    from forwardpass.nouns.forwards import Forward
+
+    found = guess(forward)
+    options = " ".join(f'--signature "{item}"' for item in found.inputs)
+    click.echo(
+        f"guessed: {options}\n"
+        "  Passes go through with it, but nobody said it: give the option with what you mean.",
+        err=True,
+    )
+    return Forward(forward.model.with_signature(found), forward.plan)
+
+
+def given(
+    forward: Any, *, signature: tuple[str, ...], file: str | None, data: str | None,
+    limit: int | None, batch: int | None, axis: dict[str, int], seed: int | None, rows: int = 1,
+) -> tuple[Any, Any]:  # fmt: skip
+    """The Forward with the signature, and the inputs, that the options ask for.
+
+    Inputs are a file, rows of data, or an example by the signature; where nothing says one, it is
+    guessed. `rows` is how many there are where nobody says.
     """
     from forwardpass.executing import examples
 
@@ -74,17 +132,20 @@ def given(
         raise UsageError(f"{drawn[0]} is for examples; it does not go with --inputs or --data")
     if limit and not data:
         raise UsageError("--limit is for --data; --batch gives the rows of an example")
+    forward = signed(forward, signature)
     if file:
-        return examples.read(file)
+        return forward, examples.read(file)
     if data:
-        return examples.encoded(forward, data, limit or max(rows, 4))
-    return examples.drawn(forward, batch=batch or rows, axes=axis, seed=seed or 0)
+        return forward, examples.encoded(forward, data, limit or max(rows, 4))
+    if forward.model.signature is None and forward.model.collate is None:
+        forward = _guessed(forward)
+    return forward, examples.drawn(forward, batch=batch or rows, axes=axis, seed=seed or 0)
 
 
 _TRUST = {
-    "data": "weights are data, which cannot run code",
-    "code": "this is code, and it ran",
-    "native": "this is machine code",
+    "data": "read as data, none of its code ran",
+    "code": "its code ran when it was loaded",
+    "native": "its machine code was loaded into this process",
 }
 
 
@@ -97,5 +158,5 @@ def said(forward: Any) -> str:
     size = f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
     return (
         f"{forward.model.name}: {type(module).__name__}, {size} parameters · "
-        f"trust {forward.model.trust}: {_TRUST[forward.model.trust]}"
+        f"{_TRUST[forward.model.trust]}"
     )

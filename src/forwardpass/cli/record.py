@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from forwardpass.cli.options import given, inputs, names, said
+from forwardpass.cli.options import Verb, given, inputs, names, said, show
 from forwardpass.errors import UsageError, nearest
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("forward")
 @inputs
 @click.option("--mode", type=click.Choice(["eval", "train"]), default="eval", help="[eval]")
@@ -89,8 +89,9 @@ def record(
     console = Console(stderr=True, quiet=quiet)
     loaded = load(forward)
     console.print(said(loaded), style="dim", highlight=False, markup=False)
+    loaded, example = given(loaded, **which)
     done = recorded(
-        loaded, given(loaded, **which), mode=mode, grad=grad,
+        loaded, example, mode=mode, grad=grad,
         statistics=statistics or fingerprint is not None,
         values="all" if "all" in values else values or None, saved=saved, expanded=expanded,
     )  # fmt: skip
@@ -110,17 +111,17 @@ def record(
     except OSError as error:
         raise UsageError(f"the record cannot be saved: {error}") from error
     if as_json:
-        click.echo(done.to_json())
+        show(done, as_json=True)
     elif as_python:
-        click.echo(done.to_python())
+        show(done.to_python())
     elif not quiet or level is None:
-        Console().print(shown(done, depth, calls, module))
+        show(shown(done, depth, calls, module))
     if level is None:
         return
     from forwardpass.validating import validate
 
     with steps("validating", done.totals.calls, console) as advance:
         validation = validate(done, level, advance=advance)
-    (console if as_json or as_python else Console()).print(validation)
+    (console.print if as_json or as_python else show)(validation)
     if validation.verdict != "valid":
         sys.exit(1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from forwardpass.cli.options import names, said
+from forwardpass.cli.options import Verb, names, said, show, signature, signed
 from forwardpass.errors import UsageError
 
 
@@ -29,7 +29,7 @@ def _columns(
     return {name: column for name, _, column in pairs}
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("forward")
 @click.argument("data")
 @click.option(
@@ -77,6 +77,7 @@ def _columns(
     metavar="N",
     help="Rows in a shard; else about ten seconds of work.",
 )
+@signature
 @click.option("--quiet", "-q", is_flag=True, help="No progress, no report; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def run(
@@ -87,6 +88,7 @@ def run(
     as_json: bool,
     resume: bool,
     strict: bool,
+    signature: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Compute FORWARD for every row of DATA, once each.
@@ -108,6 +110,7 @@ def run(
 
     console = Console(stderr=True, quiet=quiet)
     try:
+        from forwardpass.loading import load
         from forwardpass.running import Progress
         from forwardpass.running import run as compute
         from forwardpass.showing.live import live
@@ -118,20 +121,19 @@ def run(
                 console.print(said(forward), style="dim", highlight=False, markup=False)
 
         progress = Announced()
+        subject = signed(load(forward), signature) if signature else forward
         with live(progress, console):
             report = compute(
-                forward, data, out, resume=resume, strict=strict, progress=progress, **options
+                subject, data, out, resume=resume, strict=strict, progress=progress, **options
             )
     except KeyboardInterrupt:
         again = "" if out == "-" else f"; go on with --resume into {out}"
         click.echo(f"fwd: interrupted{again}", err=True)
         raise SystemExit(130) from None
-    if as_json:
-        click.echo(report.to_json())
-    elif out == "-":
+    if as_json or (out != "-" and not quiet):
+        show(report, as_json=as_json)
+    else:
         console.print(report)
-    elif not quiet:
-        Console().print(report)
     if out == "-":
         for failure in report.failures:
             what = f"{failure.key!r} ({failure.stage}): {failure.error}"

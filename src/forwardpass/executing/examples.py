@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from forwardpass.errors import DataError, UsageError, nearest
 from forwardpass.executing.encoding import Encoder, inferred, together
+from forwardpass.executing.wanting import tables
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.signatures import Axis, Input, Signature
 from forwardpass.reading import open_source
@@ -43,18 +44,27 @@ def drawn(
         raise UsageError(
             f"{forward.model.name} has no signature to draw an example by. Give a file (.npz, "
             ".safetensors) or --data SOURCE, or say what goes in: "
-            'Model(module, inputs="features: f32[batch 16]")'
+            '--signature "features: f32[batch 16]", or Model(module, inputs="…")'
         )
     sizes = _sizes(signature, axes or {})
     generator = torch.Generator().manual_seed(seed)
-    words = _vocabulary(forward.model.module)
+    needed = [item for item in signature.given if not item.optional]
+    words = _words(forward.model.module, signature, needed, sizes)
     values = {
-        item.path: to_numpy(_drawn(item, batch, sizes, words, generator))
-        for item in signature.given
-        if not item.optional
+        item.path: random(
+            item.path, TORCH[item.dtype], _shape(item, batch, sizes), words[item.path], generator
+        )
+        for item in needed
     }
+    return _collated(signature, values, batch, sizes)
+
+
+def _collated(
+    signature: Signature, values: dict[str, torch.Tensor], batch: int, sizes: Mapping[str, int]
+) -> dict[str, torch.Tensor]:
+    arrays = {path: to_numpy(value) for path, value in values.items()}
     lengths = np.tile(np.array(list(sizes.values()), np.int64), (batch, 1))
-    block = Block(signature, values, lengths, lengths)
+    block = Block(signature, arrays, lengths, lengths)
     return tensors(block.collate(list(sizes.values())), signature)
 
 
@@ -74,22 +84,36 @@ def _size(axis: Axis, wanted: int | None) -> int:
     return wanted
 
 
-def _vocabulary(module: nn.Module) -> int:
-    """Whole numbers below this are in every vocabulary of the module."""
-    sizes = [m.num_embeddings for m in module.modules() if isinstance(m, nn.Embedding)]
-    return min([size for size in sizes if size >= _FEW_WORDS] or sizes or [2])
+def _words(
+    module: nn.Module, signature: Signature, needed: Sequence[Input], sizes: Mapping[str, int]
+) -> dict[str, int]:
+    """Below what the whole numbers of each input must be: in every vocabulary of the module.
+
+    A table of few rows may be for one input, which a pass of zeros tells.
+    """
+    rows = [m.num_embeddings for m in nn.Module.modules(module) if isinstance(m, nn.Embedding)]
+    most = min([size for size in rows if size >= _FEW_WORDS] or rows or [2])
+    words = {item.path: most for item in needed}
+    if any(size < most for size in rows):
+        zeros = {i.path: torch.zeros(_shape(i, 1, sizes), dtype=TORCH[i.dtype]) for i in needed}
+        for path, size in tables(module, _collated(signature, zeros, 1, sizes)).items():
+            words[path] = min(size, words.get(path, size))
+    return words
 
 
-def _drawn(
-    item: Input, batch: int, sizes: Mapping[str, int], words: int, generator: torch.Generator
+def _shape(item: Input, batch: int, sizes: Mapping[str, int]) -> list[int]:
+    return [batch, *(sizes[a.name] if a.is_variable else a.size for a in item.row_axes)]
+
+
+def random(
+    path: str, dtype: torch.dtype, shape: Sequence[int], words: int, generator: torch.Generator
 ) -> torch.Tensor:
-    shape = [batch, *(sizes[a.name] if a.is_variable else a.size for a in item.row_axes)]
-    dtype = TORCH[item.dtype]
+    """Normal floats, whole numbers from 0 up to below `words`; of a mask all is real."""
     if dtype.is_floating_point or dtype.is_complex:
         return torch.randn(shape, generator=generator).to(dtype)
     if dtype == torch.bool:
-        return torch.ones(shape, dtype=dtype)
-    return torch.randint(0, words, shape, generator=generator).to(dtype)
+        return torch.full(shape, "pad" not in path, dtype=dtype)
+    return torch.randint(0, max(words, 1), shape, generator=generator).to(dtype)
 
 
 def read(path: str | Path) -> dict[str, torch.Tensor]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, overload
 
+from forwardpass.code.prints import aside
 from forwardpass.nouns.forwards import ForwardLike
 from forwardpass.nouns.progress import Progress
 from forwardpass.nouns.reports import RunReport
@@ -95,6 +97,7 @@ def run(
     )
     with (
         generators_kept(),
+        aside() if sink == "-" else nullcontext(),
         Run(
             forward,
             source,

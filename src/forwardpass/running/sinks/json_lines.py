@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
+from forwardpass.code.prints import output
 from forwardpass.running.columns import to_python
 from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
@@ -18,7 +18,7 @@ TAKES = ("-",)
 
 def opened(out: str | None, options: Options) -> JsonLines:
     """Lines on standard output."""
-    return JsonLines(sys.stdout.buffer)
+    return JsonLines(output().buffer)
 
 
 class JsonLines:
