@@ -12,7 +12,7 @@ from torch import nn
 
 from forwardpass.errors import DataError, UsageError, nearest
 from forwardpass.executing.encoding import Encoder, inferred, together
-from forwardpass.executing.wanting import tables
+from forwardpass.executing.following import tables
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.signatures import Axis, Input, Signature
 from forwardpass.reading import open_source

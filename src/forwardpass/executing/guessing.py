@@ -21,17 +21,31 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from forwardpass.errors import UsageError
-from forwardpass.executing.examples import random
-from forwardpass.executing.wanting import Met, Unmet, Want, Watch, bounds, staged, taken
+from forwardpass.executing.following import Met, Unmet, Watch, bounds, staged
+from forwardpass.executing.forms import (
+    CELLS,
+    PRIMES,
+    ROWS,
+    Forms,
+    Sizes,
+    fixed,
+    form_of,
+    listed,
+    names_of,
+    numbers,
+    shape_of,
+    signature_of,
+    sizes_apart,
+    with_axes,
+    zeros,
+)
+from forwardpass.executing.mending import mended, misfit, said
+from forwardpass.executing.wanting import Want, taken
 from forwardpass.loading.calling import arguments, required
 from forwardpass.nouns.forwards import Forward
-from forwardpass.nouns.signatures import Axis, Input, Signature
-from forwardpass.tensors.dtypes import TORCH
+from forwardpass.nouns.signatures import Axis, Signature
 from forwardpass.tensors.trees import flatten
 
-_ROWS = 5
-_PRIMES = (17, 19, 23, 29)
-"""Sizes of the axes of which nothing is known: which one reached a layer, its size tells."""
 _SIZES = (32, 64, 28, 128, 224, 256)
 """Sizes of pictures that are tried where a pass fails and no layer says why."""
 _DRAWN = 16
@@ -39,14 +53,9 @@ _DRAWN = 16
 _OTHERS = (48, 64, 32, 80)
 """Other sizes that must go through if axes are said to vary, and apart from each other."""
 _LARGEST = 1024
-_CELLS = 2**22
-"""Elements that an input has at most: more would take memory."""
 _PASSES = 120
 _LEAK = 1e-3
 """What a row may move by rounding when it is computed alone, as a share of its scale."""
-
-Forms = Mapping[str, Input]
-Sizes = Mapping[str, int]
 
 
 @dataclass
@@ -130,7 +139,7 @@ class _Search:
                 if apart:
                     return signature
                 through.append(signature)
-                if len(through) == len(_PRIMES):
+                if len(through) == len(PRIMES):
                     break
         except _Spent:
             pass
@@ -138,14 +147,14 @@ class _Search:
 
     # -- one pass --------------------------------------------------------------------------------
 
-    def _tried(self, forms: Forms, sizes: Sizes, *, watched: bool = True, rows: int = _ROWS,
+    def _tried(self, forms: Forms, sizes: Sizes, *, watched: bool = True, rows: int = ROWS,
                values: Mapping[str, torch.Tensor] | None = None) -> _Outcome:  # fmt: skip
         if self._left <= 0:
             raise _Spent
         self._left -= 1
-        if any(math.prod(_shape(form, rows, sizes)) > _CELLS for form in forms.values()):
+        if any(math.prod(shape_of(form, rows, sizes)) > CELLS for form in forms.values()):
             return _Outcome()
-        values = values or {path: _zeros(form, rows, sizes) for path, form in forms.items()}
+        values = values or {path: zeros(form, rows, sizes) for path, form in forms.items()}
         done = _Outcome()
         watch: Watch | None = None
         try:
@@ -157,11 +166,11 @@ class _Search:
                     done.outputs = flatten(passed())
         except Unmet as unmet:
             done.unmet = unmet
-            self._missed(forms, watch, f"a layer wants {_said(unmet)}")
+            self._missed(forms, watch, f"a layer wants {said(unmet)}")
         except Exception as error:  # noqa: BLE001 - the module's own, of any kind: not this form
             done.error = error
-            said = str(error).strip().splitlines()
-            self._missed(forms, watch, f"{type(error).__name__}: {said[0] if said else ''}")
+            lines = str(error).strip().splitlines()
+            self._missed(forms, watch, f"{type(error).__name__}: {lines[0] if lines else ''}")
         done.watch = watch
         return done
 
@@ -169,7 +178,7 @@ class _Search:
         """Remember why a pass did not go through, if none came further."""
         layers = 0 if watch is None else len(watch.met)
         if self.furthest is None or layers > self._layers:
-            self.furthest, self._layers = f"{_listed(forms)}: {why}", layers
+            self.furthest, self._layers = f"{listed(forms)}: {why}", layers
 
     # -- forms -----------------------------------------------------------------------------------
 
@@ -182,13 +191,13 @@ class _Search:
         for offset in offsets[:24]:
             self._offsets = dict.fromkeys(self._paths, 0)
             self._offsets.update(zip(self._paths, offset, strict=False))
-            yield {path: _form(path, "f32", 2 + more) for path, more in self._offsets.items()}
+            yield {path: form_of(path, "f32", 2 + more) for path, more in self._offsets.items()}
         self._offsets = dict.fromkeys(self._paths, 0)
         for want in self._first():
-            form = _form(self._paths[0], want.dtype or "f32", want.rank or 2)
+            form = form_of(self._paths[0], want.dtype or "f32", want.rank or 2)
             for place, size in want.sizes.items():
-                form = _fixed(form, place, size)
-            yield {path: _form(path, "f32", 2) for path in self._paths} | {self._paths[0]: form}
+                form = fixed(form, place, size)
+            yield {path: form_of(path, "f32", 2) for path in self._paths} | {self._paths[0]: form}
 
     def _first(self) -> Iterator[Want]:
         """What the layers take that stand first in the module."""
@@ -198,9 +207,9 @@ class _Search:
     def _refined(self, forms: Forms) -> tuple[Signature, bool] | None:
         """Run and mend until a pass goes through. None where it does not."""
         seen: set[str] = set()
-        while _listed(forms) not in seen:
-            seen.add(_listed(forms))
-            sizes = _apart(forms)
+        while listed(forms) not in seen:
+            seen.add(listed(forms))
+            sizes = sizes_apart(forms)
             done = self._tried(forms, sizes)
             if done.outputs is not None:
                 return self._settled(forms, sizes, done)
@@ -233,68 +242,12 @@ class _Search:
 
     def _mended(self, forms: Forms, sizes: Sizes, unmet: Unmet) -> Forms | None:
         """The forms with what a layer wants; None where it cannot be had."""
-        want, shape = unmet.want, unmet.shape
+        found = mended(forms, sizes, unmet, self._offsets)
+        wrong = misfit(unmet)
+        if found is not None or wrong is None:
+            return found
         mine = {path: form for path, form in forms.items() if path in unmet.sources}
-        other = {path: form for path, form in mine.items() if form.dtype == unmet.dtype} or mine
-        whole = want.dtype == "i64"
-        if (want.dtype and unmet.dtype != want.dtype) or (want.below is not None and any(
-            TORCH[form.dtype].is_floating_point for form in mine.values())):  # fmt: skip
-            rank = {"i64": 1, "bool": 2}.get(want.dtype, 0)
-            changed = {
-                path: _of_dtype(form, want.dtype, rank and rank + self._offsets.get(path, 0))
-                for path, form in other.items()
-                if form.dtype != want.dtype
-            }
-            return {**forms, **changed} if changed else None
-        if whole and want.below is not None:
-            return None
-        missing = max((-place - len(shape) for place in want.sizes), default=0)
-        if (want.rank and len(shape) != want.rank) or missing > 0:
-            more = missing if missing > 0 else want.rank - len(shape)
-            changed = {
-                path: _form(path, form.dtype, len(form.axes) + more)
-                for path, form in mine.items()
-                if len(form.axes) == len(shape) or len(mine) == 1
-            }
-            return None if any(not form.axes for form in changed.values()) or not changed else {
-                **forms, **changed}  # fmt: skip
-        if want.batch is not None and _ROWS in shape and shape[want.batch] != _ROWS:
-            moved = {
-                path: _moved(form, want.batch)
-                for path, form in mine.items()
-                if len(form.axes) == len(shape)
-            }
-            return {**forms, **moved} if moved else None
-        for place, size in want.sizes.items():
-            if shape[place] != size:
-                return self._resized(forms, mine, sizes, unmet, place, size)
-        return None
-
-    def _resized(
-        self, forms: Forms, mine: Forms, sizes: Sizes, unmet: Unmet, place: int, size: int
-    ) -> Forms | None:
-        """The forms with `size` where the layer has the axis `place`."""
-        came = unmet.shape[place]
-        changed: dict[str, Input] = {}
-        for path, form in mine.items():
-            shape = _shape(form, _ROWS, sizes)
-            at = [i for i, n in enumerate(shape) if n == came and not form.axes[i].is_batch]
-            near = place if place < 0 else place - len(unmet.shape)
-            if len(at) > 1 and len(shape) + near in at:
-                at = [len(shape) + near]  # sizes were made equal: the same place
-            if at:
-                changed[path] = _fixed(form, at[-1], size)
-        if changed:
-            return {**forms, **changed}
-        last = [_shape(form, _ROWS, sizes)[-1] for form in mine.values() if len(form.axes) > 1]
-        if len(mine) > 1 and sum(last) == came and size % len(last) == 0:  # concatenated
-            return {
-                **forms,
-                **{path: _fixed(form, -1, size // len(last)) for path, form in mine.items()},
-            }
-        if all(len(form.axes) == 1 for form in mine.values()):
-            return {**forms, **{path: _form(path, f.dtype, 2) for path, f in mine.items()}}
-        return self._solved(forms, mine, unmet, place, size)
+        return self._solved(forms, mine, unmet, *wrong)
 
     def _solved(
         self, forms: Forms, mine: Forms, unmet: Unmet, place: int, wanted: int
@@ -312,7 +265,7 @@ class _Search:
         def compared(size: int) -> int:
             """-1 where the layer gets too little, 0 what it wants, 1 too much."""
             if size not in known:
-                done = self._tried(forms, {**_apart(forms), **dict.fromkeys(free, size)})
+                done = self._tried(forms, {**sizes_apart(forms), **dict.fromkeys(free, size)})
                 if done.unmet is not None and done.unmet.want.layer == unmet.want.layer:
                     came = done.unmet.shape[place]
                     known[size] = (came > wanted) - (came < wanted)
@@ -332,7 +285,7 @@ class _Search:
         beyond = _least(lambda n: compared(n) > 0, first, 2 * first)
         size = max(range(first, beyond), key=lambda n: (n & -n, -n))
         return {
-            path: _with(
+            path: with_axes(
                 form, [Axis(size=size) if axis.name in free else axis for axis in form.axes]
             )
             for path, form in forms.items()
@@ -347,36 +300,36 @@ class _Search:
         free = dict.fromkeys(name for form in forms.values() for name in form.variable)
         if not free:
             apart = self._rows_apart(forms, {}, below)
-            return None if apart is None else (_signature(forms, {}), apart)
-        names = _names(forms, sizes, done)
+            return None if apart is None else (signature_of(forms, {}), apart)
+        names = names_of(forms, sizes, _met(done))
         drawn = dict.fromkeys(free, _DRAWN)
         apart = self._rows_apart(forms, drawn, below)
         if apart is not None:
             named = {name: Axis(names[name]) for name in free}
             if self._goes(forms, dict(zip(free, _OTHERS, strict=False)), below):
-                return _signature(forms, named), apart
+                return signature_of(forms, named), apart
             one = Axis(next(iter(names.values())))
             if len(free) > 1 and self._goes(forms, dict.fromkeys(free, _OTHERS[0]), below):
-                return _signature(forms, dict.fromkeys(free, one)), apart
+                return signature_of(forms, dict.fromkeys(free, one)), apart
             if self._goes(forms, dict.fromkeys(free, _DRAWN // 2), below):
                 beyond = _least(
                     lambda n: not self._goes(forms, dict.fromkeys(free, n), below),
                     _DRAWN, _OTHERS[0],
                 )  # fmt: skip
                 bound = {n: Axis(axis.name, 0, 1, beyond - 1) for n, axis in named.items()}
-                return _signature(forms, bound), apart
+                return signature_of(forms, bound), apart
         apart = self._rows_apart(forms, sizes, below)
         size = {name: Axis(size=sizes[name]) for name in free}
-        return None if apart is None else (_signature(forms, size), apart)
+        return None if apart is None else (signature_of(forms, size), apart)
 
     def _goes(self, forms: Forms, sizes: Sizes, below: Mapping[str, int]) -> bool:
-        values = _numbers(forms, 2, sizes, below)
+        values = numbers(forms, 2, sizes, below)
         return self._tried(forms, sizes, watched=False, rows=2, values=values).outputs is not None
 
     def _rows_apart(self, forms: Forms, sizes: Sizes, below: Mapping[str, int]) -> bool | None:
         """Whether the first of three rows gives alone what it gives beside the others, with random
         numbers. None where no pass goes through."""
-        values = _numbers(forms, 3, sizes, below)
+        values = numbers(forms, 3, sizes, below)
         together = self._tried(forms, sizes, watched=False, rows=3, values=values).outputs
         first = {
             path: value if (axis := forms[path].batch_axis) is None else value.narrow(axis, 0, 1)
@@ -411,104 +364,5 @@ def _least(fits: Callable[[int], bool], below: int, above: int) -> int:
     return above
 
 
-def _names(forms: Forms, sizes: Sizes, done: _Outcome) -> dict[str, str]:
-    """What to call the free axes: by the layers that took them, else by the input's name."""
-    named: dict[str, str] = {}
-    for sources, shape, want, _ in _met(done):
-        for path in sources & forms.keys():
-            for place, name in want.names.items():
-                axes = forms[path].axes
-                if len(axes) == len(shape):
-                    axes = axes[place:][:1]
-                for axis in axes if len(shape) >= -place else ():
-                    if axis.is_variable and sizes[axis.name] == shape[place]:
-                        named.setdefault(axis.name, name)
-    used: dict[str, str] = {}
-    for path, form in forms.items():
-        for place, axis in enumerate(form.axes):
-            if axis.is_variable and axis.name not in used:
-                name = named.get(axis.name, "")
-                used[axis.name] = name if name and name not in used.values() else f"{path}{place}"
-    return {old: new if not new[0].isdigit() else f"axis{new}" for old, new in used.items()}
-
-
 def _met(done: _Outcome) -> list[Met]:
     return [] if done.watch is None else done.watch.met
-
-
-def _apart(forms: Forms) -> dict[str, int]:
-    """A size of its own for each free axis."""
-    return {
-        name: _PRIMES[int(name.removeprefix("free"))]
-        for form in forms.values()
-        for name in form.variable
-    }
-
-
-def _form(path: str, dtype: str, rank: int) -> Input:
-    """An input of `rank` axes, the batch first, of whose other sizes nothing is known."""
-    free = [Axis(f"free{place}") for place in range(min(rank - 1, len(_PRIMES)))]
-    return Input(path, dtype, (Axis("batch"), *free) if rank > 0 else ())
-
-
-def _signature(forms: Forms, axes: Mapping[str, Axis]) -> Signature:
-    """The forms with these axes in the place of the free ones."""
-    return Signature(
-        tuple(
-            _with(form, [axes.get(axis.name, axis) for axis in form.axes])
-            for form in forms.values()
-        )
-    )
-
-
-def _with(form: Input, axes: list[Axis]) -> Input:
-    return Input(form.path, form.dtype, tuple(axes))
-
-
-def _of_dtype(form: Input, dtype: str, rank: int) -> Input:
-    return _form(form.path, dtype, rank) if rank > 0 else Input(form.path, dtype, form.axes)
-
-
-def _fixed(form: Input, place: int, size: int) -> Input:
-    axes = list(form.axes)
-    axes[place] = Axis(size=size)
-    return _with(form, axes)
-
-
-def _moved(form: Input, place: int) -> Input:
-    axes = [axis for axis in form.axes if not axis.is_batch]
-    axes.insert(place, Axis("batch"))
-    return _with(form, axes)
-
-
-def _shape(form: Input, rows: int, sizes: Sizes) -> list[int]:
-    return [rows if a.is_batch else sizes[a.name] if a.is_variable else a.size for a in form.axes]
-
-
-def _zeros(form: Input, rows: int, sizes: Sizes) -> torch.Tensor:
-    return torch.zeros(_shape(form, rows, sizes), dtype=TORCH[form.dtype])
-
-
-def _numbers(
-    forms: Forms, rows: int, sizes: Sizes, below: Mapping[str, int]
-) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    values: dict[str, torch.Tensor] = {}
-    for path, form in forms.items():
-        shape, dtype = _shape(form, rows, sizes), TORCH[form.dtype]
-        if math.prod(shape) > _CELLS:
-            shape = [rows, *[1] * (len(shape) - 1)]  # not run: `_tried` sees the sizes
-        values[path] = random(path, dtype, shape, below.get(path, 2), generator)
-    return values
-
-
-def _listed(forms: Forms) -> str:
-    return ", ".join(str(form) for form in forms.values()).replace("free", "n")
-
-
-def _said(unmet: Unmet) -> str:
-    want = unmet.want
-    sizes = ", ".join(f"{size} along axis {place}" for place, size in want.sizes.items())
-    rank = f"{want.rank} axes" if want.rank else ""
-    parts = ", ".join(part for part in (want.dtype, rank, sizes) if part)
-    return f"{parts or 'another form'}, and got {list(unmet.shape)}"
