@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from forwardpass.errors import LoadError
+from forwardpass.loading.damage import require_content
 from forwardpass.nouns.models import Model
+
+_READ = (".json", ".safetensors", ".bin", ".model")
 
 
 def from_folder(folder: Path, origin: str) -> Model:
     """The model in a folder of transformers or sentence-transformers. Raises LoadError."""
     names = sorted(entry.name for entry in folder.iterdir())
+    for name in names:
+        if name.endswith(_READ) and (folder / name).is_file():
+            require_content(folder / name)
     if folder.suffix == ".fwd":
         raise LoadError(
             f"{folder} is an artefact, and this version of forwardpass cannot open artefacts"
@@ -46,9 +52,10 @@ def from_folder(folder: Path, origin: str) -> Model:
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises LoadError where it is not JSON."""
+    require_content(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LoadError(f"{path} cannot be read as JSON: {error}") from error
 
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from forwardpass.errors import LoadError
+from forwardpass.loading.damage import loading, require_content
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.models import Model
 
@@ -60,23 +61,27 @@ def resolve(reference: str) -> Model | Forward:
 
 def at_path(path: Path, origin: str) -> Model | Forward:
     """The model in an existing file or folder, which another process finds at `origin`."""
+    if path.suffix.lower() == ".py" and not path.is_dir():
+        from forwardpass.loading.python_files import adopted, from_file
+
+        return adopted(from_file(path, None), origin, str(path))
+    with loading(str(path)):
+        return _data_at(path, origin)
+
+
+def _data_at(path: Path, origin: str) -> Model:
     if path.is_dir():
         from forwardpass.loading.folders import from_folder
 
         return from_folder(path, origin)
-    match path.suffix.lower():
-        case ".py":
-            from forwardpass.loading.python_files import adopted, from_file
+    require_content(path)
+    if path.suffix.lower() == ".pt2":
+        from forwardpass.loading.exported_programs import from_pt2
 
-            return adopted(from_file(path, None), origin, str(path))
-        case ".pt2":
-            from forwardpass.loading.exported_programs import from_pt2
+        return from_pt2(path, origin)
+    from forwardpass.loading.weight_files import from_other_file
 
-            return from_pt2(path, origin)
-        case _:
-            from forwardpass.loading.weight_files import from_other_file
-
-            return from_other_file(path, origin)
+    return from_other_file(path, origin)
 
 
 def missing(path: Path) -> LoadError:

@@ -6,9 +6,11 @@ import inspect
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from forwardpass.errors import LoadError, nearest
+from forwardpass.loading.damage import require_content
 from forwardpass.loading.folders import read_config, read_json
 from forwardpass.loading.pickles import UnsafePickleError, opened
 from forwardpass.loading.pooling import MODES, Dense, LayerNorm, Normalize, Pooling, SentenceEncoder
@@ -90,7 +92,12 @@ def _parts(folder: Path) -> list[tuple[str, Path]]:
     """The kind of each layer and the folder it lies in, in the order of computing."""
     entries = read_json(folder / "modules.json")
     parts: list[tuple[str, Path]] = []
-    for entry in cast("list[dict[str, str]]", entries if isinstance(entries, list) else []):
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise LoadError(
+            f"{folder / 'modules.json'} is not what sentence-transformers writes: expected a list "
+            "of layers, each an object with type and path"
+        )
+    for entry in cast("list[dict[str, Any]]", entries):
         name = str(entry.get("type", ""))
         kind = name.rpartition(".")[2]
         if not name.startswith("sentence_transformers.") or kind not in _KINDS:
@@ -101,7 +108,7 @@ def _parts(folder: Path) -> list[tuple[str, Path]]:
         place = (folder / str(entry.get("path", ""))).resolve()
         if not place.is_relative_to(folder.resolve()):
             raise LoadError(
-                f"{folder / 'modules.json'}: the path {entry['path']!r} leads out of the folder"
+                f"{folder / 'modules.json'}: the path {entry.get('path')!r} leads out of the folder"
             )
         parts.append((kind, place))
     if not parts:
@@ -159,7 +166,9 @@ def _longest(stated: dict[str, Any], tokenizer: Any, config: Any, network: Any) 
     """max_seq_length where it is stated, else what tokenizer and positions allow."""
     length = stated.get("max_seq_length")
     if length is not None:
-        return int(length)
+        if type(length) is not int or length < 1:
+            raise LoadError(f"max_seq_length is {length!r}; expected a whole number of tokens")
+        return length
     return longest(tokenizer, config, network)
 
 
@@ -224,17 +233,28 @@ def _layer(kind: str, place: Path) -> nn.Module:
     if kind == "Normalize":
         return Normalize()
     if kind == "LayerNorm":
-        return _filled(LayerNorm(int(stated["dimension"])), place)
-    layer = Dense(
-        int(stated["in_features"]),
-        int(stated["out_features"]),
-        _activation(
-            place, str(stated.get("activation_function", "torch.nn.modules.activation.Tanh"))
-        ),
-        bias=bool(stated.get("bias", True)),
-        residual=bool(stated.get("use_residual", False)),
+        with torch.device("meta"):
+            layer = LayerNorm(_size(stated, "dimension", place))
+        return _filled(layer, place)
+    activation = _activation(
+        place, str(stated.get("activation_function", "torch.nn.modules.activation.Tanh"))
     )
+    with torch.device("meta"):  # the sizes are what the file says, and may be absurd
+        layer = Dense(
+            _size(stated, "in_features", place),
+            _size(stated, "out_features", place),
+            activation,
+            bias=bool(stated.get("bias", True)),
+            residual=bool(stated.get("use_residual", False)),
+        )
     return _filled(layer, place)
+
+
+def _size(stated: dict[str, Any], key: str, place: Path) -> int:
+    size = stated.get(key)
+    if type(size) is not int or size < 1:
+        raise LoadError(f"{place / 'config.json'}: {key} is {size!r}; expected a whole number")
+    return size
 
 
 def _activation(place: Path, name: str) -> nn.Module:
@@ -257,6 +277,9 @@ def _required(layer: type[nn.Module]) -> list[str]:
 def _filled(layer: nn.Module, place: Path) -> nn.Module:
     from safetensors.torch import load_file
 
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (place / name).is_file():
+            require_content(place / name)
     if (place / "model.safetensors").is_file():
         weights = load_file(place / "model.safetensors")
     elif (place / "pytorch_model.bin").is_file():
@@ -270,7 +293,7 @@ def _filled(layer: nn.Module, place: Path) -> nn.Module:
     else:
         raise LoadError(f"{place} has neither model.safetensors nor pytorch_model.bin")
     try:
-        layer.load_state_dict(weights)
-    except RuntimeError as error:
+        layer.load_state_dict(weights, assign=True)
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise LoadError(f"the weights in {place} do not fit its config.json: {error}") from error
     return layer.eval()

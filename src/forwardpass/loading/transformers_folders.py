@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from forwardpass.errors import LoadError, missing_extra
+from forwardpass.loading.damage import loading
 from forwardpass.loading.folders import read_config
 from forwardpass.nouns.models import Model
 
@@ -96,12 +97,10 @@ def refuse_code(folder: Path, stated: dict[str, Any]) -> None:
 
 def load_config(library: Any, folder: Path) -> Any:
     """The configuration, with caches off: one pass needs none. Raises LoadError."""
-    try:
+    with loading(f"the configuration in {folder}"):
         config = library.AutoConfig.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True
         )
-    except (ValueError, KeyError, OSError) as error:
-        raise _unreadable(folder, "configuration", error) from error
     config.use_cache = False
     return config
 
@@ -124,11 +123,9 @@ def load_network(network: Any, folder: Path, config: Any) -> Any:
                 f"the weights in {folder} are a pickle that could run code when it is opened, so "
                 "they were not opened; save them again with save_pretrained, as safetensors"
             ) from error
-        except (ValueError, KeyError, OSError, RuntimeError, ImportError) as error:
-            raise _unreadable(folder, "model", error) from error
         return module, sorted(str(name) for name in told["missing_keys"])
 
-    with _quiet():
+    with _quiet(), loading(f"the model in {folder}"):
         module, missing = opened()
         if missing and all(name.startswith("pooler.") for name in missing):
             module, missing = opened(add_pooling_layer=False)  # a random pooler would be an output
@@ -143,12 +140,10 @@ def load_network(network: Any, folder: Path, config: Any) -> Any:
 
 def load_tokenizer(library: Any, folder: Path) -> Any:
     """The tokenizer of the folder. Raises LoadError."""
-    try:
+    with loading(f"the tokenizer in {folder}"):
         return library.AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True
         )
-    except (ValueError, KeyError, OSError, ImportError) as error:
-        raise _unreadable(folder, "tokenizer", error) from error
 
 
 def padding_id(tokenizer: Any) -> int:
@@ -238,12 +233,10 @@ def _image_processor(library: Any, folder: Path) -> Any:
 
     if importlib.util.find_spec("PIL") is None:
         raise missing_extra("pillow", "images", f"the pictures of {folder}")
-    try:
+    with loading(f"the image processor in {folder}"):
         return library.AutoImageProcessor.from_pretrained(
             folder, backend="pil", trust_remote_code=False, local_files_only=True
         )
-    except (ValueError, KeyError, OSError, ImportError) as error:
-        raise _unreadable(folder, "image processor", error) from error
 
 
 @contextmanager
@@ -260,9 +253,3 @@ def _quiet() -> Generator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _unreadable(folder: Path, what: str, error: Exception) -> LoadError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[0][:300] if lines else ""
-    return LoadError(f"the {what} in {folder} cannot be loaded: {type(error).__name__}: {said}")
