@@ -14,6 +14,7 @@ from forwardpass.executing.decoding import Decoder, Delivered, whole_column
 from forwardpass.measuring.clocks import Stopwatch
 from forwardpass.nouns.rows import Failure, take
 from forwardpass.running.computing import Computed
+from forwardpass.running.durable import writing
 from forwardpass.running.journals import Entry, Journal
 from forwardpass.running.sinks import Shard, Sink
 
@@ -74,7 +75,8 @@ class Delivery:
         with self.busy:
             self._add(computed)
             if computed.window.ends_shard:
-                self._commit(computed.window.stop, computed.ceiling_cells)
+                with writing(self._sink.folder):
+                    self._commit(computed.window.stop, computed.ceiling_cells)
 
     def _add(self, computed: Computed) -> None:
         window, shard = computed.window, self._open

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from forwardpass.errors import DataError
+
 ASIDE = ".aside"
+
+
+@contextmanager
+def writing(folder: Path | None) -> Generator[None]:
+    """What the operating system refuses while results go into `folder` is a DataError: a full disk,
+    a folder that was removed. A stream that nobody reads any more (None) stays an OSError."""
+    try:
+        yield
+    except OSError as error:
+        if folder is None:
+            raise
+        why = f"results cannot be written to {folder}: {error.strerror or error}"
+        raise DataError(
+            f"{why}. What is committed stays: mend that, and go on with --resume"
+            if folder.is_dir()
+            else f"{why}: the folder was removed while the run wrote into it"
+        ) from error
 
 
 def written(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -136,14 +136,19 @@ class Journal:
 
     def commit(self, entry: Entry) -> None:
         """Commit a shard that is written, with its quarantine."""
-        appended(self.folder / MANIFEST, msgspec.json.encode(entry) + b"\n")
+        self._append(entry)
         self.entries.append(entry)
 
     def finish(self, finished: Finished) -> None:
         """Say that the run is complete."""
         if self.finished is None:
-            appended(self.folder / MANIFEST, msgspec.json.encode(finished) + b"\n")
+            self._append(finished)
             self.finished = finished
+
+    def _append(self, line: Entry | Finished) -> None:
+        manifest = self.folder / MANIFEST
+        manifest.stat()  # one that was removed is not begun again, without its header
+        appended(manifest, msgspec.json.encode(line) + b"\n")
 
     def close(self) -> None:
         """Let other processes write to the folder again."""
@@ -211,7 +216,7 @@ class Journal:
 
     def discard(self) -> None:
         """Remove what was begun here, as long as no shard is committed."""
-        if self.header is None or self.entries or self.finished:
+        if self.header is None or self.entries or self.finished or not self.folder.is_dir():
             return
         for path in [self.folder / MANIFEST, *self.folder.glob("part-*")]:
             path.unlink(missing_ok=True)

@@ -31,6 +31,7 @@ from forwardpass.reading.blocks import limited
 from forwardpass.running.computing import Computed, compute
 from forwardpass.running.delivering import Delivery, strictly
 from forwardpass.running.destinations import opened
+from forwardpass.running.durable import writing
 from forwardpass.running.feeding import encoded, weigh, windows
 from forwardpass.running.journals import Finished, Header
 from forwardpass.running.options import Options
@@ -108,10 +109,12 @@ class Run:
         padding = header.padding.said if header else ""
         if journal is None or journal.finished is None:
             padding = self._compute(header, delivery)
-            self.sink.finish()
+            with writing(self.sink.folder):
+                self.sink.finish()
         report = self._reported(delivery, padding, resumed, WALL.now() - first_read)
         if journal is not None:
-            journal.finish(Finished(rows=report.rows, digest=report.digest))
+            with writing(journal.folder):
+                journal.finish(Finished(rows=report.rows, digest=report.digest))
         self.progress.stage = "done"
         return report
 
@@ -263,7 +266,8 @@ class Run:
     def _begin(self, header: Header | None, ready: Ready) -> None:
         """Store what is computed from what, before the first row."""
         if self.journal is not None and header is None:
-            self.journal.begin(self.identity.header(ready))
+            with writing(self.journal.folder):
+                self.journal.begin(self.identity.header(ready))
 
     def _quarantined(self) -> tuple[Failure, ...]:
         """The rows that earlier runs left out."""

@@ -1,0 +1,73 @@
+"""A full disk, or an output that is removed while a run writes into it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import forwardpass as fwd
+from forwardpass.errors import DataError
+from forwardpass.running import durable, journals
+from forwardpass.running.sinks import npy_file, parquet_folder
+
+ROWS = {"x": np.arange(40, dtype=np.float32).reshape(20, 2)}
+
+
+def model() -> fwd.Model:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return fwd.Model(nn.Linear(2, 1), "x: f32[batch 2]")
+
+
+@pytest.mark.parametrize("out", ["out", "out.npy"])
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+def test_a_full_disk(out: str, nth: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is written when room runs out: header, shard, entry or the joined file."""
+    count = 0
+
+    def counted(write: Any) -> Any:
+        def full(path: Path, *more: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count >= nth:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            return write(path, *more)
+
+        return full
+
+    with monkeypatch.context() as patch:
+        for module in (journals, parquet_folder, npy_file):
+            for name in ("written", "appended"):
+                if hasattr(module, name):
+                    patch.setattr(module, name, counted(getattr(durable, name)))
+        with pytest.raises(DataError, match=r"No space left on device\. .* go on with --resume"):
+            fwd.run(model(), ROWS, tmp_path / out, batch=5, shard_rows=5)
+    report = fwd.run(model(), ROWS, tmp_path / out, batch=5, shard_rows=5, resume=True)
+    assert report.rows == 20
+
+
+@pytest.mark.parametrize("gone", ["out", "out/manifest.jsonl"])
+def test_an_output_that_is_removed(gone: str, tmp_path: Path) -> None:
+    decoded = 0
+
+    def decode(outputs: dict[str, Any]) -> dict[str, Any]:
+        nonlocal decoded
+        decoded += len(outputs["output"])
+        if decoded == 15:
+            path = tmp_path / gone
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return {"y": outputs["output"][:, 0]}
+
+    removing = fwd.Model(nn.Linear(2, 1), "x: f32[batch 2]", decode=decode)
+    said = "was removed while the run wrote into it" if gone == "out" else "No such file"
+    with pytest.raises(DataError, match=said):
+        fwd.run(removing, ROWS, tmp_path / "out", batch=5, shard_rows=5)
+    assert not (tmp_path / gone).exists()
