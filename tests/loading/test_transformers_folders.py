@@ -119,7 +119,7 @@ def test_what_is_no_text_is_named(classifier_folder: Path) -> None:
     ("more", "check"),
     [
         ({**LABELS, "problem_type": "multi_label_classification"}, "many"),
-        ({"num_labels": 1}, "value"),
+        ({"num_labels": 1, "problem_type": "regression"}, "value"),
         ({"num_labels": 2, "problem_type": "regression"}, "values"),
     ],
 )

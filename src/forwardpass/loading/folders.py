@@ -23,6 +23,10 @@ def from_folder(folder: Path, origin: str) -> Model:
         raise LoadError(
             f"{folder} is an artefact, and this version of forwardpass cannot open artefacts"
         )
+    from forwardpass.loading.cross_encoders import from_cross_encoder, is_cross_encoder
+
+    if "config.json" in names and is_cross_encoder(folder):
+        return from_cross_encoder(folder, origin)
     if "modules.json" in names:
         from forwardpass.loading.sentence_encoders import from_sentence_folder
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 Decode = Callable[[dict[str, Any]], Mapping[str, Any]]
 
@@ -21,19 +22,21 @@ def decoder(architecture: str, config: Any) -> Decode | None:
         return None
     if config.problem_type == "multi_label_classification":
         return ManyLabels(labels)
-    if config.problem_type == "regression" or len(labels) == 1:
+    if config.problem_type == "regression":
         return Regression()
     return OneLabel(labels)
 
 
 class OneLabel:
-    """`label` with the largest softmax, and that as `score`."""
+    """`label` with the largest softmax, and that as `score`; of an only label the sigmoid."""
 
     def __init__(self, labels: list[str]) -> None:
         self.labels = labels
 
     def __call__(self, outputs: dict[str, Any]) -> dict[str, Any]:
-        score, best = outputs["logits"].float().softmax(-1).max(-1)
+        logits = outputs["logits"].float()
+        scores = logits.sigmoid() if logits.shape[-1] == 1 else logits.softmax(-1)
+        score, best = scores.max(-1)
         return {"label": [self.labels[i] for i in best.tolist()], "score": score.numpy()}
 
 
@@ -60,6 +63,18 @@ class Regression:
     def __call__(self, outputs: dict[str, Any]) -> dict[str, Any]:
         logits: torch.Tensor = outputs["logits"].float()
         return {"value": logits[:, 0].numpy() if logits.shape[-1] == 1 else logits.numpy()}
+
+
+class Score:
+    """`score` of a cross-encoder, by its activation: a number, or a list where it gives several."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        self.activation = activation
+
+    def __call__(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        with torch.no_grad():
+            scores: torch.Tensor = self.activation(outputs["logits"].float())
+        return {"score": scores[:, 0].numpy() if scores.shape[-1] == 1 else scores.numpy()}
 
 
 class TokenLabels:

@@ -54,7 +54,7 @@ _PLAIN_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
 def from_sentence_folder(folder: Path, origin: str) -> Model:
     """The sentence encoder in `folder`. Raises LoadError naming a layer that it does not know."""
     library = transformers()
-    parts = _parts(folder)
+    parts = layers_of(folder)
     kinds = [kind for kind, _ in parts]
     if (
         kinds[:2] != ["Transformer", "Pooling"]
@@ -65,14 +65,14 @@ def from_sentence_folder(folder: Path, origin: str) -> Model:
             "first, then layers on the pooled vectors"
         )
     home = parts[0][1]
-    stated = _transformer_config(home)
+    stated = transformer_config(home, _PLAIN, _PLAIN_TEXT)
     config = _network_config(library, home)
     network = load_network(_encoder_class(library, home, config), home, config)
     tokenizer = load_tokenizer(library, home)
-    limit = _longest(stated, tokenizer, config, network)
+    limit = longest_stated(stated) or longest(tokenizer, config, network)
     if stated.get("do_lower_case"):
-        _lower_case(tokenizer)
-    prompt = _prompt(folder)
+        lower_case(tokenizer)
+    prompt = prompt_of(folder)
     lines = text_inputs(tokenizer, network, limit)
     encode = TextEncoder(tokenizer, encoded_names(lines), limit, prompt)
     layers = [_layer(kind, place) for kind, place in parts[2:] if kind != "Dropout"]
@@ -88,7 +88,7 @@ def from_sentence_folder(folder: Path, origin: str) -> Model:
     return Model(module, lines, output, encode=encode, origin=origin, trust="data")
 
 
-def _parts(folder: Path) -> list[tuple[str, Path]]:
+def layers_of(folder: Path) -> list[tuple[str, Path]]:
     """The kind of each layer and the folder it lies in, in the order of computing."""
     entries = read_json(folder / "modules.json")
     parts: list[tuple[str, Path]] = []
@@ -116,18 +116,23 @@ def _parts(folder: Path) -> list[tuple[str, Path]]:
     return parts
 
 
-def _transformer_config(home: Path) -> dict[str, Any]:
-    """What is stated about the transformer. Raises LoadError for what is not plain text."""
+def transformer_config(
+    home: Path, only: dict[str, Any], only_text: dict[str, str]
+) -> dict[str, Any]:
+    """What is stated about the transformer, whose task and output must be `only` these.
+
+    Raises LoadError for what is not plain text.
+    """
     path = next((home / name for name in _TRANSFORMER_CONFIGS if (home / name).is_file()), None)
     stated = {} if path is None else read_config(path)
-    for key, plain in _PLAIN.items():
+    for key, plain in {**_PLAIN, **only}.items():
         value = stated.get(key, plain)
         if value != plain and value is not None:
             raise LoadError(
                 f"{path}: {key} is {value!r}, which is not supported; expected {plain!r}"
             )
-    modalities = stated.get("modality_config", {"text": _PLAIN_TEXT})
-    if "message" in modalities or modalities.get("text") != _PLAIN_TEXT:
+    modalities = stated.get("modality_config", {"text": only_text})
+    if "message" in modalities or modalities.get("text") != only_text:
         raise LoadError(
             f"{path}: this model takes {', '.join(map(str, modalities))} by "
             f"{modalities.get('text')}; only plain text through forward is supported"
@@ -162,17 +167,15 @@ def _encoder_class(library: Any, home: Path, config: Any) -> Any:
     return base[0] if isinstance(base, (tuple, list)) else base
 
 
-def _longest(stated: dict[str, Any], tokenizer: Any, config: Any, network: Any) -> int | None:
-    """max_seq_length where it is stated, else what tokenizer and positions allow."""
+def longest_stated(stated: dict[str, Any]) -> int | None:
+    """The max_seq_length, where one is stated. Raises LoadError for what is no number of tokens."""
     length = stated.get("max_seq_length")
-    if length is not None:
-        if type(length) is not int or length < 1:
-            raise LoadError(f"max_seq_length is {length!r}; expected a whole number of tokens")
-        return length
-    return longest(tokenizer, config, network)
+    if length is not None and (type(length) is not int or length < 1):
+        raise LoadError(f"max_seq_length is {length!r}; expected a whole number of tokens")
+    return length
 
 
-def _lower_case(tokenizer: Any) -> None:
+def lower_case(tokenizer: Any) -> None:
     """Make the tokenizer lower its text, special tokens excepted."""
     from tokenizers import normalizers
 
@@ -184,7 +187,7 @@ def _lower_case(tokenizer: Any) -> None:
     backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *present])
 
 
-def _prompt(folder: Path) -> str:
+def prompt_of(folder: Path) -> str:
     """The text that sentence-transformers puts before each text by default."""
     stated = read_config(folder / "config_sentence_transformers.json")
     name = stated.get("default_prompt_name")
@@ -236,14 +239,14 @@ def _layer(kind: str, place: Path) -> nn.Module:
         with torch.device("meta"):
             layer = LayerNorm(_size(stated, "dimension", place))
         return _filled(layer, place)
-    activation = _activation(
+    function = activation(
         place, str(stated.get("activation_function", "torch.nn.modules.activation.Tanh"))
     )
     with torch.device("meta"):  # the sizes are what the file says, and may be absurd
         layer = Dense(
             _size(stated, "in_features", place),
             _size(stated, "out_features", place),
-            activation,
+            function,
             bias=bool(stated.get("bias", True)),
             residual=bool(stated.get("use_residual", False)),
         )
@@ -257,7 +260,7 @@ def _size(stated: dict[str, Any], key: str, place: Path) -> int:
     return size
 
 
-def _activation(place: Path, name: str) -> nn.Module:
+def activation(place: Path, name: str) -> nn.Module:
     """The activation of PyTorch that a configuration names; nothing else is imported."""
     found = getattr(nn, name.rpartition(".")[2], None) if name.startswith("torch.nn.") else None
     if not (isinstance(found, type) and issubclass(found, nn.Module)) or _required(found):

@@ -25,11 +25,20 @@ class TextEncoder:
         inputs: the tokenizer's outputs that the model takes: `input_ids`, `token_type_ids`.
         max_tokens: the longest row that the model takes, special tokens included; None for any.
         prompt: what is put before each text.
+        pairs: whether two texts belong to a row: `text` and `text_pair`, else the only two columns
+            of text, in their order.
     """
 
     def __init__(
-        self, tokenizer: Any, inputs: Iterable[str], max_tokens: int | None, prompt: str = ""
+        self,
+        tokenizer: Any,
+        inputs: Iterable[str],
+        max_tokens: int | None,
+        prompt: str = "",
+        *,
+        pairs: bool = False,
     ) -> None:
+        self.pairs = pairs
         self.tokenizer = tokenizer
         self.inputs = tuple(inputs)
         self.max_tokens = max_tokens
@@ -80,20 +89,28 @@ class TextEncoder:
         )
 
     def _texts(self, rows: Rows) -> tuple[list[str], list[str] | None]:
-        if "text" in rows:
-            texts = _strings(rows["text"], "text")
-            pairs = _strings(rows["text_pair"], "text_pair") if "text_pair" in rows else None
-        else:
-            names = [name for name in rows.columns if _is_text(rows[name])]
-            if len(names) != 1:
-                raise DataError(
-                    "this model takes one column of text, called `text` where there are several; "
-                    f"the columns are {', '.join(rows.columns) or 'none'}"
-                )
-            texts, pairs = _strings(rows[names[0]], names[0]), None
+        names = self._columns(rows)
+        texts = _strings(rows[names[0]], names[0])
+        pairs = _strings(rows[names[1]], names[1]) if len(names) > 1 else None
         if self.prompt:
             texts = [self.prompt + text for text in texts]
         return texts, pairs
+
+    def _columns(self, rows: Rows) -> list[str]:
+        named = [name for name in ("text", "text_pair") if name in rows]
+        if (not self.pairs and "text" in named) or len(named) == 2:
+            return named
+        found = [name for name in rows.columns if _is_text(rows[name])]
+        if len(found) == (2 if self.pairs else 1):
+            return found
+        wanted = (
+            "two columns of text, called `text` and `text_pair` where there are others"
+            if self.pairs
+            else "one column of text, called `text` where there are several"
+        )
+        raise DataError(
+            f"this model takes {wanted}; the columns are {', '.join(rows.columns) or 'none'}"
+        )
 
 
 def _strings(column: Any, name: str) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from forwardpass.errors import LoadError, missing_extra
+from forwardpass.loading.adapters import merged, without_adapter
 from forwardpass.loading.damage import loading
 from forwardpass.loading.folders import read_config
 from forwardpass.nouns.models import Model
@@ -111,7 +112,7 @@ def load_network(network: Any, folder: Path, config: Any) -> Any:
     def opened(**more: Any) -> tuple[Any, list[str]]:
         try:
             module, told = network.from_pretrained(
-                folder,
+                base,
                 config=config,
                 local_files_only=True,
                 weights_only=True,
@@ -125,7 +126,7 @@ def load_network(network: Any, folder: Path, config: Any) -> Any:
             ) from error
         return module, sorted(str(name) for name in told["missing_keys"])
 
-    with _quiet(), loading(f"the model in {folder}"):
+    with _quiet(), loading(f"the model in {folder}"), without_adapter(folder) as base:
         module, missing = opened()
         if missing and all(name.startswith("pooler.") for name in missing):
             module, missing = opened(add_pooling_layer=False)  # a random pooler would be an output
@@ -135,7 +136,8 @@ def load_network(network: Any, folder: Path, config: Any) -> Any:
             f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''} of {network.__name__}, "
             "which would be random; save the folder again with all its weights"
         )
-    return module.eval()
+    with _quiet():
+        return merged(module, folder).eval()
 
 
 def load_tokenizer(library: Any, folder: Path) -> Any:
