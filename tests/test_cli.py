@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,12 +81,32 @@ def test_help(flag: str) -> None:
         assert part in done.output
 
 
+def test_without_a_command_it_says_what_to_try_first() -> None:
+    done = invoke()
+    assert done.exit_code == 0
+    tried = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("  fwd ")]
+    assert tried == ["record", "check", "run"]
+    assert max(map(len, done.stdout.splitlines())) <= 88
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_of_the_shell(shell: str) -> None:
+    program = "import sys; sys.argv[0] = 'fwd'; from forwardpass.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "_FWD_COMPLETE": f"{shell}_source"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "_FWD_COMPLETE" in done.stdout
+    assert "fwd" in done.stdout
+
+
 def test_help_of_run() -> None:
     done = invoke("run", "--help")
     assert done.exit_code == 0
     options = (
         "--batch", "--limit", "--resume", "--strict", "--key", "--keep", "--columns", "--outputs",
-        "--quiet", "--json", "-o, --out",
+        "--quiet", "--json", "--signature", "-o, --out",
     )  # fmt: skip
     for option in options:
         assert option in done.output

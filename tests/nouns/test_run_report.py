@@ -34,6 +34,16 @@ def report(**changes: object) -> RunReport:
     return RunReport(**values)  # pyright: ignore[reportArgumentType]
 
 
+def test_the_steady_rate_is_that_without_calibrating() -> None:
+    short = report(rows=100, rows_per_second=50.0, seconds=Seconds(total=3.0, calibrate=1.5))
+    assert short.steady_rows_per_second == 200.0
+    resumed = report(rows=100, rows_per_second=25.0, resumed_rows=50, seconds=Seconds(calibrate=1))
+    assert resumed.steady_rows_per_second == 50.0
+    cached = report(rows=100, rows_per_second=50.0, seconds=Seconds(total=3.0))
+    assert cached.steady_rows_per_second == 50.0
+    assert report(rows=0, rows_per_second=0.0).steady_rows_per_second == 0.0
+
+
 def test_json_there_and_back() -> None:
     assert RunReport.from_json(report().to_json()) == report()
     assert RunReport.from_json(report(limit_share=0.5).to_json().encode()).limit_share == 0.5

@@ -44,6 +44,7 @@ def masked(printed: str) -> str:
     """Without what differs from one run and machine to the next."""
     printed = re.sub(r"\d[\d.,]* (µs|ms|s|min \d+ s)(?= |$|\))", "TIME", printed)
     printed = re.sub(r"[\d.,e+]+ rows/s", "RATE rows/s", printed)
+    printed = printed.replace(" · RATE rows/s once calibrated", "")
     printed = re.sub(r"[\d.]+% of the matmul", "SHARE of the matmul", printed)
     return re.sub(r"\s+", " ", printed).strip()
 

@@ -17,6 +17,17 @@ from forwardpass.errors import ForwardpassError
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+_FIRST = """\
+fwd: the forward pass of any PyTorch model. Three to try first:
+
+  fwd record net.py                  the pass as it happened, operator by operator
+  fwd check net.py                   what is wrong with it
+  fwd run net.py rows.csv -o out     the pass for every row of your data
+
+net.py holds your model, as `model = Net()`. It may be a folder of transformers, too,
+hf:org/name, or a .pt2. `fwd --help` lists all; `fwd record --help` has its options."""
+
+
 class _Group(click.Group):
     """Turns our errors into one message and the exit code of their class."""
 
@@ -33,9 +44,10 @@ class _Group(click.Group):
             ctx.exit(130)
 
 
-@click.group(cls=_Group, context_settings=_CONTEXT)
+@click.group(cls=_Group, context_settings=_CONTEXT, invoke_without_command=True)
 @click.version_option(package_name="forwardpass", prog_name="fwd")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """The forward pass of any PyTorch model.
 
     \b
@@ -50,6 +62,8 @@ def main() -> None:
     raised; 5 rows were left out; 130 interrupted. FORWARDPASS_TRACEBACK=1 shows where an error
     arose.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(_FIRST)
 
 
 for _command in (record, explain, check, diff, run):

@@ -20,7 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from forwardpass.executing.wanting import Want, of_function, of_module
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.models import Model
-from forwardpass.probing.subjects import subject
+from forwardpass.probing.calling import called
 from forwardpass.recording.passes import Pass
 from forwardpass.tensors.dtypes import NAMES
 
@@ -140,10 +140,10 @@ def staged(
 
     The module is left as it was.
     """
-    called = subject(Forward(Model(module)), inputs)
+    call = called(Forward(Model(module)), inputs)
     this = Pass.of(
-        module, called.arguments, called.keywords,
-        grad="inference", mode="eval", renamed=called.renamed,
+        module, call.arguments, call.keywords,
+        grad="inference", mode="eval", renamed=call.renamed,
     )  # fmt: skip
     with this.staged() as (_, args, kwargs):
         yield this.named(args, kwargs), lambda: module(*args, **kwargs)

@@ -69,3 +69,11 @@ class RunReport(Document, frozen=True, kw_only=True, tag_field="schema", tag="fo
     def padding_share(self) -> float:
         """Share of the computed cells that was padding, 0 to 1."""
         return 1 - self.real_cells / self.padded_cells if self.padded_cells else 0.0
+
+    @property
+    def steady_rows_per_second(self) -> float:
+        """Rows of this run ÷ its seconds without those that calibrated: what a long run shows."""
+        computed = self.rows - self.resumed_rows
+        spent = computed / self.rows_per_second if self.rows_per_second else 0.0
+        steady = spent - self.seconds.calibrate
+        return computed / steady if steady > 0 else self.rows_per_second

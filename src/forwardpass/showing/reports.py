@@ -8,6 +8,9 @@ from rich.text import Text
 from forwardpass.nouns.reports import RunReport
 from forwardpass.showing.wording import ORANGE, VERMILLION, counted, facts, plain, rate, seconds
 
+_SHORT = 1.1
+"""A run whose rate without calibrating is this many times its rate shows mostly calibration."""
+
 
 def shown(report: RunReport) -> RenderableType:
     """A RunReport as rich draws it."""
@@ -16,6 +19,8 @@ def shown(report: RunReport) -> RenderableType:
 
 def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
     rows = f"{report.rows:,} at {rate(report.rows_per_second)} rows/s on {report.device}"
+    if report.steady_rows_per_second > _SHORT * report.rows_per_second:
+        rows += f" · {rate(report.steady_rows_per_second)} rows/s once calibrated"
     if report.rows and report.rows == report.resumed_rows:
         rows = f"{report.rows:,}"
     if report.resumed_rows:
