@@ -231,6 +231,21 @@ class Unguessable(nn.Module):
         return settings["a"] + mask
 
 
+def test_a_causal_model_has_rows_beside_tokens() -> None:
+    """Its first row sees none of the others, even where the rows are its tokens."""
+    from transformers import GPT2Config, GPT2Model, Wav2Vec2Config, Wav2Vec2Model
+
+    text = GPT2Model(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=64, n_positions=24))
+    assert [str(i) for i in guess(load(text)).inputs] == ["input_ids: i64[batch tokens=1..24]"]
+    sound = Wav2Vec2Config(
+        conv_dim=(8, 8), conv_stride=(5, 2), conv_kernel=(10, 3), hidden_size=16,
+        num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    found = guess(load(Wav2Vec2Model(sound)))
+    assert [str(i) for i in found.inputs] == ["input_values: f32[batch 256]"]
+
+
 def test_what_cannot_be_guessed_says_what_to_write() -> None:
     with pytest.raises(UsageError) as raised:
         guess(load(Unguessable()))

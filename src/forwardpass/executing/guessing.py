@@ -48,12 +48,16 @@ from forwardpass.tensors.trees import flatten
 
 _SIZES = (32, 64, 28, 128, 224, 256)
 """Sizes of pictures that are tried where a pass fails and no layer says why."""
+_LENGTHS = (256, 2048)
+"""Sizes of one axis that are tried where a pass fails behind the first layer: sound is long."""
 _DRAWN = 16
 """The size that examples have, with which every guess is tried."""
 _OTHERS = (48, 64, 32, 80)
 """Other sizes that must go through if axes are said to vary, and apart from each other."""
 _LARGEST = 1024
 _PASSES = 120
+_BESIDE = 3
+"""Rows that are computed together, to see whether they meet."""
 _LEAK = 1e-3
 """What a row may move by rounding when it is computed alone, as a share of its scale."""
 
@@ -84,13 +88,13 @@ def guess(forward: Forward) -> Signature:
     except (TypeError, ValueError):
         paths = []
     if not paths or any(is_lazy(p) for p in nn.Module.parameters(module)):
-        raise _unknown(forward, paths, None)
+        raise _unknown(forward, paths)
     search = _Search(module, paths)
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = search.found()
     if found is None:
-        raise _unknown(forward, paths, search.furthest)
+        raise _unknown(forward, paths, search)
     return found
 
 
@@ -104,9 +108,11 @@ def _wanted(module: nn.Module) -> list[str]:
     return needed or ["0"]
 
 
-def _unknown(forward: Forward, paths: list[str], furthest: str | None) -> UsageError:
-    lines = " ".join(f'--signature "{path}: f32[batch …]"' for path in paths or ["NAME"])
-    why = "" if furthest is None else f" (what came furthest: {furthest})"
+def _unknown(forward: Forward, paths: list[str], search: _Search | None = None) -> UsageError:
+    forms = {} if search is None else search.furthest
+    dtypes = {path: forms[path].dtype if path in forms else "f32" for path in paths or ["NAME"]}
+    lines = " ".join(f'--signature "{path}: {of}[batch …]"' for path, of in dtypes.items())
+    why = "" if search is None else f" (what came furthest: {listed(forms)}: {search.why})"
     return UsageError(
         f"{forward.model.name} has no signature, and what {type(forward.model.module).__name__}."
         f"forward({', '.join(paths)}) takes could not be guessed{why}. Say it, with the dtype and "
@@ -119,7 +125,8 @@ class _Search:
     """Passes through a module with one form of its inputs after the other."""
 
     def __init__(self, module: nn.Module, paths: list[str]) -> None:
-        self.furthest: str | None = None
+        self.furthest: Forms = {}
+        self.why = ""
         self._layers = -1
         self._module = module
         self._paths = paths
@@ -177,8 +184,8 @@ class _Search:
     def _missed(self, forms: Forms, watch: Watch | None, why: str) -> None:
         """Remember why a pass did not go through, if none came further."""
         layers = 0 if watch is None else len(watch.met)
-        if self.furthest is None or layers > self._layers:
-            self.furthest, self._layers = f"{listed(forms)}: {why}", layers
+        if layers > self._layers:
+            self.furthest, self.why, self._layers = forms, why, layers
 
     # -- forms -----------------------------------------------------------------------------------
 
@@ -224,10 +231,11 @@ class _Search:
     def _sized(self, forms: Forms) -> tuple[Signature, bool] | None:
         """The same form with one size for all its free axes: squares, multiples of two."""
         free = Signature(tuple(forms.values())).variable
-        if len(free) < 2:
+        rank = max(len(form.axes) for form in forms.values())
+        if not free or (rank < 4 and len(free) < 2 and not self._layers):
             return None
-        pictures = any(len(form.axes) > 3 for form in forms.values())
-        for size in self._sizes if pictures else _SIZES[:1]:
+        few = (32,) if len(free) > 1 else _LENGTHS
+        for size in self._sizes if rank > 3 else few:
             sizes = dict.fromkeys(free, size)
             done = self._tried(forms, sizes)
             while done.unmet is not None:
@@ -327,31 +335,44 @@ class _Search:
         return self._tried(forms, sizes, watched=False, rows=2, values=values).outputs is not None
 
     def _rows_apart(self, forms: Forms, sizes: Sizes, below: Mapping[str, int]) -> bool | None:
-        """Whether the first of three rows gives alone what it gives beside the others, with random
-        numbers. None where no pass goes through."""
-        values = numbers(forms, 3, sizes, below)
-        together = self._tried(forms, sizes, watched=False, rows=3, values=values).outputs
-        first = {
-            path: value if (axis := forms[path].batch_axis) is None else value.narrow(axis, 0, 1)
-            for path, value in values.items()
-        }
-        alone = self._tried(forms, sizes, watched=False, rows=1, values=first).outputs
-        if together is None or alone is None:
-            return None
-        compared = [_same_row(together[path], alone[path]) for path in alone.keys() & together]
+        """Whether the first and the last of three rows give alone what they give beside others,
+        with random numbers. The last tells, too, where a row sees those before it.
+
+        None where no pass goes through.
+        """
+        values = numbers(forms, _BESIDE, sizes, below)
+        together = self._tried(forms, sizes, watched=False, rows=_BESIDE, values=values).outputs
+        compared: list[bool] = []
+        for row in (0, _BESIDE - 1):
+            one = {
+                path: value if (at := forms[path].batch_axis) is None else value.narrow(at, row, 1)
+                for path, value in values.items()
+            }
+            alone = self._tried(forms, sizes, watched=False, rows=1, values=one).outputs
+            if together is None or alone is None:
+                return None
+            for path in alone.keys() & together.keys():
+                mine = _row(together[path], alone[path], row)
+                if mine is not None:
+                    compared.append(_is_near(mine, alone[path]))
         return bool(compared) and all(compared)
 
 
-def _same_row(together: torch.Tensor, alone: torch.Tensor) -> bool:
-    for axis in range(alone.dim()):
-        if together.shape[axis] == 3 and alone.shape[axis] == 1:
-            mine = together.narrow(axis, 0, 1)
-            if mine.shape != alone.shape:
-                return False
-            scale = float(alone.abs().max()) if alone.numel() else 0.0
-            return bool(torch.allclose(mine.double(), alone.double(), rtol=0, atol=_LEAK * scale,
-                                       equal_nan=True))  # fmt: skip
-    return False
+def _row(together: torch.Tensor, alone: torch.Tensor, row: int) -> torch.Tensor | None:
+    """The row in an output of three; None where the output has no axis of rows."""
+    for axis in range(min(alone.dim(), together.dim())):
+        if together.shape[axis] == _BESIDE and alone.shape[axis] == 1:
+            return together.narrow(axis, row, 1)
+    return None
+
+
+def _is_near(mine: torch.Tensor, alone: torch.Tensor) -> bool:
+    if mine.shape != alone.shape:
+        return False
+    one, other = mine.double(), alone.double()
+    scale = float(other.nan_to_num().abs().max()) if other.numel() else 0.0
+    near = (one - other).abs() <= _LEAK * scale
+    return bool((near | (one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _least(fits: Callable[[int], bool], below: int, above: int) -> int:
