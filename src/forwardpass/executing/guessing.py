@@ -41,7 +41,7 @@ from forwardpass.executing.forms import (
 )
 from forwardpass.executing.mending import mended, misfit, said
 from forwardpass.executing.wanting import Want, taken
-from forwardpass.loading.calling import arguments, required
+from forwardpass.loading.programs import ModuleProgram
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.signatures import Axis, Signature
 from forwardpass.tensors.trees import flatten
@@ -100,11 +100,11 @@ def guess(forward: Forward) -> Signature:
 
 def _wanted(module: nn.Module) -> list[str]:
     """The arguments to guess: those that forward cannot do without, else the main one."""
-    needed = required(module)
-    names, _ = arguments(module)
+    program = ModuleProgram(module)
+    needed, names = list(program.required()), program.arguments()
     main = getattr(module, "main_input_name", None)  # transformers
     if not needed and names:
-        needed = [main] if main in names else names[:1]
+        needed = [main] if main in names else list(names[:1])
     return needed or ["0"]
 
 
