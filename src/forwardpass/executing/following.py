@@ -1,7 +1,7 @@
 """Inputs that are followed through a pass, up to the first layer that cannot take what came.
 
-A `Watch` sees the functions of torch that are called (`F.linear`, `x @ weight`), and the modules
-that check what they get before they call one.
+A `Following` sees the functions of torch that are called (`F.linear`, `x @ weight`), and the
+modules that check what they get before they call one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Met(NamedTuple):
     most: int
 
 
-class Watch(TorchFunctionMode):
+class Following(TorchFunctionMode):
     """Follows inputs through a pass, and raises Unmet at the first layer that cannot take them.
 
     Args:
@@ -64,7 +64,7 @@ class Watch(TorchFunctionMode):
         for path, tensor in inputs.items():
             self._sources[tensor] = frozenset((path,))
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Following:
         self._hook = nn.modules.module.register_module_forward_pre_hook(self.called)
         super().__enter__()
         return self
@@ -155,7 +155,7 @@ def tables(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, i
     `inputs` are zeros. Empty where no pass goes through: that pass is not ours to judge.
     """
     with staged(module, inputs) as (mine, passed):
-        watch = Watch(mine, -1)
+        watch = Following(mine, -1)
         try:
             with watch:
                 passed()
@@ -164,7 +164,7 @@ def tables(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, i
     return bounds(watch)
 
 
-def bounds(watch: Watch) -> dict[str, int]:
+def bounds(watch: Following) -> dict[str, int]:
     """The fewest rows of the tables that each input looks up, less what code adds to its zeros."""
     found: dict[str, int] = {}
     for sources, _, want, most in watch.met:

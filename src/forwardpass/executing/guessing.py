@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from forwardpass.errors import UsageError
-from forwardpass.executing.following import Met, Unmet, Watch, bounds, staged
+from forwardpass.executing.following import Following, Met, Unmet, bounds, staged
 from forwardpass.executing.forms import (
     CELLS,
     PRIMES,
@@ -69,7 +69,7 @@ class _Outcome:
     outputs: Mapping[str, torch.Tensor] | None = None
     unmet: Unmet | None = None
     error: Exception | None = None
-    watch: Watch | None = None
+    watch: Following | None = None
 
 
 class _Spent(Exception):
@@ -163,10 +163,10 @@ class _Search:
             return _Outcome()
         values = values or {path: zeros(form, rows, sizes) for path, form in forms.items()}
         done = _Outcome()
-        watch: Watch | None = None
+        watch: Following | None = None
         try:
             with staged(self._module, values) as (inputs, passed):
-                watch = Watch(inputs, rows) if watched else None
+                watch = Following(inputs, rows) if watched else None
                 with watch or nullcontext():
                     if watch is not None:
                         watch.called(self._module, tuple(inputs.values()))
@@ -181,7 +181,7 @@ class _Search:
         done.watch = watch
         return done
 
-    def _missed(self, forms: Forms, watch: Watch | None, why: str) -> None:
+    def _missed(self, forms: Forms, watch: Following | None, why: str) -> None:
         """Remember why a pass did not go through, if none came further."""
         layers = 0 if watch is None else len(watch.met)
         if layers > self._layers:
