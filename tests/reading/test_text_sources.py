@@ -174,6 +174,7 @@ def test_a_value_that_does_not_fit_its_column_is_left_out(tmp_path: Path) -> Non
     _, rows = read(write(tmp_path / "a.csv", "id,x,flag\n" + head + tail))
     assert [failure.error for failure in rows.failures] == [
         f"column {name!r}: {value!r} is not {kind}, the type that the column has in the first rows"
+        f"; --types {name}=text takes the column as text"
         for name, value, kind in [
             ("id", "x", "int64"),
             ("id", "1_000", "int64"),
@@ -189,13 +190,17 @@ def test_a_value_that_does_not_fit_its_column_is_left_out(tmp_path: Path) -> Non
 def test_bad_rows_of_csv_are_left_out(tmp_path: Path) -> None:
     content = b'a,b\n1,2\n1\n1,2,3\n"x"y,1\n\xff,1\n\x00,1\n5,6\n"open,\n1,2\n'
     (rows,) = read(write(tmp_path / "a.csv", content))
-    assert rows["a"] == ["1", "\0", "5"]
+    assert rows["a"] == ["1", "\0", "5", "1"]
     assert [(f.position, f.error) for f in rows.failures] == [
         (1, "the row has 1 fields, the header names 2"),
         (2, "the row has 3 fields, the header names 2"),
-        (3, "lines 5 to 5 are not CSV: ',' expected after '\"'"),
+        (3, "line 5 is not CSV: ',' expected after '\"'"),
         (4, "the line is not UTF-8: byte 0xff at 0"),
-        (7, "lines 9 to 10 are not CSV: unexpected end of data"),
+        (
+            7,
+            "line 9: a quote is opened and not closed in the 1 lines after it; "
+            "they are read as rows of their own",
+        ),
     ]
 
 

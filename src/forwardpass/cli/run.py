@@ -29,6 +29,20 @@ def _columns(
     return {name: column for name, _, column in pairs}
 
 
+def _types(
+    ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> dict[str, str]:
+    pairs = [part.rpartition("=") for item in value for part in item.split(",")]
+    for column, _, kind in pairs:
+        if not column or kind != "text":
+            raise click.BadParameter(f"{column}={kind} is not column=text")
+    return {column: kind for column, _, kind in pairs}
+
+
+def _delimiter(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    return "\t" if value in ("tab", "\\t") else value
+
+
 @click.command(cls=Verb)
 @click.argument("forward")
 @click.argument("data")
@@ -76,6 +90,19 @@ def _columns(
     type=click.IntRange(1),
     metavar="N",
     help="Rows in a shard; else about ten seconds of work.",
+)
+@click.option(
+    "--types",
+    multiple=True,
+    callback=_types,
+    metavar="column=text",
+    help="Read this column as text. Repeatable, or a=text,b=text.",
+)
+@click.option(
+    "--delimiter",
+    callback=_delimiter,
+    metavar="CHAR",
+    help="What separates the fields of CSV (or tab); else it is found.",
 )
 @signature
 @click.option("--quiet", "-q", is_flag=True, help="No progress, no report; errors only.")

@@ -12,7 +12,7 @@ import numpy as np
 from forwardpass.errors import DataError, UsageError, nearest
 from forwardpass.executing.salvaging import said, salvage
 from forwardpass.nouns.models import Encoded, Model
-from forwardpass.nouns.rows import Failure, Rows
+from forwardpass.nouns.rows import Failure, MissingColumn, Rows, is_numbers
 from forwardpass.nouns.signatures import Axis, Input, Signature
 from forwardpass.tensors.arrays import NUMPY, spelled
 from forwardpass.tensors.blocks import Block, Numbers, as_values, concatenated
@@ -71,13 +71,19 @@ class Encoder:
             self._require_columns(rows)
         pieces: list[tuple[slice, Encodings, frozenset[int]]] = []
         failures = list(rows.failures)
+        missing: MissingColumn | None = None
         for start, stop, result in salvage(lambda a, b: self._encoded(rows, a, b), 0, len(rows)):
             if isinstance(result, Exception):
+                if isinstance(result, MissingColumn):
+                    missing = result
+                error = said(result) + self._hint(result, rows)
                 failures.append(
-                    Failure(rows.key(start), "encode", said(result), int(rows.positions[start]))
+                    Failure(rows.key(start), "encode", error, int(rows.positions[start]))
                 )
             else:
                 pieces.append((slice(start, stop), *result))
+        if failures and not pieces:
+            self._require_asked(rows, missing)
         truncated = np.zeros(len(rows), bool)
         good = np.zeros(len(rows), bool)
         for span, _, cut in pieces:
@@ -154,6 +160,25 @@ class Encoder:
                     f"{', '.join(rows.columns) or 'none'}. Name one with --columns "
                     f"{item.path}=COLUMN, or give the model an encode"
                 )
+
+    def _require_asked(self, rows: Rows, missing: MissingColumn | None) -> None:
+        """Raise DataError where encode asks the first rows of all for a column that none has."""
+        first = min([int(rows.positions[0]), *(failure.position for failure in rows.failures)])
+        if missing is not None and first == 0:
+            raise DataError(
+                f"encode asks for a column {missing.name!r} that the data do not have; their "
+                f"columns are {', '.join(rows.columns)}. If one of them is meant: --columns "
+                f"{missing.name}=COLUMN"
+            ) from missing
+
+    def _hint(self, error: Exception, rows: Rows) -> str:
+        """What may be wrong where a user's encode cannot work with the types of the columns."""
+        if self.model.encode is None or not isinstance(error, TypeError | AttributeError):
+            return ""
+        numbers = [name for name, column in rows.columns.items() if is_numbers(column)][:3]
+        if not numbers:
+            return ""
+        return f" (numbers are in {', '.join(numbers)}; --types COLUMN=text reads a column as text)"
 
     def _empty(self) -> Encodings:
         if self.model.collate is not None or self.model.signature is None:

@@ -147,7 +147,7 @@ def encoded(forward: Forward, source: Any, limit: int) -> Any:
     can be encoded.
     """
     model = forward.model
-    blocks = list(limited(open_source(source, None).read(0), limit))
+    blocks = list(limited(open_source(source, wanted=model.text_columns).read(0), limit))
     rows = next((rows for rows in blocks if len(rows)), None)
     if rows is None:
         failures = [failure for block in blocks for failure in block.failures]

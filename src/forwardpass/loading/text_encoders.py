@@ -29,6 +29,9 @@ class TextEncoder:
             of text, in their order.
     """
 
+    text_columns = ("text", "text_pair")
+    """What is read as text even where it looks like numbers; see Model."""
+
     def __init__(
         self,
         tokenizer: Any,

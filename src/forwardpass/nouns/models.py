@@ -38,7 +38,8 @@ class Model:
         outputs: the outputs likewise; without them they are inferred from probes.
         encode: `encode(rows) -> {path: array}` for many rows at once. An array has the rows along
             axis 0; rows of different length are a list of arrays, without padding. Without
-            `encode`, columns named as the inputs are taken.
+            `encode`, columns named as the inputs are taken. Its attribute `text_columns`, where it
+            has one, names columns that it takes as text even where CSV has nothing but numbers.
         decode: `decode(outputs) -> {column: values}`, one value a row. `outputs` holds CPU tensors
             with the rows along axis 0, or a list of tensors where their size varies by row.
         collate: for inputs that the notation cannot say (graphs, ragged lists):
@@ -126,6 +127,11 @@ class Model:
     def trust(self) -> Trust:
         """What reading this model could have executed: "data", "code" or "native"."""
         return self.program.trust
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns that `encode` takes as text."""
+        return tuple(getattr(self.encode, "text_columns", ()))
 
     @property
     def name(self) -> str:

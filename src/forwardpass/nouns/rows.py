@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, overload
@@ -33,13 +33,18 @@ class Rows:
     the positions.
 
     `rows["text"]` is a column (NumPy array or list), `rows[0]` one row as a dict, and iterating
-    yields such dicts, so an encoder may be written either way.
+    yields such dicts, so an encoder may be written either way. A column that is not there is a
+    MissingColumn.
+
+    `written` are columns of numbers as the text that they were read from, where that says more
+    than the numbers do (`1.10`); keys and kept columns are delivered so.
     """
 
     columns: Mapping[str, Column]
     positions: np.ndarray[Any, np.dtype[np.int64]]
     keys: Column | None = None
     failures: tuple[Failure, ...] = ()
+    written: Mapping[str, Column] = field(default_factory=dict[str, Column])
     _natural: dict[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -52,9 +57,11 @@ class Rows:
     def __getitem__(self, item: str | int) -> np.ndarray[Any, Any] | list[Any] | dict[str, Any]:
         if isinstance(item, str):
             if item not in self._natural:
+                if item not in self.columns:
+                    raise MissingColumn(item, self.columns)
                 self._natural[item] = natural(self.columns[item])
             return self._natural[item]
-        return {name: self[name][item] for name in self.columns}
+        return _Row({name: self[name][item] for name in self.columns})
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[index] for index in range(len(self)))
@@ -69,13 +76,37 @@ class Rows:
         value = value.as_py() if isinstance(value, pa.Scalar) else value
         return int(value) if isinstance(value, (int, np.integer)) else str(value)
 
+    def delivered(self, name: str) -> Column | None:
+        """The column `name` as it is delivered; None where it is not there."""
+        return self.written.get(name, self.columns.get(name))
+
     def take(self, indices: Sequence[int] | np.ndarray[Any, Any] | slice) -> Rows:
         """These rows alone, in this order, without failures."""
         return Rows(
             {name: take(column, indices) for name, column in self.columns.items()},
             self.positions[indices],
             None if self.keys is None else take(self.keys, indices),
+            written={name: take(column, indices) for name, column in self.written.items()},
         )
+
+
+class MissingColumn(KeyError):
+    """A column was asked for that the rows do not have; the message says which they have."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(name)
+        self.name = name
+        self.known = tuple(known)
+
+    def __str__(self) -> str:
+        return f"there is no column {self.name!r}; the columns are {', '.join(self.known)}"
+
+
+class _Row(dict[str, Any]):
+    """One row; says which columns there are when one is asked for that is not."""
+
+    def __missing__(self, name: str) -> Any:
+        raise MissingColumn(name, self)
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
@@ -118,6 +149,13 @@ def listed(column: Column) -> list[Any]:
         return column.to_pylist()
     except ValueError:  # nanoseconds, which Python's datetime cannot hold
         return column.cast(pa.string()).to_pylist()
+
+
+def is_numbers(column: Column) -> bool:
+    """Whether a column is known to hold one number a row by its Arrow type."""
+    if isinstance(column, np.ndarray | list):
+        return False
+    return pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
 
 
 def take(column: Column, indices: Sequence[int] | np.ndarray[Any, Any] | slice) -> Column:

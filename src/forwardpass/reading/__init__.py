@@ -18,21 +18,23 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
 
-from forwardpass.errors import DataError, nearest
+from forwardpass.errors import DataError, UsageError, nearest
 from forwardpass.nouns.rows import Rows
 from forwardpass.reading import columns, memory
+from forwardpass.reading.asked import Asked
 from forwardpass.reading.files import COMPRESSIONS, File
 from forwardpass.reading.keys import KeyedSource
 from forwardpass.reading.lines import lines_of
 from forwardpass.reading.places import Place, find
 from forwardpass.reading.pyfiles import import_file
-from forwardpass.reading.sources import SourceKind, by_suffix, kinds, text_lines
+from forwardpass.reading.sources import GuessedKind, SourceKind, by_suffix, kinds, text_lines
+from forwardpass.reading.texts import TextSource
 
 __all__ = ["Source", "open_source"]
 
@@ -58,6 +60,10 @@ class Source(Protocol):
         """All rows, those that cannot be read included, where that is cheap to know."""
         ...
 
+    def notes(self) -> tuple[str, ...]:
+        """What was found out or left aside on opening, a sentence each, for the report."""
+        ...
+
     def identity(self) -> list[dict[str, Any]]:
         """What the data are known by, for JSON; equal as long as they are the same.
 
@@ -68,18 +74,33 @@ class Source(Protocol):
         ...
 
 
-def open_source(source: object, key: str | None = None) -> Source:
-    """The Source that `source` is or refers to; `key` names the column with the rows' keys.
+def open_source(
+    source: object,
+    key: str | None = None,
+    *,
+    keep: Sequence[str] = (),
+    texts: Sequence[str] = (),
+    wanted: Sequence[str] = (),
+    delimiter: str | None = None,
+) -> Source:
+    """The Source that `source` is or refers to; see Asked for what else is asked of it.
 
     Raises DataError for what is no source, is not there, or is of no known kind.
     """
-    opened = _opened(source)
+    asked = Asked(key, tuple(keep), tuple(texts), tuple(wanted), delimiter)
+    opened = _opened(source, asked)
+    if delimiter is not None and not (
+        isinstance(opened, FileSource) and isinstance(opened.kind, GuessedKind)
+    ):
+        raise UsageError(f"--delimiter is for CSV, and {opened.description} is none")
+    if texts:
+        opened = TextSource(opened, asked.texts)
     return opened if key is None else KeyedSource(opened, key)
 
 
-def _opened(source: object) -> Source:
+def _opened(source: object, asked: Asked) -> Source:
     if isinstance(source, str | os.PathLike):
-        return _referred(os.fspath(cast("str", source)))
+        return _referred(os.fspath(cast("str", source)), asked)
     if isinstance(source, Rows):
         return memory.from_rows(source)
     if isinstance(source, list):
@@ -107,12 +128,12 @@ def _opened(source: object) -> Source:
     )
 
 
-def _referred(reference: str) -> Source:
+def _referred(reference: str, asked: Asked) -> Source:
     if reference == "-":
         return StandardInput()
     python = _PYTHON.fullmatch(reference)
     if python:
-        return _python(reference, python["path"], python["name"])
+        return _python(reference, python["path"], python["name"], asked)
     if reference.endswith(".py"):
         raise DataError(f"{reference} is code; name what yields the rows in it: {reference}:rows")
     place = find(reference)
@@ -125,7 +146,12 @@ def _referred(reference: str) -> Source:
             f"undo the {packed.compression} first"
         )
     number = f" ({len(files):,} files)" if place.kind != "file" else ""
-    return FileSource(reference + number, reference, kind, files)
+    notes = kind.notes(files, asked) if isinstance(kind, GuessedKind) else ()
+    aside = Counter(file.suffix for file in place.files if not _is_own(file))
+    aside.subtract(file.suffix for file in files)
+    if aside.total():
+        notes = (*notes, f"of {reference} these files are not read: {_told(+aside)}")
+    return FileSource(reference + number, reference, kind, files, asked, notes)
 
 
 def _of_one_kind(place: Place) -> tuple[File, ...]:
@@ -133,7 +159,7 @@ def _of_one_kind(place: Place) -> tuple[File, ...]:
     known = by_suffix()
     files = place.files
     if place.kind == "folder":
-        files = tuple(f for f in files if f.path.rpartition("/")[2] not in _OWN_RECORDS)
+        files = tuple(file for file in files if not _is_own(file))
         for winner in ("parquet_files", "image_folders"):
             chosen = tuple(file for file in files if known.get(file.suffix) == winner)
             if chosen:
@@ -161,12 +187,16 @@ def _of_one_kind(place: Place) -> tuple[File, ...]:
     )
 
 
+def _is_own(file: File) -> bool:
+    return file.path.rpartition("/")[2] in _OWN_RECORDS
+
+
 def _told(found: Counter[str]) -> str:
     counts = [f"{count:,} × {suffix or 'no suffix'}" for suffix, count in found.most_common()]
     return ", ".join(counts) or "no files"
 
 
-def _python(reference: str, path: str, name: str) -> Source:
+def _python(reference: str, path: str, name: str, asked: Asked) -> Source:
     module = import_file(path)
     if not hasattr(module, name):
         public = [word for word in vars(module) if not word.startswith("_")]
@@ -178,7 +208,7 @@ def _python(reference: str, path: str, name: str) -> Source:
             "them, or from an iterable"
         )
     if not callable(source):
-        return _opened(source)
+        return _opened(source, asked)
     file = find(path).files[0]
     known = [{"kind": "python", "name": name, **file.identity()}]
     return memory.IterableSource(reference, cast("Callable[[], Iterable[object]]", source), known)
@@ -192,12 +222,20 @@ class FileSource:
     reference: str
     kind: SourceKind
     files: tuple[File, ...] = field(repr=False)
+    asked: Asked
+    found: tuple[str, ...]
 
     def read(self, start: int = 0) -> Iterator[Rows]:
+        if isinstance(self.kind, GuessedKind):
+            guessed = cast("GuessedKind", self.kind)
+            return guessed.read(self.files, start, self.asked)
         return self.kind.read(self.files, start)
 
     def count(self) -> int | None:
         return self.kind.count(self.files)
+
+    def notes(self) -> tuple[str, ...]:
+        return self.found
 
     def identity(self) -> list[dict[str, Any]]:
         if len(self.files) <= _MANY_FILES:
@@ -235,6 +273,9 @@ class StandardInput:
 
     def count(self) -> None:
         return None
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
 
     def identity(self) -> list[dict[str, Any]]:
         return [{"kind": "stdin"}]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
-from forwardpass.nouns.rows import Column, Failure, Rows, take
+from forwardpass.nouns.rows import Failure, Rows
 
 BLOCK_ROWS = 4_096
 BLOCK_BYTES = 8 * 2**20
@@ -76,13 +77,8 @@ def since(rows: Rows, start: int) -> Rows:
     keep = slice(int(np.searchsorted(rows.positions, start)), None)
     if keep.start == 0 and all(failure.position >= start for failure in rows.failures):
         return rows
-    keys: Column | None = None if rows.keys is None else take(rows.keys, keep)
-    return Rows(
-        {name: take(column, keep) for name, column in rows.columns.items()},
-        rows.positions[keep],
-        keys,
-        tuple(failure for failure in rows.failures if failure.position >= start),
-    )
+    later = tuple(failure for failure in rows.failures if failure.position >= start)
+    return replace(rows.take(keep), failures=later)
 
 
 def limited(blocks: Iterator[Rows], limit: int | None) -> Iterator[Rows]:
@@ -95,7 +91,7 @@ def limited(blocks: Iterator[Rows], limit: int | None) -> Iterator[Rows]:
         kept = rows if inside == len(rows) else rows.take(slice(0, inside))
         failures = tuple(failure for failure in rows.failures if failure.position < limit)
         if inside or failures:
-            yield Rows(kept.columns, kept.positions, kept.keys, failures)
+            yield replace(kept, failures=failures)
         if inside < len(rows) or len(failures) < len(rows.failures):
             return
         if len(rows) and rows.positions[-1] + 1 >= limit:

@@ -13,7 +13,8 @@ from forwardpass.errors import DataError
 from forwardpass.nouns.rows import Column, Rows
 from forwardpass.reading.blocks import BadRow, Item, decoded, grouped, since
 
-_EXACT_FLOAT = 2**53
+EXACT_FLOAT = 2**53
+"""Up to here each whole number has a float of its own."""
 _ARROW: Final = {
     frozenset({float}): pa.float64(),
     frozenset({int}): pa.int64(),
@@ -76,7 +77,7 @@ def from_values(values: list[Any]) -> Column:
     if kinds == {float}:
         return np.array(values, dtype=np.float64)
     if kinds == {int, float}:
-        exact = all(isinstance(v, float) or abs(v) <= _EXACT_FLOAT for v in values)
+        exact = all(isinstance(v, float) or abs(v) <= EXACT_FLOAT for v in values)
         return np.array(values, dtype=np.float64) if exact else values
     if kinds and kinds <= {list, tuple}:
         return _lists(values)

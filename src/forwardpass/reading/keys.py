@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from forwardpass.errors import DataError, nearest
-from forwardpass.nouns.rows import Column, Failure, Rows, take
+from forwardpass.nouns.rows import Column, Rows, listed, take
 from forwardpass.reading.blocks import unreadable
+from forwardpass.reading.columns import EXACT_FLOAT
 
 if TYPE_CHECKING:
     from forwardpass.reading import Source
@@ -31,6 +32,9 @@ class KeyedSource:
     def read(self, start: int = 0) -> Iterator[Rows]:
         return (_keyed(rows, self.key, self.description) for rows in self.source.read(start))
 
+    def notes(self) -> tuple[str, ...]:
+        return self.source.notes()
+
     def count(self) -> int | None:
         return self.source.count()
 
@@ -41,45 +45,63 @@ class KeyedSource:
 def _keyed(rows: Rows, key: str, source: str) -> Rows:
     if not len(rows):
         return rows
-    if key not in rows.columns:
+    keys = rows.delivered(key)
+    if keys is None:
         raise DataError(
             f"{source} has no column {key!r} to take the keys from; {nearest(key, rows.columns)}"
         )
-    keys = rows.columns[key]
-    wrong = _wrong(keys, key, source)
-    if not wrong:
-        return Rows(rows.columns, rows.positions, keys, rows.failures)
-    keep = np.delete(np.arange(len(rows)), list(wrong))
-    failures: list[Failure] = list(rows.failures)
-    failures += [unreadable(int(rows.positions[i]), error) for i, error in wrong.items()]
-    kept = rows.take(keep)
-    failures.sort(key=lambda failure: failure.position)
-    return Rows(kept.columns, kept.positions, take(keys, keep), tuple(failures))
-
-
-def _wrong(keys: Column, key: str, source: str) -> dict[int, str]:
-    """What is wrong with which keys. Raises DataError where the column as a whole cannot serve."""
-    missing = f"the row has no key: its column {key!r} is null"
-    if isinstance(keys, list):
-        return {
-            index: missing
-            if value is None
-            else f"the key {value!r} is a {type(value).__name__}, not text or a whole number"
-            for index, value in enumerate(keys)
-            if isinstance(value, bool) or not isinstance(value, str | int | np.integer)
-        }
-    kind: Any = keys.dtype if isinstance(keys, np.ndarray) else keys.type
-    if not _is_key(keys):
+    wrong = _wrong(keys, key)
+    if len(wrong) == len(rows) and _begins(rows) and not isinstance(keys, list) and not _fit(keys):
+        kind: Any = keys.dtype if isinstance(keys, np.ndarray) else keys.type
         raise DataError(
             f"column {key!r} of {source} holds {kind}; keys are text or whole numbers, one a row"
         )
-    if isinstance(keys, np.ndarray) or keys.null_count == 0:
-        return {}
-    nulls = np.flatnonzero(keys.is_null().to_numpy(zero_copy_only=False))
-    return {int(index): missing for index in nulls}
+    keep = np.delete(np.arange(len(rows)), list(wrong))
+    kept = rows.take(keep) if wrong else rows
+    keys = take(keys, keep) if wrong else keys
+    if isinstance(keys, np.ndarray) and keys.dtype.kind == "f":
+        keys = keys.astype(np.int64)  # whole numbers, which stood beside others
+    failures = [*rows.failures]
+    failures += [unreadable(int(rows.positions[i]), error) for i, error in wrong.items()]
+    failures.sort(key=lambda failure: failure.position)
+    return replace(kept, keys=keys, failures=tuple(failures))
 
 
-def _is_key(keys: np.ndarray[Any, Any] | pa.Array[Any]) -> bool:
+def _wrong(keys: Column, key: str) -> dict[int, str]:
+    """What is wrong with which keys."""
+    missing = f"the row has no key: its column {key!r} is null"
+    if _fit(keys):
+        if isinstance(keys, np.ndarray | list) or keys.null_count == 0:
+            return {}
+        nulls = np.flatnonzero(keys.is_null().to_numpy(zero_copy_only=False))
+        return {int(index): missing for index in nulls}
+    floats = isinstance(keys, np.ndarray) and keys.dtype.kind == "f" and keys.ndim == 1
+    numbers = isinstance(keys, list) or floats
+    return {
+        index: missing
+        if value is None
+        else f"the key {value!r:.80} is a {type(value).__name__}, not text or a whole number"
+        for index, value in enumerate(listed(keys))
+        if not (numbers and _is_key(value, floats))
+    }
+
+
+def _is_key(value: object, floats: bool) -> bool:
+    if floats:
+        return isinstance(value, float) and value.is_integer() and abs(value) <= EXACT_FLOAT
+    return isinstance(value, str | int | np.integer) and not isinstance(value, bool)
+
+
+def _begins(rows: Rows) -> bool:
+    """Whether this is the first block of its source."""
+    failures = [failure.position for failure in rows.failures]
+    return min([int(rows.positions[0]), *failures]) == 0
+
+
+def _fit(keys: Column) -> bool:
+    """Whether the type of the column is that of keys."""
+    if isinstance(keys, list):
+        return False
     if isinstance(keys, np.ndarray):
         return keys.ndim == 1 and keys.dtype.kind in "iu"
     kind = keys.type.value_type if pa.types.is_dictionary(keys.type) else keys.type

@@ -54,6 +54,9 @@ class ColumnsSource:
     def count(self) -> int:
         return self.rows + len(self.failures)
 
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
     def identity(self) -> list[dict[str, Any]]:
         return [{"kind": "memory", "rows": self.count(), "sha256": _sha256(self._parts())}]
 
@@ -99,6 +102,9 @@ class IterableSource:
 
     def count(self) -> int | None:
         return self.rows
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
 
     def identity(self) -> list[dict[str, Any]]:
         return self.known

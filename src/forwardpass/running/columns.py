@@ -37,7 +37,7 @@ def _as_kind(array: pa.Array, kind: pa.DataType) -> pa.Array:
     """The column in another type, if no value turns into another by that."""
     if array.type == kind:
         return array
-    known = _family(array.type) in (_family(kind), "null")
+    known = _family(array.type) in (_family(kind), "null") and not _loses_members(array.type, kind)
     if not (known or pa.types.is_dictionary(kind)):
         raise pa.ArrowTypeError(f"{array.type} values do not fit a column of {kind}")
     return array.cast(kind)
@@ -50,6 +50,15 @@ def _family(kind: pa.DataType) -> str:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return "text"
     return "list" if pa.types.is_nested(kind) else "null" if pa.types.is_null(kind) else str(kind)
+
+
+def _loses_members(kind: Any, into: Any) -> bool:
+    """Whether there is a member of an object, at any depth, that Arrow's cast would drop."""
+    if pa.types.is_struct(kind) and pa.types.is_struct(into):
+        known = {field.name: field.type for field in into}
+        return any(f.name not in known or _loses_members(f.type, known[f.name]) for f in kind)
+    inner = getattr(kind, "value_type", None), getattr(into, "value_type", None)
+    return None not in inner and _loses_members(*inner)
 
 
 def _fixed(values: np.ndarray[Any, Any]) -> pa.Array:

@@ -11,7 +11,7 @@ import numpy as np
 from forwardpass.batching.windows import Fill
 from forwardpass.executing.encoding import EncodedRows, Encoder, Encodings, together
 from forwardpass.measuring.clocks import Stopwatch
-from forwardpass.nouns.rows import Failure, Rows, joined
+from forwardpass.nouns.rows import Column, Failure, Rows, joined
 from forwardpass.nouns.signatures import Output
 from forwardpass.preparing.recipes import Ready
 from forwardpass.tensors.arrays import item_bytes
@@ -49,11 +49,16 @@ def encoded(
         with busy:
             done = encoder(rows)
         kept = Rows(
-            {name: done.rows.columns.get(name, [None] * len(done.rows)) for name in keep},
+            {name: _delivered(done.rows, name) for name in keep},
             done.rows.positions,
             done.rows.keys,
         )
         yield EncodedRows(kept, done.block, done.truncated, done.failures)
+
+
+def _delivered(rows: Rows, name: str) -> Column:
+    column = rows.delivered(name)
+    return [None] * len(rows) if column is None else column
 
 
 def windows(

@@ -20,6 +20,8 @@ class Options:
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     outputs: tuple[str, ...] = ()
     shard_rows: int | None = None
+    types: Mapping[str, str] = field(default_factory=dict[str, str])
+    delimiter: str | None = None
 
     def __post_init__(self) -> None:
         whole = isinstance(self.batch, int) and not isinstance(self.batch, bool) and self.batch >= 1
@@ -30,7 +32,11 @@ class Options:
         for name, value in (("limit", self.limit), ("shard_rows", self.shard_rows)):
             if value is not None and (type(value) is not int or value < 1):
                 raise UsageError(f"{name}={value!r}: expected a whole number of rows from 1")
-
+        for column, kind in self.types.items():
+            if kind != "text":
+                raise UsageError(f"types: {column}={kind}: no such type; known: text")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise UsageError(f"delimiter={self.delimiter!r}: expected one character, such as ';'")
         if self.key is None and "key" in self.keep:
             raise UsageError(
                 "keep='key': the column of row numbers has that name; name the rows by your "

@@ -65,7 +65,14 @@ class Run:
             with self.loading:
                 self.forward: Forward = load(forward)
             progress.loaded(self.forward)
-            self.source = open_source(source, options.key)
+            self.source = open_source(
+                source,
+                options.key,
+                keep=options.kept,
+                texts=tuple(options.types),
+                wanted=[options.columns.get(n, n) for n in self.forward.model.text_columns],
+                delimiter=options.delimiter,
+            )
             progress.total = _total(self.source.count(), options.limit)
             self.sink, self.journal = opened(sink, options, resume)
             if self.journal is not None:
@@ -306,6 +313,7 @@ class Run:
             nan_rows=sum(entry.nan_rows for entry in entries),
             quarantined=sum(entry.quarantined for entry in entries),
             padding=padding,
+            notes=self.source.notes(),
             device=", ".join(r.facts.device for r in self.engine.replicas) if self.engine else "",
             resumed_rows=resumed,
             digest=total.hexdigest(),

@@ -30,6 +30,8 @@ def run(
     keep: str | Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
     outputs: str | Sequence[str] = (),
+    types: Mapping[str, str] | None = None,
+    delimiter: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], RunReport]: ...
 @overload
@@ -47,6 +49,8 @@ def run(
     columns: Mapping[str, str] | None = None,
     outputs: str | Sequence[str] = (),
     shard_rows: int | None = None,
+    types: Mapping[str, str] | None = None,
+    delimiter: str | None = None,
     progress: Progress | None = None,
 ) -> RunReport: ...
 def run(
@@ -63,6 +67,8 @@ def run(
     columns: Mapping[str, str] | None = None,
     outputs: str | Sequence[str] = (),
     shard_rows: int | None = None,
+    types: Mapping[str, str] | None = None,
+    delimiter: str | None = None,
     progress: Progress | None = None,
 ) -> RunReport | tuple[dict[str, Any], RunReport]:
     """Compute a Forward for every row of `source`, once each.
@@ -82,6 +88,8 @@ def run(
         columns: which column feeds which input, where their names differ.
         outputs: outputs of the model to deliver; beside what `decode` makes, if there is one.
         shard_rows: rows in a shard; without it, about ten seconds of work.
+        types: columns to be read as text whatever they hold: `{"zip": "text"}`.
+        delimiter: what separates the fields of CSV; without it, found in the first lines.
         progress: counters to keep up to date.
 
     Returns:
@@ -93,7 +101,15 @@ def run(
         LeftOutError: a row was left out, and `strict`.
     """
     options = Options(
-        batch, limit, key, _names(keep), dict(columns or {}), _names(outputs), shard_rows
+        batch,
+        limit,
+        key,
+        _names(keep),
+        dict(columns or {}),
+        _names(outputs),
+        shard_rows,
+        dict(types or {}),
+        delimiter,
     )
     with (
         generators_kept(),

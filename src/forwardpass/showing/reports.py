@@ -44,6 +44,7 @@ def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
         lines.append(("limit", f"{report.limit_share:.1%} of the matmul rate of this machine"))
     if report.padding:
         lines.append(("padding", report.padding))
+    lines += [("source", note) for note in report.notes]
     if report.truncated:
         lines.append(
             ("cut", Text(f"! {counted(report.truncated)} cut at the maximum length", ORANGE))

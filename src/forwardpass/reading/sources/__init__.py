@@ -15,6 +15,12 @@ and two functions of the files of one source, in their order:
     count(files) -> int | None
         All rows, where that is cheap to know.
 
+Where a file is text whose types are guessed, `read` takes what is asked of the columns, too, and a
+third function says what was found out:
+
+    read(files, start, asked) -> Iterator[Rows]
+    notes(files, asked) -> tuple[str, ...]
+
 Importing a module is cheap, since asking for the suffixes imports all of them: what is heavy, or
 optional, is imported inside the functions.
 """
@@ -24,10 +30,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from forwardpass.nouns.folders import plugins
 from forwardpass.nouns.rows import Rows
+from forwardpass.reading.asked import Asked
 from forwardpass.reading.files import File
 
 
@@ -39,6 +46,14 @@ class SourceKind(Protocol):
 
     def read(self, files: Sequence[File], start: int) -> Iterator[Rows]: ...
     def count(self, files: Sequence[File]) -> int | None: ...
+
+
+@runtime_checkable
+class GuessedKind(Protocol):
+    """What a module offers whose files do not tell their types."""
+
+    def read(self, files: Sequence[File], start: int, asked: Asked) -> Iterator[Rows]: ...
+    def notes(self, files: Sequence[File], asked: Asked) -> tuple[str, ...]: ...
 
 
 @cache

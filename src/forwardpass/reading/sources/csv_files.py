@@ -3,14 +3,15 @@
 The type of a column (int64, float64, bool, else string) is that of the first block of the first
 file, for the whole source; a later value that does not fit makes its row a Failure. An empty
 field is null. Numbers with leading zeros, such as postal codes, stay text.
+
+A key or kept column whose numbers do not print back as they were written is delivered as text.
+The delimiter is found in the first lines, unless it is asked for.
 """
 
 from __future__ import annotations
 
-import csv
-import threading
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -18,15 +19,15 @@ import numpy as np
 import pyarrow as pa
 
 from forwardpass.errors import DataError
-from forwardpass.nouns.rows import Rows, take
+from forwardpass.nouns.rows import Column, Rows
+from forwardpass.reading.asked import Asked, as_text
 from forwardpass.reading.blocks import BadRow, decoded, grouped, since, unreadable
 from forwardpass.reading.files import File
-from forwardpass.reading.lines import LINE_BYTES, TOO_LONG, lines_of, not_utf8
+from forwardpass.reading.lines import lines_of
+from forwardpass.reading.records import Fields, delimited
 
 SUFFIXES = (".csv", ".tsv")
 STREAMED = True
-
-Fields = list[str] | BadRow
 
 _WHOLE = r"^-?(0|[1-9]\d*)$"
 _FLOAT = r"^([+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?|(?i:nan|[+-]?inf(inity)?))$"
@@ -35,46 +36,113 @@ _PATTERNS: dict[Any, str] = {
     pa.float64(): _FLOAT,
     pa.bool_(): r"^(?i:true|false)$",
 }
-_limit = threading.Lock()
 
 
-def read(files: Sequence[File], start: int) -> Iterator[Rows]:
-    header = _header(files[0])
-    first_block = next(grouped(_records(files[:1], header), _bytes_of), [])
+@dataclass(frozen=True)
+class _Type:
+    """How a column is read: its type, and whether it is delivered, as numbers or as written."""
+
+    name: str
+    kind: Any
+    delivered: bool = False
+    exact: bool = True
+
+
+def read(files: Sequence[File], start: int, asked: Asked) -> Iterator[Rows]:
+    header = _header(files[0], asked)
+    first_block = next(grouped(_records(files[:1], header, asked), _bytes_of), [])
     good = [record for record in first_block if isinstance(record, list)]
-    types = [_type_of(values) for values in zip(*good, strict=True)]
-    kinds = dict(zip(header, types or [pa.string()] * len(header), strict=True))
+    columns = list(zip(*good, strict=True)) or [()] * len(header)
+    texts = _texts(header, asked)
+    types = [
+        _Type(name, pa.string()) if name in texts else _type(name, values, asked)
+        for name, values in zip(header, columns, strict=True)
+    ]
     position = 0
-    for group in grouped(_records(files, header), _bytes_of):
+    for group in grouped(_records(files, header, asked), _bytes_of):
         first, position = position, position + len(group)
         if position > start:
-            yield since(_rows(group, first, kinds), start)
+            yield since(_rows(group, first, types), start)
 
 
 def count(files: Sequence[File]) -> int | None:
     return None
 
 
-def _rows(group: list[Fields], first: int, kinds: dict[str, Any]) -> Rows:
+def notes(files: Sequence[File], asked: Asked) -> tuple[str, ...]:
+    found, usual = _delimiter(files[0], asked), _usual(files[0])
+    if asked.delimiter is not None or found == usual:
+        return ()
+    return (f"{files[0].name}: its fields are separated by {found!r}, not {usual!r}",)
+
+
+def _texts(header: Sequence[str], asked: Asked) -> frozenset[str]:
+    """The columns that are text whatever they hold: those asked for, those that the model wants,
+    and the only one there is, for a model that wants text."""
+    wanted = [name for name in asked.wanted if name in header]
+    if asked.wanted and not wanted and len(header) == 1:
+        wanted = list(header)
+    return frozenset((*asked.texts, *wanted))
+
+
+def _type(name: str, values: Sequence[str], asked: Asked) -> _Type:
+    kind = _type_of(values)
+    if name not in asked.delivered or kind == pa.string():
+        return _Type(name, kind)
+    numbers = _typed(values, kind)[0]
+    exact = not _changed(numbers, _as_written(values)) and (name != asked.key or kind == pa.int64())
+    return _Type(name, kind, delivered=True, exact=exact)
+
+
+def _rows(group: list[Fields], first: int, types: Sequence[_Type]) -> Rows:
     records, positions, failures = decoded(group, first, _record)
-    texts = zip(*records, strict=True) if records else [()] * len(kinds)
-    columns: dict[str, Any] = {}
+    texts = list(zip(*records, strict=True)) if records else [()] * len(types)
+    columns: dict[str, Column] = {}
+    written: dict[str, Column] = {}
     misfits: dict[int, str] = {}
-    for (name, kind), values in zip(kinds.items(), texts, strict=True):
-        columns[name], odd = _typed(values, kind)
+    for this, values in zip(types, texts, strict=True):
+        columns[this.name], odd = _typed(values, this.kind)
+        remedy = as_text(this.name)
+        if not this.exact:
+            written[this.name] = _as_written(values)
+            continue  # what is no number is null to an encoder, and delivered as it is
         for index in odd:
             misfits.setdefault(
                 index,
-                f"column {name!r}: {values[index][:80]!r} is not {kind}, the type that the "
-                "column has in the first rows",
+                f"column {this.name!r}: {values[index][:80]!r} is not {this.kind}, the type that "
+                f"the column has in the first rows; {remedy}",
             )
-    if misfits:
-        wrong = [unreadable(int(positions[i]), error) for i, error in misfits.items()]
-        failures = tuple(sorted((*failures, *wrong), key=lambda failure: failure.position))
-        keep = np.delete(np.arange(len(records)), list(misfits))
-        columns = {name: take(column, keep) for name, column in columns.items()}
-        positions = positions[keep]
-    return Rows(columns, positions, None, failures)
+        for index in _changed(columns[this.name], _as_written(values)) if this.delivered else ():
+            misfits.setdefault(
+                index,
+                f"column {this.name!r}: {values[index][:80]!r} would be delivered as another "
+                f"{this.kind}, the type that the column has in the first rows; {remedy}",
+            )
+    rows = Rows(columns, positions, None, failures, written)
+    if not misfits:
+        return rows
+    wrong = [unreadable(int(positions[i]), error) for i, error in misfits.items()]
+    failures = tuple(sorted((*failures, *wrong), key=lambda failure: failure.position))
+    kept = rows.take(np.delete(np.arange(len(records)), list(misfits)))
+    return Rows(kept.columns, kept.positions, None, failures, kept.written)
+
+
+def _as_written(values: Sequence[str]) -> Any:
+    pc: Any = import_module("pyarrow.compute")  # it makes its functions: no checker sees them
+    texts: Any = pa.array(values, pa.string())
+    return pc.if_else(pc.equal(texts, ""), None, texts)
+
+
+def _changed(numbers: Any, texts: Any) -> list[int]:
+    """The indices of numbers that print back as another text than they were written as."""
+    pc: Any = import_module("pyarrow.compute")
+    if pa.types.is_floating(numbers.type):
+        digits = [None if number is None else repr(number) for number in numbers.to_pylist()]
+        printed: Any = pa.array(digits, pa.string())
+    else:
+        printed = numbers.cast(pa.string())
+    same = pc.or_(pc.fill_null(pc.equal(printed, texts), False), pc.is_null(texts))
+    return _false(same)
 
 
 def _record(record: Fields) -> list[str]:
@@ -89,11 +157,10 @@ def _bytes_of(record: Fields) -> int:
 
 def _typed(values: Sequence[str], kind: Any) -> tuple[Any, list[int]]:
     """The values as an Arrow array of `kind`, and the indices of those that do not fit."""
-    pc: Any = import_module("pyarrow.compute")  # it makes its functions: no checker sees them
-    texts: Any = pa.array(values, pa.string())
+    pc: Any = import_module("pyarrow.compute")
     if kind == pa.string():
-        return pc.if_else(pc.equal(texts, ""), None, texts), []
-    texts = pc.utf8_trim_whitespace(texts)
+        return _as_written(values), []
+    texts: Any = pc.utf8_trim_whitespace(pa.array(values, pa.string()))
     texts = pc.if_else(pc.equal(texts, ""), None, texts)
     fits: Any = pc.fill_null(pc.match_substring_regex(texts, _PATTERNS[kind]), True)
     try:
@@ -134,9 +201,23 @@ def _type_of(values: Sequence[str]) -> Any:
     return pa.string()
 
 
-def _header(file: File) -> list[str]:
+def _usual(file: File) -> str:
+    return "\t" if file.suffix == ".tsv" else ","
+
+
+def _delimiter(file: File, asked: Asked) -> str:
     with file.stream() as stream:
-        record = next(_parsed(_Lines(file, lines_of(stream, file.name))), None)
+        return delimited(lines_of(stream, file.name), _usual(file), asked.delimiter)[0]
+
+
+def _all_records(file: File, asked: Asked) -> Iterator[Fields]:
+    with file.stream() as stream:
+        lines = lines_of(stream, file.name)
+        yield from delimited(lines, _usual(file), asked.delimiter)[1]
+
+
+def _header(file: File, asked: Asked) -> list[str]:
+    record = next(_all_records(file, asked), None)
     if record is None:
         raise DataError(f"{file.name} is empty; its first line must name the columns")
     if isinstance(record, BadRow):
@@ -148,10 +229,10 @@ def _header(file: File) -> list[str]:
     return names
 
 
-def _records(files: Sequence[File], header: list[str]) -> Iterator[Fields]:
+def _records(files: Sequence[File], header: list[str], asked: Asked) -> Iterator[Fields]:
     """The records of all files, their fields in the order of `header`."""
     for file in files:
-        own = _header(file)
+        own = _header(file, asked)
         if sorted(own) != sorted(header):
             raise DataError(
                 f"{file.name} has the columns {', '.join(own)}, but {files[0].name} has "
@@ -159,68 +240,12 @@ def _records(files: Sequence[File], header: list[str]) -> Iterator[Fields]:
             )
         order = [own.index(name) for name in header]
         in_order = order == list(range(len(order)))
-        with file.stream() as stream:
-            parsed = _parsed(_Lines(file, lines_of(stream, file.name)))
-            next(parsed)
-            for record in parsed:
-                if isinstance(record, BadRow):
-                    yield record
-                elif len(record) != len(own):
-                    yield BadRow(f"the row has {len(record)} fields, the header names {len(own)}")
-                else:
-                    yield record if in_order else [record[index] for index in order]
-
-
-class _Lines:
-    """Lines as text for the parser; remembers what was wrong with those of this record."""
-
-    def __init__(self, file: File, raw: Iterator[bytes | None]) -> None:
-        self.delimiter = "\t" if file.suffix == ".tsv" else ","
-        self.number = 0
-        self.wrong = ""
-        self._raw = raw
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._raw)
-        self.number += 1
-        if line is None:
-            self.wrong = TOO_LONG
-            return "\n"
-        try:
-            return line.decode() + "\n"
-        except UnicodeDecodeError as error:
-            self.wrong = not_utf8(line, error)
-            return line.decode(errors="replace") + "\n"
-
-
-def _parsed(source: _Lines) -> Iterator[Fields]:
-    reader = csv.reader(source, delimiter=source.delimiter, strict=True)
-    while True:
-        first = source.number + 1
-        source.wrong = ""
-        try:
-            with _long_fields():
-                record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield BadRow(f"lines {first} to {source.number} are not CSV: {error}")
-            continue
-        if source.wrong:
-            yield BadRow(source.wrong)
-        elif record:
-            yield record
-
-
-@contextmanager
-def _long_fields() -> Generator[None, None, None]:
-    """Let the parser take long fields; its limit is one for the whole process, so put it back."""
-    with _limit:
-        before = csv.field_size_limit(LINE_BYTES)
-        try:
-            yield
-        finally:
-            csv.field_size_limit(before)
+        records = _all_records(file, asked)
+        next(records)
+        for record in records:
+            if isinstance(record, BadRow):
+                yield record
+            elif len(record) != len(own):
+                yield BadRow(f"the row has {len(record)} fields, the header names {len(own)}")
+            else:
+                yield record if in_order else [record[index] for index in order]

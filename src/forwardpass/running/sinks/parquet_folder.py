@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from forwardpass.executing.decoding import Delivered
-from forwardpass.nouns.rows import listed, take
-from forwardpass.running.columns import to_arrow
+from forwardpass.nouns.rows import take
+from forwardpass.reading.asked import as_text
+from forwardpass.running import column_types
+from forwardpass.running.columns import to_arrow, to_python
 from forwardpass.running.durable import written
 from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
-from forwardpass.tensors.arrays import is_tensor
 
 TAKES = ("",)
 
@@ -38,7 +39,7 @@ class ParquetFolder:
 
     def __init__(self, folder: Path) -> None:
         self.path = self.folder = folder
-        self._types: dict[str, pa.DataType] = {}
+        self._fields: dict[str, pa.Field] = {}
         self._learned = False
 
     def write(self, index: int, shard: Shard) -> Written:
@@ -49,21 +50,25 @@ class ParquetFolder:
             for part in sorted(self.folder.glob("part-*.parquet")):
                 self._learn(pq.read_schema(part))
             self._learned = True
-        arrays: dict[str, pa.Array] = {}
+        columns: dict[pa.Field, pa.Array] = {}
         left_out: dict[int, str] = {}
         for name, values in shard.columns.items():
-            arrays[name], bad = _fitted(name, values, self._types.get(name))
+            field, array, bad = _fitted(name, values, self._fields.get(name))
+            columns[field] = array
+            if name not in shard.outputs:
+                bad = {row: f"{error}; {as_text(name)}" for row, error in bad.items()}
             left_out |= bad
+        arrays = list(columns.values())
         if left_out:
             kept = np.setdiff1d(np.arange(shard.rows), list(left_out))
-            arrays = {name: take(array, kept) for name, array in arrays.items()}
-        table = pa.table(arrays)
-        self._learn(table.schema)
+            arrays = [take(array, kept) for array in arrays]
+        table = pa.table(arrays, schema=pa.schema(list(columns)))
         path = self.folder / f"part-{index:05d}.parquet"
         text: Any = [field.name for field in table.schema if pa.types.is_string(field.type)]
         written(
             path, lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=text)
         )
+        self._learn(pq.read_schema(path))  # as a resumed run does: Parquet renames list members
         with path.open("rb") as file:
             return Written(path.name, hashlib.file_digest(file, "sha256").hexdigest(), left_out)
 
@@ -73,39 +78,38 @@ class ParquetFolder:
     def _learn(self, schema: pa.Schema) -> None:
         for field in schema:
             if not pa.types.is_null(field.type):
-                self._types.setdefault(field.name, field.type)
+                self._fields.setdefault(field.name, field)
 
 
 def _fitted(
-    name: str, values: Delivered, kind: pa.DataType | None
-) -> tuple[pa.Array, dict[int, str]]:
+    name: str, values: Delivered, field: pa.Field | None
+) -> tuple[pa.Field, pa.Array, dict[int, str]]:
     """The column as Arrow, and the rows whose value does not fit, which are null in it."""
     try:
-        return to_arrow(values, kind), {}
+        array = _as_field(values, field)
+        metadata = None if field is None else field.metadata
+        return pa.field(name, array.type, metadata=metadata), array, {}
     except _REFUSED:
-        rows = list(values) if is_tensor(values) else listed(values)
-    kind = kind or _common(rows)
+        rows = to_python(values)
+    known = (
+        pa.field(name, column_types.type_of(rows), metadata=column_types.MARK)
+        if field is None
+        else field
+    )
     kept: list[object] = []
     bad: dict[int, str] = {}
     for index, value in enumerate(rows):
         try:
-            kept.append(to_arrow([value], kind)[0].as_py())
+            kept.append(_as_field([value], known)[0].as_py())
         except _REFUSED as error:
             kept.append(None)
-            bad[index] = f"column {name!r} holds {kind}, this row {value!r:.80}: {error}"
-    return pa.array(kept, type=kind), bad
+            bad[index] = f"column {name!r} holds {known.type}, this row {value!r:.80}: {error}"
+    return known, pa.array(kept, type=known.type), bad
 
 
-def _common(rows: list[Any]) -> pa.DataType:
-    """The type that holds most of the rows, where no type holds all of them."""
-    groups: dict[str, list[Any]] = {}
-    for value in rows:
-        if value is not None:
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            groups.setdefault("number" if number else type(value).__name__, []).append(value)
-    for group in sorted(groups.values(), key=len, reverse=True):
-        try:
-            return to_arrow(group).type
-        except _REFUSED:
-            continue  # not even these agree: lists of lists and of numbers, say
-    return pa.string()
+def _as_field(values: Delivered, field: pa.Field | None) -> pa.Array:
+    if field is None:
+        return to_arrow(values)
+    if (field.metadata or {}).items() >= column_types.MARK.items():
+        return column_types.fitted(to_python(values), field.type)
+    return to_arrow(values, field.type)
