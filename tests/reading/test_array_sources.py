@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.lib import format as npy
 from PIL import Image
 from safetensors.numpy import save_file
 
 from forwardpass.errors import DataError
 from forwardpass.nouns.rows import Rows
 from forwardpass.reading import open_source
+from forwardpass.reading.sources import image_folders
 
 
 def read(source: Any, start: int = 0) -> list[Rows]:
@@ -188,8 +192,86 @@ def test_images_that_cannot_be_decoded_are_left_out(
     assert [failure.error for failure in rows.failures] == [
         "the image has 200 x 100 pixels; at most 15,000",
         "the image cannot be decoded: OSError: image file is truncated",
-        "the file is no JPEG or PNG image, or damaged",
+        "the file is no image that Pillow reads, or damaged",
     ]
+
+
+@pytest.mark.parametrize("suffix", sorted(image_folders.SUFFIXES))
+def test_what_pillow_reads_is_read(suffix: str, tmp_path: Path) -> None:
+    Image.init()
+    kind = Image.registered_extensions()[suffix]
+    assert kind in Image.OPEN
+    if kind not in Image.SAVE:
+        return  # nothing here writes one
+    content = io.BytesIO()
+    mode = "1" if suffix == ".pbm" else "RGB"
+    try:
+        Image.new(mode, (8, 8), 255 if mode == "1" else (255, 255, 255)).save(content, kind)
+    except ValueError:
+        Image.new("L", (8, 8), 255).save(content, kind)
+    (tmp_path / f"a{suffix.upper()}").write_bytes(content.getvalue())
+    (rows,) = read(tmp_path)
+    assert not rows.failures
+    assert rows["image"][0].shape == (8, 8, 3)
+    assert rows["image"][0].min() >= 250
+
+
+def test_several_frames_and_odd_pixels(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (2, 2), color) for color in ((200, 0, 0), (0, 200, 0))]
+    for name in ("a.gif", "b.webp", "c.tiff"):
+        options = {"lossless": True} if name == "b.webp" else {}
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+    Image.fromarray(np.full((2, 2), 0x8012, np.uint16)).save(tmp_path / "d.tiff")
+    Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(tmp_path / "e.tiff")
+    Image.fromarray(np.full((2, 2), 70_000, np.int32)).save(tmp_path / "f.tiff")
+    Image.new("CMYK", (2, 2), (0, 0, 0, 0)).save(tmp_path / "g.jfif", "JPEG")
+    (rows,) = read(tmp_path)
+    assert [image[0, 0].tolist() for image in rows["image"]] == [
+        *[[200, 0, 0]] * 3,
+        [128] * 3,
+        [255] * 3,
+    ]
+    assert [failure.key for failure in rows.failures] == ["e.tiff", "f.tiff"]
+    assert all("its pixels are 32-bit numbers" in failure.error for failure in rows.failures)
+
+
+def test_files_beside_the_images_are_counted(tmp_path: Path) -> None:
+    for name in ("a.png", "b.webp"):
+        Image.new("RGB", (2, 2)).save(tmp_path / name)
+    for name in ("labels.csv", "c.heic", "d.heic", "README"):
+        (tmp_path / name).write_text("x")
+    source = open_source(tmp_path)
+    assert source.count() == 2
+    assert source.notes() == (
+        f"of {tmp_path} these files are not read: 2 × .heic, 1 × no suffix, 1 × .csv",
+    )
+    assert open_source(tmp_path / "a.png").notes() == ()
+
+
+@pytest.mark.parametrize("shape", [(-1,), (3, -4), (-3, -4)])
+def test_negative_shapes_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with (tmp_path / "a.npy").open("wb") as handle:
+        npy.write_array_header_2_0(handle, header)
+        handle.write(bytes(64))
+    np.savez(tmp_path / "a.npz", x=np.zeros(3))
+    with pytest.raises(DataError, match=r"a\.npy is damaged: it would lie at byte"):
+        read(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    ("shape", "offsets"),
+    [([2], [-8, 0]), ([-2], [0, -8]), ([-1, -2], [0, 8]), ([2], [8, 0]), ([2], [0, 1 << 62])],
+)
+def test_headers_of_safetensors_that_cannot_be_are_refused(
+    shape: list[int], offsets: list[int], tmp_path: Path
+) -> None:
+    tensor = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
+    header = json.dumps({"x": tensor}).encode()
+    content = len(header).to_bytes(8, "little") + header + bytes(8)
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.safetensors.* is (damaged|cut short)"):
+        read(tmp_path / "a.safetensors")
 
 
 def test_skipped_images_are_not_decoded(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_relative_paths_and_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("*.csv", r"no file matches .*\*\.csv; quote the glob in a shell"),
         (
             "model.onnx",
-            r"model\.onnx: no source reads files that end in '\.onnx'; .*known: \.csv,.*",
+            r"model\.onnx: no source reads files that end in '\.onnx'; .*known: .*\.csv,.*",
         ),
         ("data.json", r"files that end in '\.json'; did you mean '\.jsonl'\?"),
         ("README", r"README: no source reads files that end in 'no suffix'"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import models
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -224,6 +225,29 @@ def test_a_column_that_only_some_rows_lack_is_a_matter_of_those_rows(tmp_path: P
     path.write_text('{"text": "a"}\n{"other": 1}\n')
     _, report = fwd.run(texts(), str(path))
     assert (report.rows, [f.position for f in report.failures]) == (1, [1])
+
+
+# -- numbers that an input cannot hold -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "left_out"),
+    [
+        ("i64", np.array([2**64 - 1, 1, 2**63], np.uint64), [0, 2]),
+        ("i64", [2**64 - 1, 1], [0]),
+        ("i64", pa.array([2**63, 1], pa.uint64()), [0]),
+        ("i32", np.array([2**31, -(2**31), 5]), [0]),
+        ("u8", np.array([255, 256, -1], np.int16), [1, 2]),
+        ("i8", np.array([128, 127], np.uint8), [0]),
+    ],
+)
+def test_a_number_never_wraps_around(dtype: str, values: Any, left_out: list[int]) -> None:
+    model = fwd.Model(torch.nn.Identity(), f"x: {dtype}[batch]")
+    outputs, report = fwd.run(model, {"x": values})
+    assert [f.position for f in report.failures] == left_out
+    plain = values.to_pylist() if isinstance(values, pa.Array) else list(values)
+    kept = [int(v) for i, v in enumerate(plain) if i not in left_out]
+    assert outputs["output"].tolist() == kept
 
 
 # -- options -------------------------------------------------------------------------------------

@@ -265,6 +265,17 @@ def _check_dtype(item: Input, value: Numbers) -> None:
         kind = array.dtype.kind
         if (wanted in "biu" and kind not in "biu") or (kind == "c" and wanted != "c"):
             raise TypeError(f"input `{item}`: {spelled(array)} values do not fit {item.dtype}")
+        if wanted in "iu" and kind in "iu":
+            _check_range(item, array)
+
+
+def _check_range(item: Input, array: np.ndarray[Any, Any]) -> None:
+    """Raise ValueError for whole numbers that would wrap around in the input's type."""
+    wanted, have = np.iinfo(NUMPY[item.dtype]), np.iinfo(array.dtype)
+    if array.size and not (wanted.min <= have.min and have.max <= wanted.max):
+        for odd in (int(array.min()), int(array.max())):
+            if not wanted.min <= odd <= wanted.max:
+                raise ValueError(f"input `{item}`: {odd} does not fit {item.dtype}")
 
 
 def _shapes(item: Input, value: Numbers) -> list[tuple[int, ...]]:

@@ -38,6 +38,11 @@ class Stored:
 
     def check(self, name: str, held_bytes: int | None) -> None:
         """Raise DataError unless this has rows, of numbers or text, that `held_bytes` can hold."""
+        if self.offset < 0 or any(size < 0 for size in self.shape):
+            raise DataError(
+                f"{name} is damaged: it would lie at byte {self.offset:,} with the shape "
+                f"{list(self.shape)}"
+            )
         if not self.shape:
             raise DataError(f"{name} is a single number; an array holds one value a row")
         if self.dtype.hasobject:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from forwardpass.errors import DataError
 from forwardpass.nouns.rows import Column, Rows
+from forwardpass.reading.arrow_types import plain
 from forwardpass.reading.blocks import BadRow, Item, decoded, grouped, since
 
 EXACT_FLOAT = 2**53
@@ -92,9 +93,9 @@ def from_object(name: str, values: object) -> Column:
             raise DataError(f"column {name!r} is a single number; a column holds one value a row")
         return from_array(array, f"column {name!r}")
     if isinstance(values, pa.ChunkedArray):
-        return cast("Any", values).combine_chunks()
+        return plain(cast("Any", values).combine_chunks())
     if isinstance(values, pa.Array):
-        return cast("pa.Array[Any]", values)
+        return plain(values)
     if isinstance(values, list | tuple):
         return from_values(list(cast("Sequence[Any]", values)))
     if hasattr(values, "to_numpy"):  # a column of a data frame

@@ -24,6 +24,7 @@ from forwardpass.tensors.arrays import (
 
 Numbers = np.ndarray[Any, Any] | list[np.ndarray[Any, Any]]
 """One value a row: an array with the rows along axis 0, or a list where their shapes vary."""
+_INT64_MAX = 2**63 - 1
 Sizes = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -199,6 +200,8 @@ def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if array.dtype.kind not in "biufc":
         raise TypeError(f"expected numbers, got {array.dtype} values")
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        if array.dtype.itemsize == 8 and array.size and array.max() > _INT64_MAX:
+            raise ValueError(f"{array.max()} is beyond {_INT64_MAX}, the largest int64")
         array = array.astype(np.int64)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))

@@ -1,7 +1,8 @@
-"""Images, JPEG and PNG: `image` is uint8 [height width 3], RGB, upright; `path` the relative path.
+"""Images: `image` is uint8 [height width 3], RGB, upright; `path` the relative path.
 
-Rows are keyed by their path. A file that cannot be decoded, or that Pillow takes for a
-decompression bomb, is a Failure. Transparency is dropped, 16 bits a channel become 8.
+Whatever Pillow reads without another program. Rows are keyed by their path. A file that cannot be
+decoded, or that Pillow takes for a decompression bomb, is a Failure. Transparency is dropped, 16
+bits a channel become 8, of several frames or pages the first is taken.
 """
 
 from __future__ import annotations
@@ -18,9 +19,17 @@ from forwardpass.nouns.rows import Failure, Rows
 from forwardpass.reading.blocks import unreadable
 from forwardpass.reading.files import File
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
+    *(".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".tga", ".ico", ".pcx", ".qoi", ".sgi", ".psd", ".dds"),
+)
 STREAMED = False
 
+_FORMATS = (
+    *("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000"),
+    *("PPM", "TGA", "ICO", "PCX", "QOI", "SGI", "PSD", "DDS"),
+)
 _BLOCK_IMAGES = 64
 _BLOCK_BYTES = 32 * 2**20
 
@@ -69,16 +78,23 @@ def _decoded(content: bytes) -> np.ndarray[Any, Any] | str:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+        Image.init()  # else only some formats are known
+        formats = [name for name in _FORMATS if name in Image.OPEN]
+        with Image.open(io.BytesIO(content), formats=formats) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 return f"the image has {image.width} x {image.height} pixels; at most {limit:,}"
             upright = ImageOps.exif_transpose(image)
+            if upright.mode == "F" or (upright.mode == "I" and image.format == "TIFF"):
+                return (
+                    "its pixels are 32-bit numbers, and nothing says which of them is white; "
+                    "convert it to 8 or 16 bits"
+                )
             if upright.mode.startswith("I"):  # 16 bits, which Pillow would clip, not scale
                 grey = (np.asarray(upright) >> 8).astype(np.uint8)
                 return np.repeat(grey[:, :, None], 3, axis=2)
             return np.asarray(upright.convert("RGB"))
     except UnidentifiedImageError:  # whose message holds an address, other in each run
-        return "the file is no JPEG or PNG image, or damaged"
+        return "the file is no image that Pillow reads, or damaged"
     except Exception as error:  # noqa: BLE001 - recorded; a damaged image can raise anything
         return f"the image cannot be decoded: {type(error).__name__}: {error}"

@@ -83,6 +83,8 @@ def _stored(file: File, name: str, tensor: _TensorEntry, data: int) -> Stored:
             "save it as float32 or float16, which hold it"
         )
     begin, end = tensor.data_offsets
+    if begin < 0:
+        raise DataError(f"{file.name} is damaged: tensor {name!r} begins at byte {begin:,}")
     stored = Stored(np.dtype(_DTYPES[tensor.dtype]), tuple(tensor.shape), data + begin)
     stored.check(f"{file.name}, tensor {name!r}", file.bytes)
     if end - begin != stored.rows * stored.row_bytes:
