@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from forwardpass.tensors.blocks import Block, Numbers, as_values, concatenated
 from forwardpass.tensors.items import Items, joined_items
 
 Encodings = Block | Items
+_NUMBER = re.compile(r"^(Type|Attribute)Error: .*\b(int|float)(8|16|32|64)?\b")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Encoder:
             if isinstance(result, Exception):
                 if isinstance(result, MissingColumn):
                     missing = result
-                error = said(result) + self._hint(result, rows)
+                error = said(result)
+                error += self._hint(error, rows)
                 failures.append(
                     Failure(rows.key(start), "encode", error, int(rows.positions[start]))
                 )
@@ -171,12 +174,10 @@ class Encoder:
                 f"{missing.name}=COLUMN"
             ) from missing
 
-    def _hint(self, error: Exception, rows: Rows) -> str:
-        """What may be wrong where a user's encode cannot work with the types of the columns."""
-        if self.model.encode is None or not isinstance(error, TypeError | AttributeError):
-            return ""
+    def _hint(self, error: str, rows: Rows) -> str:
+        """What to do where encode was given numbers, of which its error speaks, for text."""
         numbers = [name for name, column in rows.columns.items() if is_numbers(column)][:3]
-        if not numbers:
+        if self.model.encode is None or not numbers or not _NUMBER.search(error):
             return ""
         return f" (numbers are in {', '.join(numbers)}; --types COLUMN=text reads a column as text)"
 

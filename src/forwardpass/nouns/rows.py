@@ -152,8 +152,10 @@ def listed(column: Column) -> list[Any]:
 
 
 def is_numbers(column: Column) -> bool:
-    """Whether a column is known to hold one number a row by its Arrow type."""
-    if isinstance(column, np.ndarray | list):
+    """Whether the type of a column says that it holds one number a row."""
+    if isinstance(column, np.ndarray):
+        return column.ndim == 1 and column.dtype.kind in "iuf"
+    if isinstance(column, list):
         return False
     return pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
 
