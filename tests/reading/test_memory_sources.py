@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,44 @@ def test_keys_come_from_a_column() -> None:
     assert "id" in rows
     with pytest.raises(DataError, match=r"has no column 'ids' .*did you mean 'id'. known: id, x"):
         read({"id": ["a", "b"], "x": [1, 2]}, key="ids")
+
+
+@pytest.mark.parametrize(
+    ("column", "texts"),
+    [
+        ([1, 2.5, "a", None], ["1", "2.5", "a", None]),
+        ([2**70, -1], ["1180591620717411303424", "-1"]),
+        ([True, [1, "x"], {"k": 1.5}], ["true", '[1,"x"]', '{"k":1.5}']),
+        (np.array([0.1, 2], np.float32), ["0.1", "2.0"]),
+        (np.array([0.1, np.nan]), ["0.1", "nan"]),
+        (np.array([255], np.uint8), ["255"]),
+        (np.ones((1, 2)), ["[1.0,1.0]"]),
+        (pa.array([0.1, None], pa.float32()), ["0.1", None]),
+        (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
+        (pa.array([Decimal("1.10"), None]), ["1.10", None]),
+        (pa.array([b"a"]), ["a"]),
+        (pa.array(["007"]), ["007"]),
+        (pa.array([[1], []]), ["[1]", "[]"]),
+    ],
+)
+def test_a_column_that_is_asked_for_as_text(column: Any, texts: list[str | None]) -> None:
+    (rows,) = open_source({"x": column}, texts=["x"]).read()
+    assert list(rows["x"]) == texts
+
+
+def test_bytes_that_are_no_text_leave_out_their_row() -> None:
+    (rows,) = open_source({"x": pa.array([b"a", b"\xff", b"c"])}, texts=["x"]).read()
+    assert rows["x"] == ["a", "c"]
+    assert [(f.position, f.stage) for f in rows.failures] == [(1, "read")]
+    assert "column 'x': the bytes are no text" in rows.failures[0].error
+    with pytest.raises(DataError, match=r"--types y=text: 1 rows in memory has no such column"):
+        next(open_source({"x": [1]}, texts=["y"]).read())
+
+
+def test_whole_numbers_beside_others_are_keys() -> None:
+    (rows,) = read([{"id": 1}, {"id": 2.5}, {"id": 3}], key="id")
+    assert [rows.key(0), rows.key(1)] == [1, 3]
+    assert rows.failures[0].error == "the key 2.5 is a float, not text or a whole number"
 
 
 def test_rows_without_a_key_are_left_out() -> None:

@@ -107,7 +107,7 @@ class Encoder:
         part = rows if stop - start == len(rows) else rows.take(slice(start, stop))
         model = self.model
         if model.collate is not None:
-            items = list(part) if model.encode is None else list(model.encode(part))
+            items = [dict(row) for row in part] if model.encode is None else [*model.encode(part)]
             if len(items) != len(part):
                 raise ValueError(f"encode returned {len(items)} items for {len(part)} rows")
             sizes = [1 if model.size is None else int(model.size(item)) for item in items]

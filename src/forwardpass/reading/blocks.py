@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -65,6 +65,16 @@ def decoded(
 def unreadable(position: int, error: str, key: int | str | None = None) -> Failure:
     """The Failure of a row that cannot be read."""
     return Failure(position if key is None else key, "read", error, position)
+
+
+def without(rows: Rows, wrong: Mapping[int, str]) -> Rows:
+    """The rows without those at the indices of `wrong`, which become Failures with these errors."""
+    if not wrong:
+        return rows
+    kept = rows.take(np.delete(np.arange(len(rows)), list(wrong)))
+    failures = [unreadable(int(rows.positions[i]), error) for i, error in wrong.items()]
+    together = sorted((*rows.failures, *failures), key=lambda failure: failure.position)
+    return replace(kept, failures=tuple(together))
 
 
 def positions_from(first: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from forwardpass.errors import DataError, nearest
-from forwardpass.nouns.rows import Column, Rows, listed, take
-from forwardpass.reading.blocks import unreadable
+from forwardpass.nouns.rows import Column, Rows, listed
+from forwardpass.reading.blocks import without
 from forwardpass.reading.columns import EXACT_FLOAT
 
 if TYPE_CHECKING:
@@ -56,15 +56,11 @@ def _keyed(rows: Rows, key: str, source: str) -> Rows:
         raise DataError(
             f"column {key!r} of {source} holds {kind}; keys are text or whole numbers, one a row"
         )
-    keep = np.delete(np.arange(len(rows)), list(wrong))
-    kept = rows.take(keep) if wrong else rows
-    keys = take(keys, keep) if wrong else keys
-    if isinstance(keys, np.ndarray) and keys.dtype.kind == "f":
-        keys = keys.astype(np.int64)  # whole numbers, which stood beside others
-    failures = [*rows.failures]
-    failures += [unreadable(int(rows.positions[i]), error) for i, error in wrong.items()]
-    failures.sort(key=lambda failure: failure.position)
-    return replace(kept, keys=keys, failures=tuple(failures))
+    kept = without(replace(rows, keys=keys), wrong)
+    if isinstance(kept.keys, np.ndarray) and kept.keys.dtype.kind == "f":
+        # whole numbers that stood beside others
+        return replace(kept, keys=kept.keys.astype(np.int64))
+    return kept
 
 
 def _wrong(keys: Column, key: str) -> dict[int, str]:

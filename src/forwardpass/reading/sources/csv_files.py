@@ -21,7 +21,7 @@ import pyarrow as pa
 from forwardpass.errors import DataError
 from forwardpass.nouns.rows import Column, Rows
 from forwardpass.reading.asked import Asked, as_text
-from forwardpass.reading.blocks import BadRow, decoded, grouped, since, unreadable
+from forwardpass.reading.blocks import BadRow, decoded, grouped, since, without
 from forwardpass.reading.files import File
 from forwardpass.reading.lines import lines_of
 from forwardpass.reading.records import Fields, delimited
@@ -118,13 +118,7 @@ def _rows(group: list[Fields], first: int, types: Sequence[_Type]) -> Rows:
                 f"column {this.name!r}: {values[index][:80]!r} would be delivered as another "
                 f"{this.kind}, the type that the column has in the first rows; {remedy}",
             )
-    rows = Rows(columns, positions, None, failures, written)
-    if not misfits:
-        return rows
-    wrong = [unreadable(int(positions[i]), error) for i, error in misfits.items()]
-    failures = tuple(sorted((*failures, *wrong), key=lambda failure: failure.position))
-    kept = rows.take(np.delete(np.arange(len(records)), list(misfits)))
-    return Rows(kept.columns, kept.positions, None, failures, kept.written)
+    return without(Rows(columns, positions, None, failures, written), misfits)
 
 
 def _as_written(values: Sequence[str]) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from forwardpass.reading.blocks import (
     BLOCK_ROWS,
     positions_from,
     since,
-    unreadable,
+    without,
 )
 from forwardpass.reading.columns import EXACT_FLOAT
 from forwardpass.reading.files import File
@@ -136,12 +135,7 @@ def _rows(batch: Any, position: int, schema: pa.Schema, file: File) -> Rows:
         if isinstance(column, pa.FixedShapeTensorArray):
             column = column.to_numpy_ndarray()
         columns[field.name] = column
-    rows = Rows(columns, positions_from(position, len(batch)))
-    if not wrong:
-        return rows
-    failures = [unreadable(position + index, error) for index, error in sorted(wrong.items())]
-    kept = rows.take(np.delete(np.arange(len(batch)), list(wrong)))
-    return replace(kept, failures=tuple(failures))
+    return without(Rows(columns, positions_from(position, len(batch))), wrong)
 
 
 def _cast(column: Any, kind: Any, told: str) -> tuple[Any, dict[int, str]]:
