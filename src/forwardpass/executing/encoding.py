@@ -272,7 +272,7 @@ def _check_dtype(item: Input, value: Numbers) -> None:
 
 def _check_range(item: Input, array: np.ndarray[Any, Any]) -> None:
     """Raise ValueError for whole numbers that would wrap around in the input's type."""
-    wanted, have = np.iinfo(NUMPY[item.dtype]), np.iinfo(array.dtype)
+    wanted, have = np.iinfo(NUMPY[item.dtype].str), np.iinfo(array.dtype.str)
     if array.size and not (wanted.min <= have.min and have.max <= wanted.max):
         for odd in (int(array.min()), int(array.max())):
             if not wanted.min <= odd <= wanted.max:
