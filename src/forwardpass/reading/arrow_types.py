@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute
-
-pc: Any = pyarrow.compute  # its functions are made at import: no checker sees them
 
 
 def plain_type(kind: Any) -> pa.DataType:
@@ -27,6 +25,7 @@ def plain(column: Any) -> pa.Array:
     if target == kind:
         return column
     if pa.types.is_run_end_encoded(kind):
+        pc: Any = import_module("pyarrow.compute")  # it makes its functions: no checker sees them
         return plain(pc.run_end_decode(column))
     if pa.types.is_dictionary(kind):
         held = pa.DictionaryArray.from_arrays(column.indices, plain(column.dictionary))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 
 from forwardpass.errors import DataError
 from forwardpass.nouns.rows import Column, Rows
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".pq")
 STREAMED = False
 
-pc: Any = pyarrow.compute  # its functions are made at import: no checker sees them
 _BUFFER_BYTES = 2**20
 
 
@@ -145,6 +144,7 @@ def _cast(column: Any, kind: Any, told: str) -> tuple[Any, dict[int, str]]:
     except pa.ArrowException as error:
         if not (pa.types.is_integer(column.type) and pa.types.is_floating(kind)):
             raise DataError(f"{told}: {error}") from error
+    pc: Any = import_module("pyarrow.compute")  # it makes its functions: no checker sees them
     fits = pc.fill_null(pc.less_equal(column, EXACT_FLOAT), True)
     if pa.types.is_signed_integer(column.type):
         fits = pc.and_(fits, pc.fill_null(pc.greater_equal(column, -EXACT_FLOAT), True))
