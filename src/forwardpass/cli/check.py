@@ -88,7 +88,7 @@ def check(
     from rich.console import Console
 
     from forwardpass.checking import every
-    from forwardpass.code.prints import aside
+    from forwardpass.loading.prints import aside
     from forwardpass.showing.live import steps
 
     console = Console(stderr=True, quiet=quiet)

@@ -17,7 +17,7 @@ class Verb(click.Command):
     standard error."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from forwardpass.code.prints import aside
+        from forwardpass.loading.prints import aside
 
         with aside():
             return super().invoke(ctx)
@@ -27,7 +27,7 @@ def show(result: Any, *, as_json: bool = False) -> None:
     """Write what a command found to standard output: text, JSON, or what rich renders."""
     from rich.console import Console
 
-    from forwardpass.code.prints import output
+    from forwardpass.loading.prints import output
 
     if as_json or isinstance(result, str):
         click.echo(result if isinstance(result, str) else result.to_json(), file=output())

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal, overload
 
-from forwardpass.code.prints import aside
+from forwardpass.loading.prints import aside
 from forwardpass.nouns.forwards import ForwardLike
 from forwardpass.nouns.progress import Progress
 from forwardpass.nouns.reports import RunReport

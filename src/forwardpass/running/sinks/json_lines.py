@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from forwardpass.code.prints import output
+from forwardpass.loading.prints import output
 from forwardpass.running.columns import to_python
 from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written

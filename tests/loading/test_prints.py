@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from commands import spawned
 
-from forwardpass.code.prints import aside, output
+from forwardpass.loading.prints import aside, output
 
 LOUD = """
 import ctypes, os, subprocess, sys, threading
