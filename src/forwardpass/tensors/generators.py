@@ -32,12 +32,16 @@ class GeneratorStates(NamedTuple):
 
     @classmethod
     def seeded(cls, seed: int) -> GeneratorStates:
-        """The states that a seed gives all of them; those of the process stay as they are."""
-        with generators_kept():
-            torch.manual_seed(seed)
-            np.random.seed(seed)
-            random.seed(seed)
-            return cls.now()
+        """The states that a seed gives all of them; those of the process are not touched, since
+        other threads may draw from them."""
+        used = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        on = [torch.Generator(torch.device("cuda", index)).manual_seed(seed) for index in used]
+        return cls(
+            torch.Generator().manual_seed(seed).get_state(),
+            tuple(generator.get_state() for generator in on),
+            np.random.RandomState(seed).get_state(),
+            random.Random(seed).getstate(),
+        )
 
     def equals(self, other: GeneratorStates) -> bool:
         """Whether all generators stand where they stood."""

@@ -127,12 +127,16 @@ def _moved(this: Pass, name: str) -> Pass | None:
     tensor = other.named(other.arguments, other.keywords)[name]
     if not _can_move(tensor):
         return None
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with torch.no_grad():
         tensor = tensor[tuple(slice(1) if step == 0 else slice(None) for step in tensor.stride())]
         if tensor.is_floating_point() or tensor.is_complex():
             scale = _STEP * (tensor.abs().mean() + _STEP)
-            tensor.add_(torch.randn_like(tensor) * scale)
+            # of a generator of its own: other threads may draw from that of the process
+            own = torch.Generator(tensor.device).manual_seed(0)
+            noise = torch.randn(
+                tensor.shape, generator=own, dtype=tensor.dtype, device=tensor.device
+            )
+            tensor.add_(noise * scale)
         else:
             tensor.copy_(tensor.roll(1, -1))
     return other
