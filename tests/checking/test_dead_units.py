@@ -155,3 +155,33 @@ def test_units_lie_where_their_layer_puts_them() -> None:
     assert unit_axis(record, record.calls[-1].inputs[0]) == 2
     record = fwd.record(nn.ReLU(), torch.randn(2, 8))
     assert unit_axis(record, record.calls[-1].inputs[0]) is None
+
+
+class OneOfThreeExperts(nn.Module):
+    """All rows go to the first expert; the others compute on none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(16, 32), kind(), nn.Linear(32, 4))
+            for kind in (nn.ReLU, nn.ReLU, nn.Sigmoid)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        chosen = torch.zeros(len(x), dtype=torch.long)
+        out = x.new_zeros(len(x), 4)
+        for number, expert in enumerate(self.experts):
+            rows = (chosen == number).nonzero().flatten()
+            out = out.index_add(0, rows, expert(x[rows]))
+        return out
+
+
+def test_an_expert_that_no_row_reaches_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rule fails on it, either."""
+    monkeypatch.setenv("FORWARDPASS_TRACEBACK", "1")
+    torch.manual_seed(0)
+    module = OneOfThreeExperts().eval()
+    assert not found(module).findings
+    with torch.inference_mode():
+        every = check(module, torch.randn(16, 16))
+    assert not [finding for finding in every.findings if finding.severity == "error"]

@@ -103,7 +103,7 @@ def _seen(probe: Examination, call: Call) -> DeadLayer | None:
     if opening is None:
         return None
     axis = unit_axis(record, opening.serial)
-    if axis is None:
+    if axis is None or not record.tensors[opening.serial].numel():  # an expert that no row reached
         return None
     found = _at_bound if bounded else _dead
     return found(probe, call, opening, axis)
