@@ -122,6 +122,33 @@ def test_who_replaces_the_method_over_us_is_left_in_place() -> None:
     setattr(Thing, "said", before)  # noqa: B010
 
 
+def test_the_class_and_who_holds_the_method_see_the_same_object() -> None:
+    class Counted:
+        pass
+
+    def counting(start: int) -> Callable[..., int]:
+        def count(self: Counted, more: int = 1, *, twice: bool = False) -> int:
+            return start + more * (1 + twice)
+
+        return count
+
+    setattr(Counted, "count", counting(40))  # noqa: B010
+    before = vars(Counted)["count"]
+    held, code = Counted().count, before.__code__
+
+    def doubled(beneath: Calling) -> Calling:
+        return lambda caller, thing, args, kwargs: 2 * beneath(caller, thing, args, kwargs)
+
+    with Doorway(Counted, "count").visited(doubled):
+        assert vars(Counted)["count"] is before
+        assert held() == 2 * 41
+        assert held(3, twice=True) == 2 * 46
+        with pytest.raises(TypeError, match="thrice"):
+            held(thrice=True)
+    assert held(twice=True) == 42
+    assert before.__code__ is code
+
+
 def test_a_method_that_was_inherited_is_inherited_again() -> None:
     class Child(Thing):
         pass

@@ -165,6 +165,19 @@ def test_modules_that_are_added_or_replaced_in_a_pass_are_put_back() -> None:
     assert any("late" in change for change in done.changes)
 
 
+def test_a_store_that_a_pass_replaces_is_told_and_put_back() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        self.norm._buffers = {**self.norm._buffers, "running_mean": torch.ones(3)}
+        return self.norm(x)
+
+    model = Fn(forward, norm=nn.BatchNorm1d(3).eval()).eval()
+    store, x = model.norm._buffers, torch.randn(4, 3)
+    with untouched(model, x):
+        done = record(model, x)
+    assert done.changes == ("buffer norm.running_mean was replaced",)
+    assert model.norm._buffers is store
+
+
 def test_hooks_that_a_pass_registers_are_taken_off() -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         self.layer.register_forward_hook(lambda *_: None)

@@ -9,7 +9,7 @@ from typing import Any
 from forwardpass.nouns.calls import Call, Kind, ModuleCall, Value
 from forwardpass.operators import kinds
 from forwardpass.recording.costs import cost
-from forwardpass.recording.notes import RawCall
+from forwardpass.recording.notes import Meta, RawCall, facts_of
 from forwardpass.recording.schemas import Schema, schema_of
 from forwardpass.recording.tracing import Tracer
 from forwardpass.tensors.dtypes import spelled
@@ -32,9 +32,13 @@ def values_of(tracer: Tracer) -> tuple[Value, ...]:
             lifted.add(call.inputs[0])
     nodes = tracer.nodes
     names: dict[Any, str] = {}  # spelling a dtype or a device anew takes longer than the rest
+    known: dict[Meta, tuple[Any, ...]] = {}
     found: list[Value] = []
     for serial, raw in enumerate(tracer.values):
-        shape, dtype, device, strides, offset, layout, nbytes, nested = raw.meta
+        facts = known.get(raw.meta)
+        if facts is None:
+            facts = known[raw.meta] = facts_of(raw.meta)
+        shape, dtype, device, strides, offset, layout, nbytes, nested = facts
         origin: Any = "constant" if raw.origin == "unknown" and serial in lifted else raw.origin
         found.append(
             Value(

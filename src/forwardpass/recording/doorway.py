@@ -1,9 +1,13 @@
 """The doorway: who stands at a method of a class, each for the calls of one thread.
 
-The method is replaced once, when the first visitor comes, and put back when the last has left; in
-between a call goes through the visitors of its own thread, the latest first, and every other thread
-passes by. So visitors may leave in any order and from any thread. Replacing the method of the class
-keeps PyTorch's fused paths on, which hooks on modules do not.
+The door is opened once, when the first visitor comes, and closed when the last has left; in
+between a call goes through the visitors of its own thread, the latest first, and every other
+thread passes by. So visitors may leave in any order and from any thread. A door in the class keeps
+PyTorch's fused paths on, which hooks on modules do not.
+
+A method that is a function of Python's gets other code for a while, and stays the same object:
+giving a class another attribute makes Python forget all that it knows of the class and of hundreds
+of subclasses, and the pass that follows is slower by that.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import get_ident
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any
 
 import torch
@@ -41,9 +45,7 @@ class Doorway:
         self._owner, self._name = owner, name
         self._visitors: list[_Visitor] = []
         self._calls: dict[int, Calling] = {}
-        self._beneath: Callable[..., Any] | None = None
-        self._inherited = False
-        self._door: Callable[..., Any] | None = None
+        self._door: _InCode | _InClass | None = None
 
     @contextmanager
     def visited(self, around: Around) -> Generator[None]:
@@ -62,45 +64,91 @@ class Doorway:
     def _settle(self, thread: int) -> None:
         """Make the doorway what the visitors there are ask for."""
         arounds = [visitor.around for visitor in self._visitors if visitor.thread == thread]
-        if self._beneath is None and self._visitors:
-            self._open()
+        if self._door is None and self._visitors:
+            self._calls = {}  # a door of before, that somebody may still hold, has no visitors
+            method = vars(self._owner).get(self._name)
+            if isinstance(method, FunctionType):
+                self._door = _InCode(method, self._calls)
+            else:
+                self._door = _InClass(self._owner, self._name, self._calls)
         if not arounds:
             self._calls.pop(thread, None)
-        elif self._beneath is not None:
-            call = _plainly(self._beneath)
+        elif self._door is not None:
+            call = _plainly(self._door.beneath)
             for around in arounds:
                 call = around(call)
             self._calls[thread] = call
-        if self._beneath is not None and not self._visitors:
-            self._close()
+        if self._door is not None and not self._visitors:
+            self._door.close()
+            self._door = None
 
-    def _open(self) -> None:
-        self._inherited = self._name not in vars(self._owner)
-        self._beneath = getattr(self._owner, self._name)
-        self._calls = {}  # a door of before, that somebody may still hold, has no visitors
-        self._door = _door(self._beneath, self._calls)
-        setattr(self._owner, self._name, self._door)
 
-    def _close(self) -> None:
+class _InCode:
+    """A door in the code of a function; `beneath` does what the function did."""
+
+    def __init__(self, function: FunctionType, calls: dict[int, Calling]) -> None:
+        before = function.__code__
+        self.beneath = FunctionType(
+            before, function.__globals__, function.__name__, function.__defaults__,
+            function.__closure__,
+        )  # fmt: skip
+        self.beneath.__kwdefaults__ = function.__kwdefaults__  # pyright: ignore[reportAttributeAccessIssue]
+        self._function, self._before = function, before
+        door, consts = _through(self.beneath, calls), _gate.__code__.co_consts
+        self._ours = function.__code__ = _gate.__code__.replace(
+            co_consts=tuple([door if const == _DOOR else const for const in consts]),
+            co_freevars=before.co_freevars,  # a function keeps its closure
+        )
+
+    def close(self) -> None:
+        if self._function.__code__ is self._ours:
+            self._function.__code__ = self._before
+
+
+class _InClass:
+    """A door in the place of a method that the class inherits, or that is no function."""
+
+    def __init__(self, owner: type, name: str, calls: dict[int, Calling]) -> None:
+        self.beneath: Callable[..., Any] = getattr(owner, name)
+        self._owner, self._name, self._inherited = owner, name, name not in vars(owner)
+        through = _through(self.beneath, calls)
+
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return through(self, args, kwargs)
+
+        self._ours = method
+        setattr(owner, name, method)
+
+    def close(self) -> None:
         # Who has replaced our door by another one reaches what is beneath through it.
-        if vars(self._owner).get(self._name) is self._door:
+        if vars(self._owner).get(self._name) is self._ours:
             if self._inherited:
                 delattr(self._owner, self._name)
             else:
-                setattr(self._owner, self._name, self._beneath)
-        self._beneath = self._door = None
+                setattr(self._owner, self._name, self.beneath)
 
 
-def _door(beneath: Any, calls: dict[int, Calling]) -> Callable[..., Any]:
+_DOOR = "door"
+"""What stands for the door among the constants of `_gate`, a function without a closure."""
+
+
+def _gate(self: Any, *args: Any, **kwargs: Any) -> Any:
+    door: Any = "door"
+    return door(self, args, kwargs)
+
+
+def _through(
+    beneath: Callable[..., Any], calls: dict[int, Calling]
+) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]:
     found, thread, frame = calls.get, get_ident, sys._getframe  # pyright: ignore[reportPrivateUsage]
 
-    def door(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def through(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = found(thread())
         if call is None:
             return beneath(self, *args, **kwargs)
-        return call(frame(1), self, args, kwargs)
+        return call(frame(2), self, args, kwargs)
 
-    return door
+    return through
 
 
 def _plainly(beneath: Callable[..., Any]) -> Calling:

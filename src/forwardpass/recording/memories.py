@@ -7,14 +7,16 @@ from ctypes import string_at
 import torch
 
 _SMALL = 1 << 14
-"""Bytes that are compared as Python's bytes."""
+"""Bytes of host memory that are kept and compared as Python's bytes: the call of an operator alone
+would take longer."""
+Copy = torch.UntypedStorage | bytes
 
 
 class Memory:
     """What some storages held when they were kept. Tensors that share one share its copy."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+        self._kept: dict[int, tuple[torch.UntypedStorage, Copy]] = {}
         self._others: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def keep(self, tensor: torch.Tensor) -> None:
@@ -27,7 +29,7 @@ class Memory:
         storage = tensor.untyped_storage()
         key = storage._cdata  # pyright: ignore[reportPrivateUsage]
         if key not in self._kept:
-            self._kept[key] = (storage, storage.clone())
+            self._kept[key] = (storage, _bytes(storage) if _is_small(storage) else storage.clone())
 
     def has(self, tensor: torch.Tensor) -> bool:
         """Whether the memory of a tensor was kept."""
@@ -41,13 +43,15 @@ class Memory:
 
     def twin(self, tensor: torch.Tensor) -> torch.Tensor:
         """The same view of the copy as `tensor` is of its memory."""
-        return viewed(self._kept[_key(tensor)][1], tensor)
+        return viewed(_storage(self._kept[_key(tensor)][1]), tensor)
 
     def restore(self) -> None:
         """Write back what has changed; versions do not move by it."""
         for storage, copy in self._kept.values():
-            if storage.nbytes() == copy.nbytes() and not _equal(storage, copy):
-                storage.copy_(copy)
+            if not _equal(storage, copy):
+                same = _storage(copy)
+                if storage.nbytes() == same.nbytes():
+                    storage.copy_(same)
         for tensor, copy in self._others.values():
             tensor.data = copy.data
 
@@ -98,15 +102,30 @@ def _key(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
 
 
-def _equal(one: torch.UntypedStorage, other: torch.UntypedStorage) -> bool:
-    """Whether two storages hold the same bytes. Small ones in host memory are compared without an
-    operator, of which the call alone would take longer."""
+def _is_small(storage: torch.UntypedStorage) -> bool:
+    return storage.device.type == "cpu" and storage.nbytes() <= _SMALL
+
+
+def _bytes(storage: torch.UntypedStorage) -> bytes:
+    return string_at(storage.data_ptr(), storage.nbytes())
+
+
+def _storage(copy: Copy) -> torch.UntypedStorage:
+    if not isinstance(copy, bytes):
+        return copy
+    if not copy:
+        return torch.UntypedStorage(0)
+    return torch.frombuffer(bytearray(copy), dtype=torch.uint8).untyped_storage()
+
+
+def _equal(one: torch.UntypedStorage, copy: Copy) -> bool:
+    """Whether a storage holds the bytes of a copy."""
+    if isinstance(copy, bytes):
+        return _bytes(one) == copy
     size = one.nbytes()
-    if size != other.nbytes() or not size:
-        return size == other.nbytes()
-    if one.device.type == "cpu" and size <= _SMALL:
-        return string_at(one.data_ptr(), size) == string_at(other.data_ptr(), size)
-    return torch.equal(_words(one), _words(other))
+    if size != copy.nbytes() or not size:
+        return size == copy.nbytes()
+    return torch.equal(_words(one), _words(copy))
 
 
 def _words(storage: torch.UntypedStorage) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,9 @@ from torch import nn
 from forwardpass.recording.states import is_training
 
 Meta = tuple[Any, ...]
-"""Shape, dtype, device, strides, offset, layout, bytes, shapes of a nested tensor's samples."""
+"""What is noted of a tensor: shape, dtype, device, strides, offset; where it has no strides, as
+`facts_of`."""
+_NOTED = 5
 _TO_LIST = torch.Tensor.tolist  # ours, which is no host call of the pass
 
 
@@ -70,16 +73,29 @@ class RawModule:
 
 
 def meta_of(tensor: torch.Tensor) -> Meta:
-    """What a Value says of a tensor; it can be compared and hashed."""
+    """What a Value says of a tensor, as it is noted; it can be compared and hashed."""
+    if tensor.layout is torch.strided and not tensor.is_nested:
+        return (
+            tensor.shape, tensor.dtype, tensor.device, tensor.stride(), tensor.storage_offset(),
+        )  # fmt: skip
+    return _without_strides(tensor)
+
+
+def facts_of(meta: Meta) -> tuple[Any, ...]:
+    """Shape, dtype, device, strides, offset, layout, bytes, shapes of a nested tensor's samples."""
+    if len(meta) != _NOTED:
+        return meta
+    shape, dtype, device, strides, offset = meta
+    return (tuple(shape), dtype, device, strides, offset, "strided", prod(shape) * dtype.itemsize,
+            None)  # fmt: skip
+
+
+def _without_strides(tensor: torch.Tensor) -> Meta:
     if tensor.layout is torch.strided:
-        if tensor.is_nested:
-            sizes = _TO_LIST(tensor._nested_tensor_size())  # pyright: ignore[reportPrivateUsage]
-            shapes = tuple([tuple(size) for size in sizes])
-            return ((len(shapes),), tensor.dtype, tensor.device, None, 0, "nested", tensor.nbytes,
-                    shapes)  # fmt: skip
-        shape = tuple(tensor.shape)
-        return (shape, tensor.dtype, tensor.device, tensor.stride(), tensor.storage_offset(),
-                "strided", tensor.nbytes, None)  # fmt: skip
+        sizes = _TO_LIST(tensor._nested_tensor_size())  # pyright: ignore[reportPrivateUsage]
+        shapes = tuple([tuple(size) for size in sizes])
+        return ((len(shapes),), tensor.dtype, tensor.device, None, 0, "nested", tensor.nbytes,
+                shapes)  # fmt: skip
     if tensor.layout is torch.jagged:
         jagged: Any = tensor
         offsets, ragged = jagged.offsets(), jagged._ragged_idx

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -86,9 +85,19 @@ class Schema(NamedTuple):
         return found
 
 
-@cache
+_KNOWN: dict[int, tuple[Any, Schema]] = {}
+"""By the id of an operator, which stays: to hash one takes longer than most of what is noted."""
+
+
 def schema_of(operator: Any) -> Schema:
     """The Schema of an OpOverload; of a higher-order operator, which has none, its name alone."""
+    known = _KNOWN.get(id(operator))
+    if known is None:
+        known = _KNOWN[id(operator)] = (operator, _read(operator))
+    return known[1]
+
+
+def _read(operator: Any) -> Schema:
     schema = getattr(operator, "_schema", None)
     if schema is None:
         name = getattr(operator, "__name__", str(operator))
@@ -129,7 +138,7 @@ def flattened(tree: Any, found: list[torch.Tensor]) -> None:
     """The tensors in what an operator or a module takes or returns, in their order."""
     if type(tree) is torch.Tensor or isinstance(tree, torch.Tensor):
         found.append(tree)
-    elif isinstance(tree, list | tuple):
+    elif isinstance(tree, (list, tuple)):
         for item in tree:
             flattened(item, found)
     elif isinstance(tree, dict):

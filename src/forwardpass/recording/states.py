@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -11,34 +11,26 @@ from torch.nn.parameter import is_lazy
 
 from forwardpass.errors import UsageError
 from forwardpass.nouns.calls import Parameter
-from forwardpass.recording.containers import (
-    SCALARS,
-    Snapshot,
-    differs,
-    is_plain_object,
-    is_users_class,
-)
 from forwardpass.recording.memories import Memory, is_strided
+from forwardpass.recording.namespaces import Namespace, namespaces
 from forwardpass.tensors.dtypes import spelled
 
-_OWN = frozenset(vars(nn.Module()))  # what every module has; the rest is the user's
-_STORES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
-"""Parameters, buffers, modules and all kinds of hooks."""
-_EMPTY: dict[str, Any] = {}
-_SAID = {"_parameters": "parameter", "_buffers": "buffer", "_modules": "module"}
+Place = tuple[Any, ...]
+"""Where a tensor stands: storage, shape, strides, offset; without strides, its layout and shape."""
 
 
 class Held(NamedTuple):
     """A tensor that the module holds: `origin` is parameter, buffer or attribute.
 
-    `alias` stands in the same memory, whatever becomes of the tensor; `version`, `requires_grad`
-    and `gradient` are as they were.
+    `alias` stands in the same memory, at `place`, whatever becomes of the tensor; `version`,
+    `requires_grad` and `gradient` are as they were.
     """
 
     tensor: torch.Tensor
     origin: str
     name: str
     alias: torch.Tensor
+    place: Place
     version: int
     requires_grad: bool
     gradient: torch.Tensor | None
@@ -61,14 +53,14 @@ class State:
         self.held: dict[int, Held] = {}
         self.aliases: dict[str, list[str]] = {}
         self.memory = Memory()
-        self._stores: list[tuple[Any, str, str, dict[str, Any]]] = []
-        self._attributes: list[
-            tuple[nn.Module | type, str, dict[str, Any], dict[str, Snapshot]]
-        ] = []
-        self._kinds: set[type] = set()
-        for path, part in _walked(module):
+        self._namespaces: list[Namespace] = []
+        kinds: set[type] = set()
+        for path, part in walked(module):
             self.modules[id(part)] = (part, path)
-            self._hold(part, f"{path}." if path else "")
+            for space in namespaces(part, path, kinds):
+                self._namespaces.append(space)
+                for origin, name, tensor in space.tensors():
+                    self._note(tensor, origin, name, part)
         self._root = module
         self._training = self._modes()
         self._expected = self._training
@@ -76,48 +68,22 @@ class State:
             if contents or held.origin != "parameter":
                 self.memory.keep(held.alias)
 
-    def _hold(self, part: nn.Module, inside: str) -> None:
-        own = vars(part)
-        for store in _STORES:
-            # TorchScript keeps its stores elsewhere, and of its own kind.
-            kept = own[store] if store in own else getattr(part, store, None)
-            if kept is not None:
-                before = dict(kept.items()) if len(kept) else _EMPTY
-                self._stores.append((kept, store, inside, before))
-        for store in ("_parameters", "_buffers"):
-            for name, tensor in getattr(part, store).items():
-                if tensor is None:
-                    continue
-                if is_lazy(tensor):
-                    raise UsageError(
-                        f"{type(part).__name__} {inside[:-1] or 'itself'} is lazy: its {name} has "
-                        "no shape yet, and recording never initialises a model; call the model "
-                        "once with real inputs, then record it"
-                    )
-                self._note(tensor, _SAID[store], inside + name)
-        self._hold_attributes(part, inside)
-        for kind in type(part).__mro__:
-            if kind not in self._kinds and is_users_class(kind):
-                self._kinds.add(kind)
-                self._hold_attributes(kind, inside)
-
-    def _hold_attributes(self, owner: nn.Module | type, inside: str) -> None:
-        attributes = _attributes(owner)
-        snapshots = {k: Snapshot.of(v) for k, v in attributes.items() if not isinstance(v, SCALARS)}
-        self._attributes.append((owner, inside, attributes, snapshots))
-        for name, snapshot in snapshots.items():
-            for suffix, tensor in snapshot.tensors():
-                self._note(tensor, "attribute", f"{inside}{name}{suffix}")
-
-    def _note(self, tensor: torch.Tensor, origin: str, name: str) -> None:
+    def _note(self, tensor: torch.Tensor, origin: str, name: str, part: nn.Module) -> None:
         known = self.held.get(id(tensor))
         if known is not None:
             self.aliases.setdefault(known.name, []).append(name)
             return
-        gradient = tensor.grad if tensor.is_leaf else None
+        if origin != "attribute" and is_lazy(tensor):
+            path, _, own = name.rpartition(".")
+            raise UsageError(
+                f"{type(part).__name__} {path or 'itself'} is lazy: its {own} has no shape yet, "
+                "and recording never initialises a model; call the model once with real inputs, "
+                "then record it"
+            )
         self.held[id(tensor)] = Held(
-            tensor, origin, name, tensor.detach(), _version(tensor), tensor.requires_grad, gradient
-        )
+            tensor, origin, name, tensor.detach(), place_of(tensor), _version(tensor),
+            tensor.requires_grad, tensor.grad if tensor.is_leaf else None,
+        )  # fmt: skip
 
     def put_into(self, training: bool) -> None:
         """Put the module into a mode, which the pass is then to leave as it is.
@@ -148,7 +114,7 @@ class State:
         """
         found: list[str] = []
         for held in self.held.values():
-            if not same_memory(held.tensor, held.alias):
+            if place_of(held.tensor) != held.place:
                 found.append(f"{held.origin} {held.name} was given other data")
             elif self.memory.has(held.alias):
                 if self.memory.changed(held.alias):
@@ -158,26 +124,11 @@ class State:
             if held.origin == "parameter" and held.tensor.requires_grad != held.requires_grad:
                 was = "frozen" if held.requires_grad else "unfrozen"
                 found.append(f"{held.origin} {held.name} was {was}")
-        for store, kind, inside, before in self._stores:
-            if not before and not len(store):
-                continue  # the hooks of most modules
-            said = _SAID.get(kind)
-            names = _replaced(store, before)
-            if said is None and names:
-                found.append(f"hooks of {inside[:-1] or 'the module'} were changed")
-            found += [f"{said} {inside}{name} was replaced" for name in names if said]
-        for owner, inside, before, snapshots in self._attributes:
-            now = _attributes(owner)
-            if now.keys() != before.keys():
-                found += [f"attribute {inside}{k} was added" for k in now if k not in before]
-                found += [f"attribute {inside}{k} was removed" for k in before if k not in now]
-            found += [
-                f"attribute {inside}{k} was changed"
-                for k, value in now.items()
-                if (value is not before.get(k) or k in snapshots)
-                and k in before
-                and differs(value, snapshots.get(k) or Snapshot.of(before[k]))
-            ]
+        touched = [space for space in self._namespaces if space.is_touched]
+        for space in touched:
+            found += space.replaced()
+        for space in touched:
+            found += space.changed()
         found += [
             f"mode of {path or 'the module'} was set to {'train' if is_training(part) else 'eval'}"
             for number, (part, path) in self.modules.items()
@@ -187,45 +138,17 @@ class State:
 
     def restore(self) -> None:
         """Put everything back as it was: objects, contents, versions, flags and gradients."""
-        for store, _, _, before in self._stores:
-            if (before or len(store)) and _replaced(store, before):
-                for name in [k for k in dict(store.items()) if k not in before]:
-                    del store[name]
-                for name, value in before.items():
-                    store[name] = value
+        touched = [space for space in self._namespaces if space.is_touched]
+        for space in touched:
+            space.restore_stores()
         for held in self.held.values():
-            self._restore_tensor(held)
+            _restore(held)
         self.memory.restore()
-        for held in self.held.values():
-            if _version(held.tensor) != held.version:
-                torch._C._autograd._unsafe_set_version_counter((held.tensor,), (held.version,))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
-        for owner, _, before, snapshots in self._attributes:
-            now = _attributes(owner)
-            if isinstance(owner, type):  # whose namespace is read-only
-                for name in [k for k in now if k not in before]:
-                    delattr(owner, name)
-                for name in [k for k in before if now.get(k, _EMPTY) is not before[k]]:
-                    setattr(owner, name, before[name])
-            else:
-                own = vars(owner)
-                for name in [k for k in now if k not in before]:
-                    del own[name]
-                own.update(before)
-            for snapshot in snapshots.values():
-                snapshot.restored()
+        for space in touched:
+            space.restore_attributes()
         for number, (part, _) in self.modules.items():
             if is_training(part) != self._training[number]:
                 part.training = self._training[number]
-
-    def _restore_tensor(self, held: Held) -> None:
-        tensor = held.tensor
-        if not same_memory(tensor, held.alias):
-            tensor.data = held.alias
-        if tensor.is_leaf:
-            if tensor.requires_grad != held.requires_grad:
-                tensor.requires_grad_(held.requires_grad)
-            if tensor.grad is not held.gradient:
-                tensor.grad = held.gradient
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Every parameter and buffer once, with its other names as aliases."""
@@ -245,16 +168,17 @@ class State:
         )
 
 
-def _attributes(owner: nn.Module | type) -> dict[str, Any]:
-    """What the user keeps in a module, or as data in its class."""
-    if isinstance(owner, type):
-        return {k: v for k, v in vars(owner).items() if not k.startswith("__") and _is_data(v)}
-    return {k: v for k, v in vars(owner).items() if k not in _OWN}
-
-
-def _is_data(value: Any) -> bool:
-    kinds = (*SCALARS, list, tuple, dict, set, torch.Tensor)
-    return isinstance(value, kinds) or is_plain_object(value)
+def _restore(held: Held) -> None:
+    tensor = held.tensor
+    if place_of(tensor) != held.place:
+        tensor.data = held.alias
+    if tensor.is_leaf:
+        if tensor.requires_grad != held.requires_grad:
+            tensor.requires_grad_(held.requires_grad)
+        if tensor.grad is not held.gradient:
+            tensor.grad = held.gradient
+    if _version(tensor) != held.version:
+        torch._C._autograd._unsafe_set_version_counter((tensor,), (held.version,))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
 
 def is_training(module: nn.Module) -> bool:
@@ -262,7 +186,7 @@ def is_training(module: nn.Module) -> bool:
     return getattr(module, "training", False)
 
 
-def _walked(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def walked(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Every module once, under the first of its names."""
     seen: set[int] = set()
     waiting: list[tuple[str, nn.Module]] = [("", module)]
@@ -281,21 +205,9 @@ def _version(tensor: torch.Tensor) -> int:
     return -1 if tensor.is_inference() else tensor._version  # pyright: ignore[reportPrivateUsage]
 
 
-def same_memory(tensor: torch.Tensor, alias: torch.Tensor) -> bool:
-    """Whether a tensor still stands where its alias does: nobody has given it other data."""
-    if tensor.shape != alias.shape:
-        return False
-    if not (is_strided(tensor) and is_strided(alias)):
-        return tensor.layout == alias.layout
-    return (
-        tensor.untyped_storage()._cdata == alias.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
-        and tensor.stride() == alias.stride()
-        and tensor.storage_offset() == alias.storage_offset()
-    )
-
-
-def _replaced(store: Any, before: dict[str, Any]) -> list[str]:
-    """The names under which another object stands than before. TorchScript has stores of its own
-    kind, of which only `items` can be relied on."""
-    now = cast("dict[str, Any]", dict(store.items()))
-    return [name for name in {**before, **now} if now.get(name) is not before.get(name)]
+def place_of(tensor: torch.Tensor) -> Place:
+    """Where a tensor stands; equal for one that is given the same data, and for its aliases."""
+    if not is_strided(tensor):
+        return tensor.layout, tensor.shape
+    storage = tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
+    return storage, tensor.shape, tensor.stride(), tensor.storage_offset()

@@ -13,7 +13,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -22,15 +22,17 @@ from torch.utils._python_dispatch import _disable_current_modes  # pyright: igno
 from forwardpass.code.frames import Frames
 from forwardpass.nouns.calls import Ref
 from forwardpass.recording.interception import Interception
-from forwardpass.recording.notes import Failing, Meta, RawCall, RawModule, RawValue, meta_of
+from forwardpass.recording.notes import Failing, RawCall, RawModule, RawValue, meta_of
 from forwardpass.recording.schemas import Schema, flattened
-from forwardpass.recording.states import State, same_memory
+from forwardpass.recording.states import State, place_of
 
 Observer = Callable[[int, list[torch.Tensor], tuple[int, ...]], None]
 """Called after each operator with its index and the tensors it made, with their serials."""
 
 _NOTHING: list[torch.Tensor] = []
 _SCALARS = frozenset([int, float, bool, str, type(None), torch.dtype, torch.device])
+_TENSORS = frozenset([torch.Tensor, nn.Parameter])
+_row = tuple.__new__  # of a NamedTuple's own __new__, half the time goes to names
 
 
 class Tracer(Interception):
@@ -65,7 +67,6 @@ class Tracer(Interception):
         self._observe = observe
         self._gradients = gradients
         self._ids: dict[int, tuple[Callable[[], Any], int]] = {}
-        self._metas: dict[Meta, Meta] = {}
         self._storages = 0
         self._state_storages: dict[int, int] = {}
         self._input_storages: dict[int, int] = {}
@@ -88,8 +89,9 @@ class Tracer(Interception):
         module = self._stack[-1] if forward is None else self._running(forward)
         inputs: list[int] = []
         tensors: list[torch.Tensor] = []
-        arguments = tuple([self._noted(a, inputs, tensors) for a in args])
-        keywords = {k: self._noted(v, inputs, tensors) for k, v in kwargs.items()}
+        noted = self._noted
+        arguments = tuple([a if type(a) in _SCALARS else noted(a, inputs, tensors) for a in args])
+        keywords = {k: noted(v, inputs, tensors) for k, v in kwargs.items()}
         written = self._written(schema, args, kwargs) if schema.may_write else _NOTHING
         try:
             result = func(*args, **kwargs)
@@ -98,7 +100,10 @@ class Tracer(Interception):
             raise
         index = len(self.calls)
         made: list[torch.Tensor] = []
-        flattened(result, made)
+        if type(result) is torch.Tensor:
+            made.append(result)
+        else:
+            flattened(result, made)
         writes: tuple[int, ...] = ()
         if written:  # what is written is made anew, whether it is returned or not
             made += [t for t in written if not any(t is other for other in made)]
@@ -107,7 +112,10 @@ class Tracer(Interception):
                 self._writes[storage] = self._writes.get(storage, 0) + 1
         outputs = tuple([self._output(t, index, schema, inputs, tensors, written) for t in made])
         self.calls.append(
-            RawCall(func, arguments, keywords, tuple(inputs), outputs, module, site, writes)
+            _row(
+                RawCall,
+                (func, arguments, keywords, tuple(inputs), outputs, module, site, writes),
+            )
         )
         if self._observe is not None:
             self._observe(index, made, outputs)
@@ -214,13 +222,16 @@ class Tracer(Interception):
         kind = type(value)
         if kind in _SCALARS:  # asking a number whether it is a tensor takes long
             return value
-        if kind is torch.Tensor or isinstance(value, torch.Tensor):
+        if kind in _TENSORS or isinstance(value, torch.Tensor):
             serial = self._serial(value)
             serials.append(serial)
             tensors.append(value)
             return Ref(serial)
-        if isinstance(value, list | tuple):
-            return [self._noted(item, serials, tensors) for item in value]
+        if isinstance(value, (list, tuple)):
+            return [
+                item if type(item) in _SCALARS else self._noted(item, serials, tensors)
+                for item in cast("list[Any]", value)
+            ]
         return value
 
     def _serial(self, tensor: torch.Tensor) -> int:
@@ -229,7 +240,7 @@ class Tracer(Interception):
         if known is not None and known[0]() is tensor:
             return known[1]
         held = self._state.held.get(id(tensor))
-        if held is not None and same_memory(tensor, held.alias):
+        if held is not None and place_of(tensor) == held.place:
             storage = self._storage(tensor, self._state_storages)
             self._held_storages.add(storage)
             return self._new(tensor, storage, 0, held.origin, held.name, -1, -1)
@@ -262,10 +273,10 @@ class Tracer(Interception):
                 return before  # handed through, as `contiguous` does
             storage = self.values[before].storage
             return self._new(tensor, storage, self._writes[storage], "call", "", index, before)
-        if schema.may_alias:
-            key = _storage_key(tensor)
+        key = _storage_key(tensor) if schema.may_alias else None
+        if key is not None:
             for serial, other in zip(inputs, tensors, strict=True):
-                if key is not None and _storage_key(other) == key:
+                if _storage_key(other) == key:
                     storage = self.values[serial].storage
                     version = self._writes.get(storage, 0)
                     return self._new(tensor, storage, version, "call", "", index, serial)
@@ -276,9 +287,8 @@ class Tracer(Interception):
         producer: int, base: int,
     ) -> int:  # fmt: skip
         serial = len(self.values)
-        meta = meta_of(tensor)
-        meta = self._metas.setdefault(meta, meta)
-        self.values.append(RawValue(meta, storage, version, origin, name, producer, base))
+        raw = (meta_of(tensor), storage, version, origin, name, producer, base)
+        self.values.append(_row(RawValue, raw))
         self._ids[id(tensor)] = (weakref.ref(tensor), serial)
         return serial
 

@@ -18,7 +18,7 @@ from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Exempt, Fault
 from forwardpass.recording.memories import is_strided
-from forwardpass.recording.notes import meta_of
+from forwardpass.recording.notes import facts_of, meta_of
 from forwardpass.recording.schemas import Schema, flattened
 from forwardpass.recording.walking import Walk
 from forwardpass.tensors.distances import apart, rounding
@@ -121,7 +121,7 @@ class Replay(Walk):
         """Whether the values of a call have the form that the record says."""
         values = [self.record.values[serial] for serial in serials]
         for value, tensor in zip(values, tensors, strict=False):
-            shape, dtype, device, strides, offset, layout, _, nested = meta_of(tensor)
+            shape, dtype, device, strides, offset, layout, _, nested = facts_of(meta_of(tensor))
             came = (shape, spelled(dtype), str(device), strides, offset, layout, nested)
             if came != _form(value):
                 self._fault(

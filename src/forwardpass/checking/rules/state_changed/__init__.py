@@ -20,7 +20,7 @@ from forwardpass.checking.words import share
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.recording.containers import Snapshot, differs
-from forwardpass.recording.states import same_memory
+from forwardpass.recording.states import place_of
 
 MOST_PASSES: Final = 8
 """Three to see whether it goes on changing; three to learn one step on a copy; one to see the line
@@ -158,8 +158,9 @@ def _changes(path: str, part: nn.Module, change: Alteration) -> Callable[[], boo
         learns = now.requires_grad
         return lambda: now.requires_grad != learns
     if change.what == "was given other data" and isinstance(now, torch.Tensor):
-        alias = now.detach()
-        return lambda: not same_memory(now, alias)
+        alias = now.detach()  # so that its memory is not given anew
+        place = place_of(alias)
+        return lambda: place_of(now) != place
     held = Snapshot.of(now)
     return lambda: differs(getattr(part, name, None), held)
 
