@@ -39,6 +39,26 @@ assert again.bytes < 32 * MIB, again.bytes
 """
 
 
+_LONG_LIVED = """
+import numpy as np
+from forwardpass.measuring.memory import peak_growth
+
+# Blocks below the size from which each has memory of its own; the last one keeps what lies below it
+# from going back to the system.
+before = [np.ones(100_000, np.uint8) for _ in range(2_000)]
+last = np.ones(100_000, np.uint8)
+del before
+with peak_growth("cpu") as growth:
+    held = [np.ones(100_000, np.uint8) for _ in range(1_000)]
+assert 80_000_000 < growth.bytes < 160_000_000, growth.bytes
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc gives freed memory back")
+def test_what_was_freed_before_hides_no_growth() -> None:
+    subprocess.run([sys.executable, "-c", _LONG_LIVED], check=True)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak of a process")
 def test_the_peak_grows_by_what_was_held_at_once_though_it_is_free_again() -> None:
     """In a process of its own: what other tests freed may go back to the system meanwhile."""

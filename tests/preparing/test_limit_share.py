@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import forwardpass as fwd
-from forwardpass.measuring.machines import limits
+from forwardpass.measuring.limits import limits
 from forwardpass.nouns.reports import RunReport
 from forwardpass.preparing.limit_shares import MacTable
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from untouched import operators, untouched, valid
 
+from forwardpass.checking import check
 from forwardpass.probing import record
 
 
@@ -241,3 +242,19 @@ def test_attention_counts_scores_and_mix(grad: Any) -> None:
     done = valid(Fn(lambda self, q: F.scaled_dot_product_attention(q, q, q)), q, grad=grad)
     assert done.totals.macs == 2 * 2 * (2 * 6 * 6 * 4)
     assert not done.totals.unknown
+
+
+@torch.library.custom_op("fwdtest::mul", mutates_args=())
+def add_one(x: Tensor, other: float) -> Tensor:
+    """Of the name of an operator of PyTorch, and something else."""
+    return x + 1
+
+
+def test_an_operator_of_another_library_goes_by_its_whole_name() -> None:
+    module = Fn(lambda self, x: add_one(self.fc(x), 0.0), fc=nn.Linear(3, 4))
+    done = valid(module, torch.randn(2, 3))
+    call = done.calls[-1]
+    assert call.operator == "fwdtest.mul.default"
+    assert call.packet == call.short == "fwdtest.mul"
+    assert "fwdtest.mul" in str(done)
+    assert not check(module, torch.randn(2, 3), rules=["unused"]).findings

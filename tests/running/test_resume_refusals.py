@@ -503,6 +503,11 @@ def test_another_number_of_threads(begun: Path, data: str) -> None:
     refused("machine: threads was 77, is", models.mlp(), data, begun)
 
 
+def test_another_version_of_what_computes(begun: Path, data: str) -> None:
+    edit_header(begun, lambda header: header["machine"].update({"library": "torch 1.0 (AVX2)"}))
+    refused(r"machine: library was 'torch 1.0 \(AVX2\)', is 'torch 2", models.mlp(), data, begun)
+
+
 def test_all_differences_are_named(begun: Path, data: str) -> None:
     os.utime(data, (1, 1))
     refused(r"limit was None, is 3; .*mtime", models.mlp(), data, begun, limit=3)

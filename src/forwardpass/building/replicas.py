@@ -34,12 +34,14 @@ class Facts(msgspec.Struct, frozen=True):
 
     Attributes:
         device: as text, "cpu" or "cuda:0". dtype: the coarsest floating one that it computes in.
-        threads: of PyTorch inside an operator while it computes; None: as they are.
+        library: what computes, with what decides its last bits: "torch 2.13.0 (AVX512)".
+        threads: inside an operator while it computes; None: as they are.
         workers: threads that should feed it; with two, one transfers while the other computes.
     """
 
     device: str
     dtype: str
+    library: str
     threads: int | None = None
     workers: int = 1
 

@@ -11,11 +11,12 @@ from torch import nn
 from forwardpass.nouns.calls import Call
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import tolerance
+from forwardpass.tensors.dtypes import TORCH
 
 UNRUNNABLE = (RuntimeError, KeyError, NotImplementedError)
 """What a stretch raises that does not run by itself: an operator has no kernel for float64, refuses
 the other numbers, or reads what was made outside of the stretch. Nothing is then claimed of it."""
-_AFFINE: Final = {dtype: tolerance((dtype,)) for dtype in (torch.float64, torch.float32)}
+_AFFINE: Final = {TORCH[name]: tolerance([name]) for name in ("f64", "f32")}
 """Residual below which a stretch is affine, by the dtype in which it is computed: the finest that
 its operators have."""
 
@@ -89,9 +90,8 @@ def residual(
     """
     shape = record.values[start].shape if shape is None else shape
     device = next(iter(held_by(record.this.module).values())).device
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        a, b = (scale * torch.randn(shape, dtype=torch.float64) for _ in range(2))
+    drawn = torch.Generator().manual_seed(0)
+    a, b = (scale * torch.randn(shape, dtype=torch.float64, generator=drawn) for _ in range(2))
     a, b = a.to(device), b.to(device)
     for dtype, most in _AFFINE.items():
         f = Stretch(record, calls, start, end, dtype)

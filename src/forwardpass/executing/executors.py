@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import cmath
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +19,7 @@ from forwardpass.executing.batches import Batch, Result
 from forwardpass.executing.salvaging import said, salvage
 from forwardpass.measuring.clocks import Stopwatch
 from forwardpass.nouns.models import Model
-from forwardpass.tensors.arrays import Array, Values, is_tensor, rows_first
+from forwardpass.tensors.arrays import Array, Values, is_inexact, is_tensor, rows_first
 from forwardpass.tensors.blocks import Block, cut
 from forwardpass.tensors.items import Items
 from forwardpass.tensors.threads import operator_threads, set_operator_threads
@@ -273,9 +273,9 @@ def _nan_rows(outputs: Mapping[str, Any]) -> Iterator[int]:
 
 
 def _has_nan(value: Any) -> bool:
-    if isinstance(value, np.ndarray):
-        return value.dtype.kind in "fc" and bool(np.isnan(value).any())
-    if not is_tensor(value) or not value.is_floating_point():
+    if not (isinstance(value, np.ndarray) or is_tensor(value)) or not is_inexact(value):
         return False
+    if isinstance(value, np.ndarray):
+        return bool(np.isnan(value).any())
     look = value.sum().item()
-    return not math.isfinite(look) and bool(value.isnan().any())
+    return not cmath.isfinite(look) and bool(value.isnan().any())

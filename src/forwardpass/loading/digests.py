@@ -15,11 +15,15 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
-from torch import nn
+
+from forwardpass.tensors.arrays import is_tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 _LIBRARY = re.compile(r"forwardpass(\.|$)")
 _OURS = {"training", "name_or_path", "_name_or_path"}
@@ -69,7 +73,7 @@ class Described:
             pairs = cast("Mapping[Any, Any]", value)
             for key in sorted(pairs, key=repr):
                 yield f"{key!r}={self.said(pairs[key])}"
-        elif isinstance(value, torch.Tensor | np.ndarray):
+        elif isinstance(value, np.ndarray) or is_tensor(value):
             yield _content(value)
         elif isinstance(value, functools.partial):
             part = cast("functools.partial[Any]", value)
@@ -155,7 +159,9 @@ def _names(code: CodeType) -> list[str]:
 def _content(value: torch.Tensor | np.ndarray[Any, Any]) -> str:
     """Dtype, shape and a hash of the values."""
     told = f"{value.dtype}{list(value.shape)}"
-    if isinstance(value, torch.Tensor):
+    if is_tensor(value):
+        import torch
+
         if value.device.type == "meta" or value.layout != torch.strided or not value.numel():
             return told
         raw = value.detach().cpu().contiguous().reshape(-1)

@@ -1,4 +1,4 @@
-"""Machine: what computes here. Limits: the most that it can do, measured once and kept."""
+"""Machine: what computes here: the hardware, and the library that works on it."""
 
 from __future__ import annotations
 
@@ -6,38 +6,43 @@ import hashlib
 import os
 import platform
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-import torch
 
-from forwardpass.measuring import caches
-from forwardpass.measuring.clocks import Clock, measure
-from forwardpass.measuring.memory import available_bytes, total_bytes
+from forwardpass.measuring.memory import total_bytes
 
-_MATMUL_DTYPES: Final = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-_LONG_ENOUGH_SECONDS = 0.01
-_EDITION = 1  # of the way limits are measured; a new one makes the old ones stale
+_CPUS: Final = Path("/proc/cpuinfo")
+_VECTOR_INSTRUCTIONS: Final = {
+    "flags": ("amx", "avx", "f16c", "fma"),  # x86
+    "Features": ("asimd", "bf16", "i8mm", "sme", "sve"),  # Arm
+}
+"""How the names of instructions begin that compute on many numbers at once, by the field in which
+the kernel lists all that there are."""
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """The hardware and the versions that decide how fast a pass is.
+    """The hardware and the versions that decide how fast a pass is, and its last bits.
 
     Attributes:
-        cpu: the model, and the widest vector instructions that PyTorch uses on it.
+        cpu: the model.
+        instructions: the vector instructions that it has, by the kernel's names, sorted; empty
+            where the system does not tell.
         cores: cores this process may run on.
         memory_bytes: memory this process may use.
         os: system, release without patch level, architecture.
-        threads: threads PyTorch computes with inside one operator.
+        library: what computes, with its version; empty where nothing does.
+        threads: threads that it computes with inside one operator; 0 where that is not known.
         devices: names of the accelerators in use; empty on a CPU.
     """
 
     cpu: str
+    instructions: tuple[str, ...]
     cores: int
     memory_bytes: int
     os: str
     python: str
-    torch: str
+    library: str
     threads: int
     devices: tuple[str, ...]
 
@@ -52,106 +57,47 @@ class Machine(msgspec.Struct, frozen=True):
         return f"{places}; {self.cores} cores, {self.memory_bytes / (1 << 30):.0f} GiB, {self.os}"
 
 
-class Limits(msgspec.Struct, frozen=True):
-    """The most a device can do, as measured.
-
-    Attributes:
-        matmul_flops_per_second: by dtype; a multiply-add counts as two.
-        copy_bytes_per_second: bytes read plus bytes written by a copy larger than the caches.
-        dispatch_seconds: one operator on a single element.
-    """
-
-    matmul_flops_per_second: dict[str, float]
-    copy_bytes_per_second: float
-    dispatch_seconds: float
-
-
-def machine(device: str) -> Machine:
-    """This machine, as it is when computing on `device`, such as "cpu", "cuda:0" or "mps"."""
-    place = torch.device(device)
+def machine(device: str = "cpu", library: str = "", threads: int = 0) -> Machine:
+    """This machine, as it is when a library computes on `device`: "cpu", "cuda:0" or "mps"."""
     release = ".".join(platform.release().split(".")[:2])
     return Machine(
-        cpu=f"{_cpu()} ({torch.backends.cpu.get_cpu_capability()})",
+        cpu=_told("model name") or platform.processor() or platform.machine(),
+        instructions=_instructions(),
         cores=_cores(),
         memory_bytes=total_bytes(),
         os=f"{platform.system()} {release} {platform.machine()}",
         python=platform.python_version(),
-        torch=str(torch.__version__),
-        threads=torch.get_num_threads(),
-        devices=_device_names(place),
+        library=library,
+        threads=threads,
+        devices=_device_names(device),
     )
 
 
-def limits(device: str) -> Limits:
-    """The Limits of `device`: from the cache, or measured now, which takes a few seconds."""
-    identity: dict[str, Any] = {
-        "edition": _EDITION,
-        "machine": machine(device).digest,
-        "device": str(torch.device(device)),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-    }
-    known = caches.load("limits", identity, Limits)
-    if known is not None:
-        return known
-    with torch.inference_mode():
-        found = Limits(_matmul_rates(device), _copy_rate(device), _dispatch_seconds(device))
-    caches.store("limits", identity, found)
-    return found
+def pytorch() -> str:
+    """PyTorch as a Machine names a library: its version, and the instructions that its kernels
+    were chosen for, which may be fewer than the CPU has."""
+    import torch
+
+    return f"torch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def _matmul_rates(device: str) -> dict[str, float]:
-    rates: dict[str, float] = {}
-    clock = Clock.on(device)
-    largest = 2_048 if torch.device(device).type == "cpu" else 8_192
-    for name, dtype in _MATMUL_DTYPES.items():
-        try:
-            rate, size = 0.0, 256
-            while size <= largest:
-                a, b = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
-                # The operands are bound now: the loop goes on to larger ones.
-                call = {name: lambda a=a, b=b: a @ b}
-                timed = measure(call, clock=clock, budget_seconds=0.05, min_rounds=3)[name]
-                rate = max(rate, 2 * size**3 / timed.median)
-                if timed.median > _LONG_ENOUGH_SECONDS:
-                    break
-                size *= 2
-            rates[name] = rate
-        except RuntimeError:
-            continue  # this device does not multiply this dtype; the others stand
-    return rates
-
-
-def _copy_rate(device: str) -> float:
-    # Two buffers; larger than most caches, small next to what is free.
-    size = min(64 << 20 if torch.device(device).type == "cpu" else 1 << 30, _free_share(device))
-    source = torch.zeros(size, dtype=torch.uint8, device=device)
-    target = torch.zeros_like(source)
-    timed = measure(
-        {"copy": lambda: target.copy_(source)},
-        clock=Clock.on(device),
-        budget_seconds=0.2,
+def _instructions() -> tuple[str, ...]:
+    found = (
+        name
+        for field, beginnings in _VECTOR_INSTRUCTIONS.items()
+        for name in _told(field).split()
+        if name.startswith(beginnings)
     )
-    return 2 * size / timed["copy"].median
+    return tuple(sorted({*found}))
 
 
-def _free_share(device: str) -> int:
-    return max(1 << 20, available_bytes(device) // 16)
-
-
-def _dispatch_seconds(device: str) -> float:
-    one = torch.zeros(1, device=device)
-    timed = measure({"relu": lambda: torch.relu(one)}, clock=Clock.on(device), budget_seconds=0.05)
-    return timed["relu"].median
-
-
-def _cpu() -> str:
-    listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        for line in listing.read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+def _told(field: str) -> str:
+    """What the kernel says of the first CPU under this name; empty where it says nothing."""
+    if not _CPUS.exists():
+        return ""
+    with _CPUS.open(encoding="utf-8") as lines:
+        fields = (line.partition(":") for line in lines)
+        return next((value.strip() for name, _, value in fields if name.strip() == field), "")
 
 
 def _cores() -> int:
@@ -160,9 +106,12 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _device_names(place: torch.device) -> tuple[str, ...]:
-    if place.type == "cpu":
+def _device_names(device: str) -> tuple[str, ...]:
+    kind = device.partition(":")[0]
+    if kind == "cpu":
         return ()
-    if place.type == "cuda":
-        return (f"{torch.cuda.get_device_name(place)} (CUDA {torch.version.cuda})",)
-    return (place.type,)
+    if kind == "cuda":
+        import torch
+
+        return (f"{torch.cuda.get_device_name(device)} (CUDA {torch.version.cuda})",)
+    return (kind,)

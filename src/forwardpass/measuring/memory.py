@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-
-import torch
+from typing import Any
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _STATUS = Path("/proc/self/status")
@@ -22,11 +23,12 @@ def total_bytes() -> int:
 
 def available_bytes(device: str) -> int:
     """Bytes still free on `device`; on a CPU without swapping or passing a cgroup limit."""
-    place = torch.device(device)
-    if place.type == "cuda":
+    if _is_cuda(device):
+        import torch
+
         # What PyTorch holds in reserve but does not use is free for the next batch as well.
-        reserve = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
-        return torch.cuda.mem_get_info(place)[0] + reserve
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserve
     free = _fields(Path("/proc/meminfo")).get("MemAvailable")
     if free is None:
         free = total_bytes() // 2  # this system does not tell, and half is seldom in use
@@ -37,19 +39,24 @@ class Growth:
     """Bytes by which the peak has grown; live inside `peak_growth`, fixed after it."""
 
     def __init__(self, device: str) -> None:
-        self._device = torch.device(device)
+        self._device = device
         self._final: int | None = None
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-            self._start = torch.cuda.memory_allocated(self._device)
+        if _is_cuda(device):
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(device)
+            self._start = torch.cuda.memory_allocated(device)
         else:
+            _give_back()
             self._start = _reset_peak()
 
     @property
     def bytes(self) -> int:
         if self._final is not None:
             return self._final
-        if self._device.type == "cuda":
+        if _is_cuda(self._device):
+            import torch
+
             peak = torch.cuda.max_memory_allocated(self._device)
         else:
             peak = _peak()
@@ -64,13 +71,32 @@ def peak_growth(device: str) -> Generator[Growth]:
     """Watch the peak of memory: `with peak_growth("cpu") as growth: …; growth.bytes`.
 
     On Linux the peak of this process is reset at the start, and growth counts from what is
-    resident then. Elsewhere only growth beyond the highest peak ever is seen: a lower bound.
+    resident then, after what was freed before has gone back to the system. Elsewhere only growth
+    beyond the highest peak ever is seen: a lower bound.
     """
     growth = Growth(device)
     try:
         yield growth
     finally:
         growth.close()
+
+
+def _is_cuda(device: str) -> bool:
+    return device.partition(":")[0] == "cuda"
+
+
+def _give_back() -> None:
+    """Give freed memory back to the system: what the allocator keeps of it stays resident, and
+    would hide as much growth as fits into it."""
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Any:
+    """The C library's `malloc_trim`; None where it has none: only glibc does."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def _reset_peak() -> int:

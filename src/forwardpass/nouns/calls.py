@@ -186,8 +186,11 @@ class Call(msgspec.Struct, frozen=True):
 
     @property
     def short(self) -> str:
-        """The operator without namespace and overload: `addmm`."""
-        return self.operator.split("::")[-1].removeprefix("aten.").split(".")[0]
+        """The operator without overload, and without the namespace of PyTorch's own: `addmm`,
+        `torchvision.nms`; what another library calls `mul` need not multiply."""
+        namespace, _, name = self.operator.partition(".")
+        name = name.partition(".")[0]
+        return name if namespace in ("aten", "Tensor") else f"{namespace}.{name}".rstrip(".")
 
 
 class Edge(msgspec.Struct, frozen=True, gc=False):

@@ -7,12 +7,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.building.engines import Engine
 from forwardpass.errors import ForwardpassError
 from forwardpass.executing.encoding import Encodings
 from forwardpass.measuring import caches
-from forwardpass.measuring.machines import limits
 from forwardpass.preparing.outputs import probe
 from forwardpass.tensors.blocks import Block
 
@@ -56,12 +54,16 @@ def mac_table(engine: Engine, block: Encodings, identity: dict[str, Any]) -> Mac
 
 
 def _counted(engine: Engine, block: Encodings) -> MacTable:
-    replica = engine.replicas[0]
-    if not isinstance(replica, EagerReplica) or not isinstance(block, Block):
+    if engine.forward.model.program.module is None or not isinstance(block, Block):
         return _UNKNOWN
-    from forwardpass.recording.passes import Pass  # a run whose macs are kept loads none of it
+    # a run whose macs are kept loads none of it, and one without a module not even PyTorch
+    from forwardpass.building.backends.eager import EagerReplica
+    from forwardpass.recording.passes import Pass
     from forwardpass.recording.recordings import recorded
 
+    replica = engine.replicas[0]
+    if not isinstance(replica, EagerReplica):
+        return _UNKNOWN
     cells = [block.signature.cells(_sizes(block, row)) for row in range(len(block))]
     order = np.argsort(cells, kind="stable")
     chosen = {cells[row]: row for row in order[[int(s * (len(order) - 1)) for s in _SHARES]]}
@@ -88,5 +90,7 @@ def limit_share(engine: Engine, macs: float, seconds: float) -> float | None:
     facts = engine.replicas[0].facts
     if not macs or not seconds:
         return None
+    from forwardpass.measuring.limits import limits  # they are those of PyTorch
+
     most = limits(facts.device).matmul_flops_per_second.get(facts.dtype)
     return None if not most else 2 * macs / seconds / most

@@ -7,13 +7,12 @@ from typing import Final
 
 import msgspec
 import numpy as np
-import torch
 
 from forwardpass.building.engines import Engine
 from forwardpass.nouns.signatures import Output
+from forwardpass.tensors.arrays import Array, spelled
 from forwardpass.tensors.blocks import Block, Sizes, cut
 from forwardpass.tensors.distances import apart, tolerance
-from forwardpass.tensors.dtypes import TORCH
 
 
 class PaddingProof(msgspec.Struct, frozen=True):
@@ -72,8 +71,7 @@ def prove(engine: Engine, block: Block, row: int) -> PaddingProof:
     else:
         largest = block.sizes[chosen].max(axis=0)
     padded = _results(engine, outputs, block, chosen, largest)
-    dtypes = {TORCH[engine.replicas[0].facts.dtype], *(v.dtype for row in alone for v in row)}
-    allowed = tolerance(dtypes)
+    allowed = tolerance([engine.replicas[0].facts.dtype, *(spelled(v) for r in alone for v in r)])
     pairs = (zip(came, own, strict=True) for came, own in zip(padded, alone, strict=True))
     distance = max((apart(a, b) for pair in pairs for a, b in pair), default=0.0)
     if distance <= allowed:
@@ -90,10 +88,10 @@ def prove(engine: Engine, block: Block, row: int) -> PaddingProof:
 
 def _alone(
     engine: Engine, outputs: tuple[Output, ...], block: Block, rows: Iterable[int]
-) -> tuple[list[int], list[list[torch.Tensor]]]:
+) -> tuple[list[int], list[list[Array]]]:
     """The rows that forward accepts, and their outputs when they are computed alone."""
     accepted: list[int] = []
-    alone: list[list[torch.Tensor]] = []
+    alone: list[list[Array]] = []
     for row in rows:
         try:
             alone += _results(engine, outputs, block, [row], block.sizes[row])
@@ -123,12 +121,12 @@ def _larger(block: Block, axis: int, size: int) -> int:
 
 def _results(
     engine: Engine, outputs: tuple[Output, ...], block: Block, rows: Sequence[int], sizes: Sizes
-) -> list[list[torch.Tensor]]:
-    """The outputs of these rows computed as one batch of these sizes: a list of tensors a row."""
+) -> list[list[Array]]:
+    """The outputs of these rows computed as one batch of these sizes: a list of arrays a row."""
     index = np.asarray(rows, dtype=np.int64)
     came = engine(block.take(index).collate(sizes.tolist()))
     names = list(block.signature.variable)
     lengths = [dict(zip(names, map(int, block.lengths[r]), strict=True)) for r in rows]
     left = block.signature.padded_left
     columns = [cut(came[output.path], output.extents, lengths, left) for output in outputs]
-    return [[torch.as_tensor(value) for value in row] for row in zip(*columns, strict=True)]
+    return [list(row) for row in zip(*columns, strict=True)]

@@ -13,6 +13,10 @@ from forwardpass.nouns.costs import CostTable
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.signatures import Signature
 from forwardpass.preparing.padding import UNTRIED, PaddingProof
+from forwardpass.tensors.threads import operator_threads
+
+_EDITION = 2
+"""Of what a machine is known by; a new one makes what was measured before stale."""
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +50,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Ready:  # fmt: skip
         """What is known of a Forward; without an engine where no row could be computed."""
         signature = forward.model.signature if engine is None else engine.signature
-        facts = Facts("cpu", "f32") if engine is None else engine.replicas[0].facts
+        facts = Facts("cpu", "f32", "") if engine is None else engine.replicas[0].facts
         return Ready(
             plan=str(forward.plan),
             origin=forward.model.origin,
@@ -79,10 +83,9 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 
 def machine_of(facts: Facts) -> Machine:
     """This machine, as it is when a replica of these facts computes."""
-    here = machine(facts.device)
-    return msgspec.structs.replace(here, threads=facts.threads or here.threads)
+    return machine(facts.device, facts.library, facts.threads or operator_threads() or 0)
 
 
 def costs_key(sha256: str, machine: Machine) -> dict[str, Any]:
     """What measured costs belong to: the same Forward on the same machine."""
-    return {"forward": sha256, "machine": machine.digest}
+    return {"edition": _EDITION, "forward": sha256, "machine": machine.digest}

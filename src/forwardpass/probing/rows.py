@@ -22,7 +22,6 @@ from forwardpass.probing.probes import Probe
 from forwardpass.recording.passes import Mode
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import relative_distance, tolerance
-from forwardpass.tensors.dtypes import TORCH
 
 _DEEP = 100
 """Contractions in a row for which `tolerance` was measured; rounding grows by the root of more."""
@@ -137,7 +136,7 @@ class ByRow:
     @cached_property
     def tolerance(self) -> float:
         """The relative distance that another batch shape may cause by rounding."""
-        dtypes = {TORCH[v.dtype] for v in self.base.values if v.dtype in TORCH}
+        dtypes = {value.dtype for value in self.base.values}
         deep = sum(1 for call in self.base.calls if call.macs)
         return tolerance(dtypes) * max(1.0, (deep / _DEEP) ** 0.5)
 

@@ -25,7 +25,7 @@ QUARANTINE = "quarantine.jsonl"
 _SHOWN = 100
 
 
-_SCHEMA = "forwardpass/manifest/2"
+_SCHEMA = "forwardpass/manifest/3"
 
 
 class Header(Ready, frozen=True, kw_only=True, tag_field="schema", tag=_SCHEMA):

@@ -17,7 +17,9 @@ from forwardpass.reading import Source
 from forwardpass.running.journals import Header
 from forwardpass.running.options import Options
 
-_UNSTEADY = {"memory_bytes", "devices", "threads"}
+_BUILT = ("library", "threads", "devices")
+"""Of a machine: what is known once the Forward is built."""
+_UNSTEADY = {"memory_bytes", *_BUILT}
 """Of a machine: what decides no value, and what is known once the Forward is built."""
 
 
@@ -51,7 +53,7 @@ class Identity:
                 if same
                 else f"the Forward was {header.forward!r}, is {now!r}"
             )
-        then, here = _steady(header.machine), _steady(machine("cpu"))
+        then, here = _steady(header.machine), _steady(machine())
         differences += _differences("machine", then, here)
         differences += _differences("options", header.options, self.options.to_json())
         data = self.source.identity()
@@ -61,12 +63,11 @@ class Identity:
 
     def require_device(self, header: Header, facts: Facts, folder: Path) -> None:
         """The same for what is known once the Forward is built: what computes it."""
-        names = ("threads", "devices")
         then, here = header.machine, machine_of(facts)
         differences = _differences(
             "machine",
-            {"device": header.device, **{name: getattr(then, name) for name in names}},
-            {"device": facts.device, **{name: getattr(here, name) for name in names}},
+            {"device": header.device, **{name: getattr(then, name) for name in _BUILT}},
+            {"device": facts.device, **{name: getattr(here, name) for name in _BUILT}},
         )
         _refuse(differences, folder)
 

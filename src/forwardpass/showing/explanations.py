@@ -11,7 +11,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from forwardpass.explaining.targets import targets
 from forwardpass.nouns.explanations import Equation, Explanation, Gradient, Part, Term
 from forwardpass.nouns.records import Record
 from forwardpass.showing.drawing import sizes
@@ -37,6 +36,10 @@ def shown(explanation: Explanation) -> RenderableType:
 
 def listed(record: Record) -> RenderableType:
     """What of a record can be explained, as rich draws it."""
+    from forwardpass.explaining.targets import (
+        targets,
+    )  # loads PyTorch, which a report does not need
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("element", overflow="fold", ratio=1)
     table.add_column("of shape", justify="right")

@@ -57,6 +57,13 @@ def is_tensor(value: object) -> TypeGuard[torch.Tensor]:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def is_inexact(value: Array) -> bool:
+    """Whether it holds floating or complex numbers, which may be NaN and are rounded."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "fc"
+    return value.is_floating_point() or value.is_complex()
+
+
 def to_numpy(value: Array) -> np.ndarray[Any, Any]:
     """An array as NumPy's, on the CPU; it shares memory where it can."""
     if isinstance(value, np.ndarray):

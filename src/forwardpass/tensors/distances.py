@@ -1,15 +1,23 @@
-"""How far apart the numbers of two tensors are, and how far rounding alone may bring them."""
+"""How far apart the numbers of two arrays are, and how far rounding alone may bring them.
+
+Of NumPy's arrays or PyTorch's: what both libraries call alike is asked of the one that made them,
+and PyTorch is not imported for NumPy's.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
 
-import torch
+import numpy as np
 
-from forwardpass.tensors.dtypes import coarsest
+from forwardpass.tensors.arrays import Array, is_inexact, spelled
 
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+if TYPE_CHECKING:
+    import torch
+
+_TOLERANCE: Final = {"f64": 1e-9, "f32": 1e-4, "f16": 1e-2, "bf16": 5e-2}
 """Relative distance that another batch shape may cause by rounding alone, by dtype of the work.
 
 Another batch size picks other kernels and so another order of summation. Measured on BERT, ViT and
@@ -24,50 +32,57 @@ BOUNDLESS = sys.float_info.max
 """What stands for an infinite distance: JSON has no infinity."""
 
 
-def relative_distance(value: torch.Tensor, reference: torch.Tensor) -> float:
-    """Largest difference ÷ largest magnitude of `reference`; 0 for equal tensors, NaN and all.
+def relative_distance(value: Array, reference: Array) -> float:
+    """Largest difference ÷ largest magnitude of `reference`; 0 for equal arrays, NaN and all.
 
-    A difference below the smallest normal number is none, however small the tensors are: some
+    A difference below the smallest normal number is none, however small the numbers are: some
     kernels flush such numbers to 0, and rounding is no longer relative there. Integers and booleans
-    count as different (1) or equal (0). Raises ValueError where the shapes differ.
+    count as different (1) or equal (0). Both arrays are of one library. Raises ValueError where the
+    shapes differ.
     """
     if value.shape != reference.shape:
         raise ValueError(f"shapes differ: {tuple(value.shape)} and {tuple(reference.shape)}")
-    if value.numel() == 0 or torch.equal(value, reference):
+    if 0 in value.shape or _equal(value, reference):
         return 0.0
-    if not (value.is_floating_point() or value.is_complex()):
+    if not is_inexact(value):
         return 1.0
-    a, b = (torch.view_as_real(t) if t.is_complex() else t for t in (value, reference))
-    a, b = a.double(), b.double()
-    finite = torch.isfinite(a)
-    if not torch.equal(_kind(a), _kind(b)):
+    of = _library(value)
+    a, b = _doubles(value), _doubles(reference)
+    finite = of.isfinite(a)
+    if not _equal(_kind(a), _kind(b)):
         return float("inf")
     if not finite.any():
         return 0.0
-    gap = (a - b)[finite].abs().max().item()
-    if gap < torch.finfo(torch.float64 if _is_double(reference) else torch.float32).tiny:
+    with np.errstate(over="ignore"):  # then it is infinite
+        gap = abs(a[finite] - b[finite]).max().item()
+    if gap < np.finfo(np.float64 if spelled(reference) in ("f64", "c128") else np.float32).tiny:
         return 0.0
-    scale = b[finite].abs().max().item()
+    scale = abs(b[finite]).max().item()
     return gap / scale if scale else (float("inf") if gap else 0.0)
 
 
-def _is_double(tensor: torch.Tensor) -> bool:
-    return tensor.dtype in (torch.float64, torch.complex128)
-
-
-def tolerance(dtypes: Iterable[torch.dtype]) -> float:
-    """The relative distance that another batch shape may cause by rounding alone, where these
-    dtypes are at work: that of the coarsest."""
-    return _TOLERANCE.get(coarsest(set(dtypes)), 1e-2)
+def tolerance(dtypes: Iterable[str]) -> float:
+    """The relative distance that another batch shape may cause by rounding alone, where dtypes of
+    these names are at work: that of the coarsest. Floats for which the notation has no name have
+    eight bits or fewer, and are as coarse as the coarsest that has one."""
+    named = ("bf16" if name.startswith("float") else name for name in dtypes)
+    return max((_TOLERANCE[n] for n in named if n in _TOLERANCE), default=_TOLERANCE["f32"])
 
 
 def rounding(dtype: torch.dtype) -> float:
     """The relative distance that a replay may have by rounding; none for whole numbers."""
+    import torch
+
     return _ROUNDING * torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
 
 
-def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+def apart(one: Array, other: Array) -> float:
     """Relative distance of two results, 0 where they are equal bit for bit or alike NaN."""
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        alike = type(one) is type(other) and one.shape == other.shape and one.dtype == other.dtype
+        return relative_distance(one, other) if alike else float("inf")
+    import torch
+
     one, other = _backed(one), _backed(other)
     if one.is_nested != other.is_nested or one.layout != other.layout or one.dtype != other.dtype:
         return float("inf")
@@ -91,6 +106,8 @@ def _backed(tensor: torch.Tensor) -> torch.Tensor:
     """With memory behind it: forward-mode derivatives pass zeros around that have none."""
     if not tensor._is_zerotensor():
         return tensor
+    import torch
+
     return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)
 
 
@@ -104,7 +121,26 @@ def share(distance: float) -> str:
     return f"{distance:.2%}" if distance >= 1e-3 else f"{distance:.1e}" if distance else "0"
 
 
-def _kind(tensor: torch.Tensor) -> torch.Tensor:
+def _library(array: Array) -> Any:
+    """NumPy or PyTorch: whose array it is."""
+    return np if isinstance(array, np.ndarray) else sys.modules["torch"]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two arrays of one library hold equal numbers; NaN equals none."""
+    of = _library(one)
+    return bool(np.array_equal(one, other) if of is np else of.equal(one, other))
+
+
+def _doubles(array: Any) -> Any:
+    """The numbers as float64; complex ones as pairs."""
+    of = _library(array)
+    if spelled(array).startswith("c"):
+        array = of.stack((array.real, array.imag), -1)
+    return array.astype(np.float64) if of is np else array.double()
+
+
+def _kind(array: Any) -> Any:
     """Of every element whether it is finite (0), NaN (2), or which infinity (1, -1)."""
-    infinite = torch.isinf(tensor)
-    return infinite * tensor.sign().nan_to_num(0.0) + 2 * torch.isnan(tensor)
+    of = _library(array)
+    return of.isinf(array) * of.nan_to_num(of.sign(array), nan=0.0) + 2 * of.isnan(array)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 class GeneratorStates(NamedTuple):
-    """The states of torch's, NumPy's and Python's global generators at one moment."""
+    """The states of torch's, NumPy's and Python's global generators at one moment.
 
-    torch: torch.Tensor
+    Where PyTorch is not loaded it has none yet, and it is not loaded for that.
+    """
+
+    torch: torch.Tensor | None
     devices: tuple[torch.Tensor, ...]
     numpy: Any
     python: Any
@@ -22,10 +28,11 @@ class GeneratorStates(NamedTuple):
     @classmethod
     def now(cls) -> GeneratorStates:
         """The states as they are; of CUDA devices only where CUDA is in use."""
-        used = torch.cuda.is_initialized()
+        torch = sys.modules.get("torch")
+        used = torch is not None and torch.cuda.is_initialized()
         return cls(
-            torch.get_rng_state(),
-            tuple(torch.cuda.get_rng_state_all()) if used else (),
+            None if torch is None else torch.get_rng_state(),
+            tuple(torch.cuda.get_rng_state_all()) if torch is not None and used else (),
             np.random.get_state(),
             random.getstate(),
         )
@@ -34,6 +41,8 @@ class GeneratorStates(NamedTuple):
     def seeded(cls, seed: int) -> GeneratorStates:
         """The states that a seed gives all of them; those of the process are not touched, since
         other threads may draw from them."""
+        import torch
+
         used = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
         on = [torch.Generator(torch.device("cuda", index)).manual_seed(seed) for index in used]
         return cls(
@@ -45,22 +54,30 @@ class GeneratorStates(NamedTuple):
 
     def equals(self, other: GeneratorStates) -> bool:
         """Whether all generators stand where they stood."""
+        mine, its = (self.torch, *self.devices), (other.torch, *other.devices)
         return (
-            torch.equal(self.torch, other.torch)
-            and len(self.devices) == len(other.devices)
-            and all(torch.equal(a, b) for a, b in zip(self.devices, other.devices, strict=True))
+            len(mine) == len(its)
+            and all(_equal(a, b) for a, b in zip(mine, its, strict=True))
             and np.array_equal(self.numpy[1], other.numpy[1])
             and self.numpy[2:] == other.numpy[2:]
             and self.python == other.python
         )
 
     def restore(self) -> None:
-        """Put the generators back into these states."""
-        torch.set_rng_state(self.torch)
-        if self.devices:
+        """Put the generators back into these states; those of a PyTorch that was loaded since into
+        the one in which they begin."""
+        torch = sys.modules.get("torch")
+        if torch is not None:
+            begin = torch.Generator().get_state() if self.torch is None else self.torch
+            torch.set_rng_state(begin)
+        if torch is not None and self.devices:
             torch.cuda.set_rng_state_all(list(self.devices))
         np.random.set_state(self.numpy)
         random.setstate(self.python)
+
+
+def _equal(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
+    return one is other or (one is not None and other is not None and one.equal(other))
 
 
 @contextmanager

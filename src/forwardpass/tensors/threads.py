@@ -14,7 +14,6 @@ def operator_threads() -> int | None:
 
 def set_operator_threads(count: int | None) -> None:
     """Compute with `count` threads from here on, in this thread and in those that begin later."""
-    if count is not None and count != operator_threads():
-        import torch
-
+    torch = sys.modules.get("torch")
+    if torch is not None and count is not None and count != torch.get_num_threads():
         torch.set_num_threads(count)

@@ -311,5 +311,5 @@ _NAMES = {
 
 def name_of(short: str) -> str:
     """A name for what an operator gives."""
-    name = _NAMES.get(short) or short.strip("_")
+    name = _NAMES.get(short) or short.rpartition(".")[2].strip("_")
     return name if name.isidentifier() and not keyword.iskeyword(name) else f"value_{name}"

@@ -17,6 +17,7 @@ from torch import nn
 from forwardpass.building.replicas import Arguments, Example, Facts, Inputs
 from forwardpass.errors import UsageError
 from forwardpass.loading.programs import ModuleProgram
+from forwardpass.measuring.machines import pytorch
 from forwardpass.nouns.programs import Program
 from forwardpass.tensors.arrays import Array
 from forwardpass.tensors.dtypes import TORCH, coarsest, spelled
@@ -47,7 +48,9 @@ class EagerReplica:
         self.module = module
         self._device = device
         dtype = spelled(coarsest({tensor.dtype for tensor in module.state_dict().values()}))
-        self.facts = Facts(str(device), dtype, threads, 2 if device.type == "cuda" else 1)
+        self.facts = Facts(
+            str(device), dtype, pytorch(), threads, 2 if device.type == "cuda" else 1
+        )
         inputs = example.signature.inputs if example.signature else ()
         paths = [item.path for item in inputs]
         self._places = ModuleProgram(module).placed(paths) if paths else {}

@@ -21,7 +21,7 @@ Named = Mapping[str, np.ndarray[Any, Any]]
 class NullReplica:
     """Gives its inputs back."""
 
-    facts = Facts("cpu", "f32")
+    facts = Facts("cpu", "f32", f"numpy {np.__version__}", threads=1)
 
     def stage(self, inputs: Inputs) -> Named:
         """The inputs as NumPy's arrays."""

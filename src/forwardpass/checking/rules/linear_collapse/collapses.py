@@ -30,7 +30,7 @@ _WORTH_OF_SCALED: Final = 0.75
 it does afterwards, and must be given up for less than that."""
 _SCALES: Final = (1.0, 1e12)
 """Of the values on which a call is affine: a clamp at ±1e6 is not, on the larger ones."""
-_ROUNDING: Final = tolerance((torch.float64,))
+_ROUNDING: Final = tolerance(["f64"])
 _FEW: Final = 64
 """Numbers that an operator is measured on which computes each number by itself: a function that is
 affine on as many normal numbers, small and large, is affine."""
@@ -260,11 +260,10 @@ def _keeps(
     if not gap:
         return "positions" if _axis(record, one) == _axis(record, other) else ""
     shape, axis = record.values[start].shape, _axis(record, one) % len(record.values[start].shape)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        v, w = torch.rand(2, size, dtype=torch.float64) + 0.5
-        sizes = [1 if i == axis else n for i, n in enumerate(shape)]
-        u, t = torch.rand(2, *sizes, dtype=torch.float64) + 0.5
+    drawn = torch.Generator().manual_seed(0)
+    v, w = torch.rand(2, size, dtype=torch.float64, generator=drawn) + 0.5
+    sizes = [1 if i == axis else n for i, n in enumerate(shape)]
+    u, t = torch.rand(2, *sizes, dtype=torch.float64, generator=drawn) + 0.5
     lined_up = [size if i == axis else 1 for i in range(len(shape))]
     device = record.values[start].device
     between = Stretch(record, [step.call for step in gap], start, end, torch.float64)

@@ -161,12 +161,13 @@ def _times_zero(probe: Examination, suspects: Sequence[Parameter]) -> Iterator[F
 
 def _moves(probe: Examination, suspects: Sequence[Parameter]) -> bool:
     """Whether an output moves where these parameters do. Takes one pass."""
-    held = held_by(probe.module)
+    held, drawn = held_by(probe.module), torch.Generator().manual_seed(0)
     with probe.staged(contents=True) as (_, args, kwargs):
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad():
             for parameter in suspects:
                 tensor = held[parameter.name]
-                tensor.add_(torch.randn_like(tensor) * (1 + tensor.abs().mean()))
+                noise = torch.randn(tensor.shape, generator=drawn).to(tensor)
+                tensor.add_(noise * (1 + tensor.abs().mean()))
         came = flatten(probe.module(*args, **kwargs))
         before = probe.record.returned
         return any(not torch.equal(came[path], before[path]) for path in before)

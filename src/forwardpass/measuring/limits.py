@@ -1,0 +1,93 @@
+"""Limits: the most that this machine can do with PyTorch, measured once and kept."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+import torch
+
+from forwardpass.measuring import caches
+from forwardpass.measuring.clocks import Clock, measure
+from forwardpass.measuring.machines import machine, pytorch
+from forwardpass.measuring.memory import available_bytes
+
+_MATMUL_DTYPES: Final = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+_LONG_ENOUGH_SECONDS = 0.01
+_EDITION = 2  # of the way limits are measured; a new one makes the old ones stale
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The most a device can do, as measured.
+
+    Attributes:
+        matmul_flops_per_second: by dtype; a multiply-add counts as two.
+        copy_bytes_per_second: bytes read plus bytes written by a copy larger than the caches.
+        dispatch_seconds: one operator on a single element.
+    """
+
+    matmul_flops_per_second: dict[str, float]
+    copy_bytes_per_second: float
+    dispatch_seconds: float
+
+
+def limits(device: str) -> Limits:
+    """The Limits of `device`: from the cache, or measured now, which takes a few seconds."""
+    identity: dict[str, Any] = {
+        "edition": _EDITION,
+        "machine": machine(device, pytorch(), torch.get_num_threads()).digest,
+        "device": str(torch.device(device)),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+    known = caches.load("limits", identity, Limits)
+    if known is not None:
+        return known
+    with torch.inference_mode():
+        found = Limits(_matmul_rates(device), _copy_rate(device), _dispatch_seconds(device))
+    caches.store("limits", identity, found)
+    return found
+
+
+def _matmul_rates(device: str) -> dict[str, float]:
+    rates: dict[str, float] = {}
+    clock = Clock.on(device)
+    largest = 2_048 if torch.device(device).type == "cpu" else 8_192
+    for name, dtype in _MATMUL_DTYPES.items():
+        try:
+            rate, size = 0.0, 256
+            while size <= largest:
+                a, b = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
+                # The operands are bound now: the loop goes on to larger ones.
+                call = {name: lambda a=a, b=b: a @ b}
+                timed = measure(call, clock=clock, budget_seconds=0.05, min_rounds=3)[name]
+                rate = max(rate, 2 * size**3 / timed.median)
+                if timed.median > _LONG_ENOUGH_SECONDS:
+                    break
+                size *= 2
+            rates[name] = rate
+        except RuntimeError:
+            continue  # this device does not multiply this dtype; the others stand
+    return rates
+
+
+def _copy_rate(device: str) -> float:
+    # Two buffers; larger than most caches, small next to what is free.
+    size = min(64 << 20 if torch.device(device).type == "cpu" else 1 << 30, _free_share(device))
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
+    target = torch.zeros_like(source)
+    timed = measure(
+        {"copy": lambda: target.copy_(source)},
+        clock=Clock.on(device),
+        budget_seconds=0.2,
+    )
+    return 2 * size / timed["copy"].median
+
+
+def _free_share(device: str) -> int:
+    return max(1 << 20, available_bytes(device) // 16)
+
+
+def _dispatch_seconds(device: str) -> float:
+    one = torch.zeros(1, device=device)
+    timed = measure({"relu": lambda: torch.relu(one)}, clock=Clock.on(device), budget_seconds=0.05)
+    return timed["relu"].median

@@ -1,0 +1,54 @@
+"""A run of what computes on NumPy's arrays, each in a process of its own: torch is not imported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from artefact import ran
+
+PROGRAM = """
+import sys
+import numpy as np
+import forwardpass as fwd
+from artefact import Artefact
+
+signature = ["ids: i64[batch tokens=1..16] pad 0", "mask: f32[batch tokens] = valid(tokens)"]
+model = fwd.Model(Artefact(), signature)
+lengths = np.random.default_rng(0).integers(1, 17, 2_000)
+ids = [np.arange(n) + i for i, n in enumerate(lengths)]
+out, resume = sys.argv[1], len(sys.argv) > 2
+report = fwd.run(fwd.load(model) @ "null", {"ids": ids}, out, resume=resume, shard_rows=500)
+print(report)
+print("ROWS", report.rows, report.resumed_rows)
+"""
+
+
+def test_from_rows_to_shards_and_on_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDPASS_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    said = ran(PROGRAM, str(out))
+    assert "ROWS 2000 0" in said
+    assert "tokens padded: proved on" in said
+    manifest = out / "manifest.jsonl"
+    header, *entries, finished = manifest.read_text(encoding="utf-8").splitlines()
+    known = json.loads(header)
+    assert known["padding"]["paddable"] == ["tokens"]
+    assert known["costs"]["points"]
+    assert known["outputs"] == ["output_0: i64[batch tokens]", "output_1: f32[batch tokens]"]
+    assert known["machine"]["library"] == f"numpy {np.__version__}"
+    whole = pq.read_table(sorted(out.glob("part-*")))
+    assert len(entries) == 4
+
+    manifest.write_text("\n".join([header, *entries[:2], ""]), encoding="utf-8")
+    assert "ROWS 2000 1000" in ran(PROGRAM, str(out), "resume")
+    assert manifest.read_text(encoding="utf-8").splitlines() == [header, *entries, finished]
+    assert pq.read_table(sorted(out.glob("part-*"))) == whole
+    rows = whole.column("output_0").to_pylist()
+    lengths = np.random.default_rng(0).integers(1, 17, 2_000)
+    assert rows == [list(range(i, i + n)) for i, n in enumerate(lengths)]
