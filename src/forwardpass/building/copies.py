@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from forwardpass.errors import LoadError
+from forwardpass.tensors.modules import is_training, parts_of, put_into_mode
 
 
 def copied(module: nn.Module) -> nn.Module:
@@ -21,7 +22,7 @@ def copied(module: nn.Module) -> nn.Module:
     """
     memo: dict[int, Any] = {}
     if not isinstance(module, torch.jit.ScriptModule):
-        for part in module.modules():
+        for _, part in parts_of(module):
             for value in [*part._parameters.values(), *vars(part).values()]:  # pyright: ignore[reportPrivateUsage]
                 if not isinstance(value, torch.Tensor) or is_lazy(value):
                     continue
@@ -41,6 +42,6 @@ def copied(module: nn.Module) -> nn.Module:
             f"changed: {type(error).__name__}: {error}. Remove the attribute that cannot be copied "
             "(a lock, an open file, a generator), or define __deepcopy__"
         ) from error
-    if any(getattr(part, "training", False) for part in twin.modules()):  # frozen ones have none
-        twin.eval()
+    if any(is_training(part) for _, part in parts_of(twin)):
+        put_into_mode(twin, False)
     return twin

@@ -116,7 +116,9 @@ def _stepped(forward: Forward) -> Program:
 
 
 def _applied(step: Step, module: nn.Module) -> nn.Module:
-    paths = [path for path, _ in module.named_modules(remove_duplicate=False)]
+    from forwardpass.tensors.modules import parts_of
+
+    paths = [path for path, _ in parts_of(module, every_name=True)]
     selected = {path for path in paths if step.selects(path)}
     if not selected:
         wanted = next((glob for glob in step.where if not glob.startswith("!")), step.where[0])

@@ -25,8 +25,8 @@ from forwardpass.nouns.calls import Site
 from forwardpass.nouns.records import Record
 from forwardpass.recording.doorway import MODULE_CALLS, Calling
 from forwardpass.recording.passes import Pass, is_staged, standing
-from forwardpass.recording.states import is_training
 from forwardpass.recording.watching import Watcher
+from forwardpass.tensors.modules import is_training, parameters_of
 from forwardpass.tensors.trees import flatten
 
 MOST_ROOTS = 16
@@ -202,7 +202,7 @@ class Script:
         known = self._by_id.get(id(module))
         if known is not None or id(module) in self._left_out:
             return known
-        parameters = list(module.parameters())
+        parameters = [parameter for _, parameter in parameters_of(module)]
         if any(nn.parameter.is_lazy(parameter) for parameter in parameters):
             return None  # it has its shapes after its first pass
         script = isinstance(module, torch.jit.ScriptModule)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import torch
-from torch import nn
 
 from forwardpass.nouns.calls import Call
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import tolerance
 from forwardpass.tensors.dtypes import TORCH
+from forwardpass.tensors.modules import held_by
 
 UNRUNNABLE = (RuntimeError, KeyError, NotImplementedError)
 """What a stretch raises that does not run by itself: an operator has no kernel for float64, refuses
@@ -103,11 +103,3 @@ def residual(
         moves = max((at_a - zero).abs().max().item(), (at_b - zero).abs().max().item())
         return gap / moves if moves and gap <= most * moves else None
     return None
-
-
-def held_by(module: nn.Module) -> Mapping[str, torch.Tensor]:
-    """Parameters and buffers by each of their names."""
-    return {
-        **dict(module.named_buffers(remove_duplicate=False)),
-        **dict(module.named_parameters(remove_duplicate=False)),
-    }

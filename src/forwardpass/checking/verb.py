@@ -86,7 +86,7 @@ def _recorded(forward: Forward, inputs: Any, mode: Mode | None, grad: Grad | Non
 def _runs_with_grad(forward: Forward, inputs: Any, mode: Mode | None) -> bool:
     try:
         record(forward, inputs, mode=mode, grad="on")
-    except PassError:
+    except (PassError, UsageError):
         return False
     return True
 
@@ -126,7 +126,7 @@ def _examinations(root: Root, asked: frozenset[str], lost: list[Skipped]) -> Ite
         again = this if mode == "mixed" else replace(this, mode=cast("Mode", mode))
         try:
             done = recorded(str(forward), again, (), Watching(True, None, None))
-        except PassError as error:
+        except (PassError, UsageError) as error:
             lost.append(Skipped("all rules", f"the pass cannot be made again: {error}"))
             continue
         yield Examination(forward, done, callers=root.records, lines=root.lines, asked=asked)

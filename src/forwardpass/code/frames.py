@@ -20,6 +20,7 @@ from torch import nn
 from forwardpass.code.owners import Owner, owner
 from forwardpass.code.sources import shortened
 from forwardpass.nouns.calls import Site
+from forwardpass.tensors.modules import parts_of
 
 _INSTRUCTION_BYTES = 2
 
@@ -55,7 +56,7 @@ class Frames:
         self._places: list[tuple[CodeType, int, CodeType, int]] = []
         self._forwards: set[int] = set()
         self._above: dict[int, FrameType | None] = {}
-        for part in module.modules():
+        for _, part in parts_of(module):
             code = getattr(getattr(type(part), "forward", None), "__code__", None)
             if code is not None and id(code) not in self._forwards:
                 self._forwards.add(id(code))

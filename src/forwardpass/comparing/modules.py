@@ -21,6 +21,7 @@ from forwardpass.errors import UsageError
 from forwardpass.nouns.records import Record
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.errors import is_comparable
+from forwardpass.tensors.modules import parameters_of
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 Form = tuple[tuple[int, ...], ...]
@@ -195,7 +196,7 @@ def _contents(record: Record) -> dict[str, Hashable]:
     """What all parameters inside of each module hold, by path, in any order of their numbers. Of a
     record without its module nobody knows, and no two are alike."""
     module: Any = record.this.module if isinstance(record, Recording) else nn.Module()
-    tensors = dict(module.named_parameters(remove_duplicate=False))
+    tensors = dict(parameters_of(module, every_name=True))
     found: dict[str, list[Hashable]] = {}
     for path, name, shape in _own(record):
         tensor = tensors.get(name)

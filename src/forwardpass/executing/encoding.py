@@ -316,6 +316,7 @@ def inferred(model: Model, rows: Rows, columns: Mapping[str, str]) -> Signature:
     which the rows differ is variable, and not padded. Raises DataError where columns are missing.
     """
     from forwardpass.loading.programs import ModuleProgram
+    from forwardpass.tensors.modules import parameters_of
 
     program = ModuleProgram(model.module)
     names, any_keyword = program.arguments(), program.takes_any_keyword
@@ -325,8 +326,8 @@ def inferred(model: Model, rows: Rows, columns: Mapping[str, str]) -> Signature:
     if len(wanted) == 1 and len(rows.columns) == 1:
         columns = {next(iter(wanted)): next(iter(rows.columns)), **columns}
     inputs: list[Input] = []
-    parameters = model.module.parameters()
-    floating = next((spelled(p) for p in parameters if p.is_floating_point()), "f32")
+    parameters = parameters_of(model.module)
+    floating = next((spelled(p) for _, p in parameters if p.is_floating_point()), "f32")
     for name in wanted:
         column = columns.get(name, name)
         if column not in rows:

@@ -20,6 +20,7 @@ from forwardpass.reading.blocks import limited
 from forwardpass.tensors.arrays import to_numpy
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.dtypes import TORCH, tensors
+from forwardpass.tensors.modules import parts_of
 
 _SIZE = 16
 """What a variable axis gets that nobody asked for, where its bounds allow it."""
@@ -91,7 +92,7 @@ def _words(
 
     A table of few rows may be for one input, which a pass of zeros tells.
     """
-    rows = [m.num_embeddings for m in nn.Module.modules(module) if isinstance(m, nn.Embedding)]
+    rows = [m.num_embeddings for _, m in parts_of(module) if isinstance(m, nn.Embedding)]
     most = min([size for size in rows if size >= _FEW_WORDS] or rows or [2])
     words = {item.path: most for item in needed}
     if any(size < most for size in rows):

@@ -44,6 +44,7 @@ from forwardpass.executing.wanting import Want, taken
 from forwardpass.loading.programs import ModuleProgram
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.signatures import Axis, Signature
+from forwardpass.tensors.modules import parameters_of, parts_of
 from forwardpass.tensors.trees import flatten
 
 _SIZES = (32, 64, 28, 128, 224, 256)
@@ -87,7 +88,7 @@ def guess(forward: Forward) -> Signature:
         paths = _wanted(module)
     except (TypeError, ValueError):
         paths = []
-    if not paths or any(is_lazy(p) for p in nn.Module.parameters(module)):
+    if not paths or any(is_lazy(p) for _, p in parameters_of(module)):
         raise _unknown(forward, paths)
     search = _Search(module, paths)
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -208,7 +209,7 @@ class _Search:
 
     def _first(self) -> Iterator[Want]:
         """What the layers take that stand first in the module."""
-        layers = (taken(part) for part in nn.Module.modules(self._module))
+        layers = (taken(part) for _, part in parts_of(self._module))
         yield from itertools.islice((want for want in layers if want is not None), 2)
 
     def _refined(self, forms: Forms) -> tuple[Signature, bool] | None:

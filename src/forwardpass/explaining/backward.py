@@ -21,6 +21,7 @@ from forwardpass.recording.costs import bound
 from forwardpass.recording.passes import ONE_PASS_AT_A_TIME
 from forwardpass.recording.recordings import Recording, recorded
 from forwardpass.tensors.dtypes import coarsest, spelled
+from forwardpass.tensors.modules import parameters_of
 from forwardpass.tensors.trees import flatten
 
 Loss = str | Callable[[dict[str, torch.Tensor]], torch.Tensor] | None
@@ -71,7 +72,7 @@ def _requiring(record: Recording, name: str | None) -> Generator[tuple[Recording
     name), and the names of those that do. Flags of the module's parameters are put back."""
     this = record.this
     args, kwargs = copied((this.arguments, this.keywords))
-    parameters: dict[str, torch.Tensor] = dict(this.module.named_parameters())
+    parameters: dict[str, torch.Tensor] = dict(parameters_of(this.module))
     every = {**parameters, **this.named(args, kwargs)}
     wanted = {
         key: tensor
@@ -104,7 +105,7 @@ def _followed(
     capture = Capture(record, wanted, backward=True)
     this = record.this
     with this.staged(contents=True) as (_, args, kwargs):
-        every = {**dict(this.module.named_parameters()), **this.named(args, kwargs)}
+        every = {**dict(parameters_of(this.module)), **this.named(args, kwargs)}
         leaves = [every[name] for name in names]
         with capture:
             outputs = flatten(this.module(*args, **kwargs))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+from forwardpass.tensors.modules import buffers_of, parameters_of, parts_of
+
 _LIBRARY = re.compile(r"forwardpass(\.|$)")
 _OURS = {"training", "name_or_path", "_name_or_path"}
 """Attributes that do not decide a result: the mode, which is always eval, and paths."""
@@ -36,13 +38,13 @@ def of_module(module: nn.Module) -> str:
     The code of its classes, their attributes and hooks, every parameter and buffer by content.
     """
     walk, total = Described(), hashlib.sha256()
-    for path, part in module.named_modules():
+    for path, part in parts_of(module):
         attributes = {n: v for n, v in vars(part).items() if not n.startswith("_")}
         hooks = [*part._forward_pre_hooks.values(), *part._forward_hooks.values()]  # pyright: ignore[reportPrivateUsage]
         codes = [getattr(hook, "__code__", None) for hook in hooks]  # not what they collect
         known = [walk.said(type(part)), walk.said(_decisive(attributes)), walk.said(codes)]
         total.update(f"\0{path}:{known}".encode())
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+    for name, tensor in [*parameters_of(module), *buffers_of(module)]:
         total.update(f"\0{name}:{_content(tensor)}".encode())
     return total.hexdigest()
 

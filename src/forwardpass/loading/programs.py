@@ -12,6 +12,9 @@ from torch import nn
 
 from forwardpass.errors import UsageError
 from forwardpass.nouns.programs import Trust
+from forwardpass.tensors.modules import own_calls, store_of
+
+_ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +37,7 @@ class ModuleProgram:
         return tuple(
             str(place) if p.kind is p.POSITIONAL_ONLY else p.name
             for place, p in enumerate(self._parameters())
-            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+            if p.kind not in _ANY
         )
 
     def required(self) -> tuple[str, ...]:
@@ -83,8 +86,18 @@ class ModuleProgram:
         return of_module(self.module)
 
     def _parameters(self) -> list[inspect.Parameter]:
-        inner = getattr(self.module, "_orig_mod", self.module)  # what torch.compile wraps
-        return list(inspect.signature(inner.forward).parameters.values())
+        """What the module takes when it is called: what `forward` does, unless its class has a
+        `__call__` of its own that names its arguments. Empty where nothing tells."""
+        inner = store_of(self.module, "_modules").get("_orig_mod", self.module)  # by torch.compile
+        own = [vars(kind)["__call__"] for kind in own_calls(type(inner))]
+        for function, taken in (*((call, 1) for call in own), (inner.forward, 0)):
+            try:
+                found = list(inspect.signature(function).parameters.values())[taken:]
+            except (TypeError, ValueError):  # a builtin does not tell
+                continue
+            if not taken or any(p.kind not in _ANY for p in found):
+                return found
+        return []
 
 
 def _schema(module: torch.jit.ScriptModule) -> list[Any]:

@@ -16,6 +16,7 @@ from forwardpass.errors import UsageError
 from forwardpass.loading.programs import ModuleProgram
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.plans import Plan
+from forwardpass.tensors.modules import parts_of
 from forwardpass.tensors.trees import nest
 
 
@@ -92,7 +93,7 @@ def _compiled(module: nn.Module) -> list[str]:
         return []
     names = [
         path or "the module"
-        for path, part in module.named_modules()
+        for path, part in parts_of(module)
         if isinstance(part, compiler.OptimizedModule) or part._compiled_call_impl is not None  # pyright: ignore[reportPrivateUsage]
     ]
     if not names:

@@ -6,11 +6,12 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from forwardpass.recording.passes import Grad, Mode, Pass
+from forwardpass.tensors.modules import applied
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def cast(this: Pass, dtype: torch.dtype) -> Pass:
     Raises RuntimeError where the module cannot be copied.
     """
     named = this.named(this.arguments, this.keywords)
-    twin: Any = copy.deepcopy(this.module)._apply(partial(as_dtype, dtype=dtype))  # pyright: ignore[reportPrivateUsage]
+    twin = applied(copy.deepcopy(this.module), partial(as_dtype, dtype=dtype))
     given = this.given({path: as_dtype(tensor, dtype) for path, tensor in named.items()})
     return replace(given, module=twin, autocast={})
 

@@ -20,6 +20,7 @@ from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.recordings import Recording, recorded
 from forwardpass.tensors.generators import GeneratorStates
+from forwardpass.tensors.modules import parts_of
 from forwardpass.tensors.trees import flatten
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class Probe:
     @cached_property
     def parts(self) -> dict[str, nn.Module]:
         """The modules by path; TorchScript has no `get_submodule`."""
-        return dict(self.module.named_modules(remove_duplicate=False))
+        return dict(parts_of(self.module, every_name=True))
 
     @cached_property
     def inputs(self) -> dict[str, torch.Tensor]:

@@ -203,7 +203,7 @@ class ByRow:
         number = call.module
         while number >= 0:
             entry = self.whole.modules[number]
-            if isinstance(dict(self.probe.module.named_modules()).get(entry.path), _SEQUENCES):
+            if isinstance(self.probe.parts.get(entry.path), _SEQUENCES):
                 return entry
             number = entry.parent
         return None

@@ -16,6 +16,7 @@ from forwardpass.recording.gradients import saved_for_backward
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Mode, Pass
 from forwardpass.recording.recordings import Recording, recorded
+from forwardpass.tensors.modules import parts_of
 
 _SCRIPT_SETTLES = 2
 """Runs of TorchScript after which its executor no longer rewrites the graph."""
@@ -63,7 +64,7 @@ def record(
     )  # fmt: skip
     if saved and this.grad != "on":
         raise UsageError('record(saved=True) needs grad="on": nothing is saved for backward else')
-    if any(isinstance(part, torch.jit.ScriptModule) for part in this.module.modules()):
+    if any(isinstance(part, torch.jit.ScriptModule) for _, part in parts_of(this.module)):
         for _ in range(_SCRIPT_SETTLES):
             this.plain()
     watching = Watching(statistics, values, value_bytes)

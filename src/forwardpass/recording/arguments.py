@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from forwardpass.loading.programs import ModuleProgram
-from forwardpass.recording.memories import Copies
+from forwardpass.recording.memories import Copies, classes_aside
 
 _CLOSED = (
     bool, int, float, complex, str, bytes, type(None), type, nn.Module, torch.Generator,
@@ -47,6 +47,18 @@ def copied(tree: Any, instead: Mapping[int, torch.Tensor] | None = None) -> Any:
         return _copied(tree, Copies(), {}, instead or {})
 
 
+def dressed(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The tensor, as an object of the class of another one and with the attributes of that, where
+    that is no plain tensor."""
+    if type(like) is torch.Tensor and not vars(like):
+        return tensor
+    with classes_aside():
+        twin = tensor.detach().as_subclass(type(like)).requires_grad_(tensor.requires_grad)
+    for name, item in vars(like).items():
+        object.__setattr__(twin, name, copied(item))
+    return twin
+
+
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
     """What is in a value, each with the name that leads to it."""
     if isinstance(value, dict):
@@ -70,7 +82,7 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
 def _found(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(value, torch.Tensor):
         yield path, value
-    elif not isinstance(value, _CLOSED) and id(value) not in seen:
+    if not isinstance(value, _CLOSED) and id(value) not in seen:
         seen.add(id(value))
         for name, item in _children(value):
             yield from _found(item, f"{path}.{name}" if path else name, seen)
@@ -82,14 +94,16 @@ def _copied(
     done: dict[int, tuple[Any, Any]],
     instead: Mapping[int, torch.Tensor],
 ) -> Any:
-    if isinstance(value, torch.Tensor):
-        return instead[id(value)] if id(value) in instead else copies.of(value)
+    if isinstance(value, torch.Tensor) and id(value) in instead:
+        return instead[id(value)]
     if isinstance(value, _CLOSED):
         return value
     if id(value) in done:
         return done[id(value)][1]
-    if type(value) is list or type(value) is dict:
-        twin: Any = type(value)()
+    if isinstance(value, torch.Tensor):
+        twin: Any = copies.of(value)
+    elif type(value) is list or type(value) is dict:
+        twin = type(value)()
     elif isinstance(value, tuple):
         items = [_copied(item, copies, done, instead) for item in cast("tuple[Any, ...]", value)]
         twin = tuple.__new__(cast("Any", type(value)), items)
@@ -112,6 +126,6 @@ def _copied(
         )
     for name, item in _attributes(value):
         other = _copied(item, copies, done, instead)
-        if other is not item:
+        if other is not item or isinstance(twin, torch.Tensor):
             object.__setattr__(twin, name, other)
     return twin

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import get_ident
 from types import FrameType, FunctionType
@@ -23,6 +23,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from forwardpass.tensors.modules import own_calls
 
 Calling = Callable[[FrameType, Any, tuple[Any, ...], dict[str, Any]], Any]
 """A call of the method: the frame that makes it, the object, its arguments."""
@@ -60,6 +62,11 @@ class Doorway:
             with _LOCK:
                 self._visitors.remove(visitor)
                 self._settle(visitor.thread)
+
+    @property
+    def is_visited(self) -> bool:
+        """Whether anybody stands there."""
+        return bool(self._visitors)
 
     def _settle(self, thread: int) -> None:
         """Make the doorway what the visitors there are ask for."""
@@ -159,5 +166,38 @@ def _plainly(beneath: Callable[..., Any]) -> Calling:
 
 
 MODULE_CALLS = Doorway(nn.Module, "__call__")
+CLASS_CALLS = tuple(Doorway(torch.Tensor, name) for name in ("as_subclass", "_make_subclass"))
+"""The ways by which a tensor becomes an object of another class, past the dispatcher."""
 HOST_CALLS = {f"Tensor.{name}": Doorway(torch.Tensor, name) for name in ("numpy", "tolist")}
 """The ways by which a tensor leaves for Python that are no operators, by their name in a Record."""
+_OWN_CALLS: dict[type, Doorway] = {}
+"""The doorways at the `__call__` of classes that have one of their own, while somebody is there."""
+
+
+@contextmanager
+def calls_visited(kinds: Iterable[type], around: Around) -> Generator[None]:
+    """In this block the calls of modules that this thread makes go through `around`: those by
+    nn.Module's `__call__`, and those by a `__call__` that these classes have of their own, which
+    may or may not come to that of nn.Module.
+    """
+    owners = {id(vars(owner)["__call__"]): owner for kind in kinds for owner in own_calls(kind)}
+    with ExitStack() as stack:
+        stack.enter_context(MODULE_CALLS.visited(around))
+        for owner in owners.values():
+            stack.enter_context(_own_door(owner, around))
+        yield
+
+
+@contextmanager
+def _own_door(owner: type, around: Around) -> Generator[None]:
+    with _LOCK:
+        doorway = _OWN_CALLS.setdefault(owner, Doorway(owner, "__call__"))
+        entered = doorway.visited(around)
+        entered.__enter__()
+    try:
+        yield
+    finally:
+        with _LOCK:
+            entered.__exit__(None, None, None)
+            if not doorway.is_visited:
+                _OWN_CALLS.pop(owner, None)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from ctypes import string_at
+from typing import Any
 
 import torch
 
+from forwardpass.errors import UsageError
+
+_Tensor: Any = torch.Tensor
+_NO_DISPATCH = _Tensor.__torch_dispatch__
 _SMALL = 1 << 14
 """Bytes of host memory that are kept and compared as Python's bytes: the call of an operator alone
 would take longer."""
@@ -72,6 +79,15 @@ class Copies:
         known = self._done.get(id(tensor))
         if known is not None:
             return known[1]
+        with classes_aside():
+            copy = self._copied(tensor, source)
+        self._done[id(tensor)] = (tensor, copy)
+        return copy
+
+    def _copied(self, tensor: torch.Tensor, source: torch.UntypedStorage | None) -> torch.Tensor:
+        kind = type(tensor)
+        if dispatches(kind):
+            return _by_its_class(tensor)
         if is_strided(tensor) and not tensor.is_quantized and tensor.device.type != "meta":
             storage = tensor.untyped_storage()
             key = storage._cdata  # pyright: ignore[reportPrivateUsage]
@@ -80,9 +96,62 @@ class Copies:
             copy = viewed(self._storages[key][1], tensor)
         else:
             copy = tensor.detach().clone()
-        copy.requires_grad_(tensor.requires_grad)
-        self._done[id(tensor)] = (tensor, copy)
+        copy = copy if type(copy) is kind else copy.as_subclass(kind)
+        if tensor.requires_grad:
+            copy.requires_grad_()
+            copy = copy if tensor.is_leaf else _no_leaf(copy)
         return copy
+
+
+def _by_its_class(tensor: torch.Tensor) -> torch.Tensor:
+    """The copy of a tensor in which others stand, which its class alone knows to copy."""
+    name = type(tensor).__name__
+    try:
+        copy = tensor.detach().clone()
+        came = f"gives a {type(copy).__name__}"
+        if type(copy) is type(tensor):
+            return copy.requires_grad_(tensor.requires_grad)
+    except Exception as error:  # noqa: BLE001 - whatever its class raises
+        came = f"raises {error!r}"
+    raise UsageError(
+        f"an input is a {name}, a class of tensors with a __torch_dispatch__ of its own, and must "
+        f"be copied, since a pass may write it; its detach().clone() {came}, where a {name} was "
+        "expected. Give plain tensors, and let forward wrap them"
+    )
+
+
+def _no_leaf(leaf: torch.Tensor) -> torch.Tensor:
+    """A result of autograd's in the memory of a leaf, which a pass may write."""
+    with torch.enable_grad():
+        made = leaf.clone()
+    made.data = leaf.data
+    return made
+
+
+@contextmanager
+def classes_aside() -> Generator[None]:
+    """In this block no class of the user's that derives from Tensor has a say in what is done."""
+    with torch._C.DisableTorchFunctionSubclass():  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+        yield
+
+
+def dispatches(kind: Any) -> bool:
+    """Whether a class of tensors has a `__torch_dispatch__`: its objects stand for others."""
+    return kind.__torch_dispatch__ is not _NO_DISPATCH
+
+
+def numbers(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of what a tensor holds now, apart from autograd and its class."""
+    with classes_aside():
+        return tensor.detach().clone()
+
+
+def same_numbers(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors, each in one storage, are alike in form and hold the same bits."""
+    if not (is_strided(one) and is_strided(other)) or one.device.type == "meta":
+        return False
+    alike = (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)
+    return alike and torch.equal(_bits(one), _bits(other))
 
 
 def is_strided(tensor: torch.Tensor) -> bool:
@@ -95,7 +164,9 @@ def viewed(storage: torch.UntypedStorage, tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_quantized:
         return tensor.detach().clone()
     empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    return empty.set_(storage, tensor.storage_offset(), tensor.shape, tensor.stride())  # pyright: ignore[reportArgumentType, reportCallIssue]
+    view = empty.set_(storage, tensor.storage_offset(), tensor.shape, tensor.stride())  # pyright: ignore[reportArgumentType, reportCallIssue]
+    view = view.conj() if tensor.is_conj() else view
+    return torch._neg_view(view) if tensor.is_neg() else view  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
 
 def _key(tensor: torch.Tensor) -> int:
@@ -141,6 +212,7 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.int_repr()
     if tensor.dtype == torch.bool:
         return tensor
+    tensor = tensor.resolve_conj().resolve_neg()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
     sizes = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

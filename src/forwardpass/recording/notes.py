@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from forwardpass.recording.states import is_training
+from forwardpass.tensors.modules import is_training
 
 Meta = tuple[Any, ...]
 """What is noted of a tensor: shape, dtype, device, strides, offset; where it has no strides, as

@@ -19,14 +19,16 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from forwardpass.recording.arguments import copied, named_tensors
-from forwardpass.recording.doorway import HOST_CALLS, MODULE_CALLS, Around, Calling
+from forwardpass.recording.arguments import copied, dressed, named_tensors
+from forwardpass.recording.doorway import CLASS_CALLS, HOST_CALLS, Around, Calling, calls_visited
 from forwardpass.recording.interception import Interception
-from forwardpass.recording.memories import is_strided
+from forwardpass.recording.memories import is_strided, numbers
+from forwardpass.recording.originals import Originals
 from forwardpass.recording.schemas import Schema
 from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
 from forwardpass.tensors.generators import GeneratorStates
+from forwardpass.tensors.trees import flatten
 
 Mode = Literal["train", "eval"]
 Grad = Literal["on", "off", "inference"]
@@ -50,6 +52,7 @@ class Pass:
         threads: inside an operator, or None: as they are.
         expanded: whether PyTorch's fused fast path for transformers is off.
         renamed: the names under which the user gave what forward names otherwise.
+        originals: the tensors of which the arguments hold copies.
     """
 
     module: nn.Module
@@ -62,6 +65,7 @@ class Pass:
     threads: int | None = None
     expanded: bool = False
     renamed: Mapping[str, str] = field(default_factory=dict[str, str])
+    originals: Originals = field(default_factory=lambda: Originals(()))
 
     @classmethod
     def of(
@@ -87,7 +91,7 @@ class Pass:
             states = GeneratorStates.now()
         return cls(
             module, args, kwargs, grad or standing(), mode, states, autocast, threads, expanded,
-            renamed or {},
+            renamed or {}, Originals((arguments, dict(keywords))),
         )  # fmt: skip
 
     @contextmanager
@@ -140,7 +144,7 @@ class Pass:
     def given(self, inputs: Mapping[str, torch.Tensor]) -> Pass:
         """The same pass with other tensors in the places that these paths name."""
         named = self.named(self.arguments, self.keywords)
-        instead = {id(named[path]): tensor for path, tensor in inputs.items()}
+        instead = {id(named[path]): dressed(tensor, named[path]) for path, tensor in inputs.items()}
         args, kwargs = copied((self.arguments, self.keywords), instead)
         return replace(self, arguments=args, keywords=kwargs)
 
@@ -152,6 +156,18 @@ class Pass:
         """What the module returns, called as it is, or within `around`."""
         with self.staged(contents=True) as (_, args, kwargs), around or nullcontext():
             return self.module(*args, **kwargs)
+
+    def as_given(self) -> dict[str, torch.Tensor]:
+        """What comes out, by path, when the module is called as it is with the very tensors that
+        the user gave, as far as these are there and unchanged. They are put back."""
+        given = self.arguments, self.keywords
+        with (
+            self.originals.lent(given) as instead,
+            self.staged(contents=True),
+        ):
+            args, kwargs = copied(given, instead)
+            came = flatten(self.module(*args, **kwargs))
+            return {path: numbers(tensor) for path, tensor in came.items()}
 
     def guarded(self) -> Any:
         """What the module returns, as `plain` has it, without a copy of all parameters beforehand:
@@ -207,9 +223,11 @@ def traced(
     """Call a module while `tracer` sees its operators, its modules and its ways to Python."""
     with ExitStack() as stack:
         stack.enter_context(tracer)
-        stack.enter_context(MODULE_CALLS.visited(entering(tracer)))
+        stack.enter_context(calls_visited(tracer.kinds, entering(tracer)))
         for name, doorway in HOST_CALLS.items():
             stack.enter_context(doorway.visited(_leaving(tracer, name)))
+        for doorway in CLASS_CALLS:
+            stack.enter_context(doorway.visited(_turning(tracer)))
         return forwardpass_starts_the_pass(called, args, kwargs)
 
 
@@ -227,11 +245,16 @@ def entering(tracer: Tracer) -> Around:
         def call(
             caller: FrameType, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
+            if tracer.hands_on(module, caller):
+                return beneath(caller, module, args, kwargs)
             number = tracer.enter(module, caller)
             tracer.pushed(number, args, kwargs)
             result = None
             try:
                 result = beneath(caller, module, args, kwargs)
+            except BaseException as error:
+                tracer.left_by(error, number)
+                raise
             finally:
                 tracer.popped(number, result)
             return result
@@ -250,6 +273,23 @@ def _leaving(tracer: Tracer, name: str) -> Around:
         ) -> Any:
             tracer.host(name, tensor, caller)
             return beneath(caller, tensor, args, kwargs)
+
+        return call
+
+    return around
+
+
+def _turning(tracer: Tracer) -> Around:
+    """Tells `tracer` of each tensor that becomes an object of another class."""
+
+    def around(beneath: Calling) -> Calling:
+        def call(
+            caller: FrameType, first: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> Any:
+            result = beneath(caller, first, args, kwargs)
+            given = (first, *args, *kwargs.values())
+            tracer.turned(next(one for one in given if isinstance(one, torch.Tensor)), result)
+            return result
 
         return call
 

@@ -16,12 +16,16 @@ from forwardpass.nouns.records import Failed, KeptRecord, Record, Totals, record
 from forwardpass.recording.assembling import calls_of, device_of, modules_of, path_of, values_of
 from forwardpass.recording.gradients import reached
 from forwardpass.recording.layers import layers_of
+from forwardpass.recording.memories import numbers
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Pass, traced
 from forwardpass.recording.schemas import Schema, schema_of
 from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
 from forwardpass.tensors.trees import flatten
+
+_SECOND_OBJECT = "is already associated to a python object"
+_REMEDY = ". Write h.as_subclass(Kind) in place of Kind(h), which no dispatch mode can follow"
 
 
 class Recording(KeptRecord, frozen=True, kw_only=True, eq=False):
@@ -57,7 +61,8 @@ def living(record: Record, verb: str) -> Recording:
 def recorded(
     forward: str, this: Pass, notes: tuple[str, ...], watching: Watching | None = None
 ) -> Recording:
-    """The Recording of a pass. Raises PassError, with it, where the pass raises.
+    """The Recording of a pass. Raises PassError, with it, where the pass raises, and UsageError
+    where it only raises while it is recorded.
 
     `forward` is what is recorded, in words.
     """
@@ -83,12 +88,12 @@ def recorded(
             **record_fields(record),
             tensors=watching.kept,
             this=this,
-            returned={path: tensor.detach().clone() for path, tensor in outputs.items()},
+            returned={path: numbers(tensor) for path, tensor in outputs.items()},
             constants=tracer.constants,
             operators=tuple(call.operator for call in tracer.calls),
         )
     if error is not None:
-        raise _raised(done, error) from error
+        raise _raised(done, error)
     return done
 
 
@@ -164,8 +169,9 @@ def _failed(
 ) -> Failed:
     said = f"{type(error).__name__}: {error}"
     if tracer.failed is None or not _comes_from(error, tracer.failed.error):
-        last = tracer.modules[-1].path if tracer.modules else ""
-        return Failed("", (), last, None, said)
+        inside = tracer.raised is not None and _comes_from(error, tracer.raised[0])
+        path = tracer.modules[tracer.raised[1]].path if tracer.raised and inside else ""
+        return Failed("", (), path, None, said)
     failing = tracer.failed
     operands = tuple(str(values[serial]) for serial in failing.inputs)
     path = tracer.modules[failing.module].path
@@ -179,16 +185,36 @@ def _comes_from(error: BaseException | None, cause: BaseException) -> bool:
     return error is not None
 
 
-def _raised(partial: Recording, error: Exception) -> PassError:
+def _raised(partial: Recording, error: Exception) -> PassError | UsageError:
+    """What to raise where a pass raised while it was recorded.
+
+    Made once more, with the user's own tensors and without a recorder, it tells whether the module
+    is to blame.
+    """
     failed = partial.failed
     assert failed is not None
+    try:
+        partial.this.as_given()
+    except Exception as plain:  # noqa: BLE001 - it is what the module raises
+        own = plain
+    else:
+        remedy = _REMEDY if _SECOND_OBJECT in failed.error else ""
+        raised = UsageError(
+            f"{partial.forward}: the module runs, and it cannot be recorded: under PyTorch's "
+            f"dispatch mode, by which a recorder sees operators, it raised {failed.error}{remedy}"
+        )
+        raised.__cause__ = error
+        return raised
     where = f" in {failed.module}" if failed.module else ""
     done = f"{partial.totals.calls:,} calls had run; error.record holds them"
-    if failed.operator:
+    if type(own) is not type(error):
+        text = f"the pass raised {type(own).__name__}: {own}"
+    elif failed.operator:
         operands = ", ".join(failed.operands) or "no tensors"
         text = f"{failed.operator} on {operands}{where}, {failed.site}, raised {failed.error}"
     else:
         text = f"the pass raised{where}, outside of any operator: {failed.error}"
     raised = PassError(f"{partial.forward}: {text} ({done})")
     raised.record = partial
+    raised.__cause__ = own if type(own) is not type(error) else error
     return raised

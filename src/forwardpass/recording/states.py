@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from forwardpass.nouns.calls import Parameter
 from forwardpass.recording.memories import Memory, is_strided
 from forwardpass.recording.namespaces import Namespace, namespaces
 from forwardpass.tensors.dtypes import spelled
+from forwardpass.tensors.modules import is_training, parts_of, put_into_mode, set_training
 
 Place = tuple[Any, ...]
 """Where a tensor stands: storage, shape, strides, offset; without strides, its layout and shape."""
@@ -55,7 +55,7 @@ class State:
         self.memory = Memory()
         self._namespaces: list[Namespace] = []
         kinds: set[type] = set()
-        for path, part in walked(module):
+        for path, part in parts_of(module):
             self.modules[id(part)] = (part, path)
             for space in namespaces(part, path, kinds):
                 self._namespaces.append(space)
@@ -81,23 +81,13 @@ class State:
                 "then record it"
             )
         self.held[id(tensor)] = Held(
-            tensor, origin, name, tensor.detach(), place_of(tensor), _version(tensor),
+            tensor, origin, name, tensor.detach(), place_of(tensor), version_of(tensor),
             tensor.requires_grad, tensor.grad if tensor.is_leaf else None,
         )  # fmt: skip
 
     def put_into(self, training: bool) -> None:
-        """Put the module into a mode, which the pass is then to leave as it is.
-
-        Where its `train` refuses, as that of an exported program does, each part is told.
-        """
-        fixed = [part for part, _ in self.modules.values() if not hasattr(part, "training")]
-        try:
-            self._root.train(training)
-        except Exception:  # noqa: BLE001 - whatever it refuses by: the mode is an attribute
-            for part, _ in self.modules.values():
-                part.training = training
-        for part in fixed:
-            vars(part).pop("training", None)
+        """Put the module into a mode, which the pass is then to leave as it is."""
+        put_into_mode(self._root, training)
         self._expected = self._modes()
 
     def _modes(self) -> dict[int, bool]:
@@ -119,7 +109,7 @@ class State:
             elif self.memory.has(held.alias):
                 if self.memory.changed(held.alias):
                     found.append(f"{held.origin} {held.name} was written")
-            elif _version(held.tensor) != held.version:
+            elif version_of(held.tensor) != held.version:
                 found.append(f"{held.origin} {held.name} was written")
             if held.origin == "parameter" and held.tensor.requires_grad != held.requires_grad:
                 was = "frozen" if held.requires_grad else "unfrozen"
@@ -148,7 +138,7 @@ class State:
             space.restore_attributes()
         for number, (part, _) in self.modules.items():
             if is_training(part) != self._training[number]:
-                part.training = self._training[number]
+                set_training(part, self._training[number])
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Every parameter and buffer once, with its other names as aliases."""
@@ -177,31 +167,17 @@ def _restore(held: Held) -> None:
             tensor.requires_grad_(held.requires_grad)
         if tensor.grad is not held.gradient:
             tensor.grad = held.gradient
-    if _version(tensor) != held.version:
-        torch._C._autograd._unsafe_set_version_counter((tensor,), (held.version,))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    set_version(tensor, held.version)
 
 
-def is_training(module: nn.Module) -> bool:
-    """The mode of a module. Frozen TorchScript has none, and evaluates."""
-    return getattr(module, "training", False)
+def set_version(tensor: torch.Tensor, version: int) -> None:
+    """Put the version counter of a tensor back."""
+    if version_of(tensor) != version:
+        torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
 
-def walked(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every module once, under the first of its names."""
-    seen: set[int] = set()
-    waiting: list[tuple[str, nn.Module]] = [("", module)]
-    while waiting:
-        path, part = waiting.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        yield path, part
-        inside = f"{path}." if path else ""
-        children = part._modules.items()  # pyright: ignore[reportPrivateUsage]
-        waiting += reversed([(inside + name, c) for name, c in children if c is not None])
-
-
-def _version(tensor: torch.Tensor) -> int:
+def version_of(tensor: torch.Tensor) -> int:
+    """How often a tensor was written, as autograd counts; -1 for one that it does not count."""
     return -1 if tensor.is_inference() else tensor._version  # pyright: ignore[reportPrivateUsage]
 
 

@@ -62,6 +62,7 @@ class Tracer(Interception):
         self.frames = Frames(module)
         self.nodes: dict[int, str] = {}
         self.failed: Failing | None = None
+        self.raised: tuple[BaseException, int] | None = None
         self.constants: dict[int, torch.Tensor] = {}
         self._state = state
         self._observe = observe
@@ -131,7 +132,26 @@ class Tracer(Interception):
         serial = self._serial(tensor)
         self.calls.append(RawCall(name, (Ref(serial),), {}, (serial,), (), module, site))
 
+    def turned(self, tensor: torch.Tensor, other: torch.Tensor) -> None:
+        """Note that a tensor stands in another object from now on, of another class."""
+        self._ids[id(other)] = (weakref.ref(other), self._serial(tensor))
+
     # Modules
+
+    @property
+    def kinds(self) -> set[type]:
+        """The classes of the modules of the tree."""
+        return {type(part) for part, _ in self._state.modules.values()}
+
+    def hands_on(self, module: nn.Module, caller: FrameType) -> bool:
+        """Whether a module is called by a `__call__` of its own class, on the way to its forward:
+        the module call that runs goes on, and no other one begins."""
+        return (
+            bool(self._stack)
+            and self.modules[self._stack[-1]].module is module
+            and type(module).__call__ is not nn.Module.__call__
+            and not self.frames.is_forward(caller)
+        )
 
     def enter(self, module: nn.Module, caller: FrameType | None, direct: bool = False) -> int:
         """Note that a module begins; its number among the module calls."""
@@ -155,6 +175,11 @@ class Tracer(Interception):
         """The module call `number` runs from now on."""
         self._stack.append(number)
         self.modules[number].inputs = self._known_serials((args, kwargs))
+
+    def left_by(self, error: BaseException, number: int) -> None:
+        """The module call `number` is left by an error; it arose in the innermost that is."""
+        if self.raised is None or self.raised[0] is not error:
+            self.raised = error, number
 
     def popped(self, number: int, result: Any) -> None:
         """The module call `number` has returned `result`, or raised (None)."""

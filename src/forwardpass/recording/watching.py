@@ -20,7 +20,7 @@ from forwardpass.nouns.records import Record
 from forwardpass.nouns.watched import Watched
 from forwardpass.recording.arguments import named_tensors
 from forwardpass.recording.assembling import path_of
-from forwardpass.recording.doorway import MODULE_CALLS, Calling
+from forwardpass.recording.doorway import Calling, calls_visited
 from forwardpass.recording.notes import RawCall, RawValue
 from forwardpass.recording.passes import (
     ONE_PASS_AT_A_TIME,
@@ -32,6 +32,7 @@ from forwardpass.recording.passes import (
 from forwardpass.recording.recordings import assembled
 from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
+from forwardpass.tensors.modules import parameters_of
 from forwardpass.tensors.trees import flatten
 
 
@@ -66,7 +67,7 @@ def watch(model: nn.Module | Model) -> Generator[Watched]:
 
         return call
 
-    with MODULE_CALLS.visited(around):
+    with calls_visited([type(module)], around):
         yield watcher.records
 
 
@@ -151,7 +152,7 @@ class Watcher:
         modules = tuple(
             (entry.path, entry.training, entry.first, entry.stop) for entry in tracer.modules
         )
-        learning = tuple(parameter.requires_grad for parameter in self._module.parameters())
+        learning = tuple(parameter.requires_grad for _, parameter in parameters_of(self._module))
         shapes = tuple(value.meta for value in tracer.values)
         inputs = tuple(tracer.inputs.items())
         return path_of(tracer), grad, tuple(named), inputs, modules, learning, shapes

@@ -106,7 +106,7 @@ def _same_pass(done: Recording) -> Iterator[Fault]:
     try:
         with ONE_PASS_AT_A_TIME:  # that of another thread may draw as well
             before = GeneratorStates.now()
-            plain = flatten(done.this.plain())
+            plain = done.this.as_given()
             undrawn = before.equals(GeneratorStates.now())
     except Exception as error:  # noqa: BLE001 - it is what validation has found
         yield Fault("a", -1, "", f"run again, the pass raised {type(error).__name__}: {error}")
@@ -118,7 +118,7 @@ def _same_pass(done: Recording) -> Iterator[Fault]:
             where = "recorded" if path in done.returned else "plain"
             yield Fault("a", -1, "", f"only the {where} pass has the output {path}")
             continue
-        off = apart(plain[path].detach(), done.returned[path])
+        off = apart(plain[path], done.returned[path])
         if off > rounding(plain[path].dtype):
             yield Fault("a", -1, "", f"output {path} differs by {off:.2g} from the plain pass")
     bare = _Bare(done)

@@ -8,7 +8,7 @@ from forwardpass.nouns.calls import Call, references
 from forwardpass.nouns.records import Record
 from forwardpass.operators import kinds
 from forwardpass.recording.recordings import Recording
-from forwardpass.writing.layout import Line, docstring, laid_out
+from forwardpass.writing.layout import Line, docstring, laid_out, plainly
 from forwardpass.writing.literals import SpelledArguments, constant, is_generator, quoted
 from forwardpass.writing.naming import Function, Names, snake
 from forwardpass.writing.results import gives_several, results_of
@@ -126,7 +126,8 @@ class _Writer:
         paths = list(dict.fromkeys(scope.path for scope in scopes))
         shown = ", ".join(paths if len(paths) <= 2 else [paths[0], "…", paths[-1]])
         head = Line(self._signature(function, self.titles[group], len(paths) > 1))
-        doc = Line(f'"""{function.scope.module.kind} {shown}."""'.replace("\\", "/"))
+        about = " ".join(f"{function.scope.module.kind} {shown}".split())
+        doc = Line(f'"""{plainly(about)}."""')
         return laid_out(head, [doc, *function.lines])
 
     def _forward(self) -> str:
@@ -279,22 +280,22 @@ class _Writer:
         if aten and call.outputs and not self.flow.made(call) and not call.writes:
             return  # the tensor itself, handed through
         text, first = spell(a)
+        results = results_of(a, self.flow, first)
+        if results is None:
+            results, text, several = makes, f"tensors({text})", True
+            self.flattens = True
+        else:
+            several = gives_several(a, results)
+        one = f"{text}[{results.index(makes[0])}]" if several and makes else text
         if (
             self.flow.may_inline(call)
-            and len(text) <= _LONGEST_INLINE
+            and len(one) <= _LONGEST_INLINE
             and self._is_read_here(call, makes[0])
         ):
             handed = kinds.copies(call.short)
-            function.names.expressions[makes[0]] = a.literal(a.positional[0]) if handed else text
+            function.names.expressions[makes[0]] = a.literal(a.positional[0]) if handed else one
             return
         self._annotate(function, call)
-        results = results_of(a, self.flow, first)
-        if results is None:
-            self.flattens = True
-            results, text = makes, f"tensors({text})"
-            several = True
-        else:
-            several = gives_several(a, results)
         self._assigned(function, a, text, results, several)
 
     def _is_read_here(self, call: Call, serial: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from forwardpass.nouns.records import Record
 
 _WIDTH = 100
 _STEP = "    "
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 class Line(NamedTuple):
@@ -26,18 +28,19 @@ def laid_out(head: Line, lines: Sequence[Line]) -> str:
     """A function: `def …:` and its lines, indented."""
     text = _wrapped(head.code, "")
     for line in lines:
+        comment = " ".join(line.comment.split())  # names may hold what ends a line
         if not line.code:
-            text += [f"{_STEP}# {line.comment}"]
+            text += [f"{_STEP}# {comment}"]
             continue
         whole = f"{_STEP}{line.code}"
-        if line.comment and len(whole) + len(line.comment) + 4 <= _WIDTH:
-            text.append(f"{whole}  # {line.comment}")
+        if comment and len(whole) + len(comment) + 4 <= _WIDTH:
+            text.append(f"{whole}  # {comment}")
             continue
         broken = _wrapped(line.code, _STEP)
-        if line.comment and len(broken[-1]) + len(line.comment) + 4 <= _WIDTH:
-            broken[-1] += f"  # {line.comment}"
-        elif line.comment:
-            text.append(f"{_STEP}# {line.comment}")
+        if comment and len(broken[-1]) + len(comment) + 4 <= _WIDTH:
+            broken[-1] += f"  # {comment}"
+        elif comment:
+            text.append(f"{_STEP}# {comment}")
         text += broken
     return "\n".join(text) + "\n"
 
@@ -74,14 +77,9 @@ def _opening(code: str) -> int | None:
     one call."""
     if code[-1] not in ")]}":
         return None
-    depth, quoted = 0, False
-    for place in range(len(code) - 1, -1, -1):
-        letter = code[place]
-        if letter == '"':
-            quoted = not quoted
-        elif quoted:
-            continue
-        elif letter in ")]}":
+    depth = 0
+    for place, letter in reversed(_outside_strings(code)):
+        if letter in ")]}":
             depth += 1
         elif letter in "([{":
             depth -= 1
@@ -92,21 +90,24 @@ def _opening(code: str) -> int | None:
 
 def _split(text: str, at: str) -> list[str]:
     """`text` at each `at` that stands in no bracket and no string."""
-    parts, depth, quoted, start = list[str](), 0, False, 0
-    for place, letter in enumerate(text):
-        if letter == '"':
-            quoted = not quoted
-        elif not quoted:
-            depth += (letter in "([{") - (letter in ")]}")
-            if depth == 0 and text.startswith(at, place):
-                parts.append(text[start:place])
-                start = place + len(at)
+    parts, depth, start = list[str](), 0, 0
+    for place, letter in _outside_strings(text):
+        depth += (letter in "([{") - (letter in ")]}")
+        if depth == 0 and text.startswith(at, place):
+            parts.append(text[start:place])
+            start = place + len(at)
     return [*parts, text[start:]]
+
+
+def _outside_strings(code: str) -> list[tuple[int, str]]:
+    """The letters of code that stand in no string, with their places."""
+    inside = [place for match in _STRING.finditer(code) for place in range(*match.span())]
+    return [(place, code[place]) for place in sorted(set(range(len(code))) - set(inside))]
 
 
 def docstring(record: Record, constants: bool) -> str:
     """What a reader and a caller of the written module have to know."""
-    forward = " ".join(record.forward.split()).replace("\\", "/").replace('"', "'")
+    forward = " ".join(record.forward.split())
     inputs = ", ".join(f"{path}: {record.values[s]}" for path, s in record.inputs.items())
     outputs = ", ".join(f"{path}: {record.values[s]}" for path, s in record.outputs.items())
     lines = [
@@ -132,7 +133,12 @@ def docstring(record: Record, constants: bool) -> str:
             "constants: tensors from outside of module and inputs, by their serial in the record: "
             "record.constants"
         )
-    return '"""' + "\n".join(lines) + '\n"""\n\n'
+    return '"""' + plainly("\n".join(lines)) + '\n"""\n\n'
+
+
+def plainly(text: str) -> str:
+    """A text that may stand in a docstring."""
+    return text.replace("\\", "/").replace('"', "'")
 
 
 def _filled(text: str, indent: str = "", hanging: str = "    ") -> list[str]:

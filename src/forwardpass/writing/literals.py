@@ -191,9 +191,12 @@ def literal(value: Any) -> str | None:
 
 
 def quoted(text: str) -> str:
-    """A string as source, in double quotes where it can be."""
+    """A string as source, in double quotes."""
     plain = repr(text)
-    return plain if '"' in text or "\\" in plain or "'" in text else f'"{plain[1:-1]}"'
+    if plain.startswith('"'):
+        return plain
+    inner = plain[1:-1].replace("\\'", "'").replace('"', '\\"')
+    return f'"{inner}"'
 
 
 def restored(value: Any, kind: str) -> Any:

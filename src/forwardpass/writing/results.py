@@ -27,7 +27,7 @@ def results_of(a: SpelledArguments, flow: Flow, first: bool) -> list[int] | None
     if first:
         return given[:1]
     if kinds == ["List[Tensor]"]:
-        return given if not a.call.writes else None
+        return given if len(given) == len(makes) and not a.call.writes else None
     if any(kind.startswith(("List", "Optional")) for kind in kinds):
         return None
     if kinds.count("Tensor") != len(given):

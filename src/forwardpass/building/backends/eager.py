@@ -21,6 +21,7 @@ from forwardpass.measuring.machines import pytorch
 from forwardpass.nouns.programs import Program
 from forwardpass.tensors.arrays import Array
 from forwardpass.tensors.dtypes import TORCH, coarsest, spelled
+from forwardpass.tensors.modules import held_by, moved
 from forwardpass.tensors.trees import flatten, nest
 
 _CPU: Final = torch.device("cpu")
@@ -47,7 +48,7 @@ class EagerReplica:
     ) -> None:
         self.module = module
         self._device = device
-        dtype = spelled(coarsest({tensor.dtype for tensor in module.state_dict().values()}))
+        dtype = spelled(coarsest({tensor.dtype for tensor in held_by(module).values()}))
         self.facts = Facts(
             str(device), dtype, pytorch(), threads, 2 if device.type == "cuda" else 1
         )
@@ -119,14 +120,14 @@ def build(
     devices = _devices(module, device)
     modules = [module] + [deepcopy(module) for _ in devices[1:]]
     return [
-        EagerReplica(copy if device is None else copy.to(place), place, threads, example)
+        EagerReplica(copy if device is None else moved(copy, place), place, threads, example)
         for copy, place in zip(modules, devices, strict=True)
     ]
 
 
 def _devices(module: nn.Module, device: str | None) -> list[torch.device]:
     if device is None:
-        tensors = [*module.parameters(), *module.buffers()]
+        tensors = held_by(module).values()
         found = sorted({str(tensor.device) for tensor in tensors if tensor.device.type != "meta"})
         return [torch.device(found[0] if found else "cpu")]
     device = str(device)

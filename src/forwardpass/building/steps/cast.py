@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from forwardpass.errors import UsageError
 from forwardpass.tensors.dtypes import TORCH
+from forwardpass.tensors.modules import children_of, parameters_of, parts_of, store_of
 
 FLOATING = ("f64", "f32", "f16", "bf16")
 
@@ -45,7 +46,9 @@ def apply(module: nn.Module, selected: Collection[str], dtype: str) -> nn.Module
     """Compute the selected submodules in `dtype`: f64, f32, f16 or bf16."""
     if dtype not in FLOATING:
         raise UsageError(f"cast({dtype}): the dtype must be one of {', '.join(FLOATING)}")
-    outside = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    outside = next(
+        (p.dtype for _, p in parameters_of(module) if p.is_floating_point()), torch.float32
+    )
     if isinstance(module, torch.jit.ScriptModule):
         raise UsageError("cast: a TorchScript module keeps the dtypes it was scripted with")
     return _cast(module, "", selected, TORCH[dtype], outside, {})
@@ -62,36 +65,35 @@ def _cast(
     """`module` with its selected parts wrapped, as large parts as possible."""
     if id(module) in done:
         return done[id(module)]
-    below = [
-        f"{path}.{name}".strip(".") for name, _ in module.named_modules(remove_duplicate=False)
-    ]
+    below = [f"{path}.{name}".strip(".") for name, _ in parts_of(module, every_name=True)]
     called = type(module).forward is not nn.Module.forward  # a ModuleList is never called
     if called and all(name in selected for name in below):
-        for part in module.modules():
+        for _, part in parts_of(module):
             _convert(part, inside, done)
         done[id(module)] = Cast(module, inside, outside)
         return done[id(module)]
     done[id(module)] = module
-    for name, child in list(module.named_children()):
-        setattr(
-            module, name, _cast(child, f"{path}.{name}".strip("."), selected, inside, outside, done)
-        )
+    children = store_of(module, "_modules")
+    for name, child in list(children_of(module)):
+        below_it = f"{path}.{name}".strip(".")
+        children[name] = _cast(child, below_it, selected, inside, outside, done)
     return module
 
 
 def _convert(module: nn.Module, dtype: torch.dtype, done: dict[int, Any]) -> None:
     """New parameters and buffers for one module; what was tied stays tied among the converted."""
-    for name, parameter in module.named_parameters(recurse=False):
-        if parameter.is_floating_point():
+    parameters = store_of(module, "_parameters")
+    for name, parameter in list(parameters.items()):
+        if parameter is not None and parameter.is_floating_point():
             if id(parameter) not in done:
                 done[id(parameter)] = nn.Parameter(
                     parameter.detach().to(dtype), requires_grad=False
                 )
-            module.register_parameter(name, done[id(parameter)])
-    for name, buffer in module.named_buffers(recurse=False):
-        if buffer.is_floating_point():
-            persistent = name in module.state_dict()
-            module.register_buffer(name, buffer.to(dtype), persistent)
+            parameters[name] = done[id(parameter)]
+    buffers = store_of(module, "_buffers")
+    for name, buffer in list(buffers.items()):
+        if buffer is not None and buffer.is_floating_point():
+            buffers[name] = buffer.to(dtype)
 
 
 def _to(dtype: torch.dtype, leaf: Any) -> Any:

@@ -10,6 +10,7 @@ from forwardpass.checking.rules.dead_units.chances import beyond
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.operators import batch_norm, convolution, group_norm, kinds, layer_norm, linear
+from forwardpass.tensors.modules import held_by
 
 if TYPE_CHECKING:
     from forwardpass.checking.examinations import Examination
@@ -79,8 +80,7 @@ def _number(probe: Examination, serial: int) -> torch.Tensor | None:
     value = record.values[serial]
     found = record.tensors.get(serial)
     if value.origin in ("parameter", "buffer"):
-        parts = dict(probe.module.named_parameters()) | dict(probe.module.named_buffers())
-        found = parts.get(value.name)
+        found = held_by(probe.module).get(value.name)
     if found is None or not found.is_floating_point():
         return None
     return found.detach().float() if found.dtype.itemsize < 4 else found.detach()

@@ -20,6 +20,7 @@ from forwardpass.code.sources import parsed, shortened
 from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.calls import Site
 from forwardpass.tensors.generators import GeneratorStates
+from forwardpass.tensors.modules import parts_of
 
 _READS = frozenset(("item", "tolist", "numpy"))
 
@@ -86,7 +87,7 @@ class Escapes:
 
     def _generators(self) -> Iterator[tuple[str, tuple[str, Site | None]]]:
         """The NumPy generators that modules hold, by path: the state as text, where it is used."""
-        for path, part in self._module.named_modules():
+        for path, part in parts_of(self._module):
             for name, held in vars(part).items():
                 if isinstance(held, np.random.Generator):
                     site = _used(type(part), name)

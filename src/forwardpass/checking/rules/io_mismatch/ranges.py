@@ -11,6 +11,7 @@ from forwardpass.checking.uses import LARGE, SMALL
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
 from forwardpass.operators import batch_norm, find, kinds
+from forwardpass.tensors.modules import buffers_of
 
 if TYPE_CHECKING:
     from forwardpass.checking.examinations import Examination
@@ -72,7 +73,7 @@ def fitted(probe: Examination) -> Fitted | None:
     if call is None or len(call.inputs) < 3:
         return None
     names = {record.values[s].name: s for s in call.inputs if record.values[s].origin == "buffer"}
-    held = dict(probe.module.named_buffers())
+    held = dict(buffers_of(probe.module))
     mean = next((held[name] for name in names if name.endswith("running_mean")), None)
     variance = next((held[name] for name in names if name.endswith("running_var")), None)
     if mean is None or variance is None or not _has_settled(probe, record.module(call).path):
@@ -99,7 +100,7 @@ def fitted(probe: Examination) -> Fitted | None:
 
 
 def _has_settled(probe: Examination, path: str) -> bool:
-    part: Any = dict(probe.module.named_modules()).get(path)
+    part: Any = probe.parts.get(path)
     counted = getattr(part, "num_batches_tracked", None)
     if counted is None:
         return False

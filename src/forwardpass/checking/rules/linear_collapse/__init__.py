@@ -25,6 +25,7 @@ from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.records import Layer, Record
 from forwardpass.probing.changes import Change
 from forwardpass.recording.recordings import Recording
+from forwardpass.tensors.modules import parameters_of, parts_of
 
 _MOST_MEASURED: Final = 4
 """Runs of layers that differ in more than their weights' values; a model of more kinds repeats what
@@ -140,11 +141,11 @@ def _stands_alone(record: Recording, layer: Layer) -> bool:
     whatever may follow it."""
     if data_of(record, layer) is None:
         return False
-    part = dict(record.this.module.named_modules(remove_duplicate=False)).get(layer.module)
+    part = dict(parts_of(record.this.module, every_name=True)).get(layer.module)
     if part is None:
         return True
     whole = type(part).__module__.startswith("torch.nn.modules")
-    return not whole or len(list(part.parameters())) <= 1 + bool(layer.bias)
+    return not whole or len(list(parameters_of(part))) <= 1 + bool(layer.bias)
 
 
 def _passes_on(record: Record, call: Call, serial: int) -> bool:

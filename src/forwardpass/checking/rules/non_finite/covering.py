@@ -16,6 +16,7 @@ from forwardpass.probing.changes import Change
 from forwardpass.recording.interception import Interception
 from forwardpass.recording.schemas import Schema
 from forwardpass.tensors.distances import relative_distance
+from forwardpass.tensors.modules import parameters_of
 from forwardpass.tensors.trees import flatten
 
 
@@ -34,7 +35,7 @@ def gradients(probe: Examination) -> Gradients | None:
     """
     try:
         with probe.staged(Change(grad="on"), contents=True) as (this, args, kwargs):
-            named = {n: p for n, p in this.module.named_parameters() if p.requires_grad}
+            named = {n: p for n, p in parameters_of(this.module) if p.requires_grad}
             outputs = flatten(this.module(*args, **kwargs)).values()
             learning = [t for t in outputs if t.requires_grad and t.is_floating_point()]
             loss = torch.stack([t.float().square().mean() for t in learning]).sum()

@@ -11,13 +11,13 @@ from typing import Any, cast
 import torch
 
 from forwardpass.checking.rules.one_by_one.races import raced
-from forwardpass.checking.stretches import held_by
 from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.nouns.records import Record
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.arrays import spelled
 from forwardpass.tensors.distances import relative_distance, tolerance
+from forwardpass.tensors.modules import held_by
 
 Arguments = tuple[list[Any], dict[str, Any]]
 Place = tuple[int | str, ...]

@@ -15,6 +15,7 @@ from forwardpass.recording.arguments import copied, tensors_in
 from forwardpass.recording.containers import SCALARS, Snapshot
 from forwardpass.recording.states import State
 from forwardpass.tensors.distances import relative_distance
+from forwardpass.tensors.modules import parts_of
 from forwardpass.tensors.trees import flatten
 
 PASSES: Final = 3
@@ -64,7 +65,7 @@ class Alteration(NamedTuple):
 
     def owner(self, module: nn.Module) -> tuple[str, nn.Module]:
         """The part of a module that holds what was changed, with its path."""
-        parts = dict(module.named_modules(remove_duplicate=False))
+        parts = dict(parts_of(module, every_name=True))
         path = "" if self.root == _WHOLE else self.root
         if self.kind not in _OF_MODULES:
             path = path.rpartition(".")[0]

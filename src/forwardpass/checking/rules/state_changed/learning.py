@@ -11,6 +11,7 @@ from torch import nn
 
 from forwardpass.recording.memories import Copies
 from forwardpass.recording.passes import Pass
+from forwardpass.tensors.modules import parameters_of, parts_of
 from forwardpass.tensors.trees import flatten
 
 Ledger = list[tuple[str, str]]
@@ -34,7 +35,7 @@ def ledger(this: Pass) -> Ledger:
             outputs = [t for t in came if t.requires_grad and t.is_floating_point()]
             torch.stack([t.float().square().mean() for t in outputs]).sum().backward()
             found.append(("backward", _hash(twin)))
-            torch.optim.SGD(twin.parameters(), lr=1e-2).step()
+            torch.optim.SGD([weight for _, weight in parameters_of(twin)], lr=1e-2).step()
             found.append(("the optimizer's step", _hash(twin)))
     except Exception:  # noqa: BLE001 - what cannot learn shows nothing of learning
         return []
@@ -45,7 +46,7 @@ def _twin(module: nn.Module) -> nn.Module:
     """A copy that shares nothing, whose weights learn as the originals do."""
     memo: dict[int, Any] = {}
     copies = Copies()
-    for part in module.modules():
+    for _, part in parts_of(module):
         for value in vars(part).values():
             if isinstance(value, torch.Tensor) and value.grad_fn is not None:
                 memo[id(value)] = copies.of(value.detach())
@@ -54,7 +55,7 @@ def _twin(module: nn.Module) -> nn.Module:
 
 def _hash(module: nn.Module) -> str:
     digest = hashlib.sha256()
-    for parameter in module.parameters():
+    for _, parameter in parameters_of(module):
         flat = parameter.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
     return digest.hexdigest()[:8]

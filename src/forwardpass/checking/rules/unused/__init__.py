@@ -13,7 +13,6 @@ from torch import nn
 from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.unused.names import within_reach
 from forwardpass.checking.rules.unused.origins import made_at
-from forwardpass.checking.stretches import held_by
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
@@ -21,6 +20,7 @@ from forwardpass.nouns.records import Parameter, Record
 from forwardpass.operators import kinds
 from forwardpass.probing.changes import Change
 from forwardpass.recording.recordings import Recording
+from forwardpass.tensors.modules import held_by
 from forwardpass.tensors.trees import flatten
 
 MOST_PASSES: Final = 2
