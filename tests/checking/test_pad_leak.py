@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import forwardpass as fwd
 from forwardpass.checking import check
 from forwardpass.checking.examinations import Examination
-from forwardpass.checking.rules.pad_leak.marks import Marks, by_mask, marks_of
 from forwardpass.checking.rules.pad_leak.paddings import Padding
+from forwardpass.probing.marks import Marks, by_mask, marks_of
 
 Rows = list[list[int]]
 

@@ -169,6 +169,58 @@ def test_a_folded_normalisation_hides_nothing() -> None:
     assert guilty(net, folded, images) == "4"
 
 
+class Unembedding(nn.Module):
+    """A residual layer, a normalisation with weights, and scores."""
+
+    def __init__(self, *, folded: bool = False) -> None:
+        super().__init__()
+        self.up, self.norm = nn.Linear(8, 8), nn.LayerNorm(8, elementwise_affine=not folded)
+        self.out = nn.Linear(8, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.norm(x + self.up(x).relu()))
+
+
+def unembeddings() -> tuple[Unembedding, Unembedding]:
+    """One, and the same with the weights of its norm folded into the layer behind it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        a = Unembedding().eval()
+        nn.init.normal_(a.norm.weight, 1.0, 0.3)
+        nn.init.normal_(a.norm.bias)
+    b = Unembedding(folded=True).eval()
+    b.load_state_dict(a.state_dict(), strict=False)
+    with torch.no_grad():
+        b.out.bias += b.out.weight @ a.norm.bias
+        b.out.weight *= a.norm.weight
+    return a, b
+
+
+def test_a_centred_unembedding_is_the_fault_of_what_was_centred() -> None:
+    a, b = unembeddings()
+    assert fwd.diff(a, b, X, grad="off").verdict == "rounding", "folding alone changes nothing"
+    with torch.no_grad():
+        b.out.weight -= b.out.weight.mean(0)
+        b.out.bias -= b.out.bias.mean()
+    found = fwd.diff(a, b, X, grad="off")
+    assert found.guilty is not None
+    assert (found.guilty.path, found.guilty.comes_out) == ("out", True)
+    assert [layer.path for layer in found.layers if layer.guilty and not layer.comes_out] == [
+        "norm"
+    ], "what it leaves out, the next layer takes up"
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_fault_before_a_folded_norm_is_not_hidden_by_it(turned: bool) -> None:
+    a, b = unembeddings()
+    with torch.no_grad():
+        (a if turned else b).up.weight *= 1.02
+    found = fwd.diff(a, b, X, grad="off")
+    assert found.guilty is not None
+    assert found.guilty.path == "up", "little by itself, and all that comes out"
+    assert [layer.path for layer in found.layers if layer.comes_out] == ["up"]
+
+
 class Adapted(nn.Module):
     """A linear layer with an adapter of low rank."""
 

@@ -105,6 +105,7 @@ def test_space_means_nothing(a: str, b: str, c: str, d: str) -> None:
         "ids: i64[batch tokens=1..512] pad 0",
         "mask: i64[batch tokens] = valid(tokens)",
         "lengths: i64[batch] = length(tokens)",
+        "wav_lens: f32[batch] = share(frames)",
         "image: f32[batch 3 height=32..1024%32 width=32..1024%32]",
         "h0: f32[2 batch 8]",
         "types?: i64[batch tokens] pad 0",
@@ -182,6 +183,9 @@ REFUSED = {
     "mask: i64[batch n] = valdi(n)": "unknown derived input 'valdi'; did you mean 'valid'?",
     "mask: i64[batch 3] = valid(n)": "valid(n) needs the axes [batch n]",
     "lengths: i64[3] = length(n)": "length(n) needs the axes [batch]",
+    "wav_lens: f32[3] = share(n)": "share(n) needs the axes [batch]",
+    "wav_lens: i64[batch] = share(n)": "share(n) is a number from 0 to 1, which i64 cannot hold",
+    "wav_lens: bool[batch] = share(n)": "which bool cannot hold; give it f32",
 }
 
 

@@ -17,6 +17,7 @@ TOKENS = [
     "ids: i64[batch tokens=1..8] pad 9",
     "mask: i64[batch tokens] = valid(tokens)",
     "lengths: i64[batch] = length(tokens)",
+    "shares: f32[batch 1] = share(tokens)",
     "places: i64[batch tokens] = positions(tokens)",
 ]
 
@@ -31,6 +32,7 @@ def test_right_padding_and_derived_inputs() -> None:
     assert made["ids"].tolist() == [[1, 2, 3], [4, 9, 9]]
     assert made["mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert made["lengths"].tolist() == [3, 1]
+    assert made["shares"].tolist() == [[1.0], [pytest.approx(1 / 3)]]
     assert made["places"].tolist() == [[0, 1, 2], [0, 0, 0]]
 
 
@@ -40,6 +42,16 @@ def test_left_padding_and_derived_inputs() -> None:
     assert made["ids"].tolist() == [[9, 9, 4, 5], [9, 1, 2, 3]]
     assert made["mask"].tolist() == [[0, 0, 1, 1], [0, 1, 1, 1]]
     assert made["places"].tolist() == [[0, 0, 0, 1], [0, 0, 1, 2]]
+
+
+@given(st.lists(st.integers(1, 8), min_size=1, max_size=6), st.integers(0, 5))
+def test_a_share_of_what_the_batch_is_filled_up_to_is_the_length(
+    sizes: list[int], more: int
+) -> None:
+    made = block(TOKENS, ids=[[7] * size for size in sizes]).collate([max(sizes) + more])
+    cells = made["ids"].shape[1]
+    assert (made["shares"][:, 0] * cells).round().astype(int).tolist() == sizes
+    assert made["shares"].dtype == np.float32
 
 
 def test_a_mask_may_have_further_axes_and_another_dtype() -> None:

@@ -15,8 +15,8 @@ from typing import Protocol
 
 import torch
 
-from forwardpass.checking.contents import Contents
 from forwardpass.nouns.calls import Call
+from forwardpass.probing.contents import Contents
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import rounding
 

@@ -88,7 +88,7 @@ class Blame:
     def of_output(self, path: str, mine: int, its: int) -> Culprit:
         """Who hands out b's value `its` as an output, where a hands out `mine`."""
         a = self._alignment.a
-        alone = self._alone(mine, its)
+        alone = self._alone(mine, its, goes_out=True)
         if alone is not None:
             return Culprit(alone)
         return Culprit(self._of_a(a.modules[self._handing(mine, its) or 0].path), path)
@@ -110,13 +110,15 @@ class Blame:
         ]
         return max(found, default=None)
 
-    def _alone(self, mine: int, its: int) -> ModulePair | None:
-        """Where the first of the calls ran that only one pass makes on the way to a value: from
-        there on they compute other things."""
+    def _alone(self, mine: int, its: int, *, goes_out: bool = False) -> ModulePair | None:
+        """Where the first of the calls ran that only one pass makes on the way to a value, as it is
+        made or as it goes out: from there on they compute other things."""
         a, b = self._alignment.a, self._alignment.b
-        lonely, reached = _upstream(b, its, self._paired_b, self._lonely_b)
+        lonely, reached = _upstream(b, its, self._paired_b, self._lonely_b, goes_out)
         before = {self._values[serial] for serial in reached}
-        only_a = [] if mine in before else _upstream(a, mine, self._paired_a, self._lonely_a)[0]
+        only_a: list[Call] = []
+        if mine not in before:
+            only_a = _upstream(a, mine, self._paired_a, self._lonely_a, goes_out)[0]
         if only_a:
             return self._of_a(_first(a, only_a, self._alignment.only_a, self._known_a))
         if lonely:
@@ -203,12 +205,16 @@ def _deciding(record: Record, lonely: Iterable[Call]) -> set[int]:
 
 
 def _upstream(
-    record: Record, serial: int, paired: set[int], lonely: set[int]
+    record: Record, serial: int, paired: set[int], lonely: set[int], goes_out: bool
 ) -> tuple[list[Call], set[int]]:
-    """The calls without a partner that lead to a value, and the nearest paired values before it."""
+    """The calls without a partner that lead to a value, and the nearest paired values before it.
+
+    What was written into a value, through whichever view, leads to those that read it since.
+    """
     found: list[Call] = []
     reached: set[int] = set()
-    waiting, seen = [serial], {serial}
+    waiting = [serial, *record.graph.written(serial, len(record.calls))] if goes_out else [serial]
+    seen = set(waiting)
     while waiting:
         at = waiting.pop()
         if at != serial and at in paired:
@@ -219,7 +225,7 @@ def _upstream(
             continue
         if call.index in lonely:
             found.append(call)
-        for before in call.inputs:
+        for before in record.graph.finds(call):
             if before not in seen:
                 seen.add(before)
                 waiting.append(before)

@@ -21,6 +21,7 @@ from forwardpass.nouns.calls import Call
 from forwardpass.nouns.diffs import Error
 from forwardpass.nouns.records import Record
 from forwardpass.probing.changes import SAME, Change
+from forwardpass.probing.contents import Contents
 from forwardpass.probing.probes import Probe
 from forwardpass.recording.schemas import Schema, flattened
 from forwardpass.recording.walking import Walk
@@ -96,7 +97,8 @@ class _Forcing(Walk):
         self.found = Made()
         self._partners = {its: alignment.a.calls[mine] for mine, its in alignment.calls}
         self._values = alignment.values
-        self._own = alignment.a.tensors
+        self._contents = Contents(alignment.a)
+        self._graphs = alignment.a.graph, alignment.b.graph
         self._numbers = numbers
         self._computed = computed(alignment.b)
 
@@ -136,13 +138,21 @@ class _Forcing(Walk):
         return tree_map(forced, result) if aside else result
 
     def _compare_operands(self, call: Call, args: Any, kwargs: dict[str, Any]) -> None:
-        """How far what a paired call reads is from a's, where it reads no partner of a's operand:
-        the others were forced to be equal."""
+        """How far what a paired call reads is from a's, where it reads no partner of a's operand,
+        or something was written into that since: the others were forced to be equal."""
         partner = self._partners.get(call.index)
         if partner is None:
             return
         pairs = list(zip(call.inputs, partner.inputs, strict=False))
-        free = [s in self._computed and self._values.get(s) != mine for s, mine in pairs]
+        graph_a, graph_b = self._graphs
+        free = [
+            s in self._computed
+            and (
+                self._values.get(s) != mine
+                or bool(graph_a.written(mine, partner.index) or graph_b.written(s, call.index))
+            )
+            for s, mine in pairs
+        ]
         if not any(free):
             return
         given: list[torch.Tensor] = []
@@ -151,13 +161,14 @@ class _Forcing(Walk):
             self.found.brought[call.index] = Brought(math.inf, -1, -1)
             return
         self.found.brought[call.index] = max(
-            Brought(self._distance(mine, tensor), mine, its)
+            Brought(self._distance(mine, partner.index, tensor), mine, its)
             for is_free, (its, mine), tensor in zip(free, pairs, given, strict=True)
             if is_free
         )
 
-    def _distance(self, serial: int, tensor: torch.Tensor) -> float:
-        target = self._own.get(serial)
+    def _distance(self, serial: int, reader: int, tensor: torch.Tensor) -> float:
+        """From what a's call `reader` finds in a value of a."""
+        target = self._contents.of(serial, reader)
         if target is None or target.numel() != tensor.numel() or not is_comparable(tensor):
             return math.inf
         return error(_rounded(target.reshape(tensor.shape), tensor.dtype), tensor).relative
@@ -175,11 +186,15 @@ def _rounded(target: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def computed(record: Record) -> set[int]:
     """The values that are not the layers' own: inputs, and what calls have made and something
-    reads. Not views of parameters, nor scratch, such as the workspace of a fused recurrence."""
+    reads, be it through another view. Not views of parameters, nor scratch, such as the workspace
+    of a fused recurrence."""
     inputs = set(record.inputs.values())
     held = {value.storage for value in record.values if value.producer < 0}
     held -= {-1, *(record.values[serial].storage for serial in inputs)}
-    read = {*record.outputs.values(), *(s for call in record.calls for s in call.inputs)}
+    graph, stop = record.graph, len(record.calls)
+    read = {s for call in record.calls for s in graph.finds(call)}
+    for serial in record.outputs.values():
+        read.update((serial, *graph.written(serial, stop)))
     outputs = {serial for call in record.calls for serial in call.outputs}
     return inputs | {s for s in outputs & read if record.values[s].storage not in held}
 

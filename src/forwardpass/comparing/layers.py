@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from forwardpass.comparing.alignment import Alignment, moves
 from forwardpass.comparing.blaming import Blame, Culprit, ModulePair
+from forwardpass.comparing.effects import Rest, effects
 from forwardpass.comparing.forcing import Made
 from forwardpass.comparing.tolerances import Tolerances
 from forwardpass.nouns.diffs import CallDiff, Error, LayerDiff
 from forwardpass.nouns.records import Record
+from forwardpass.probing.contents import Contents
 from forwardpass.tensors.distances import BOUNDLESS
 from forwardpass.tensors.errors import error
+
+_MOST_MEASURED = 8
+"""Layers of which it is measured what comes out of them: each takes a pass."""
 
 
 class _Wrong(NamedTuple):
     """An error that somebody made: whether it comes out, its size, what rounding accounts for, and
-    the call of a."""
+    the calls of a and of b."""
 
     comes_out: bool
     size: float
     tolerance: float
     call: int
+    twin: int
 
 
 def layers(
@@ -30,26 +36,47 @@ def layers(
     floor: Tolerances,
     found: Made,
     steps: Sequence[CallDiff],
-    apart: Sequence[str],
+    apart: Mapping[str, float],
+    rest: Rest | None,
 ) -> Iterator[LayerDiff]:
     """The layers by the error that they make, the largest first, those before whose errors come
-    out; those that make none are left out.
+    out; those that make none are left out. Where one takes up what another one made, what comes out
+    of each is measured, and counts in place of what it makes.
 
     Args:
-        apart: the outputs that differ by more than rounding.
+        apart: the outputs that differ by more than rounding, and what that accounts for in each.
+        rest: what b makes of a's numbers from a call on; None where nobody knows.
     """
     a, b = alignment.a, alignment.b
     worst: dict[ModulePair, _Wrong] = {}
+    twins: dict[ModulePair, int] = {}
     rewired: dict[ModulePair, dict[str, None]] = {}
     for culprit, wrong in _wrongs(alignment, floor, found, steps, apart):
         worst[culprit.layer] = max(worst.get(culprit.layer, wrong), wrong, key=_rank)
         if culprit.rewired and wrong.size > wrong.tolerance:
             rewired.setdefault(culprit.layer, {})[culprit.rewired] = None
+        if wrong.comes_out:
+            twins[culprit.layer] = max(twins.get(culprit.layer, -1), wrong.twin)
+    measured: dict[ModulePair, float] = {}
+    if rest is not None and _is_taken_up(worst, steps):
+        largest = sorted(twins, key=lambda layer: worst[layer].size, reverse=True)[:_MOST_MEASURED]
+        measured = effects(sorted(((twins[m], m) for m in largest), key=lambda at: at[0]), rest)
+    allowed = sum(apart.values())
+    if max(measured.values(), default=0.0) <= allowed:
+        measured = {}
+
+    def comes_out(layer: ModulePair) -> bool:
+        return worst[layer].comes_out and measured.get(layer, BOUNDLESS) > allowed
+
+    def rank(layer: ModulePair) -> tuple[bool, bool, float]:
+        known = layer in measured
+        return comes_out(layer), known, measured[layer] if known else worst[layer].size
+
     last = {step.module: step.error.relative for step in steps}
     kinds_a, kinds_b = ({m.path: m.kind for m in side.modules} for side in (a, b))
     missing = _missing(alignment)
-    for layer, wrong in sorted(worst.items(), key=lambda item: _rank(item[1]), reverse=True):
-        path = layer.here
+    for layer in sorted(worst, key=rank, reverse=True):
+        path, wrong = layer.here, worst[layer]
         yield LayerDiff(
             path=path,
             other="" if layer.b in (None, path) else layer.b,
@@ -61,8 +88,16 @@ def layers(
             site=a.site(a.calls[wrong.call]) if wrong.call >= 0 else None,
             missing=tuple(missing.get(path, ())),
             rewired=tuple(rewired.get(layer, ())),
-            comes_out=wrong.comes_out,
+            comes_out=comes_out(layer),
         )
+
+
+def _is_taken_up(worst: Mapping[ModulePair, _Wrong], steps: Sequence[CallDiff]) -> bool:
+    """Whether some layer is further off by itself than its result was as the passes ran, while
+    another one is wrong, too: what it inherited makes up for what it does."""
+    coming = [wrong for wrong in worst.values() if wrong.comes_out]
+    ran = {step.a: step.error.relative for step in steps if not step.error.unlike}
+    return len(coming) > 1 and any(ran.get(w.call, BOUNDLESS) < w.size < BOUNDLESS for w in coming)
 
 
 def _wrongs(
@@ -70,7 +105,7 @@ def _wrongs(
     floor: Tolerances,
     found: Made,
     steps: Sequence[CallDiff],
-    apart: Sequence[str],
+    apart: Collection[str],
 ) -> Iterator[tuple[Culprit, _Wrong]]:
     """Each error that was made of a's numbers: by a call, or by what hands out another value."""
     a, b = alignment.a, alignment.b
@@ -81,22 +116,28 @@ def _wrongs(
         if size := _size(off):
             tolerance = floor.of_call(a, mine)
             comes_out = size > tolerance and mine in emerging
-            wrong = _Wrong(comes_out, size, tolerance, a.values[mine].producer)
+            made_at = a.values[mine].producer, b.values[its].producer
+            wrong = _Wrong(comes_out, size, tolerance, *made_at)
             yield blame.of_call(mine, its, tolerance), wrong
+    contents = Contents(a)
     for path, tensor in found.outputs.items():
         mine, its = a.outputs.get(path, -1), b.outputs[path]
-        if alignment.values.get(its) == mine or mine not in a.tensors:
-            continue  # it was forced, or nobody knows
-        same_shape = a.tensors[mine].shape == tensor.shape
-        size = _size(error(a.tensors[mine], tensor)) if same_shape else BOUNDLESS
+        if mine not in a.tensors:
+            continue  # nobody knows
+        is_written = a.graph.written(mine, len(a.calls)) or b.graph.written(its, len(b.calls))
+        if alignment.values.get(its) == mine and not is_written:
+            continue  # it was forced
+        target = contents.of(mine, len(a.calls))
+        same_shape = target is not None and target.shape == tensor.shape
+        size = _size(error(target, tensor)) if target is not None and same_shape else BOUNDLESS
         if size:
             tolerance = floor.of_call(a, mine)
-            wrong = _Wrong(size > tolerance, size, tolerance, a.values[mine].producer)
+            wrong = _Wrong(size > tolerance, size, tolerance, a.values[mine].producer, len(b.calls))
             yield blame.of_output(path, mine, its), wrong
 
 
 def _emerging(
-    a: Record, floor: Tolerances, steps: Sequence[CallDiff], apart: Sequence[str]
+    a: Record, floor: Tolerances, steps: Sequence[CallDiff], apart: Collection[str]
 ) -> set[int]:
     """The values of a that lead to the outputs `apart` without passing through one at which the
     passes, as they ran, agree: what is made beyond has healed."""
@@ -106,11 +147,13 @@ def _emerging(
         for serial in a.calls[step.a].outputs
         if step.error.relative <= floor.of_total(a, serial) and not step.error.unlike
     }
-    waiting = [a.outputs[path] for path in apart if path in a.outputs]
-    found = set(waiting)
+    found: set[int] = set()
+    for serial in (a.outputs[path] for path in apart if path in a.outputs):
+        found.update((serial, *a.graph.written(serial, len(a.calls))))
+    waiting = list(found)
     while waiting:
         maker = a.graph.maker(waiting.pop())
-        before = set(maker.inputs if maker else ()) - settled - found
+        before = set(a.graph.finds(maker) if maker else ()) - settled - found
         found |= before
         waiting += before
     return found

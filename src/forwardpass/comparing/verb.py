@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from forwardpass.comparing.alignment import Alignment, align
+from forwardpass.comparing.effects import Rest, rest_of
 from forwardpass.comparing.finals import finals_of
 from forwardpass.comparing.forcing import Made, computed, made
 from forwardpass.comparing.forks import fork
@@ -88,8 +89,14 @@ def diff(
     only = tuple(_only(one, other, finals[0], finals[1]))
     steps = tuple(_steps(alignment, targets, floor, found.errors))
     first = next((i for i, step in enumerate(steps) if _parts(one, step, floor)), -1)
-    within = {output.path for output in outputs if output.within}
-    parted = [path for path in one.outputs if path not in within]
+    parted = dict.fromkeys(one.outputs, 0.0)
+    for output in outputs:
+        parted.pop(output.path, None)
+        if not output.within:
+            parted[output.path] = output.tolerance
+    rest: Rest | None = None
+    if isinstance(other, Recording):
+        rest = rest_of(alignment, targets, {p: finals[0][p] for p in parted if p in finals[0]})
     if not outputs and not only and not steps:
         raise UsageError('nothing to compare: records need their values, record(values="all")')
     return Diff(
@@ -98,7 +105,7 @@ def diff(
         verdict=_verdict(outputs, only, steps, first),
         outputs=outputs,
         only_outputs=only,
-        layers=tuple(layers(alignment, floor, found, steps, parted)),
+        layers=tuple(layers(alignment, floor, found, steps, parted, rest)),
         steps=steps,
         first=first,
         unpaired=tuple(_unpaired(alignment)),

@@ -24,6 +24,25 @@ class Graph:
         (from 1)."""
         return self._writers.get(storage, ())
 
+    def written(self, serial: int, before: int) -> list[int]:
+        """What calls before that index made of the memory of a value since it was made: a write
+        through one view is found in all of them."""
+        value = self._values[serial]
+        return [
+            made
+            for call in self.writers(value.storage)[value.version :]
+            if call.index < before
+            for made in call.outputs
+            if self._values[made].producer == call.index
+            and self._values[made].storage == value.storage
+        ]
+
+    def finds(self, call: Call) -> Iterator[int]:
+        """The values that a call finds: its operands, and what was written into these."""
+        for serial in dict.fromkeys(call.inputs):
+            yield serial
+            yield from self.written(serial, call.index)
+
     def maker(self, serial: int) -> Call | None:
         """The call that made a value; None for what was given."""
         producer = self._values[serial].producer

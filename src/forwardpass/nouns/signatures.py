@@ -1,7 +1,7 @@
 """Signature: what goes into a model and what comes out, in one line each.
 
     input   = path ["?"] ":" dtype "[" axis* "]"
-              ["pad" VALUE ["left"] | "=" ("valid" | "length" | "positions") "(" NAME ")"]
+              ["pad" VALUE ["left"] | "=" ("valid" | "length" | "share" | "positions") "(" NAME ")"]
     axis    = "batch" | INT | NAME ["=" INT ".." INT] ["%" INT]
     output  = path ":" dtype "[" ("batch" | INT | NAME | "(" NAME ("+"|"-") INT ")//" INT)* "]"
 
@@ -26,7 +26,9 @@ from forwardpass.errors import GrammarError, nearest
 DTYPES: Final = (
     "f64", "f32", "f16", "bf16", "i64", "i32", "i16", "i8", "u8", "bool", "c64", "c128",
 )  # fmt: skip
-DERIVATIONS: Final = ("valid", "length", "positions")
+DERIVATIONS: Final = ("valid", "length", "share", "positions")
+_BY_ROW = ("length", "share")
+"""Derivations with one number a row; the others have one for each cell."""
 
 _PATH = r"(?:[A-Za-z_]\w*|\d+)(?:\.(?:[A-Za-z_]\w*|\d+))*"
 _INPUT = re.compile(
@@ -102,11 +104,16 @@ class Input(msgspec.Struct, frozen=True, dict=True):
         derivation = match["derivation"] or ""
         if derivation:
             _known(derivation, DERIVATIONS, "derived input", text)
-            made = {"batch"} if derivation == "length" else {"batch", match["of"]}
+            made = {"batch"} if derivation in _BY_ROW else {"batch", match["of"]}
             if not made <= {axis.name for axis in axes}:
                 raise GrammarError(
                     f"input {text.strip()!r}: {derivation}({match['of']}) needs the axes "
                     f"[{' '.join(sorted(made))}]"
+                )
+            if derivation == "share" and dtype not in DTYPES[:4]:
+                raise GrammarError(
+                    f"input {text.strip()!r}: share({match['of']}) is a number from 0 to 1, which "
+                    f"{dtype} cannot hold; give it f32, or ask for length({match['of']})"
                 )
         pad = None if match["pad"] is None else _pad(match["pad"], dtype, text)
         if pad is not None and not any(axis.is_variable for axis in axes):

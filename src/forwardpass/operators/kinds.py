@@ -53,6 +53,9 @@ _ADDS_UP = frozenset({
 })  # fmt: skip
 
 
+_SCANS = frozenset({"cummax", "cummin", "cumprod", "cumsum", "logcumsumexp"})
+
+
 @cache
 def bare(operator: str) -> str:
     """The name that an operator shares with its variants: `aten.transpose_.int` → `transpose`."""
@@ -108,6 +111,11 @@ def allocates(operator: str) -> bool:
 def adds_up(operator: str) -> bool:
     """Whether numbers of its result are sums, means or products of many."""
     return bare(operator) in _ADDS_UP
+
+
+def scans(operator: str) -> bool:
+    """Whether each number of its result is made of those up to its place along one axis."""
+    return bare(operator) in _SCANS
 
 
 def reads_shape(operator: str) -> bool:

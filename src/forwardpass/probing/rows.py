@@ -11,10 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
-from torch import nn
 
 from forwardpass.errors import PassError
-from forwardpass.nouns.calls import Call, ModuleCall
 from forwardpass.probing.changes import Change
 from forwardpass.probing.layouts import Layout, layout_of
 from forwardpass.probing.pairs import partners
@@ -25,9 +23,6 @@ from forwardpass.tensors.distances import relative_distance, tolerance
 
 _DEEP = 100
 """Contractions in a row for which `tolerance` was measured; rounding grows by the root of more."""
-_SEQUENCES = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
-"""PyTorch's layers that take what has two axes for one sequence: their documentation says so, and
-no operator does."""
 
 
 class ByRow:
@@ -113,12 +108,17 @@ class ByRow:
         return found
 
     @cached_property
+    def partners(self) -> dict[int, int]:
+        """Serials of `whole`, and the values of `resized` that the same code made."""
+        return partners(self.whole, self.resized[1])
+
+    @cached_property
     def layouts(self) -> dict[int, Layout]:
         """Where values of `whole` hold rows, by serial; those that hold none, or where nobody can
         tell, are left out."""
         other, record = self.resized
         found: dict[int, Layout] = {}
-        for mine, its in partners(self.whole, record).items():
+        for mine, its in self.partners.items():
             one, two = self.whole.values[mine].shape, record.values[its].shape
             layout = layout_of(one, two, self.count, other)
             if layout is not None:
@@ -173,76 +173,4 @@ class ByRow:
             and again[path].shape == tensor.shape
             and relative_distance(again[path], tensor) <= self.tolerance
             for path, tensor in mine.items()
-        )
-
-    # Without a signature axis 0 is taken for the batch. That is no proof.
-
-    def doubt(self, call: Call | None) -> str:
-        """Why axis 0 may be no batch at all, "" where nothing speaks for that.
-
-        With a signature there is no doubt. Without one, two things speak against the batch: the
-        module of `call` takes what it is given for one sequence, by its number of axes; or axis 1
-        does what a batch does — each of its slices gives its own results, whatever the others are —
-        so that axis 0 may as well be the steps of sequences.
-        """
-        if self.probe.signature is not None:
-            return ""
-        hint = "give a signature (Model(module, inputs=…)) that says which axis is the batch"
-        if call is not None and self._is_one_sequence(call):
-            return f"a module was given two axes, which is one sequence without a batch; {hint}"
-        if self._is_batch(1):
-            return f"axis 1 of the inputs acts as a batch, so axis 0 may be time; {hint}"
-        return ""
-
-    def sequence_module(self, call: Call) -> nn.Module | None:
-        """PyTorch's recurrence or attention in which a call of `whole` ran, None for none."""
-        entry = self._sequence_call(call)
-        return None if entry is None else self.probe.parts[entry.path]
-
-    def _sequence_call(self, call: Call) -> ModuleCall | None:
-        number = call.module
-        while number >= 0:
-            entry = self.whole.modules[number]
-            if isinstance(self.probe.parts.get(entry.path), _SEQUENCES):
-                return entry
-            number = entry.parent
-        return None
-
-    def _is_one_sequence(self, call: Call) -> bool:
-        entry = self._sequence_call(call)
-        if entry is None or not entry.inputs:
-            return False
-        return len(self.whole.values[entry.inputs[0]].shape) == 2
-
-    def _is_batch(self, axis: int) -> bool:
-        """Whether each slice along an axis gives results of its own: where all are replaced by one
-        of them, all results are that one's."""
-        inputs = {n: t for n, t in self.probe.inputs.items() if t.dim() > axis}
-        sizes = {tensor.shape[axis] for tensor in inputs.values()}
-        if len(sizes) != 1 or (size := sizes.pop()) < 2:
-            return False
-        middle = size // 2
-        alike = {
-            name: tensor.index_select(axis, torch.full((size,), middle, device=tensor.device))
-            for name, tensor in inputs.items()
-        }
-        try:
-            came = self.probe.outputs(Change(inputs=alike, mode=self.mode))
-        except PassError:
-            return False
-        return all(
-            self._follows(path, came[path], layout.axis, middle, size)
-            for path, layout in self.outputs.items()
-            if path in came
-        )
-
-    def _follows(
-        self, path: str, came: torch.Tensor, row_axis: int, middle: int, size: int
-    ) -> bool:
-        """Whether along some axis of an output all are what the middle one was."""
-        mine = self.base.returned[path]
-        return came.shape == mine.shape and any(
-            relative_distance(came, mine.narrow(axis, middle, 1).expand_as(came)) <= self.tolerance
-            for axis, extent in enumerate(came.shape)
-            if extent == size and axis != row_axis
         )

@@ -130,11 +130,13 @@ def _derived(
     lengths: Mapping[str, np.ndarray[Any, Any]],
     count: int,
 ) -> np.ndarray[Any, Any]:
-    """valid(axis), length(axis) or positions(axis) for rows of these lengths."""
+    """valid(axis), length(axis), share(axis) or positions(axis) for rows of these lengths."""
     name = item.derived_from
     real = lengths[name]
     if item.derivation == "length":
         value = real
+    elif item.derivation == "share":
+        value = real / target[name]
     else:
         places = np.broadcast_to(np.arange(target[name]), (count, target[name]))
         if name in signature.padded_left:
@@ -148,7 +150,7 @@ def _derived(
     view: list[int] = []
     full: list[int] = []
     for axis in item.axes:
-        held = axis.is_batch or (axis.name == name and item.derivation != "length")
+        held = axis.is_batch or (axis.name == name and value.ndim == 2)
         full.append(
             count if axis.is_batch else target[axis.name] if axis.is_variable else axis.size
         )

@@ -233,6 +233,50 @@ class Written(nn.Module):
         return self.head(out)
 
 
+class Unbatched(nn.Module):
+    """One sequence of steps, or one cloud of points, without a batch: rows are meant to meet."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.fc, self.head, self.both = nn.Linear(6, 6), nn.Linear(6, 2), nn.Linear(12, 2)
+        self.conv, self.pool = nn.Conv1d(6, 6, 3, padding=1), nn.MaxPool1d(3, 1, 1)
+        self.norm, self.image = nn.InstanceNorm1d(6), nn.Conv2d(1, 1, 3, padding=1)
+        self.decoder = nn.TransformerDecoderLayer(6, 2, 12, batch_first=True)
+
+    def forward(self, x: Tensor) -> Any:
+        kind, h = self.kind, self.fc(x).relu()
+        if kind == "convolution":
+            return self.head(self.conv(h.T).T.relu())
+        if kind == "convolution as a function":
+            return self.head(F.conv1d(h.T, self.conv.weight, padding=1).T.relu())
+        if kind == "one picture":
+            return self.head(self.image(h[None])[0])
+        if kind == "pooling":
+            return self.head(self.pool(h.T).T)
+        if kind == "instance norm":
+            return self.head(self.norm(h.T).T)
+        if kind == "running sum":
+            return self.head(h.cumsum(0))
+        if kind == "running maximum":
+            return self.head(h.cummax(0).values)
+        if kind == "decoder":
+            return self.head(self.decoder(h, h))
+        if kind == "attention":
+            return self.head((h @ h.T).softmax(-1) @ h)
+        if kind == "neighbours":
+            near = torch.cdist(x, x).topk(3, largest=False).indices
+            return self.head(h[near].amax(1))
+        if kind == "differences":
+            return self.head(x - torch.cat([x[:1], x[:-1]]))
+        if kind == "cloud":
+            h = self.fc(x - x.mean(0)).relu()
+            return h, h.amax(0)
+        if kind == "cloud and its points":
+            return self.both(torch.cat([h, h.amax(0, keepdim=True).expand_as(h)], -1))
+        return self.head(x.cumsum(0))
+
+
 class Packed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -392,6 +436,11 @@ def counted(h: Tensor) -> Tensor:
     return torch.binomial(torch.full_like(h, 9.0), h.sigmoid())
 
 
+UNBATCHED = (
+    "convolution", "convolution as a function", "one picture", "pooling", "instance norm",
+    "running sum", "running maximum", "decoder", "attention", "neighbours", "differences", "cloud",
+    "cloud and its points", "",
+)  # fmt: skip
 LEAKING: dict[str, Callable[[Tensor], Any]] = {
     "a score": lambda h: h.sum((1, 2)).softmax(0),
     "in a list": lambda h: ["scores", (h.sum(2) / h.sum(),)],
@@ -468,6 +517,12 @@ CASES = [
     case("centred after writing", of(lambda: Written("centred"), 4, 8), "# after the rows"),
     *(case(f"beside: {name}", of(lambda then=then: Side(then), 4, 5, 8), None, False)
       for name, then in OWN.items()),
+    *(case(f"no batch: {kind}", of(lambda kind=kind: Unbatched(kind), 9, 6), None, False,
+           ignore=["unused"]) for kind in UNBATCHED),
+    *(case(f"signed: {kind}",
+           of(lambda kind=kind: Unbatched(kind), 9, 6, signed="x: f32[batch 6]"), line)
+      for kind, line in {"convolution": "self.conv(h.T)", "running sum": "h.cumsum(0)",
+                         "attention": "h @ h.T", "cloud": "x.mean(0)"}.items()),
     case("rows written where they belong", of(lambda: Written(""), 4, 8), None, False),
     case("mean over features", of(lambda: Norm(1), 4, 8), None, False),
     case("softmax over classes", of(lambda: Softmax(1), 4, 8), None, False),

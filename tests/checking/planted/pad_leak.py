@@ -200,6 +200,102 @@ class Frames(nn.Module):
         return h
 
 
+class Counting(nn.Module):
+    """A length is turned into arithmetic, or the row is turned round, before a recurrence."""
+
+    def __init__(self, kind: str, packed: bool = False) -> None:
+        super().__init__()
+        self.kind, self.packed = kind, packed
+        self.embed = nn.Embedding(50, 8)
+        self.gru, self.head = nn.GRU(8, 12, batch_first=True, bidirectional=True), nn.Linear(24, 3)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        x, size = self.embed(ids), ids.shape[1]
+        places = torch.arange(size)
+        if self.kind == "rest":
+            rest = size - lengths
+            x = x * (places < (size - rest)[:, None])[..., None]
+        if self.kind == "share":
+            share = lengths / size
+            x = x * ((places + 0.5) / size < share[:, None])[..., None]
+        if self.kind == "rolled":
+            rest = size - lengths
+            rolled = (places - rest[:, None]) % size
+            x = x.gather(1, rolled[..., None].expand_as(x))
+        if self.kind == "flipped":
+            x = x.flip(1)
+        if self.packed:
+            if self.kind in ("flipped", "rolled"):  # real cells stand behind
+                at = (places + size - lengths[:, None]).clamp(max=size - 1)
+                x = x.gather(1, at[..., None].expand_as(x))
+            x = nn.utils.rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=False)
+            h = nn.utils.rnn.pad_packed_sequence(self.gru(x)[0], True)[0]
+        else:
+            h = self.gru(x)[0]  # the recurrence
+        if self.kind == "mean":
+            return self.head(h.mean(1) * (h.shape[1] / lengths)[:, None])
+        return self.head(h.sum(1) / lengths[:, None])
+
+
+class Placed(nn.Module):
+    """Places as a share of the row: of the padded row, or of the real one."""
+
+    def __init__(self, own: bool) -> None:
+        super().__init__()
+        self.own = own
+        self.embed, self.head = nn.Embedding(50, 8), nn.Linear(8, 3)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        places, size = torch.arange(ids.shape[1]), ids.shape[1]
+        if self.own:
+            at = places / lengths[:, None]
+        else:
+            at = (places / size)[None]  # of the padded row
+        h = self.embed(ids) + at[..., None]
+        return self.head(h * (places < lengths[:, None])[..., None])
+
+
+class Relative(nn.Module):
+    """Lengths come as shares of the longest, as speech models have them."""
+
+    def __init__(self, packed: bool) -> None:
+        super().__init__()
+        self.packed = packed
+        self.gru, self.head = nn.GRU(3, 8, batch_first=True, bidirectional=True), nn.Linear(16, 4)
+
+    def forward(self, feats: Tensor, wav_lens: Tensor) -> Tensor:
+        n = (wav_lens.flatten() * feats.shape[1]).round().long()
+        if not self.packed:
+            h = self.gru(feats)[0]  # over all feats
+            real = torch.arange(feats.shape[1]) < n[:, None]
+            return self.head((h * real[..., None]).sum(1) / n[:, None])
+        x = nn.utils.rnn.pack_padded_sequence(feats, n, True, enforce_sorted=False)
+        h = nn.utils.rnn.pad_packed_sequence(self.gru(x)[0], True)[0]
+        return self.head(h.sum(1) / n[:, None])
+
+
+FEATS = "feats: f32[batch frames 3] pad 0"
+SHARED = [FEATS, "wav_lens: f32[batch] = share(frames)"]
+SILENT = [FEATS, "wav_lens: f32[batch]"]
+
+
+def relative(
+    packed: bool, signature: list[str] | None = None, *, full: bool = False, column: bool = False
+) -> Callable[[], Built]:
+    def build() -> Built:
+        lengths = torch.tensor([10, 10, 10, 10] if full else [10, 4, 6, 3])
+        real = torch.arange(10) < lengths[:, None]
+        shares = lengths / 10
+        given = {
+            "feats": torch.randn(4, 10, 3) * real[..., None],
+            "wav_lens": shares[:, None] if column else shares,
+        }
+        module = Relative(packed).eval()
+        return (module if signature is None else Model(module, signature)), given
+
+    return build
+
+
 SIGNAL = ["signal: f32[batch 2 samples=3..256] pad 0", "lengths: i64[batch] = length(samples)"]
 
 
@@ -358,6 +454,30 @@ def quantized(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
 
 ALL = "# by all there are"
 CASES = [
+    *(Case(f"counted: {kind}", unsigned(lambda kind=kind: Counting(kind), "lengths"), True,
+           line="# the recurrence") for kind in ("rest", "share", "rolled", "flipped", "mean")),
+    *(Case(f"counted: {kind}, signed", signed(lambda kind=kind: Counting(kind), LONG), True,
+           line="# the recurrence") for kind in ("rest", "share", "rolled", "flipped", "mean")),
+    *(Case(f"counted: {kind}, packed",
+           unsigned(lambda kind=kind: Counting(kind, packed=True), "lengths"), False)
+      for kind in ("rest", "share", "rolled", "flipped", "mean")),
+    *(Case(f"counted: {kind}, signed and packed",
+           signed(lambda kind=kind: Counting(kind, packed=True), LONG), False)
+      for kind in ("rest", "share", "rolled", "flipped", "mean")),
+    Case("places in the padded row", signed(lambda: Placed(False), LONG), True,
+         line="# of the padded row"),
+    Case("places in the row", signed(lambda: Placed(True), LONG), False),
+    Case("shares", relative(False), True, line="# over all feats"),
+    Case("shares, in a column", relative(False, column=True), True, line="# over all feats"),
+    Case("shares, signed", relative(False, SHARED), True, line="# over all feats"),
+    Case("shares, which nobody says", relative(False, SILENT), True, line="# over all feats"),
+    Case("shares, none shorter", relative(False, SHARED, full=True), True, line="# over all feats"),
+    Case("shares, packed", relative(True), False),
+    Case("shares in a column, packed", relative(True, column=True), False),
+    Case("shares, signed and packed", relative(True, SHARED), False),
+    Case("shares, which nobody says, packed", relative(True, SILENT), False),
+    Case("shares, none shorter, packed", relative(True, SHARED, full=True), False),
+    Case("shares, said by nobody, none shorter", relative(True, SILENT, full=True), False),
     Case("mean of all", signed(lambda: Pooled(False), MASKED), True, line="# the mean of all"),
     Case("mean of all, by mask", unsigned(lambda: Pooled(False), "mask"), True,
          line="# the mean of all"),

@@ -24,6 +24,7 @@ from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.probing.changes import Change
+from forwardpass.probing.doubts import doubt
 from forwardpass.probing.pairs import partners
 from forwardpass.probing.rows import ByRow
 from forwardpass.recording.recordings import Recording
@@ -74,7 +75,7 @@ def _found(
     path, gap = max(moved.items(), key=lambda item: item[1])
     allowed = rows.tolerance if gap == float("inf") else max(rows.tolerance, INHERITED * gap)
     call = crossing(rows.whole, other, pairs, moved, _Alone(rows, row, allowed))
-    if why := rows.doubt(call):
+    if why := doubt(rows, call):
         raise Inapplicable(why)
     own = None if call is None else _only_alone(rows, other, call, pairs)
     named = own or call
@@ -141,7 +142,7 @@ class _Alone(NamedTuple):
 
 def _raised(probe: Examination, rows: ByRow, row: int, error: PassError) -> Iterable[Finding]:
     """One row raises, and another number of rows was taken: see ByRow.resized."""
-    if why := rows.doubt(None):
+    if why := doubt(rows, None):
         raise Inapplicable(why)
     trace = None if error.__cause__ is None else error.__cause__.__traceback__
     made = probe.finding(

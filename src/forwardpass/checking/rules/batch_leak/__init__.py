@@ -23,6 +23,7 @@ from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.nouns.records import Record
 from forwardpass.probing.changes import Change
+from forwardpass.probing.doubts import doubt, sequence_module
 from forwardpass.probing.pairs import partners
 from forwardpass.probing.rows import ByRow
 
@@ -74,7 +75,7 @@ def _found(
         )
     moved = {path: gap for path, gap in moved.items() if path not in unlike}
     call = crossing(rows.whole, other, pairs, moved, replaced)
-    if why := rows.doubt(call):
+    if why := doubt(rows, call):
         raise Inapplicable(why)
     path, gap = max(moved.items(), key=lambda item: item[1])
     where = "" if call is None else f"; it crosses at {call.name}"
@@ -134,7 +135,7 @@ def _drew_otherwise(one: Record, other: Record, pairs: dict[int, int]) -> bool:
 def _remedy(rows: ByRow, call: Call | None) -> str:
     if scales_by_batch(call):
         return ONE_SCALE
-    part = None if call is None else rows.sequence_module(call)
+    part = None if call is None else sequence_module(rows, call)
     if part is not None and getattr(part, "batch_first", None) is False:
         return f"say batch_first=True in {type(part).__name__}, or give it [time batch features]"
     axis = 0 if call is None else next(

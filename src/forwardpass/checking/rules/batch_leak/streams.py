@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import torch
 
-from forwardpass.checking.contents import Contents
 from forwardpass.checking.crossings import Compared, Fate
 from forwardpass.nouns.calls import Call
+from forwardpass.probing.contents import Contents
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.generators import GeneratorStates, generators_kept
 

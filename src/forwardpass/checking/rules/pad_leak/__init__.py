@@ -7,19 +7,20 @@ from typing import Final, NamedTuple
 
 import torch
 
-from forwardpass.checking.crossings import INHERITED, Fate, crossing
+from forwardpass.checking.crossings import INHERITED
 from forwardpass.checking.examinations import Examination, Inapplicable
-from forwardpass.checking.rules.pad_leak.marks import candidates
 from forwardpass.checking.rules.pad_leak.paddings import Padding, of_one, padding_of
+from forwardpass.checking.rules.pad_leak.places import Righted, Two, place_of
 from forwardpass.checking.words import ONE_SCALE, finite, scales_by_batch, share
 from forwardpass.nouns.findings import Finding, Severity
 from forwardpass.probing.changes import Change
+from forwardpass.probing.marks import candidates
 from forwardpass.probing.pairs import partners
 from forwardpass.probing.rows import ByRow
-from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import relative_distance
+from forwardpass.tensors.trees import flatten
 
-MOST_PASSES: Final = 6
+MOST_PASSES: Final = 10
 """Two where nothing leaks, and one that other rules share."""
 
 _MOST_ROWS = 16
@@ -89,7 +90,7 @@ def _moved(
         if layout.inner > 1 or one is None or other is None or one.dim() != other.dim():
             continue
         for place in range(min(len(padding.rows), _MOST_ROWS)):
-            cells = _cells(padding, one.shape, other.shape, place)
+            cells = padding.axes(one.shape, other.shape, place)
             if cells is None or padding.lengths[place] < 1:
                 continue
             compared = True
@@ -101,21 +102,6 @@ def _moved(
                 to_nan = bool(its.isnan().any()) and not bool(mine.isnan().any())
                 found.append(Moved(path, gap, place, to_nan))
     return sorted(found, key=lambda moved: -moved.gap) if compared else None
-
-
-def _cells(
-    padding: Padding, one: torch.Size, other: torch.Size, place: int
-) -> dict[int, int] | None:
-    """The axes that follow the number of cells, with how many positions to compare; None where one
-    follows it in another way."""
-    found: dict[int, int] = {}
-    for axis, (less, more) in enumerate(zip(one, other, strict=True)):
-        if less != more:
-            count = padding.cells(less, more, place)
-            if count is None:
-                return None
-            found[axis] = count
-    return found
 
 
 def _found(
@@ -131,13 +117,17 @@ def _found(
     again = _moved(rows, single, less.returned, more.returned)
     if not again:
         raise Inapplicable("the same row alone does not move: see batch-variance")
-    pairs = partners(more, less)
     allowed = max(rows.tolerance, INHERITED * min(gap, 1.0))
     paths = {item.path for item in again}
-    call = crossing(more, less, pairs, paths, _Padded(single, less, pairs, allowed))
+
+    def heals(righted: Righted) -> bool:
+        came = probe.walk(righted, Change(inputs=single.more, mode=rows.mode))
+        return not _moved(rows, single, less.returned, flatten(came))
+
+    two = Two(single, more, less, partners(more, less))
+    call = place_of(two, paths, allowed, heals)
     if scales_by_batch(call) and gap > _ROUNDED:  # a leak behind the rounding is worse than it
-        beyond = _Padded(single, less, pairs, _ROUNDED)
-        call = crossing(more, less, pairs, paths, beyond) or call
+        call = place_of(two, paths, _ROUNDED, heals) or call
     severity: Severity = "error"
     remedy = _remedy(padding)
     if scales_by_batch(call):
@@ -162,34 +152,3 @@ def _remedy(padding: Padding) -> str:
     if padding.left:
         return "count positions from the first real cell, and hide the padding by the mask"
     return "hide the padding by a mask or packed lengths wherever cells are mixed or averaged"
-
-
-class _Padded(NamedTuple):
-    """The one row with more and with less padding: its real cells may not have moved."""
-
-    padding: Padding
-    less: Recording
-    pairs: dict[int, int]
-    allowed: float
-
-    def fate(self, serial: int, mine: torch.Tensor, its: torch.Tensor) -> Fate:
-        if mine.dim() != its.dim():
-            return Fate.MIXED
-        cells = _cells(self.padding, its.shape, mine.shape, 0)
-        if cells is None:
-            return Fate.MIXED
-        if relative_distance(self._real(mine, cells), self._real(its, cells)) > self.allowed:
-            return Fate.CROSSED
-        return Fate.APART if cells else Fate.SAME
-
-    def part(self, serial: int, tensor: torch.Tensor) -> torch.Tensor:
-        partner = self.pairs.get(serial, -1)
-        its = torch.Size(self.less.values[partner].shape if partner >= 0 else ())
-        alike = len(its) == tensor.dim()
-        cells = _cells(self.padding, its, tensor.shape, 0) if alike else None
-        return self._real(tensor, cells or {})
-
-    def _real(self, tensor: torch.Tensor, cells: dict[int, int]) -> torch.Tensor:
-        for cell, count in cells.items():
-            tensor = self.padding.real(tensor, cell, count)
-        return tensor

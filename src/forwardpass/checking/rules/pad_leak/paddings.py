@@ -1,6 +1,7 @@
 """Paddings: the same rows with less and with more padding, where the inputs say what padding is.
 
-What says so is the signature (`pad`, `valid(tokens)`, `length(tokens)`), or an input: see marks.
+What says so is the signature (`pad`, `valid(tokens)`, `length(tokens)`, `share(tokens)`), or an
+input: see probing.marks.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from forwardpass.checking.rules.pad_leak.marks import cell_axes, marks_of
-from forwardpass.nouns.signatures import Extent, Input
+from forwardpass.nouns.signatures import Extent
+from forwardpass.probing.marks import candidates, cell_axes, completed, marks_of, signed_marks
 from forwardpass.probing.probes import Probe
 from forwardpass.tensors.arrays import to_numpy
 from forwardpass.tensors.blocks import Block, Numbers, cut
@@ -34,6 +35,7 @@ class Padding(NamedTuple):
         sizes: cells of a row in each.
         left: whether the padding is in front.
         known: what says where the padding is.
+        marks: the inputs that say which cells are real.
     """
 
     rows: tuple[int, ...]
@@ -43,6 +45,7 @@ class Padding(NamedTuple):
     sizes: tuple[int, int]
     left: bool
     known: str
+    marks: frozenset[str] = frozenset()
 
     def cells(self, less: int, more: int, place: int) -> int | None:
         """How many positions of an axis to compare for the row at `place`, where it has `less` and
@@ -68,6 +71,22 @@ class Padding(NamedTuple):
             return None
         return less * length // self.sizes[0] // 2 or None
 
+    def axes(self, less: torch.Size, more: torch.Size, place: int) -> dict[int, int] | None:
+        """The axes of a value that follow the number of cells, with how many positions to compare;
+        None where one follows it in another way."""
+        found: dict[int, int] = {}
+        for axis, (few, many) in enumerate(zip(less, more, strict=True)):
+            if few != many:
+                count = self.cells(few, many, place)
+                if count is None:
+                    return None
+                found[axis] = count
+        return found
+
+    def turned(self) -> Padding:
+        """The same with the padding on the other side, where code has moved it."""
+        return self._replace(left=not self.left)
+
     def real(self, tensor: torch.Tensor, axis: int, count: int) -> torch.Tensor:
         """The first, or where padding is in front the last, cells along an axis."""
         return tensor.narrow(axis, tensor.shape[axis] - count if self.left else 0, count)
@@ -89,7 +108,7 @@ def of_one(probe: Examination, padding: Padding, place: int) -> Padding:
     row, length = padding.rows[place], padding.lengths[place]
     sizes = (length, padding.sizes[1])
     less, more = (unpadded.padded([row], size) for size in sizes)
-    return Padding((row,), (length,), less, more, sizes, padding.left, padding.known)
+    return padding._replace(rows=(row,), lengths=(length,), less=less, more=more, sizes=sizes)
 
 
 # By the signature
@@ -113,6 +132,11 @@ class _Unpadded(NamedTuple):
     sizes: dict[str, int]
 
     @property
+    def marks(self) -> frozenset[str]:
+        """The inputs that are made to say which cells are real."""
+        return frozenset(item.path for item in self.block.signature.inputs if item.derivation)
+
+    @property
     def left(self) -> bool:
         return self.name in self.block.signature.padded_left
 
@@ -130,14 +154,16 @@ def _unpadded(probe: Probe) -> _Unpadded | None:
     if signature is None:
         return None
     present = [item for item in signature.inputs if item.path in inputs]
-    given = [item for item in present if not item.derivation]
-    names = {n for item in given for n in item.variable if signature.padded(n)}
+    names = {n for i in present if not i.derivation for n in i.variable if signature.padded(n)}
     name = next((n for n in signature.variable if n in names), None)
     if name is None or not probe.rows:
         return None
     axes = (pair for i in present for pair in zip(i.axes, inputs[i.path].shape, strict=True))
     sizes = {axis.name: size for axis, size in axes if axis.is_variable}
-    real = _lengths(present, probe, sizes)
+    signature = completed(probe, signature, name, sizes[name])
+    given = [item for item in signature.given if item.path in inputs]
+    real = {name: [size] * probe.rows for name, size in sizes.items()}
+    real |= {name: marks.lengths for name, marks in signed_marks(probe, signature)}
     by_row = [{n: own[row] for n, own in real.items()} for row in range(probe.rows)]
     values: dict[str, Numbers] = {}
     for item in given:
@@ -150,23 +176,6 @@ def _unpadded(probe: Probe) -> _Unpadded | None:
     return _Unpadded(inputs, block, name, tuple(real[name]), sizes)
 
 
-def _lengths(
-    present: Sequence[Input], probe: Probe, sizes: Mapping[str, int]
-) -> dict[str, list[int]]:
-    """How many cells of each row are real, by axis: by the inputs that are made to say so."""
-    found = {name: [size] * probe.rows for name, size in sizes.items()}
-    for item in present:
-        name = item.derived_from
-        if item.batch_axis is None or name not in sizes:
-            continue
-        by_row = probe.inputs[item.path].movedim(item.batch_axis, 0).reshape(probe.rows, -1)
-        if item.derivation == "length":
-            found[name] = [int(length) for length in by_row[:, 0].tolist()]
-        elif item.derivation == "valid" and item.axes[-1].name == name:
-            found[name] = (by_row[:, : sizes[name]] != 0).sum(-1).tolist()
-    return found
-
-
 def _more(unpadded: _Unpadded) -> Padding | None:
     name, signature = unpadded.name, unpadded.block.signature
     size, axis = unpadded.sizes[name], signature.variable[name]
@@ -176,7 +185,8 @@ def _more(unpadded: _Unpadded) -> Padding | None:
     rows = tuple(range(len(unpadded.block)))
     known = f"`{next(i for i in signature.given if name in i.variable)}`"
     more, sizes = unpadded.padded(rows, grown), (size, grown)
-    return Padding(rows, unpadded.lengths, None, more, sizes, unpadded.left, known)
+    left, marks = unpadded.left, unpadded.marks
+    return Padding(rows, unpadded.lengths, None, more, sizes, left, known, marks)
 
 
 def _less(probe: Examination, unpadded: _Unpadded) -> Padding | None:
@@ -185,7 +195,8 @@ def _less(probe: Examination, unpadded: _Unpadded) -> Padding | None:
     if not 0 < length < size or unpadded.block.signature.variable[name].rounded(length) != length:
         return None
     less, more = unpadded.padded([row], length), probe.rows_of([row])
-    return Padding((row,), (length,), less, more, (length, size), unpadded.left, f"`{name}`")
+    left, sizes, known = unpadded.left, (length, size), f"`{name}`"
+    return Padding((row,), (length,), less, more, sizes, left, known, unpadded.marks)
 
 
 def _shortest(lengths: Sequence[int]) -> int:
@@ -205,9 +216,14 @@ def _cut(probe: Examination) -> Padding | None:
     row = _shortest(lengths)
     length = lengths[row]
     less = probe.rows_of([row])
+    alike = [marks for marks in candidates(probe) if marks.agrees(found)]
+    for marks in alike:
+        if marks.is_share:
+            less[marks.name] = torch.ones_like(less[marks.name])
     for name, tensor in less.items():
         for axis in cell_axes(tensor, size):
             start = size - length if found.left else 0
             less[name] = less[name].narrow(axis, start, length).contiguous()
-    sizes, known = (length, size), f"`{found.name}`"
-    return Padding((row,), (length,), less, probe.rows_of([row]), sizes, found.left, known)
+    more, sizes, known = probe.rows_of([row]), (length, size), f"`{found.name}`"
+    marks = frozenset(marks.name for marks in alike)
+    return Padding((row,), (length,), less, more, sizes, found.left, known, marks)

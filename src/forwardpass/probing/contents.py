@@ -11,14 +11,14 @@ from collections.abc import Sequence
 import torch
 
 from forwardpass.nouns.calls import Call, Value
+from forwardpass.nouns.records import KeptRecord
 from forwardpass.operators import kinds
-from forwardpass.recording.recordings import Recording
 
 
 class Contents:
     """The values of a record that kept them. What nothing has written counts as zeros."""
 
-    def __init__(self, record: Recording) -> None:
+    def __init__(self, record: KeptRecord) -> None:
         self._record = record
         self._allocated: set[int] = set()
         for call in record.calls:
