@@ -11,16 +11,14 @@ import dis
 import linecache
 import re
 import sys
+from collections.abc import Iterable
 from functools import cache
 from types import CodeType, FrameType
 from typing import Any
 
-from torch import nn
-
 from forwardpass.code.owners import Owner, owner
 from forwardpass.code.sources import shortened
 from forwardpass.nouns.calls import Site
-from forwardpass.tensors.modules import parts_of
 
 _INSTRUCTION_BYTES = 2
 
@@ -46,18 +44,19 @@ class Frames:
     """The places that one pass came by, each with a number.
 
     Args:
-        module: the module that is recorded; its `forward` frames tell who is running.
+        kinds: the classes of the modules that are recorded; their `forward` frames tell who is
+            running.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, kinds: Iterable[type]) -> None:
         self._kinds: dict[int, int] = {}
         self._alive: list[CodeType] = []  # ids of code objects are compared, so these must stay
         self._sites: dict[tuple[int, int, int, int], int] = {}
         self._places: list[tuple[CodeType, int, CodeType, int]] = []
         self._forwards: set[int] = set()
         self._above: dict[int, FrameType | None] = {}
-        for _, part in parts_of(module):
-            code = getattr(getattr(type(part), "forward", None), "__code__", None)
+        for kind in kinds:
+            code = getattr(getattr(kind, "forward", None), "__code__", None)
             if code is not None and id(code) not in self._forwards:
                 self._forwards.add(id(code))
                 self._alive.append(code)

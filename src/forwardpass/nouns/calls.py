@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from typing import Any, Literal, cast
 
 import msgspec
@@ -75,14 +76,7 @@ class Value(msgspec.Struct, frozen=True, gc=False):
     @property
     def elements(self) -> int:
         """How many numbers it holds."""
-        shapes = (self.shape,) if self.nested is None else self.nested
-        total = 0
-        for shape in shapes:
-            count = 1
-            for size in shape:
-                count *= size
-            total += count
-        return total
+        return prod(self.shape) if self.nested is None else sum(map(prod, self.nested))
 
     def __str__(self) -> str:
         sizes = " ".join(map(str, self.shape))
@@ -97,9 +91,10 @@ class Ref(msgspec.Struct, frozen=True, gc=False):
 
 def filled(value: Any, tensor: Callable[[int], Any]) -> Any:
     """An argument of a call, with `tensor(serial)` in place of each Ref."""
-    if isinstance(value, Ref):
+    kind = type(value)
+    if kind is Ref:
         return tensor(value.value)
-    if isinstance(value, list | tuple):
+    if kind is list or kind is tuple:
         return [filled(item, tensor) for item in cast("Sequence[Any]", value)]
     return value
 
@@ -124,7 +119,7 @@ class Site(msgspec.Struct, frozen=True, gc=False):
         return f"{self.file}:{self.line}"
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """One operator call.
 
     Attributes:

@@ -121,7 +121,8 @@ class Graph:
         values = self._values
         writers: dict[int, list[int]] = {}  # by storage, the calls that wrote it so far
         for call in self._calls:
-            for serial in dict.fromkeys(call.inputs):
+            inputs = call.inputs
+            for serial in inputs if len(inputs) < 2 else dict.fromkeys(inputs):
                 value = values[serial]
                 if value.producer >= 0:
                     yield Edge(value.producer, call.index, serial, "data")
@@ -129,9 +130,9 @@ class Graph:
                     yield Edge(writer, call.index, serial, "mutation")
             for serial in call.outputs:
                 value = values[serial]
-                if value.producer != call.index:
+                if value.base < 0 or value.producer != call.index:
                     continue
-                if value.base >= 0 and values[value.base].producer >= 0:
+                if values[value.base].producer >= 0:
                     yield Edge(values[value.base].producer, call.index, serial, "alias")
             for storage in call.writes:
                 writers.setdefault(storage, []).append(call.index)

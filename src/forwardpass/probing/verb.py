@@ -68,7 +68,7 @@ def record(
         for _ in range(_SCRIPT_SETTLES):
             this.plain()
     watching = Watching(statistics, values, value_bytes)
-    done = recorded(str(loaded), this, asked.notes, watching)
+    done = recorded(str(loaded), this, asked.notes, watching, standing=this.generators)
     if saved:
         done = msgspec.structs.replace(done, saved=saved_for_backward(this))
     return done

@@ -31,21 +31,19 @@ def values_of(tracer: Tracer) -> tuple[Value, ...]:
         if kinds.bare(schema_of(call.operator).packet) == "lift_fresh":
             lifted.add(call.inputs[0])
     nodes = tracer.nodes
-    names: dict[Any, str] = {}  # spelling a dtype or a device anew takes longer than the rest
-    known: dict[Meta, tuple[Any, ...]] = {}
+    known: dict[Meta, tuple[Any, ...]] = {}  # spelling a dtype or a device anew takes long
     found: list[Value] = []
-    for serial, raw in enumerate(tracer.values):
-        facts = known.get(raw.meta)
+    for serial, (meta, storage, version, origin, name, producer, base) in enumerate(tracer.values):
+        facts = known.get(meta)
         if facts is None:
-            facts = known[raw.meta] = facts_of(raw.meta)
+            shape, dtype, device, *others = facts_of(meta)
+            facts = known[meta] = (shape, spelled(dtype), str(device), *others)
         shape, dtype, device, strides, offset, layout, nbytes, nested = facts
-        origin: Any = "constant" if raw.origin == "unknown" and serial in lifted else raw.origin
+        came: Any = "constant" if origin == "unknown" and serial in lifted else origin
         found.append(
             Value(
-                serial, shape, names.get(dtype) or names.setdefault(dtype, spelled(dtype)),
-                names.get(device) or names.setdefault(device, str(device)), strides, offset,
-                raw.storage, raw.version, origin, raw.name, raw.producer, raw.base, nbytes, layout,
-                nested, nodes.get(serial, ""),
+                serial, shape, dtype, device, strides, offset, storage, version, came, name,
+                producer, base, nbytes, layout, nested, nodes.get(serial, ""),
             )
         )  # fmt: skip
     return tuple(found)
@@ -57,15 +55,17 @@ def calls_of(tracer: Tracer, values: Sequence[Value]) -> tuple[Call, ...]:
     parameters = {v.serial: v.name for v in values if v.origin == "parameter"}
     sources = _parameter_sources(values, parameters)
     return tuple(
-        _call(index, raw, values, names[raw.site], sources)
-        for index, raw in enumerate(tracer.calls)
+        [
+            _call(index, raw, values, names[raw.site], sources)
+            for index, raw in enumerate(tracer.calls)
+        ]
     )
 
 
 def _call(
     index: int, raw: RawCall, values: Sequence[Value], name: str, sources: Mapping[int, str]
 ) -> Call:
-    parameters = tuple(dict.fromkeys(sources[s] for s in raw.inputs if s in sources))
+    parameters = tuple(dict.fromkeys([sources[s] for s in raw.inputs if s in sources]))
     if isinstance(raw.operator, str):
         moved = sum(values[s].nbytes for s in raw.inputs)
         return Call(
@@ -75,14 +75,22 @@ def _call(
         )  # fmt: skip
     schema = schema_of(raw.operator)
     kind = kind_of(schema, raw, values)
-    fresh = [s for s in raw.outputs if values[s].producer == index]
     macs, elements, read, written = cost(schema, raw, values, kind)
     return Call(
         index, schema.name, name or f"aten.{schema.packet.removeprefix('aten.')}", kind,
         raw.module, raw.site, raw.inputs, raw.outputs, raw.arguments, raw.keywords, macs, elements,
         read, written, parameters, raw.writes,
-        next((values[s].grad_fn for s in fresh if values[s].grad_fn), ""),
+        _node(index, raw.outputs, values),
     )  # fmt: skip
+
+
+def _node(index: int, outputs: Sequence[int], values: Sequence[Value]) -> str:
+    """The node that autograd made for a call."""
+    for serial in outputs:
+        value = values[serial]
+        if value.grad_fn and value.producer == index:
+            return value.grad_fn
+    return ""
 
 
 def kind_of(schema: Schema, raw: RawCall | Call, values: Sequence[Value]) -> Kind:
@@ -93,11 +101,13 @@ def kind_of(schema: Schema, raw: RawCall | Call, values: Sequence[Value]) -> Kin
         return "random"
     if raw.writes:
         return "in-place"
-    given = {values[s].storage for s in raw.inputs}
-    fresh = [s for s in raw.outputs if s not in raw.inputs]
-    if raw.outputs and all(values[s].storage in given for s in fresh):
-        return "view"
-    return "compute"
+    if not raw.outputs:
+        return "compute"
+    given = [values[s].storage for s in raw.inputs]
+    for serial in raw.outputs:
+        if values[serial].storage not in given and serial not in raw.inputs:
+            return "compute"
+    return "view"
 
 
 def draws(schema: Schema, raw: RawCall | Call) -> bool:
@@ -133,11 +143,11 @@ def modules_of(tracer: Tracer) -> tuple[ModuleCall, ...]:
 
 def path_of(tracer: Tracer) -> str:
     """16 hex digits of a hash over lines and operators, in order."""
-    digest = hashlib.sha256()
     sites = [f"{site.file}:{site.line}" for site in tracer.frames.sites()]
-    for call in tracer.calls:
-        digest.update(f"{sites[call.site]} {call.operator}\n".encode())
-    return digest.hexdigest()[:16]
+    operators = {id(call.operator): call.operator for call in tracer.calls}
+    names = {number: str(operator) for number, operator in operators.items()}
+    lines = [f"{sites[call.site]} {names[id(call.operator)]}\n" for call in tracer.calls]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 def device_of(values: Sequence[Value]) -> str:

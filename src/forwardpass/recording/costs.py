@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from forwardpass import operators
@@ -36,33 +37,40 @@ def cost(
     """
     if kind == "view":
         return 0, 0, 0, 0
-    ins = [values[s] for s in dict.fromkeys(raw.inputs)]
-    outs = [values[s] for s in dict.fromkeys(raw.outputs)]
+    ins = [values[s] for s in _once(raw.inputs)]
+    outs = [values[s] for s in _once(raw.outputs)]
     written = sum([value.nbytes for value in outs])
     if schema.packet in _PICKS:
         read = written + sum([value.nbytes for value in ins[1:]])
     else:
         read = sum([value.nbytes for value in ins])
-    macs = _macs(schema, raw, values, outs)
+    macs = _macs(schema, raw, values, ins, outs)
     if macs != 0:
         return macs, 0, read, written
-    elements = max(
-        sum([value.elements for value in outs]),
-        max([value.elements for value in ins], default=0),
-    )
-    return 0, elements, read, written
+    elements = sum([value.elements for value in outs])
+    return 0, max([elements, *[value.elements for value in ins]]), read, written
 
 
-def _macs(schema: Schema, raw: RawCall, values: Sequence[Value], outs: list[Value]) -> int | None:
+def _once(serials: tuple[int, ...]) -> Iterable[int]:
+    return serials if len(serials) < 2 else dict.fromkeys(serials)
+
+
+def _macs(
+    schema: Schema, raw: RawCall, values: Sequence[Value], ins: list[Value], outs: list[Value]
+) -> int | None:
     formula = operators.find(schema.packet)
-    if formula not in (None, encoder_layer) and any(values[s].nested for s in raw.inputs):
+    if formula is None:
+        return None if _may_contract(schema.packet) else 0
+    if formula is not encoder_layer and any(value.nested for value in ins):
         return _nested_macs(schema, raw, values)
-    if formula is not None:
-        return formula.macs(schema.packet, bound(schema, raw, values), outs)
-    namespace, _, name = schema.packet.partition(".")
-    if namespace not in _PURE or _CONTRACTS.search(name):
-        return None
-    return 0
+    return formula.macs(schema.packet, bound(schema, raw, values), outs)
+
+
+@cache
+def _may_contract(packet: str) -> bool:
+    """Whether an operator without a formula may contract: by its name, or since nobody knows it."""
+    namespace, _, name = packet.partition(".")
+    return namespace not in _PURE or bool(_CONTRACTS.search(name))
 
 
 _PICKS = {"aten.embedding", "aten.index", "aten.index_select", "aten.gather", "aten.take"}

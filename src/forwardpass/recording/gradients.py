@@ -47,7 +47,7 @@ def saved_for_backward(this: Pass) -> tuple[Saved, ...]:
     are there anyway, do not count.
     """
     with this.staged() as (state, args, kwargs):
-        frames = Frames(this.module)
+        frames = Frames(state.kinds)
         seen = {_memory(held.tensor) for held in state.held.values()}
         kept: dict[int, tuple[int, int]] = {}
         alive: list[torch.Tensor] = []  # so that no memory is given anew while it is counted

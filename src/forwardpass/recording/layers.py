@@ -24,7 +24,7 @@ def layers_of(
     graph = Graph(calls, values)
     found: list[Layer] = []
     for call in calls:
-        if find(call.packet) not in (linear, convolution):
+        if not call.parameters or find(call.packet) not in (linear, convolution):
             continue
         weights = [name for name in call.parameters if len(shapes.get(name, ())) > 1]
         biases = [name for name in call.parameters if len(shapes.get(name, ())) == 1]

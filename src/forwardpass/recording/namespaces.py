@@ -39,16 +39,16 @@ class Namespace:
         inside: the path of the module with a dot, before which names of its own are.
     """
 
-    __slots__ = ("_before", "_count", "_filled", "_snapshots", "_stores", "inside", "owner")
+    __slots__ = ("_before", "_empty", "_filled", "_snapshots", "_stores", "inside", "owner")
 
     def __init__(self, owner: nn.Module | type, inside: str) -> None:
         self.owner, self.inside = owner, inside
         self._before = dict(vars(owner))
         self._stores = () if isinstance(owner, type) else stores_of(owner)
-        self._count = _count(self._stores)
         self._filled = [
             (place, dict(store.items())) for place, store in enumerate(self._stores) if store
         ]
+        self._empty = [store for store in self._stores if not store]
         self._snapshots = {
             name: Snapshot.of(value)
             for name, value in self._attributes(self._before).items()
@@ -73,7 +73,7 @@ class Namespace:
         now = vars(self.owner)
         return (
             not _is_same(now, self._before)
-            or _count(self._stores) != self._count
+            or any(self._empty)
             or any(not _holds(self._stores[place], before) for place, before in self._filled)
             or any(differs(now[name], before) for name, before in self._snapshots.items())
         )
@@ -160,10 +160,6 @@ def stores_of(module: nn.Module) -> tuple[Any, ...]:
     except KeyError:  # TorchScript keeps its stores elsewhere, and of its own kind
         found = [own[name] if name in own else getattr(module, name, None) for name in _STORES]
         return tuple([{} if store is None else store for store in found])
-
-
-def _count(stores: tuple[Any, ...]) -> int:
-    return sum(map(len, stores))
 
 
 def _is_same(now: Any, before: dict[str, Any]) -> bool:

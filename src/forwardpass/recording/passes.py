@@ -96,14 +96,16 @@ class Pass:
 
     @contextmanager
     def staged(
-        self, *, contents: bool = False
+        self, *, contents: bool = False, standing: GeneratorStates | None = None
     ) -> Generator[tuple[State, tuple[Any, ...], dict[str, Any]]]:
         """What holds around a repetition: the module's state, and inputs to call it with.
 
         With `contents` parameters are put back even if nobody announces that they are written.
+        `standing` is how the generators stand, where that is known: asking them takes longer than
+        many an operator.
         """
         with ONE_PASS_AT_A_TIME, ExitStack() as stack:
-            before = GeneratorStates.now()
+            before = standing or GeneratorStates.now()
             collecting = gc.isenabled()
             state = State(self.module, contents=contents)
             stack.callback(_STAGED.reset, _STAGED.set(True))
@@ -129,7 +131,8 @@ class Pass:
                 torch.backends.mha.set_fastpath_enabled(False)
             if self.mode is not None:
                 state.put_into(self.mode == "train")
-            self.generators.restore()
+            if before is not self.generators:
+                self.generators.restore()
             if collecting:
                 gc.disable()
                 stack.callback(gc.enable)

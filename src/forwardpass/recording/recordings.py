@@ -22,6 +22,7 @@ from forwardpass.recording.passes import Grad, Pass, traced
 from forwardpass.recording.schemas import Schema, schema_of
 from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
+from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.tensors.trees import flatten
 
 _SECOND_OBJECT = "is already associated to a python object"
@@ -59,18 +60,23 @@ def living(record: Record, verb: str) -> Recording:
 
 
 def recorded(
-    forward: str, this: Pass, notes: tuple[str, ...], watching: Watching | None = None
+    forward: str,
+    this: Pass,
+    notes: tuple[str, ...],
+    watching: Watching | None = None,
+    *,
+    standing: GeneratorStates | None = None,
 ) -> Recording:
     """The Recording of a pass. Raises PassError, with it, where the pass raises, and UsageError
     where it only raises while it is recorded.
 
-    `forward` is what is recorded, in words.
+    `forward` is what is recorded, in words; `standing` as in Pass.staged.
     """
     watching = watching or Watching(False, None, None)
-    with this.staged() as (state, args, kwargs):
+    with this.staged(standing=standing) as (state, args, kwargs):
         given = this.named(args, kwargs)
         tracer = Tracer(
-            this.module, state, given,
+            state, given,
             observe=watching if watching.is_needed else None, gradients=this.grad == "on",
         )  # fmt: skip
         watching.given(tracer, given)

@@ -30,6 +30,7 @@ class Schema(NamedTuple):
         packet: without, `aten.addmm`.
         writes: places of the arguments that it writes, and their names.
         unmarked: as `_UNMARKED`, or None.
+        may_write: whether it may write one of its arguments.
         may_alias: whether a result may stand in the memory of an argument.
         random: whether it draws from a generator.
         host: whether it hands a value to Python.
@@ -45,6 +46,7 @@ class Schema(NamedTuple):
     packet: str
     writes: tuple[tuple[int, str], ...]
     unmarked: tuple[int, int, int] | None
+    may_write: bool
     may_alias: bool
     random: bool
     host: bool
@@ -57,11 +59,6 @@ class Schema(NamedTuple):
     def uninitialised(self) -> bool:
         """Whether it makes memory that nothing has written: what stands there is no result."""
         return kinds.allocates(self.packet)
-
-    @property
-    def may_write(self) -> bool:
-        """Whether it may write one of its arguments."""
-        return bool(self.writes) or self.unmarked is not None
 
     def written(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
         """The tensors that a call with these arguments writes."""
@@ -101,8 +98,8 @@ def _read(operator: Any) -> Schema:
     schema = getattr(operator, "_schema", None)
     if schema is None:
         name = getattr(operator, "__name__", str(operator))
-        return Schema(f"higher_order.{name}", f"higher_order.{name}", (), None, True, False, False,
-                      False, False, (), {})  # fmt: skip
+        return Schema(f"higher_order.{name}", f"higher_order.{name}", (), None, False, True, False,
+                      False, False, False, (), {})  # fmt: skip
     name = str(operator)
     packet = name.rpartition(".")[0]
     arguments = schema.arguments
@@ -121,6 +118,7 @@ def _read(operator: Any) -> Schema:
         packet,
         writes,
         _UNMARKED.get(packet),
+        bool(writes) or packet in _UNMARKED,
         not aten
         or composite
         or "unsafe" in packet  # the result shares memory, which autograd is not to know

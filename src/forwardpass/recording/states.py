@@ -54,6 +54,7 @@ class State:
         self.aliases: dict[str, list[str]] = {}
         self.memory = Memory()
         self._namespaces: list[Namespace] = []
+        self._touched: list[Namespace] | None = None
         kinds: set[type] = set()
         for path, part in parts_of(module):
             self.modules[id(part)] = (part, path)
@@ -90,6 +91,11 @@ class State:
         put_into_mode(self._root, training)
         self._expected = self._modes()
 
+    @property
+    def kinds(self) -> set[type]:
+        """The classes of the modules of the tree."""
+        return {type(part) for part, _ in self.modules.values()}
+
     def _modes(self) -> dict[int, bool]:
         return {number: is_training(part) for number, (part, _) in self.modules.items()}
 
@@ -100,7 +106,8 @@ class State:
     def changes(self) -> tuple[str, ...]:
         """What is no longer as it was, a sentence each.
 
-        Where the content was kept, that is compared; else the version tells.
+        Where the content was kept, that is compared; else the version tells. After this nothing of
+        the user's may run before `restore`, which does not look again at what is as it was.
         """
         found: list[str] = []
         for held in self.held.values():
@@ -114,7 +121,7 @@ class State:
             if held.origin == "parameter" and held.tensor.requires_grad != held.requires_grad:
                 was = "frozen" if held.requires_grad else "unfrozen"
                 found.append(f"{held.origin} {held.name} was {was}")
-        touched = [space for space in self._namespaces if space.is_touched]
+        touched = self._touched = [space for space in self._namespaces if space.is_touched]
         for space in touched:
             found += space.replaced()
         for space in touched:
@@ -128,7 +135,9 @@ class State:
 
     def restore(self) -> None:
         """Put everything back as it was: objects, contents, versions, flags and gradients."""
-        touched = [space for space in self._namespaces if space.is_touched]
+        touched = self._touched
+        if touched is None:
+            touched = [space for space in self._namespaces if space.is_touched]
         for space in touched:
             space.restore_stores()
         for held in self.held.values():

@@ -32,23 +32,25 @@ Observer = Callable[[int, list[torch.Tensor], tuple[int, ...]], None]
 _NOTHING: list[torch.Tensor] = []
 _SCALARS = frozenset([int, float, bool, str, type(None), torch.dtype, torch.device])
 _TENSORS = frozenset([torch.Tensor, nn.Parameter])
+_share_memory: Callable[[torch.Tensor, torch.Tensor], bool] = torch._C._is_alias_of  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 _row = tuple.__new__  # of a NamedTuple's own __new__, half the time goes to names
 
 
 class Tracer(Interception):
-    """Notes one pass of `module`. Used as a context around the call.
+    """Notes one pass of a module. Used as a context around the call.
 
     Args:
-        module: what is called; its tree gives the paths.
-        state: what it holds, so that tensors are known by their names.
+        state: the module's; its tree gives the paths, and what it holds has its names.
         inputs: the tensors that go in, by path.
         observe: see Observer; for statistics, values, validation.
         gradients: whether to note the nodes that autograd makes.
+
+    Attributes:
+        kinds: the classes of the modules of the tree.
     """
 
     def __init__(
         self,
-        module: nn.Module,
         state: State,
         inputs: dict[str, torch.Tensor],
         *,
@@ -59,7 +61,8 @@ class Tracer(Interception):
         self.values: list[RawValue] = []
         self.calls: list[RawCall] = []
         self.modules: list[RawModule] = []
-        self.frames = Frames(module)
+        self.kinds = state.kinds
+        self.frames = Frames(self.kinds)
         self.nodes: dict[int, str] = {}
         self.failed: Failing | None = None
         self.raised: tuple[BaseException, int] | None = None
@@ -68,6 +71,7 @@ class Tracer(Interception):
         self._observe = observe
         self._gradients = gradients
         self._ids: dict[int, tuple[Callable[[], Any], int]] = {}
+        self._alive: list[Callable[[], Any]] = []
         self._storages = 0
         self._state_storages: dict[int, int] = {}
         self._input_storages: dict[int, int] = {}
@@ -76,7 +80,7 @@ class Tracer(Interception):
         self._stack: list[int] = []
         self._frame_of: dict[int, FrameType] = {}
         self._counts: dict[str, int] = {}
-        self._latest: list[tuple[int, Callable[[], Any]]] = []
+        self._latest: tuple[int, ...] = ()
         self.inputs = {path: self._input(tensor, path) for path, tensor in inputs.items()}
 
     # What is seen
@@ -86,8 +90,11 @@ class Tracer(Interception):
     ) -> Any:
         if self._latest:
             self._note_nodes()
-        site, forward = self.frames.here(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
-        module = self._stack[-1] if forward is None else self._running(forward)
+        # Past ours and that of the interception.
+        site, forward = self.frames.here(sys._getframe(2))  # pyright: ignore[reportPrivateUsage]
+        module = self._stack[-1]
+        if forward is not None and self._frame_of.get(module) is not forward:
+            module = self._running(forward)
         inputs: list[int] = []
         tensors: list[torch.Tensor] = []
         noted = self._noted
@@ -121,8 +128,7 @@ class Tracer(Interception):
         if self._observe is not None:
             self._observe(index, made, outputs)
         if self._gradients:
-            # Weakly: a factory such as torch.zeros detaches what somebody else holds as well.
-            self._latest = [(s, self._ids[id(t)][0]) for s, t in zip(outputs, made, strict=True)]
+            self._latest = outputs
         return result
 
     def host(self, name: str, tensor: torch.Tensor, frame: FrameType) -> None:
@@ -137,11 +143,6 @@ class Tracer(Interception):
         self._ids[id(other)] = (weakref.ref(other), self._serial(tensor))
 
     # Modules
-
-    @property
-    def kinds(self) -> set[type]:
-        """The classes of the modules of the tree."""
-        return {type(part) for part, _ in self._state.modules.values()}
 
     def hands_on(self, module: nn.Module, caller: FrameType) -> bool:
         """Whether a module is called by a `__call__` of its own class, on the way to its forward:
@@ -298,10 +299,9 @@ class Tracer(Interception):
                 return before  # handed through, as `contiguous` does
             storage = self.values[before].storage
             return self._new(tensor, storage, self._writes[storage], "call", "", index, before)
-        key = _storage_key(tensor) if schema.may_alias else None
-        if key is not None:
+        if schema.may_alias and tensor.layout is torch.strided:
             for serial, other in zip(inputs, tensors, strict=True):
-                if _storage_key(other) == key:
+                if _share_memory(tensor, other):
                     storage = self.values[serial].storage
                     version = self._writes.get(storage, 0)
                     return self._new(tensor, storage, version, "call", "", index, serial)
@@ -314,7 +314,10 @@ class Tracer(Interception):
         serial = len(self.values)
         raw = (meta_of(tensor), storage, version, origin, name, producer, base)
         self.values.append(_row(RawValue, raw))
-        self._ids[id(tensor)] = (weakref.ref(tensor), serial)
+        # Weakly: a factory such as torch.zeros detaches what somebody else holds as well.
+        alive = weakref.ref(tensor)
+        self._alive.append(alive)
+        self._ids[id(tensor)] = (alive, serial)
         return serial
 
     def _storage(self, tensor: torch.Tensor, known: dict[int, int]) -> int:
@@ -342,17 +345,18 @@ class Tracer(Interception):
 
     def _note_nodes(self) -> None:
         """The nodes that autograd hung onto the last outputs, after the operator was done."""
-        for serial, alive in self._latest:
-            tensor = alive()
+        for serial in self._latest:
+            tensor = self._alive[serial]()
             if tensor is not None and tensor.grad_fn is not None:
                 self.nodes[serial] = tensor.grad_fn.name()
-        self._latest = []
+        self._latest = ()
 
     def finish(self) -> None:
         """Let go of every object of the pass; only what was noted stays."""
         if self._latest:
             self._note_nodes()
         self._ids.clear()
+        self._alive.clear()
         for number in list(self._frame_of):
             self._let_go(number)
         self._state_storages.clear()

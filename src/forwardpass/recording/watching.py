@@ -105,7 +105,7 @@ class Watcher:
         grad = standing()
         with _unseen():
             state = State(self._module)
-            tracer = Tracer(self._module, state, named_tensors(self._module, args, kwargs))
+            tracer = Tracer(state, named_tensors(self._module, args, kwargs))
         root = entering(tracer)(beneath)
 
         def entered(*args: Any, **kwargs: Any) -> Any:
