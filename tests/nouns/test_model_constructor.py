@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from artefact import Artefact
 from torch import nn
 
 from forwardpass import Encoded, Model, Signature
@@ -77,3 +78,13 @@ def test_encoded_is_a_dict_that_says_which_rows_were_cut() -> None:
     assert encoded == {"ids": [1, 2]}
     assert encoded.truncated == {1}
     assert Encoded({}).truncated == frozenset()
+
+
+def test_where_an_artefact_came_from_is_its_own_to_say_unless_a_file_holds_it() -> None:
+    plain = Model(Artefact(), "ids: i64[batch]")
+    assert (plain.origin, plain.trust, plain.name) == ("x.fwd", "data", "x.fwd")
+    held = Model(Artefact(), "ids: i64[batch]", origin="model.py", trust="code")
+    again = held.with_signature(Signature.parse("ids: i64[batch 2]"))
+    assert (again.origin, again.trust, again.program) == ("model.py", "code", held.program)
+    with pytest.raises(UsageError, match="is an artefact and holds no module"):
+        _ = held.module

@@ -52,3 +52,31 @@ def test_from_rows_to_shards_and_on_after_a_kill(
     rows = whole.column("output_0").to_pylist()
     lengths = np.random.default_rng(0).integers(1, 17, 2_000)
     assert rows == [list(range(i, i + n)) for i, n in enumerate(lengths)]
+
+
+MODEL = """
+import forwardpass as fwd
+from artefact import Artefact
+
+signature = ["ids: i64[batch tokens=1..16] pad 0", "mask: f32[batch tokens] = valid(tokens)"]
+model = fwd.Model(Artefact(), signature)
+"""
+COMMAND = """
+import sys
+from forwardpass.cli import main
+
+main(["run", "model.py @ null", "rows.jsonl", "-o", "-"], standalone_mode=False)
+"""
+
+
+def test_a_file_that_holds_an_artefact_is_run_by_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDPASS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    Path("model.py").write_text(MODEL, encoding="utf-8")
+    Path("rows.jsonl").write_text('{"ids": [3, 4]}\n{"ids": [5]}\n', encoding="utf-8")
+    assert [json.loads(line) for line in ran(COMMAND).splitlines()] == [
+        {"key": 0, "output_0": [3, 4], "output_1": [1.0, 1.0]},
+        {"key": 1, "output_0": [5], "output_1": [1.0]},
+    ]

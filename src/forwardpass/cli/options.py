@@ -151,14 +151,14 @@ _TRUST = {
 
 def said(forward: Any) -> str:
     """What was loaded, and what reading it could have done."""
-    from torch.nn.parameter import is_lazy
+    model = forward.model
+    kind, module = model.program.name, model.program.module
+    if module is not None:
+        from torch.nn.parameter import is_lazy
 
-    from forwardpass.tensors.modules import parameters_of
+        from forwardpass.tensors.modules import parameters_of
 
-    module = forward.model.module
-    count = sum(p.numel() for _, p in parameters_of(module) if not is_lazy(p))
-    size = f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
-    return (
-        f"{forward.model.name}: {type(module).__name__}, {size} parameters · "
-        f"{_TRUST[forward.model.trust]}"
-    )
+        count = sum(p.numel() for _, p in parameters_of(module) if not is_lazy(p))
+        size = f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
+        kind = f"{kind}, {size} parameters"
+    return f"{model.name}: {kind} · {_TRUST[model.trust]}"

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-from forwardpass.tensors.modules import buffers_of, parameters_of, parts_of
 
 _LIBRARY = re.compile(r"forwardpass(\.|$)")
 _OURS = {"training", "name_or_path", "_name_or_path"}
@@ -37,6 +36,9 @@ def of_module(module: nn.Module) -> str:
 
     The code of its classes, their attributes and hooks, every parameter and buffer by content.
     """
+    # It loads PyTorch, which what else is described here does not need.
+    from forwardpass.tensors.modules import buffers_of, parameters_of, parts_of
+
     walk, total = Described(), hashlib.sha256()
     for path, part in parts_of(module):
         attributes = {n: v for n, v in vars(part).items() if not n.startswith("_")}

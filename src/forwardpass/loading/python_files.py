@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def adopted(value: Any, origin: str, where: str) -> Model | Forward:
 def adopted_model(model: Model, origin: str) -> Model:
     """The same model with another origin."""
     return Model(
-        model.module,
+        model.program,
         model.signature,
         encode=model.encode,
         decode=model.decode,
@@ -109,9 +110,10 @@ def adopted_model(model: Model, origin: str) -> Model:
 
 
 def _is_model(value: Any) -> bool:
-    from torch import nn
-
-    return isinstance(value, (Model, Forward, nn.Module))
+    if isinstance(value, Model | Forward):
+        return True
+    torch = sys.modules.get("torch")  # where it is not loaded, nothing is one of its modules
+    return torch is not None and isinstance(value, torch.nn.Module)
 
 
 def _candidates(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,9 +125,9 @@ def _candidates(values: Mapping[str, Any]) -> dict[str, Any]:
     wrapped: set[int] = set()
     for _, value in found.values():
         if isinstance(value, Forward):
-            wrapped |= {id(value.model), id(value.model.module)}
+            wrapped |= {id(value.model), id(value.model.program.module)}
         elif isinstance(value, Model):
-            wrapped.add(id(value.module))
+            wrapped.add(id(value.program.module))
     return {name: value for key, (name, value) in found.items() if key not in wrapped}
 
 

@@ -47,8 +47,9 @@ class Model:
             Items are what `encode` returns as a list, or rows as dicts without `encode`.
         uncollate: `uncollate(outputs, count) -> {column: values}`, one value an item.
         size: `size(item) -> int`, what an item costs in cells; 1 each without it.
-        origin: the reference from which another process can load the same model.
-        trust: "data", "code" or "native": what reading this model could have executed.
+        origin: the reference from which another process can load the same model; that of the
+            Program where nothing is said.
+        trust: "data", "code" or "native": what reading this model could have executed; likewise.
     """
 
     program: Program
@@ -58,6 +59,8 @@ class Model:
     collate: Callable[[Sequence[Any]], Any] | None
     uncollate: Callable[[Any, int], Mapping[str, Any]] | None
     size: Callable[[Any], int] | None
+    origin: str | None
+    trust: Trust
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class Model:
         uncollate: Callable[[Any, int], Mapping[str, Any]] | None = None,
         size: Callable[[Any], int] | None = None,
         origin: str | None = None,
-        trust: Trust = "code",
+        trust: Trust | None = None,
     ) -> None:
         is_module = callable(getattr(module, "forward", None))
         if isinstance(module, type) or not (is_module or isinstance(module, Program)):
@@ -97,7 +100,11 @@ class Model:
         if inputs is not None and not isinstance(inputs, Signature):
             signature = Signature.parse(inputs, outputs)
         put = object.__setattr__
-        put(self, "program", _of_module(module, origin, trust) if is_module else module)
+        program = _of_module(module, origin, trust or "code") if is_module else module
+        assert isinstance(program, Program)
+        put(self, "program", program)
+        put(self, "origin", origin or program.origin)
+        put(self, "trust", trust or program.trust)
         put(self, "signature", signature)
         put(self, "encode", encode)
         put(self, "decode", decode)
@@ -107,7 +114,10 @@ class Model:
 
     def with_signature(self, signature: Signature) -> Model:
         """The same model with another signature: one that was inferred from data, say."""
-        return Model(self.program, signature, encode=self.encode, decode=self.decode)
+        return Model(
+            self.program, signature, encode=self.encode, decode=self.decode,
+            origin=self.origin, trust=self.trust,
+        )  # fmt: skip
 
     @property
     def module(self) -> nn.Module:
@@ -117,16 +127,6 @@ class Model:
                 f"{self.name} is an artefact and holds no module; load the model it was made from"
             )
         return self.program.module
-
-    @property
-    def origin(self) -> str | None:
-        """The reference from which another process can load the same model."""
-        return self.program.origin
-
-    @property
-    def trust(self) -> Trust:
-        """What reading this model could have executed: "data", "code" or "native"."""
-        return self.program.trust
 
     @property
     def text_columns(self) -> tuple[str, ...]:

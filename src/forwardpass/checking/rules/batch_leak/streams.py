@@ -14,6 +14,7 @@ import torch
 from forwardpass.checking.crossings import Compared, Fate
 from forwardpass.nouns.calls import Call
 from forwardpass.probing.contents import Contents
+from forwardpass.recording.passes import ONE_PASS_AT_A_TIME
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.generators import GeneratorStates, generators_kept
 
@@ -94,7 +95,10 @@ class Streams:
         operator = self._record.operators[call.index]
         for part in range(_PARTS + 1):
             mixed = {s: _between(mine, its, part) for s, (mine, its) in operands.items()}
-            with generators_kept(), torch.inference_mode(mode=False), torch.no_grad():
+            with (
+                ONE_PASS_AT_A_TIME,  # another thread's begins where the generators stand
+                generators_kept(), torch.inference_mode(mode=False), torch.no_grad(),
+            ):  # fmt: skip
                 torch.manual_seed(0)
                 args, kwargs = call.given(mixed.__getitem__)
                 named = {name: _drawn_alike(argument) for name, argument in kwargs.items()}
