@@ -64,6 +64,7 @@ class Validation(
         unseen: what moved or ran without the record knowing why, a sentence each.
         moved: inputs that were moved, and whose pass went the recorded way to its end (rung e).
         cut_short: inputs that could not be moved, or not to the end, a sentence each (rung e).
+        unwritten: why the text that `to_python` writes was not executed, "" where it was (rung e).
         faults: what stands against the record.
         sampled: elements recomputed by formulas (rung f).
         formulas_missing: operators that compute and have no formula (rung f).
@@ -80,6 +81,7 @@ class Validation(
     unseen: tuple[str, ...] = ()
     moved: int = 0
     cut_short: tuple[str, ...] = ()
+    unwritten: str = ""
     faults: tuple[Fault, ...] = ()
     sampled: int = 0
     formulas_missing: tuple[str, ...] = ()

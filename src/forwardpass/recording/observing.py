@@ -170,7 +170,7 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
     strides = tensor.stride()
     if not tensor.is_contiguous():
         tensor = tensor.permute(sorted(range(tensor.dim()), key=lambda dim: -strides[dim]))
-    return tensor.reshape(-1)
+    return tensor.resolve_neg().reshape(-1)
 
 
 def _filled(flat: torch.Tensor, low: float, high: float) -> int:

@@ -50,6 +50,8 @@ def _facts(validation: Validation) -> Iterator[tuple[str, Text | str]]:
         yield "unseen", Text(f"! {said}", ORANGE)
     for said in validation.cut_short[:_MOST]:
         yield "not moved", said
+    if validation.unwritten:
+        yield "no text", validation.unwritten
     for exempt in validation.exempt[:_MOST]:
         yield "exempt", f"call {exempt.call}, {exempt.operator}: {exempt.reason}"
     for constant in validation.constants[:_MOST]:

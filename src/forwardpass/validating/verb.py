@@ -10,7 +10,7 @@ from forwardpass.errors import UsageError, nearest
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import LEVELS, Fault, Foreign, Level, Validation
-from forwardpass.recording.memories import Copies
+from forwardpass.recording.memories import Copies, classes_aside
 from forwardpass.recording.passes import ONE_PASS_AT_A_TIME
 from forwardpass.recording.recordings import Recording, living
 from forwardpass.recording.schemas import Schema
@@ -19,6 +19,7 @@ from forwardpass.recording.walking import Walk
 from forwardpass.tensors.distances import apart, rounding
 from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.tensors.trees import flatten
+from forwardpass.validating.executing import executed
 from forwardpass.validating.matching import differences
 from forwardpass.validating.perturbing import Perturbed, perturbed
 from forwardpass.validating.replaying import Replay
@@ -64,6 +65,10 @@ def validate(
     orphans = tuple(f for f in foreign if done.values[f.value].origin == "unknown")
     moving = perturbed(done) if level >= "e" and runs else Perturbed()
     faults += moving.faults
+    unwritten = ""
+    if level >= "e" and not faults:  # the text of a wrong record is another one
+        wrong, unwritten = executed(done)
+        faults += wrong
     calls = sum(call.is_operator for call in done.calls)
     replayed = replay.replayed if replay else 0
     exempt = tuple(replay.exempt) if replay else ()
@@ -83,6 +88,7 @@ def validate(
         unseen=tuple(moving.unseen),
         moved=moving.moved,
         cut_short=tuple(moving.cut_short),
+        unwritten=unwritten,
         faults=tuple(faults),
         sampled=replay.sampler.sampled if replay and replay.sampler else 0,
         formulas_missing=tuple(replay.sampler.missing) if replay and replay.sampler else (),
@@ -133,7 +139,8 @@ def _replayed(done: Recording, level: Level, advance: Callable[[], object]) -> R
     """Rungs b, d and f, in one more pass."""
     this = done.this
     with this.staged(contents=True) as (state, args, kwargs):
-        world = dict(_world(done, state, this.named(args, kwargs)))
+        with classes_aside():
+            world = dict(_world(done, state, this.named(args, kwargs)))
         replay = Replay(
             done, world, graph=level >= "d", formulas=level >= "f", advance=advance
         )  # fmt: skip

@@ -174,10 +174,17 @@ class _Writer:
             name = re.sub(r"\W", "_", path)
             self.inputs.append(names.fresh(name if name.isidentifier() else f"input_{name}"))
             names.expressions.setdefault(serial, self.inputs[-1])  # one tensor may be given twice
+        given: dict[int, list[str]] = {}
         for serial in dict.fromkeys(self.record.inputs.values()):
-            if self.values[serial].storage in self.flow.written:
-                name = names.expressions[serial]
-                lines.append(Line(f"{name} = {name}.clone()", "the pass writes it"))
+            storage = self.values[serial].storage
+            if storage in self.flow.written:
+                given.setdefault(storage, []).append(names.expressions[serial])
+        for views in given.values():  # of one memory, which stay that
+            code = f"{views[0]} = {views[0]}.clone()"
+            if len(views) > 1:
+                plain = ", ".join(f"{name}.detach()" for name in views)
+                code = f"{', '.join(views)} = deepcopy(({plain}))"
+            lines.append(Line(code, "the pass writes it"))
         held: dict[int, list[str]] = {}
         for value in self.values:
             if value.origin in ("parameter", "buffer", "attribute"):
@@ -286,15 +293,12 @@ class _Writer:
             self.flattens = True
         else:
             several = gives_several(a, results)
-        one = f"{text}[{results.index(makes[0])}]" if several and makes else text
-        if (
-            self.flow.may_inline(call)
-            and len(one) <= _LONGEST_INLINE
-            and self._is_read_here(call, makes[0])
-        ):
-            handed = kinds.copies(call.short)
-            function.names.expressions[makes[0]] = a.literal(a.positional[0]) if handed else one
-            return
+        if self.flow.may_inline(call) and self._is_read_here(call, makes[0]):
+            one = f"{text}[{results.index(makes[0])}]" if several else text
+            if len(one) <= _LONGEST_INLINE:
+                handed = kinds.copies(call.short)
+                function.names.expressions[makes[0]] = a.literal(a.positional[0]) if handed else one
+                return
         self._annotate(function, call)
         self._assigned(function, a, text, results, several)
 

@@ -1,0 +1,61 @@
+"""Executing the text that `to_python` writes of a record: a part of rung e."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from forwardpass.errors import UsageError
+from forwardpass.nouns.validations import Fault
+from forwardpass.recording.memories import numbers
+from forwardpass.recording.recordings import Recording
+from forwardpass.tensors.distances import apart, tolerance
+from forwardpass.writing import written
+from forwardpass.writing.literals import is_generator
+
+
+def executed(done: Recording) -> tuple[list[Fault], str]:
+    """Whether the text computes what came out of the pass, and why it was not executed, "" where it
+    was.
+
+    It sums in the order in which a person writes it, so it may differ by rounding.
+    """
+    given = (a for call in done.calls for a in (*call.arguments, *call.keywords.values()))
+    if any(map(is_generator, given)):
+        return [], "it draws from a generator of the model's own"
+    try:
+        text = written(done)
+    except UsageError as refused:
+        return [], str(refused)
+    try:
+        came = _outputs(done, text)
+    except Exception as error:  # noqa: BLE001 - it is what validation has found
+        said = f"the text of to_python does not run: {type(error).__name__}: {error}"
+        return [Fault("e", -1, "", said)], ""
+    most = tolerance({value.dtype for value in done.values if value.origin == "call"})
+    found: list[Fault] = []
+    for path, expected in done.returned.items():
+        off = apart(came[path], expected) if path in came else float("inf")
+        if off > (most if expected.is_floating_point() or expected.is_complex() else 0.0):
+            said = f"the text of to_python gives another output {path}, off by {off:.2g}"
+            found.append(Fault("e", -1, "", said))
+    return found, ""
+
+
+def _outputs(done: Recording, text: str) -> Mapping[str, torch.Tensor]:
+    """What `forward` of the text gives for the inputs, the state and the constants of the pass."""
+    space: dict[str, Any] = {}
+    exec(compile(text, "<to_python>", "exec"), space)
+    forward = space["forward"]
+    takes_constants = "constants" in inspect.signature(forward).parameters
+    this = replace(done.this, autocast={}, grad="off")  # what autocast casts stands in the text
+    with this.staged(contents=True) as (state, args, kwargs):
+        given = this.named(args, kwargs)
+        held = {entry.name: entry.alias for entry in state.held.values()}
+        inputs = [given[path].detach() for path in done.inputs]
+        came = forward(*inputs, held, *([done.constants] if takes_constants else []))
+        return {path: numbers(tensor) for path, tensor in came.items()}
