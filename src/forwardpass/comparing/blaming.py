@@ -119,6 +119,11 @@ class Blame:
         only_a: list[Call] = []
         if mine not in before:
             only_a = _upstream(a, mine, self._paired_a, self._lonely_a, goes_out)[0]
+        nesting_a, nesting_b = nesting(a, only_a), nesting(b, lonely)
+        if nesting_a is None and nesting_b is not None:
+            return ModulePair(self._back.get(nesting_b), nesting_b)
+        if nesting_a is not None and nesting_b is None:
+            return self._of_a(nesting_a)
         if only_a:
             return self._of_a(_first(a, only_a, self._alignment.only_a, self._known_a))
         if lonely:
@@ -151,6 +156,20 @@ class Blame:
         one, other = _viewed(self._alignment.a, mine), _viewed(self._alignment.b, its)
         (mine, _), (its, _) = one[-1], other[-1]
         return self._values.get(its) == mine and [s for _, s in one] == [s for _, s in other]
+
+
+def nesting(record: Record, calls: Iterable[Call]) -> str | None:
+    """The module in which the first of these calls makes a nested tensor of a plain one, None for
+    none: from there on a pass computes no padding."""
+    values = record.values
+    making = (
+        call
+        for call in sorted(calls, key=lambda call: call.index)
+        if any(values[serial].nested is not None for serial in call.outputs)
+        and all(values[serial].nested is None for serial in call.inputs)
+    )
+    call = next(making, None)
+    return None if call is None else record.module(call).path
 
 
 def _viewed(record: Record, serial: int) -> list[tuple[int, object]]:

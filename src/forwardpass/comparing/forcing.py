@@ -8,7 +8,7 @@ call was made there; nothing is inherited.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -27,6 +27,9 @@ from forwardpass.recording.schemas import Schema, flattened
 from forwardpass.recording.walking import Walk
 from forwardpass.tensors.errors import error, is_comparable
 from forwardpass.tensors.trees import flatten
+
+Compare = Callable[[int, torch.Tensor, torch.Tensor], Error]
+"""The error of b's value against a's, of which the serial in a is given."""
 
 
 class Brought(NamedTuple):
@@ -63,6 +66,7 @@ def made(
     probe: Probe,
     change: Change = SAME,
     forced: Container[int] | None = None,
+    compare: Compare | None = None,
 ) -> Made:
     """Run b's pass on a's numbers, call by call.
 
@@ -70,6 +74,7 @@ def made(
         numbers: by serial of b's values, what corresponds to them in a.
         probe, change: b's pass. It gets a's inputs, where they have the form of its own.
         forced: serials of b's values to force; all if None. The others are compared as they come.
+        compare: how values are compared; as they are if None.
 
     Raises whatever the module raises: a's numbers may be such that it refuses them.
     """
@@ -77,7 +82,7 @@ def made(
         path: numbers[serial] for path, serial in alignment.b.inputs.items() if serial in numbers
     }
     given = {path: _as(tensor, probe.inputs[path]) for path, tensor in inputs.items()}
-    forcing = _Forcing(alignment, numbers, forced)
+    forcing = _Forcing(alignment, numbers, forced, compare)
     came = flatten(probe.walk(forcing, replace(change, inputs=given)))
     forcing.found.outputs = {path: tensor.detach() for path, tensor in came.items()}
     return forcing.found
@@ -91,9 +96,10 @@ class _Forcing(Walk):
         alignment: Alignment,
         numbers: Mapping[int, torch.Tensor],
         forced: Container[int] | None,
+        compare: Compare | None,
     ) -> None:
         super().__init__(alignment.b)
-        self._forced = forced
+        self._forced, self._compare = forced, compare
         self.found = Made()
         self._partners = {its: alignment.a.calls[mine] for mine, its in alignment.calls}
         self._values = alignment.values
@@ -117,7 +123,11 @@ class _Forcing(Walk):
                 continue
             if not is_comparable(tensor):
                 continue
-            off = error(_rounded(target, tensor.dtype), tensor)
+            held = _rounded(target, tensor.dtype)
+            if self._compare is None:
+                off = error(held, tensor)
+            else:
+                off = self._compare(self._values[serial], held, tensor)
             self.found.errors[serial] = off
             if self._forced is not None and serial not in self._forced:
                 continue

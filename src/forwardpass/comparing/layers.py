@@ -8,13 +8,12 @@ from typing import NamedTuple
 from forwardpass.comparing.alignment import Alignment, moves
 from forwardpass.comparing.blaming import Blame, Culprit, ModulePair
 from forwardpass.comparing.effects import Rest, effects
-from forwardpass.comparing.forcing import Made
+from forwardpass.comparing.forcing import Compare, Made
 from forwardpass.comparing.tolerances import Tolerances
 from forwardpass.nouns.diffs import CallDiff, Error, LayerDiff
 from forwardpass.nouns.records import Record
 from forwardpass.probing.contents import Contents
 from forwardpass.tensors.distances import BOUNDLESS
-from forwardpass.tensors.errors import error
 
 _MOST_MEASURED = 8
 """Layers of which it is measured what comes out of them: each takes a pass."""
@@ -37,6 +36,7 @@ def layers(
     found: Made,
     steps: Sequence[CallDiff],
     apart: Mapping[str, float],
+    compare: Compare,
     rest: Rest | None,
 ) -> Iterator[LayerDiff]:
     """The layers by the error that they make, the largest first, those before whose errors come
@@ -45,13 +45,14 @@ def layers(
 
     Args:
         apart: the outputs that differ by more than rounding, and what that accounts for in each.
+        compare: how values are compared.
         rest: what b makes of a's numbers from a call on; None where nobody knows.
     """
     a, b = alignment.a, alignment.b
     worst: dict[ModulePair, _Wrong] = {}
     twins: dict[ModulePair, int] = {}
     rewired: dict[ModulePair, dict[str, None]] = {}
-    for culprit, wrong in _wrongs(alignment, floor, found, steps, apart):
+    for culprit, wrong in _wrongs(alignment, floor, found, steps, apart, compare):
         worst[culprit.layer] = max(worst.get(culprit.layer, wrong), wrong, key=_rank)
         if culprit.rewired and wrong.size > wrong.tolerance:
             rewired.setdefault(culprit.layer, {})[culprit.rewired] = None
@@ -106,6 +107,7 @@ def _wrongs(
     found: Made,
     steps: Sequence[CallDiff],
     apart: Collection[str],
+    compare: Compare,
 ) -> Iterator[tuple[Culprit, _Wrong]]:
     """Each error that was made of a's numbers: by a call, or by what hands out another value."""
     a, b = alignment.a, alignment.b
@@ -129,7 +131,9 @@ def _wrongs(
             continue  # it was forced
         target = contents.of(mine, len(a.calls))
         same_shape = target is not None and target.shape == tensor.shape
-        size = _size(error(target, tensor)) if target is not None and same_shape else BOUNDLESS
+        size = (
+            _size(compare(mine, target, tensor)) if target is not None and same_shape else BOUNDLESS
+        )
         if size:
             tolerance = floor.of_call(a, mine)
             wrong = _Wrong(size > tolerance, size, tolerance, a.values[mine].producer, len(b.calls))

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from forwardpass.comparing.alignment import Alignment, align
+from forwardpass.comparing.blaming import nesting
+from forwardpass.comparing.cells import Cells, cells_of, compared
 from forwardpass.comparing.effects import Rest, rest_of
 from forwardpass.comparing.finals import finals_of
-from forwardpass.comparing.forcing import Made, computed, made
+from forwardpass.comparing.forcing import Compare, Made, computed, made
 from forwardpass.comparing.forks import fork
 from forwardpass.comparing.layers import layers
 from forwardpass.comparing.pieces import counterpart, in_pieces
@@ -71,8 +73,8 @@ def diff(
         PassError: one of the passes raised.
     """
     how = _How(grad, expanded, value_bytes)
+    a, b = (side if isinstance(side, Record) else load(side) for side in (a, b))
     one = how.side(a, inputs, mode)
-    b = b if isinstance(b, Record) else load(b)
     other = how.side(b, inputs if b_inputs is None else b_inputs, b_mode or mode)
     pieces: dict[str, torch.Tensor] = {}
     rows: tuple[int, int] | None = None
@@ -82,12 +84,19 @@ def diff(
     alignment = align(one, other, renamed, any_batch=rows is not None)
     targets = dict(_targets(alignment, rows))
     floor = tolerances(one)
-    found, notes = _made(alignment, targets)
+    cells = None
+    if rows is None:
+        cells = cells_of(one, None if isinstance(a, Record) else a.model.signature)
+
+    def compare(serial: int, mine: torch.Tensor, its: torch.Tensor) -> Error:
+        return compared(mine, its, cells, floor.of_call(one, serial)).error
+
+    found, notes = _made(alignment, targets, compare)
     finals = [finals_of(side) for side in (one, other)]
     finals[1] |= pieces
-    outputs = tuple(_outputs(one, finals[0], finals[1], floor))
+    outputs = tuple(_outputs(one, finals[0], finals[1], floor, cells))
     only = tuple(_only(one, other, finals[0], finals[1]))
-    steps = tuple(_steps(alignment, targets, floor, found.errors))
+    steps = tuple(_steps(alignment, targets, floor, found.errors, cells))
     first = next((i for i, step in enumerate(steps) if _parts(one, step, floor)), -1)
     parted = dict.fromkeys(one.outputs, 0.0)
     for output in outputs:
@@ -105,7 +114,7 @@ def diff(
         verdict=_verdict(outputs, only, steps, first),
         outputs=outputs,
         only_outputs=only,
-        layers=tuple(layers(alignment, floor, found, steps, parted, rest)),
+        layers=tuple(layers(alignment, floor, found, steps, parted, compare, rest)),
         steps=steps,
         first=first,
         unpaired=tuple(_unpaired(alignment)),
@@ -113,6 +122,8 @@ def diff(
         floor=floor.said,
         notes=(
             *_unknown(one, other, finals[0], finals[1]),
+            *_under_padding(one, finals[0], finals[1], floor, cells),
+            *_nested(one, other),
             *(f"input {path} differs by {off:.2g}" for path, off in _inputs(alignment, targets)),
             *(f"a: {note}" for note in one.notes),
             *(f"b: {note}" for note in other.notes),
@@ -180,12 +191,14 @@ def _targets(
             yield its, a[mine] if a[mine].shape == sizes else a[mine].reshape(sizes)
 
 
-def _made(alignment: Alignment, targets: Mapping[int, torch.Tensor]) -> tuple[Made, list[str]]:
+def _made(
+    alignment: Alignment, targets: Mapping[int, torch.Tensor], compare: Compare
+) -> tuple[Made, list[str]]:
     """What b makes of a's numbers, and why that is not known."""
     if not isinstance(alignment.b, Recording):
         return Made(), ["nobody is blamed: b is a record without its pass"]
     try:
-        return made(alignment, targets, Probe(alignment.b)), []
+        return made(alignment, targets, Probe(alignment.b), compare=compare), []
     except Exception as reason:  # noqa: BLE001 - a's numbers may be refused; it is said
         first = (str(reason).splitlines() or [""])[0][:120]
         return Made(), [
@@ -210,6 +223,7 @@ def _outputs(
     ours: Mapping[str, torch.Tensor],
     its: Mapping[str, torch.Tensor],
     floor: Tolerances,
+    cells: Cells | None,
 ) -> Iterator[OutputDiff]:
     for path, tensor in ours.items():
         other = its.get(path)
@@ -217,25 +231,59 @@ def _outputs(
             continue
         if not (is_comparable(tensor) and is_comparable(other)):
             continue
+        allowed = floor.of_total(record, record.outputs[path])
+        off, tensor, other = compared(tensor, other, cells, allowed)
         moved, rows = flips(tensor, other)
         yield OutputDiff(
             path=path,
-            shape=tuple(tensor.shape),
-            error=error(tensor, other),
-            tolerance=floor.of_total(record, record.outputs[path]),
+            shape=tuple(ours[path].shape),
+            error=off,
+            tolerance=allowed,
             flips=moved,
             rows=rows,
         )
 
 
 def _only(
-    a: Record, b: Record, ours: Mapping[str, torch.Tensor], its: Mapping[str, torch.Tensor]
+    a: Record,
+    b: Record,
+    ours: Mapping[str, torch.Tensor],
+    its: Mapping[str, torch.Tensor],
 ) -> Iterator[str]:
     yield from (f"{path} is in a only" for path in ours if path not in {**its, **b.outputs})
     yield from (f"{path} is in b only" for path in its if path not in {**ours, **a.outputs})
     for path, tensor in ours.items():
         if path in its and tensor.shape != its[path].shape:
             yield f"{path} is {list(tensor.shape)} in a, {list(its[path].shape)} in b"
+
+
+def _under_padding(
+    record: Record,
+    ours: Mapping[str, torch.Tensor],
+    its: Mapping[str, torch.Tensor],
+    floor: Tolerances,
+    cells: Cells | None,
+) -> Iterator[str]:
+    """The outputs that differ in nothing but what stands under the padding."""
+    for path, tensor in ours.items():
+        other = its.get(path)
+        if cells is None or other is None or not (is_comparable(tensor) and is_comparable(other)):
+            continue
+        if tensor.shape != other.shape or not torch.equal(tensor, other):
+            allowed = floor.of_total(record, record.outputs[path])
+            if tensor.shape == other.shape and error(tensor, other).relative <= allowed:
+                continue
+            if cells.agreeing(tensor, other, allowed) is not None:
+                yield f"{path} differs under the padding alone, which `{cells.name}` marks"
+
+
+def _nested(a: Record, b: Record) -> Iterator[str]:
+    """Which of two passes computes nested tensors, where the other one does not."""
+    places = [nesting(side, side.calls) for side in (a, b)]
+    for side, path, other in zip("ab", places, places[::-1], strict=True):
+        if path is not None and other is None:
+            where = path or "the module"
+            yield f"{side} computes nested tensors in {where}: they hold no padding"
 
 
 def _unknown(
@@ -265,6 +313,7 @@ def _steps(
     targets: Mapping[int, torch.Tensor],
     floor: Tolerances,
     found: Mapping[int, Error],
+    cells: Cells | None,
 ) -> Iterator[CallDiff]:
     """The paired calls whose results both records kept; views have the error of what they view."""
     a, b = alignment.a, alignment.b
@@ -281,7 +330,7 @@ def _steps(
             left, right = targets.get(its), b.tensors.get(its)
             if left is None or right is None or not (is_comparable(left) and is_comparable(right)):
                 continue
-            off = error(left, right)
+            off = compared(left, right, cells, floor.of_total(a, mine)).error
             if worst is None or off.relative > worst[0].relative:
                 worst = off, mine, its
         if worst is None:
