@@ -21,6 +21,7 @@ ROOMS = (
     "operators",
     "code",
     "measuring",
+    "keeping",
     "recording",
     "writing",
     "validating",
@@ -40,6 +41,7 @@ ROOMS = (
     "scaling",
     "showing",
     "cli",
+    "__main__",
 )
 LONGEST = 400
 DRAWERS = {"util", "utils", "helper", "helpers", "misc", "common", "tools", "shared"}

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from types import TracebackType
 from typing import Any, ClassVar
 
 
@@ -80,6 +81,47 @@ class LeftOutError(ForwardpassError):
 
     exit_code = 5
     http_status = 422
+
+
+class Escaped(Exception):
+    """Stands for what user code raised to end the process, or what a library of it panicked with:
+    its cause, a SystemExit or another BaseException. It ends an operation, as any error does."""
+
+
+class contained:
+    """Within, user code runs: all that leaves is an Exception, or the KeyboardInterrupt of who
+    stops it. Raises Escaped in place of the rest.
+
+    `sys.exit()` in a forward would else end a run in its middle with exit code 0, and a panic of a
+    library written in Rust would end it for one row.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None and not isinstance(
+            error, Exception | KeyboardInterrupt | GeneratorExit
+        ):
+            raise Escaped(said(error)) from error
+
+
+def said(error: BaseException) -> str:
+    """An exception as one line: its class and the first line of its message."""
+    if isinstance(error, Escaped) and error.__cause__ is not None:
+        error = error.__cause__
+    name = type(error).__name__
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # noqa: BLE001 - the user's own class, whose __str__ is wrong
+        return name
+    return f"{name}: {lines[0][:500]}" if lines else name
 
 
 def missing_extra(library: str, extra: str, purpose: str) -> MissingExtraError:

@@ -28,8 +28,8 @@ from forwardpass.code.owners import (
     past_ours,
     raised_at,
 )
+from forwardpass.keeping.containers import is_users_class
 from forwardpass.nouns.calls import Site
-from forwardpass.recording.containers import is_users_class
 
 PACKAGE = os.path.dirname(fwd.__file__)
 TORCH = os.path.dirname(torch.__file__)

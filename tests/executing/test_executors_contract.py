@@ -33,7 +33,7 @@ class Acting:
     """A replica that does something with the rows of a batch before it computes them."""
 
     def __init__(self, replica: Replica, act: Act, threads: int | None) -> None:
-        self.replica, self.act = replica, act
+        self.replica, self.act, self.standing = replica, act, replica.standing
         self.facts = structs.replace(replica.facts, threads=threads)
 
     def stage(self, inputs: Any) -> tuple[Numbers, Any]:

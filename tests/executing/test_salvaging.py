@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwardpass.errors import DataError
-from forwardpass.executing.salvaging import said, salvage
+from forwardpass.errors import DataError, said
+from forwardpass.executing.salvaging import salvage
 
 
 @given(

@@ -171,7 +171,7 @@ def test_what_a_generator_raises_is_told(tmp_path: Path) -> None:
         "def rows():\n    yield {'x': 1}\n    raise ValueError('no more')\n"
         "table = [{'x': 1}, {'x': 2}]\nnumber = 3\n"
     )
-    with pytest.raises(DataError, match=r"data\.py:rows raised ValueError at row 1: no more"):
+    with pytest.raises(DataError, match=r"data\.py:rows raised at row 1: ValueError: no more"):
         read(f"{tmp_path}/data.py:rows")
     assert read(f"{tmp_path}/data.py:table")[0]["x"].tolist() == [1, 2]
     with pytest.raises(DataError, match=r"data\.py has no 'row'; did you mean 'rows'\?"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,12 +58,24 @@ def cut_back(out: Path, lines: int = 3) -> None:
             part.unlink()
 
 
+def resealed(lines: list[str]) -> str:
+    """A manifest of these lines, each with the checksum of itself and of the one before it."""
+    checksum, done = "", list[str]()
+    for line in lines:
+        fields = json.loads(line)
+        fields.pop("checksum", None)
+        body = json.dumps(fields)[:-1]
+        checksum = hashlib.sha256(f"{checksum}{body}".encode()).hexdigest()
+        done.append(f'{body},"checksum":"{checksum}"}}\n')
+    return "".join(done)
+
+
 def edit_header(out: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     manifest = out / "manifest.jsonl"
     first, *others = manifest.read_text().splitlines(keepends=True)
     header = json.loads(first)
     edit(header)
-    manifest.write_text(json.dumps(header) + "\n" + "".join(others))
+    manifest.write_text(resealed([json.dumps(header), *others]))
 
 
 def refused(message: str, forward: Any, source: Any, out: Path, **options: Any) -> None:
@@ -553,6 +567,39 @@ def test_only_something_aside_is_as_good_as_empty(data: str, tmp_path: Path) -> 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".manifest.jsonl.aside").write_bytes(b"{")
     assert compute(models.mlp(), data, tmp_path / "out").rows == ROWS
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def _unsealed(line: str, seal: str = "") -> str:
+    return re.sub(',"checksum":"[0-9a-f]*"', seal, line)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (lambda a, b, c, *d: [a, b.replace(f'"rows":{SHARD}', '"rows":999'), c, *d], 2),
+        (lambda a, *d: [a.replace('"limit":null', '"limit":16'), *d], 1),
+        (lambda a, b, c, *d: [a, c, *d], 2),
+        (lambda a, b, c, *d: [a, c, b, *d], 2),
+        (lambda a, b, *d: [a, _unsealed(b, ',"checksum":""'), *d], 2),
+        (lambda a, b, *d: [a, _unsealed(b), *d], 2),
+    ],
+    ids=["a count", "an option", "one left out", "two swapped", "no checksum", "none at all"],
+)
+def test_a_manifest_that_was_changed(
+    damage: Callable[..., list[str]], line: int, finished: bool, data: str, tmp_path: Path
+) -> None:
+    """Each line holds a checksum of itself and of those before it."""
+    out = tmp_path / "out"
+    compute(models.mlp(), data, out)
+    if not finished:
+        cut_back(out)
+    lines = (out / "manifest.jsonl").read_text().splitlines(keepends=True)
+    changed = damage(*lines)
+    assert changed != lines
+    (out / "manifest.jsonl").write_text("".join(changed))
+    refused(f"line {line} is not as it was written", models.mlp(), data, out)
 
 
 @pytest.mark.parametrize("finished", [False, True])

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forwardpass.errors import UsageError
+from forwardpass.keeping.states import State
 from forwardpass.probing import record
 from forwardpass.recording import Recording, opened, save
-from forwardpass.recording.states import State
 from forwardpass.tensors.trees import flatten
 from forwardpass.writing import written
 

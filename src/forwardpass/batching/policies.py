@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forwardpass.batching.packing import Cells, Indices, Sizes, fixed, pack
-from forwardpass.batching.slicing import even, exact
+from forwardpass.batching.slicing import even, exact, stretches
 from forwardpass.nouns.costs import CostTable
 
 
@@ -48,3 +48,18 @@ class Policy:
             most = self.rows if ceiling_cells is None else ceiling_cells // cells
             slices = exact(count, max(1, min(self.rows, most)))
         return [np.arange(span.start, span.stop) for span in slices]
+
+
+@dataclass(frozen=True)
+class InOrder(Policy):
+    """Batches of rows that follow one another, for a model that keeps something across them."""
+
+    def plan(self, sizes: Sizes, ceiling_cells: int | None) -> list[Indices]:
+        """The same, each batch of rows that are neighbours; where neighbours differ along an axis
+        that may not be padded, a batch ends."""
+        found: list[Indices] = []
+        for start, stop in stretches(sizes, self.paddable):
+            largest = sizes[start:stop].max(axis=0, keepdims=True)
+            alike = np.broadcast_to(largest, (stop - start, sizes.shape[1]))
+            found += [indices + start for indices in super().plan(alike, ceiling_cells)]
+        return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
+from forwardpass.batching.packing import Sizes
 from forwardpass.nouns.costs import CostTable
 
 
@@ -35,6 +37,13 @@ def even(
 def exact(rows: int, count: int) -> list[slice]:
     """Cut `rows` rows into slices of `count` rows; the last may be shorter."""
     return [slice(start, min(start + count, rows)) for start in range(0, rows, count)]
+
+
+def stretches(sizes: Sizes, paddable: Sequence[bool]) -> list[tuple[int, int]]:
+    """From where to where neighbouring rows of these sizes [rows, axes] may be padded together."""
+    apart = sizes[:, [place for place, may in enumerate(paddable) if not may]]
+    ends = np.flatnonzero((apart[1:] != apart[:-1]).any(axis=1)) + 1
+    return list(pairwise([0, *map(int, ends), len(sizes)])) if len(sizes) else []
 
 
 def _seconds(rows: int, batches: int, cells: int, costs: CostTable) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from forwardpass.errors import LoadError
+from forwardpass.errors import LoadError, contained, said
 from forwardpass.tensors.modules import is_training, parts_of, put_into_mode
 
 
@@ -33,13 +33,16 @@ def copied(module: nn.Module) -> nn.Module:
                 ):  # a result kept in an attribute, as weight_norm does
                     memo[id(value)] = value.detach().clone()
     try:
-        with warnings.catch_warnings():  # copying an exported program warns about torch's own trees
+        with (
+            contained(),
+            warnings.catch_warnings(),
+        ):  # copying an exported program warns about torch's own trees
             warnings.simplefilter("ignore", FutureWarning)
             twin = copy.deepcopy(module, memo)
     except Exception as error:
         raise LoadError(
             f"{type(module).__name__} cannot be copied, and the user's own module is never "
-            f"changed: {type(error).__name__}: {error}. Remove the attribute that cannot be copied "
+            f"changed: {said(error)}. Remove the attribute that cannot be copied "
             "(a lock, an open file, a generator), or define __deepcopy__"
         ) from error
     if any(is_training(part) for _, part in parts_of(twin)):

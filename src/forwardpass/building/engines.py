@@ -51,6 +51,24 @@ class Engine:
         """
         return self._selected(replica.compute(staged, seed))
 
+    @property
+    def put_back(self) -> tuple[str, ...]:
+        """What passes changed of the module, and what was put back after them, a sentence each."""
+        said = (r.standing.put_back for r in self.replicas if r.standing is not None)
+        return tuple(dict.fromkeys(sentence for sentences in said for sentence in sentences))
+
+    def verify(self) -> None:
+        """Raise PassError where a pass left something changed of which nothing was seen."""
+        for replica in self.replicas:
+            if replica.standing is not None:
+                replica.standing.verify()
+
+    def release(self) -> None:
+        """From here on what a pass changes of its replica stays for the next one."""
+        for replica in self.replicas:
+            if replica.standing is not None:
+                replica.standing.release()
+
     def _selected(self, found: dict[str, Array]) -> dict[str, Array]:
         declared = self.signature.outputs if self.signature else ()
         if not declared:

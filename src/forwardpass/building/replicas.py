@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from forwardpass.nouns.signatures import Signature
 from forwardpass.tensors.arrays import Array
+
+if TYPE_CHECKING:
+    from forwardpass.keeping.standing import Standing
 
 
 class Arguments(NamedTuple):
@@ -51,6 +54,11 @@ class Replica(Protocol):
 
     @property
     def facts(self) -> Facts: ...
+    @property
+    def standing(self) -> Standing | None:
+        """What puts back what passes change of it; None where they have nothing to change."""
+        ...
+
     def stage(self, inputs: Inputs) -> Any:
         """A batch where it will be computed, in whatever form `compute` takes."""
         ...

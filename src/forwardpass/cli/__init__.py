@@ -12,7 +12,7 @@ from forwardpass.cli.diff import diff
 from forwardpass.cli.explain import explain
 from forwardpass.cli.record import record
 from forwardpass.cli.run import run
-from forwardpass.errors import ForwardpassError
+from forwardpass.errors import Escaped, ForwardpassError, PassError, contained
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -33,7 +33,11 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with contained():
+                return super().invoke(ctx)
+        except Escaped as error:
+            click.echo(f"fwd: user code ended the command before its end: {error}", err=True)
+            ctx.exit(PassError.exit_code)
         except ForwardpassError as error:
             if os.environ.get("FORWARDPASS_TRACEBACK"):
                 raise

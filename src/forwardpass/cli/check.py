@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import traceback
 from typing import Any
 
 import click
 
-from forwardpass.cli.options import given, inputs, names, said, show
+from forwardpass.cli.options import given, inputs, leave, names, said, show
 from forwardpass.errors import UsageError
 
 _ROWS = 8  # enough for the rules that look at rows and units
@@ -120,7 +119,7 @@ def check(
             )
         show(findings, as_json=as_json)
     code = int(fail_on != "never" and findings.reaches(fail_on))
-    sys.exit(_code(ended) or code)
+    leave(_code(ended) or code)
 
 
 def _spelled(which: dict[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
-from forwardpass.cli.options import Verb, given, inputs, show
+from forwardpass.cli.options import Verb, given, inputs, leave, show
 from forwardpass.errors import UsageError
 
 
@@ -100,7 +99,7 @@ def diff(
     )
     show(found, as_json=as_json)
     if found.verdict == "differs":
-        sys.exit(1)
+        leave(1)
 
 
 def _against(a: str, file: str, *, mode: Any, as_json: bool, which: dict[str, Any]) -> None:
@@ -115,4 +114,4 @@ def _against(a: str, file: str, *, mode: Any, as_json: bool, which: dict[str, An
     found = changes(before, done)
     show(found, as_json=as_json)
     if found.changes:
-        sys.exit(1)
+        leave(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -21,6 +21,11 @@ class Verb(click.Command):
 
         with aside():
             return super().invoke(ctx)
+
+
+def leave(code: int) -> NoReturn:
+    """End the command with this exit code. What user code raises to end it is told from this."""
+    click.get_current_context().exit(code)
 
 
 def show(result: Any, *, as_json: bool = False) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from forwardpass.cli.options import Verb, given, inputs, names, said, show
+from forwardpass.cli.options import Verb, given, inputs, leave, names, said, show
 from forwardpass.errors import UsageError, nearest
 
 
@@ -124,4 +123,4 @@ def record(
         validation = validate(done, level, advance=advance)
     (console.print if as_json or as_python else show)(validation)
     if validation.verdict != "valid":
-        sys.exit(1)
+        leave(1)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
-from forwardpass.cli.options import Verb, names, said, show, signature, signed
+from forwardpass.cli.options import Verb, leave, names, said, show, signature, signed
 from forwardpass.errors import UsageError
 
 
@@ -104,6 +103,11 @@ def _delimiter(ctx: click.Context, parameter: click.Parameter, value: str | None
     metavar="CHAR",
     help="What separates the fields of CSV (or tab); else it is found.",
 )
+@click.option(
+    "--stateful",
+    is_flag=True,
+    help="Keep what passes change of the model for later rows; in input order, no --resume.",
+)
 @signature
 @click.option("--quiet", "-q", is_flag=True, help="No progress, no report; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -156,7 +160,7 @@ def run(
     except KeyboardInterrupt:
         again = "" if out == "-" else f"; go on with --resume into {out}"
         click.echo(f"fwd: interrupted{again}", err=True)
-        raise SystemExit(130) from None
+        leave(130)
     if as_json or (out != "-" and not quiet):
         show(report, as_json=as_json)
     else:
@@ -166,4 +170,4 @@ def run(
             what = f"{failure.key!r} ({failure.stage}): {failure.error}"
             click.echo(f"fwd: left out {visible(what)}", err=True)
     if report.quarantined:
-        sys.exit(5)
+        leave(5)

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from forwardpass.errors import UsageError, nearest
-from forwardpass.executing.salvaging import said, salvage
+from forwardpass.errors import UsageError, contained, nearest, said
+from forwardpass.executing.salvaging import salvage
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.rows import Column, Failure, Rows, concatenated
 from forwardpass.tensors.arrays import Array, Values, is_tensor, joined, taken
@@ -81,7 +81,8 @@ class Decoder:
     ) -> Mapping[str, Any]:
         assert self._decode is not None
         part = {name: v if stop - start == count else v[start:stop] for name, v in outputs.items()}
-        columns = self._decode(part)
+        with contained():
+            columns = self._decode(part)
         for name, values in columns.items():
             if len(values) != stop - start:
                 raise ValueError(

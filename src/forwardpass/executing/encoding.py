@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from forwardpass.errors import DataError, UsageError, nearest
-from forwardpass.executing.salvaging import said, salvage
+from forwardpass.errors import DataError, UsageError, contained, nearest, said
+from forwardpass.executing.salvaging import salvage
 from forwardpass.nouns.models import Encoded, Model
 from forwardpass.nouns.rows import Failure, MissingColumn, Rows, is_numbers
 from forwardpass.nouns.signatures import Axis, Input, Signature
@@ -104,6 +104,10 @@ class Encoder:
         )
 
     def _encoded(self, rows: Rows, start: int, stop: int) -> tuple[Encodings, frozenset[int]]:
+        with contained():
+            return self._made(rows, start, stop)
+
+    def _made(self, rows: Rows, start: int, stop: int) -> tuple[Encodings, frozenset[int]]:
         part = rows if stop - start == len(rows) else rows.take(slice(start, stop))
         model = self.model
         if model.collate is not None:

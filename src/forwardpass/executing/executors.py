@@ -14,9 +14,9 @@ import numpy as np
 
 from forwardpass.building.engines import Engine
 from forwardpass.building.replicas import Arguments, Replica
-from forwardpass.errors import PassError
+from forwardpass.errors import PassError, contained, said
 from forwardpass.executing.batches import Batch, Result
-from forwardpass.executing.salvaging import said, salvage
+from forwardpass.executing.salvaging import salvage
 from forwardpass.measuring.clocks import Stopwatch
 from forwardpass.nouns.models import Model
 from forwardpass.tensors.arrays import Array, Values, is_inexact, is_tensor, rows_first
@@ -39,6 +39,12 @@ class Executor(Protocol):
     def submit(self, batch: Batch) -> Future[Result]:
         """Compute a batch. Every error that no row is to blame for is the future's: PassError where
         the device is lost. Raises RuntimeError after `close`, and nothing else."""
+        ...
+
+    def verify(self) -> None:
+        """Make sure, while nothing is under way, that no batch so far depends on those before it.
+
+        Raises PassError where one may, since a pass changed of its module what none had before."""
         ...
 
     def close(self) -> None:
@@ -78,6 +84,10 @@ class InProcess:
         except Exception as error:  # noqa: BLE001 - raised where the result is asked for
             future.set_exception(error)
         return future
+
+    def verify(self) -> None:
+        """Look at what computes it whole."""
+        self._engine.verify()
 
     def close(self) -> None:
         """Leave the thread counts as they were."""
@@ -183,7 +193,8 @@ class InProcess:
         staged = replica.stage(collated(model, items))
         with self._local.lock:
             outputs = replica.compute(staged, batch.seed)
-        columns = model.uncollate(replica.fetch(outputs), len(batch))
+        with contained():
+            columns = model.uncollate(replica.fetch(outputs), len(batch))
         for name, column in columns.items():
             if len(column) != len(batch):
                 raise ValueError(
@@ -230,7 +241,8 @@ def executor(engine: Engine) -> Executor:
 def collated(model: Model, items: Items) -> Arguments:
     """What the user's collate makes of these items, as arguments of forward."""
     assert model.collate is not None
-    inputs = model.collate(items.items)
+    with contained():
+        inputs = model.collate(items.items)
     if isinstance(inputs, dict):
         named = cast("dict[Any, Any]", inputs)
         return Arguments((), {str(name): value for name, value in named.items()})

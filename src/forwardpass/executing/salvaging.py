@@ -35,9 +35,3 @@ def salvage(
     middle = (start + stop) // 2
     yield from salvage(compute, start, middle)
     yield from salvage(compute, middle, stop)
-
-
-def said(error: BaseException) -> str:
-    """An exception as one line: its class and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from forwardpass.errors import LoadError
+from forwardpass.errors import LoadError, contained, said
 from forwardpass.loading.python_files import named
 from forwardpass.loading.references import missing
 from forwardpass.nouns.forwards import Forward
@@ -24,7 +24,8 @@ def from_module(module: str, name: str) -> Model | Forward:
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     try:
-        found = importlib.import_module(module)
+        with contained():
+            found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         parts = module.split(".")
         if error.name not in {".".join(parts[:end]) for end in range(1, len(parts) + 1)}:
@@ -37,7 +38,7 @@ def from_module(module: str, name: str) -> Model | Forward:
             f"Install its package, or name the file: {parts[-1]}.py:{name}"
         ) from error
     except Exception as error:
-        raise LoadError(f"importing {module} raised {type(error).__name__}: {error}") from error
+        raise LoadError(f"importing {module} raised {said(error)}") from error
     return named(vars(found), name, f"{module}:{name}", module)
 
 

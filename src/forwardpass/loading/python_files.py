@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from forwardpass.errors import LoadError, nearest
+from forwardpass.errors import LoadError, contained, nearest, said
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.models import Model
 from forwardpass.reading.pyfiles import import_file
@@ -68,11 +68,10 @@ def named(namespace: Mapping[str, Any], name: str, origin: str, where: str) -> M
             f"arguments that returns the module, and name that instead"
         )
     try:
-        made = value()
+        with contained():
+            made = value()
     except Exception as error:
-        raise LoadError(
-            f"calling {where}:{name}() raised {type(error).__name__}: {error}"
-        ) from error
+        raise LoadError(f"calling {where}:{name}() raised {said(error)}") from error
     if not _is_model(made):
         raise LoadError(
             f"{where}:{name}() returned {_described(made)}; "

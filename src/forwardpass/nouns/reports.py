@@ -41,6 +41,8 @@ class RunReport(Document, frozen=True, kw_only=True, tag_field="schema", tag="fo
         quarantined: rows left out.
         padding: what was proved about padding, in a sentence.
         device: where it ran.
+        put_back: what passes changed of their module, and what was put back after each of them, a
+            sentence each.
         notes: what was found out about the source or left aside in it, a sentence each.
         resumed_rows: rows that an earlier run had already committed.
         digest: SHA-256 over everything that was delivered; equal digests, equal results.
@@ -63,6 +65,7 @@ class RunReport(Document, frozen=True, kw_only=True, tag_field="schema", tag="fo
     device: str
     resumed_rows: int
     digest: str
+    put_back: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     limit_share: float | None = None
     failures: tuple[Failure, ...] = ()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from forwardpass.building.engines import Engine
-from forwardpass.errors import UsageError
+from forwardpass.errors import UsageError, said
 from forwardpass.nouns.signatures import Axis, Extent, Output
 from forwardpass.tensors.arrays import spelled
 from forwardpass.tensors.blocks import Block, Numbers
@@ -103,7 +103,7 @@ class _Probing:
             where = ", ".join(f"{name}={size}" for name, size in sizes.items())
             raise UsageError(
                 f"forward raised on a probe of {count} rows{' with ' + where if where else ''}, "
-                f"made to tell the axes of its outputs: {type(error).__name__}: {error}. Narrow "
+                f"made to tell the axes of its outputs: {said(error)}. Narrow "
                 "the axes (tokens=16..512), or declare the outputs: Model(…, outputs=[…])"
             ) from error
         self.dtypes |= {name: spelled(value) for name, value in outputs.items()}

@@ -10,11 +10,10 @@ import msgspec
 import numpy as np
 
 from forwardpass.building import Engine, build
-from forwardpass.errors import DataError, PassError
+from forwardpass.errors import DataError, PassError, said
 from forwardpass.executing.batches import Batch
 from forwardpass.executing.encoding import EncodedRows, Encodings
 from forwardpass.executing.executors import Executor, collated
-from forwardpass.executing.salvaging import said
 from forwardpass.measuring import caches
 from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.forwards import Forward

@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from forwardpass.errors import DataError
+from forwardpass.errors import DataError, contained, said
 from forwardpass.nouns.rows import Column, Failure, Rows, natural, take
 from forwardpass.reading import columns as forms
 from forwardpass.reading.blocks import (
@@ -22,6 +22,7 @@ from forwardpass.reading.blocks import (
 )
 
 _SAMPLE = 64
+_END = object()
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,19 @@ class IterableSource:
     def _items(self) -> Iterator[object]:
         row = 0
         try:
-            for item in self.open():
+            with contained():
+                items = iter(self.open())
+            while True:
+                with contained():
+                    item = next(items, _END)
+                if item is _END:
+                    return
                 yield item
                 row += 1
         except DataError:
             raise
         except Exception as error:
-            raise DataError(
-                f"{self.description} raised {type(error).__name__} at row {row:,}: {error}"
-            ) from error
+            raise DataError(f"{self.description} raised at row {row:,}: {said(error)}") from error
 
     def count(self) -> int | None:
         return self.rows

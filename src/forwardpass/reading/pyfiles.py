@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from forwardpass.errors import LoadError
+from forwardpass.errors import LoadError, contained, said
 
 
 def import_file(path: str | Path) -> ModuleType:
@@ -32,8 +32,9 @@ def import_file(path: str | Path) -> ModuleType:
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        with contained():
+            spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise LoadError(f"importing {path} raised {type(error).__name__}: {error}") from error
+        raise LoadError(f"importing {path} raised {said(error)}") from error
     return module

@@ -14,8 +14,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from forwardpass.keeping.memories import Copies, classes_aside
 from forwardpass.loading.programs import ModuleProgram
-from forwardpass.recording.memories import Copies, classes_aside
 
 _CLOSED = (
     bool, int, float, complex, str, bytes, type(None), type, nn.Module, torch.Generator,

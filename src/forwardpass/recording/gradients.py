@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from forwardpass.code.frames import Frames
+from forwardpass.keeping.states import State
 from forwardpass.nouns.calls import Site
 from forwardpass.nouns.records import Saved
 from forwardpass.recording.passes import Pass, forwardpass_starts_the_pass
-from forwardpass.recording.states import State
 
 
 def reached(outputs: Mapping[str, torch.Tensor], state: State) -> dict[str, tuple[str, ...]]:

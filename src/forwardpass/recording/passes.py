@@ -19,13 +19,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from forwardpass.keeping.memories import is_strided, numbers
+from forwardpass.keeping.states import State
 from forwardpass.recording.arguments import copied, dressed, named_tensors
 from forwardpass.recording.doorway import CLASS_CALLS, HOST_CALLS, Around, Calling, calls_visited
 from forwardpass.recording.interception import Interception
-from forwardpass.recording.memories import is_strided, numbers
 from forwardpass.recording.originals import Originals
 from forwardpass.recording.schemas import Schema
-from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
 from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.tensors.trees import flatten

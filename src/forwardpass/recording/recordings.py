@@ -11,16 +11,16 @@ from typing import Any
 import torch
 
 from forwardpass.errors import PassError, UsageError
+from forwardpass.keeping.memories import numbers
+from forwardpass.keeping.states import State
 from forwardpass.nouns.calls import Call, Site, Value
 from forwardpass.nouns.records import Failed, KeptRecord, Record, Totals, record_fields
 from forwardpass.recording.assembling import calls_of, device_of, modules_of, path_of, values_of
 from forwardpass.recording.gradients import reached
 from forwardpass.recording.layers import layers_of
-from forwardpass.recording.memories import numbers
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Pass, traced
 from forwardpass.recording.schemas import Schema, schema_of
-from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
 from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.tensors.trees import flatten

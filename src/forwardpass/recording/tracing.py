@@ -20,11 +20,11 @@ from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
 
 from forwardpass.code.frames import Frames
+from forwardpass.keeping.states import State, place_of
 from forwardpass.nouns.calls import Ref
 from forwardpass.recording.interception import Interception
 from forwardpass.recording.notes import Failing, RawCall, RawModule, RawValue, meta_of
 from forwardpass.recording.schemas import Schema, flattened
-from forwardpass.recording.states import State, place_of
 
 Observer = Callable[[int, list[torch.Tensor], tuple[int, ...]], None]
 """Called after each operator with its index and the tensors it made, with their serials."""

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import _disable_current_modes  # pyright: igno
 
 from forwardpass.code.owners import site_of
 from forwardpass.errors import UsageError
+from forwardpass.keeping.states import State
 from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.records import Record
@@ -30,7 +31,6 @@ from forwardpass.recording.passes import (
     traced,
 )
 from forwardpass.recording.recordings import assembled
-from forwardpass.recording.states import State
 from forwardpass.recording.tracing import Tracer
 from forwardpass.tensors.modules import parameters_of
 from forwardpass.tensors.trees import flatten

@@ -12,11 +12,10 @@ import numpy as np
 
 from forwardpass.batching.packing import Cells, Indices
 from forwardpass.batching.policies import Policy
-from forwardpass.errors import DataError
+from forwardpass.errors import DataError, said
 from forwardpass.executing.batches import Batch, Result
 from forwardpass.executing.encoding import Encodings
 from forwardpass.executing.executors import Executor
-from forwardpass.executing.salvaging import said
 from forwardpass.nouns.rows import Failure
 from forwardpass.running.feeding import Window
 from forwardpass.tensors.arrays import Values, empty_like, taken
@@ -93,6 +92,8 @@ def compute(
             while under_way and (window.ends_shard or all(f.done() for f in under_way[0][2])):
                 done = _assembled(*under_way.popleft(), policy.cells, sunk)
                 sunk = done.ceiling_cells
+                if done.window.ends_shard and executor is not None:
+                    executor.verify()  # before what follows can be committed
                 yield done
             if window.ends_shard:
                 ceiling_cells = sunk

@@ -2,7 +2,8 @@
 
 `manifest.jsonl` begins with a line that says what is computed from what; each further line commits
 a shard; the last one says that the run is finished. A line counts once it is whole: a torn one is
-cut off when the run is resumed, with everything that it would have committed.
+cut off when the run is resumed, with everything that it would have committed. Each line ends with a
+checksum of itself and of the checksum before it, so that none can be changed, moved or left out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from forwardpass.running.durable import ASIDE, appended, sync_folder, truncated,
 MANIFEST = "manifest.jsonl"
 QUARANTINE = "quarantine.jsonl"
 _SHOWN = 100
+_SEAL = b',"checksum":"'
 
 
 _SCHEMA = "forwardpass/manifest/3"
@@ -85,6 +87,7 @@ class Journal:
         self.finished: Finished | None = None
         self.quarantined: tuple[Failure, ...] = ()
         self._lock: int | None = None
+        self._checksum = ""
 
     @classmethod
     def opened(cls, folder: Path, resume: bool) -> Journal:
@@ -120,7 +123,7 @@ class Journal:
     def begin(self, header: Header) -> None:
         """Store what is computed, before the first row."""
         self.header = header
-        line = msgspec.json.encode(header) + b"\n"
+        line = self._sealed(header)
         written(self.folder / MANIFEST, lambda file: file.write(line))
 
     def quarantine(self, failures: Sequence[Failure]) -> int:
@@ -148,7 +151,23 @@ class Journal:
     def _append(self, line: Entry | Finished) -> None:
         manifest = self.folder / MANIFEST
         manifest.stat()  # one that was removed is not begun again, without its header
-        appended(manifest, msgspec.json.encode(line) + b"\n")
+        appended(manifest, self._sealed(line))
+
+    def _sealed(self, line: Header | Entry | Finished) -> bytes:
+        """A line of the manifest, with its checksum."""
+        body = msgspec.json.encode(line)[:-1]
+        self._checksum = _checksum(self._checksum, body)
+        return body + _SEAL + self._checksum.encode() + b'"}\n'
+
+    def _require_seal(self, manifest: Path, number: int, line: bytes) -> None:
+        """Raise ResumeError unless a line is as it was written, after the one before it."""
+        body, _, said = line.rpartition(_SEAL)
+        self._checksum = _checksum(self._checksum, body)
+        if said != self._checksum.encode() + b'"}':
+            raise ResumeError(
+                f"{manifest}, line {number} is not as it was written: its checksum differs; bring "
+                "the original back, or give another folder"
+            )
 
     def close(self) -> None:
         """Let other processes write to the folder again."""
@@ -168,6 +187,7 @@ class Journal:
                 raise ResumeError(
                     f"{manifest}, line {number}: {error}; it cannot be resumed"
                 ) from error
+            self._require_seal(manifest, number, line)
             if isinstance(item, Header):
                 self.header = item
             elif isinstance(item, Entry):
@@ -222,6 +242,10 @@ class Journal:
             path.unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+def _checksum(before: str, body: bytes) -> str:
+    return hashlib.sha256(before.encode() + body).hexdigest()
 
 
 def _require_version(manifest: Path, line: bytes) -> None:

@@ -22,6 +22,7 @@ class Options:
     shard_rows: int | None = None
     types: Mapping[str, str] = field(default_factory=dict[str, str])
     delimiter: str | None = None
+    stateful: bool = False
 
     def __post_init__(self) -> None:
         whole = isinstance(self.batch, int) and not isinstance(self.batch, bool) and self.batch >= 1

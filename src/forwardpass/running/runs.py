@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import Any, Self
 
-from forwardpass.batching.policies import Policy
+from forwardpass.batching.policies import InOrder, Policy
 from forwardpass.batching.windows import Fill
 from forwardpass.building.engines import Engine, require_known
 from forwardpass.errors import DataError, UsageError
@@ -52,6 +52,11 @@ class Run:
         self, forward: Any, source: object, sink: Any, options: Options, *,
         resume: bool, strict: bool, progress: Progress,
     ) -> None:  # fmt: skip
+        if options.stateful and resume:
+            raise UsageError(
+                "--stateful does not go with --resume: what the model kept of the rows before is "
+                "gone; begin anew, in another folder"
+            )
         self.began = WALL.now()
         self.options, self.strict, self.progress = options, strict, progress
         self.loading, self.reading, self.encoding = Stopwatch(), Stopwatch(), Stopwatch()
@@ -159,7 +164,11 @@ class Run:
         ready: Ready,
         delivery: Delivery,
     ) -> None:
-        policy = Policy(ready.may_pad, ready.cells, ready.costs, self.options.batch_rows)
+        kind = Policy
+        if self.options.stateful and self.engine is not None:
+            kind = InOrder
+            self.engine.release()
+        policy = kind(ready.may_pad, ready.cells, ready.costs, self.options.batch_rows)
         fill = Fill(shard_rows=self.options.shard_rows)
         ceiling = delivery.entries[-1].ceiling_cells if delivery.entries else None
         behind: Behind[Computed] = Behind(delivery.take, 2, "write")
@@ -239,7 +248,8 @@ class Run:
         self.engine = engine
         self.build_seconds = WALL.now() - began
         self.progress.stage = "calibrating"
-        made = executors.executor(engine)
+        in_order = self.options.stateful  # with several workers the later may be done first
+        made = executors.InProcess(engine) if in_order else executors.executor(engine)
         self._closing.callback(made.close)
         return made
 
@@ -313,6 +323,7 @@ class Run:
             nan_rows=sum(entry.nan_rows for entry in entries),
             quarantined=sum(entry.quarantined for entry in entries),
             padding=padding,
+            put_back=self.engine.put_back if self.engine else (),
             notes=self.source.notes(),
             device=", ".join(r.facts.device for r in self.engine.replicas) if self.engine else "",
             resumed_rows=resumed,

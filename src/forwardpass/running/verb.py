@@ -32,6 +32,7 @@ def run(
     outputs: str | Sequence[str] = (),
     types: Mapping[str, str] | None = None,
     delimiter: str | None = None,
+    stateful: bool = False,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], RunReport]: ...
 @overload
@@ -51,6 +52,7 @@ def run(
     shard_rows: int | None = None,
     types: Mapping[str, str] | None = None,
     delimiter: str | None = None,
+    stateful: bool = False,
     progress: Progress | None = None,
 ) -> RunReport: ...
 def run(
@@ -69,6 +71,7 @@ def run(
     shard_rows: int | None = None,
     types: Mapping[str, str] | None = None,
     delimiter: str | None = None,
+    stateful: bool = False,
     progress: Progress | None = None,
 ) -> RunReport | tuple[dict[str, Any], RunReport]:
     """Compute a Forward for every row of `source`, once each.
@@ -90,6 +93,8 @@ def run(
         shard_rows: rows in a shard; without it, about ten seconds of work.
         types: columns to be read as text whatever they hold: `{"zip": "text"}`.
         delimiter: what separates the fields of CSV; without it, found in the first lines.
+        stateful: keep what passes change of the module for the rows that follow, which are computed
+            in input order; else it is put back after each batch.
         progress: counters to keep up to date.
 
     Returns:
@@ -110,6 +115,7 @@ def run(
         shard_rows,
         dict(types or {}),
         delimiter,
+        stateful,
     )
     with (
         generators_kept(),

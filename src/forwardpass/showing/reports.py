@@ -8,6 +8,8 @@ from rich.text import Text
 from forwardpass.nouns.reports import RunReport
 from forwardpass.showing.wording import ORANGE, VERMILLION, counted, facts, plain, rate, seconds
 
+_NAMED = 3
+"""Of what is put back, how many are named."""
 _SHORT = 1.1
 """A run whose rate without calibrating is this many times its rate shows mostly calibration."""
 
@@ -44,6 +46,8 @@ def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
         lines.append(("limit", f"{report.limit_share:.1%} of the matmul rate of this machine"))
     if report.padding:
         lines.append(("padding", report.padding))
+    if report.put_back:
+        lines.append(("put back", _put_back(report.put_back)))
     lines += [("source", note) for note in report.notes]
     if report.truncated:
         lines.append(
@@ -62,3 +66,10 @@ def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
         )
     lines.append(("digest", f"sha256:{report.digest[:16]}"))
     return lines
+
+
+def _put_back(changes: tuple[str, ...]) -> str:
+    """What a pass changes of its module, the first of it."""
+    more = f"; and {len(changes) - _NAMED:,} more" if len(changes) > _NAMED else ""
+    named = "; ".join(changes[:_NAMED])
+    return f"after each batch, so that no row depends on those before: {named}{more}"

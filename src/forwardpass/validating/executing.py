@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from forwardpass.errors import UsageError
+from forwardpass.keeping.memories import numbers
 from forwardpass.nouns.validations import Fault
-from forwardpass.recording.memories import numbers
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import apart, tolerance
 from forwardpass.writing import written

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
+from forwardpass.keeping.memories import is_strided
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Exempt, Fault
-from forwardpass.recording.memories import is_strided
 from forwardpass.recording.notes import facts_of, meta_of
 from forwardpass.recording.schemas import Schema, flattened
 from forwardpass.recording.walking import Walk

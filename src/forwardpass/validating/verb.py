@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import torch
 
 from forwardpass.errors import UsageError, nearest
+from forwardpass.keeping.memories import Copies, classes_aside
+from forwardpass.keeping.states import State
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import LEVELS, Fault, Foreign, Level, Validation
-from forwardpass.recording.memories import Copies, classes_aside
 from forwardpass.recording.passes import ONE_PASS_AT_A_TIME
 from forwardpass.recording.recordings import Recording, living
 from forwardpass.recording.schemas import Schema
-from forwardpass.recording.states import State
 from forwardpass.recording.walking import Walk
 from forwardpass.tensors.distances import apart, rounding
 from forwardpass.tensors.generators import GeneratorStates

@@ -7,6 +7,7 @@ operator.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any, Final, NamedTuple, cast
@@ -15,7 +16,8 @@ import torch
 from torch import nn
 
 from forwardpass.building.replicas import Arguments, Example, Facts, Inputs
-from forwardpass.errors import UsageError
+from forwardpass.errors import UsageError, contained
+from forwardpass.keeping.standing import Standing
 from forwardpass.loading.programs import ModuleProgram
 from forwardpass.measuring.machines import pytorch
 from forwardpass.nouns.programs import Program
@@ -40,13 +42,14 @@ class EagerReplica:
 
     Attributes:
         module: the copy.
-        facts: see there.
+        facts, standing: see there.
     """
 
     def __init__(
         self, module: nn.Module, device: torch.device, threads: int | None, example: Example
     ) -> None:
         self.module = module
+        self.standing = Standing(module)
         self._device = device
         dtype = spelled(coarsest({tensor.dtype for tensor in held_by(module).values()}))
         self.facts = Facts(
@@ -79,9 +82,18 @@ class EagerReplica:
         """What forward returns in inference mode: its tensors by name if its inputs are named."""
         if seed is not None:
             self._seed(seed)
-        with torch.inference_mode(), self._on_device():
-            outputs = self.module(*staged.args, **staged.kwargs)
-        return flatten(outputs) if staged.named else outputs
+        try:
+            with contained(), torch.inference_mode(), self._on_device():
+                outputs = self.module(*staged.args, **staged.kwargs)
+        except BaseException:
+            self.standing.settle()
+            raise
+        if staged.named:
+            outputs = flatten(outputs)
+        if not self.standing.holds():  # what comes out may stand in memory that is put back
+            outputs = _each(outputs, _cloned)
+            self.standing.settle()
+        return outputs
 
     def fetch(self, outputs: Any) -> Any:
         """The outputs in CPU memory; waits for the device."""
@@ -159,10 +171,23 @@ def _devices(module: nn.Module, device: str | None) -> list[torch.device]:
 
 def _moved(value: Any, device: torch.device) -> Any:
     """The tensors of a tree on `device`; what has a `to` of its own (a graph) moves itself."""
+
+    def moved(leaf: Any) -> Any:
+        mover: Any = getattr(leaf, "to", None)
+        return leaf if mover is None else mover(device)
+
+    return _each(value, moved)
+
+
+def _cloned(leaf: Any) -> Any:
+    return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
+
+
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A tree of dicts, lists and tuples with its leaves changed."""
     if isinstance(value, dict):
-        return {name: _moved(item, device) for name, item in cast("dict[Any, Any]", value).items()}
+        return {name: _each(item, change) for name, item in cast("dict[Any, Any]", value).items()}
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        items = [_moved(item, device) for item in cast("list[Any]", value)]
+        items = [_each(item, change) for item in cast("list[Any]", value)]
         return items if isinstance(value, list) else tuple(items)
-    mover: Any = getattr(value, "to", None)
-    return value if mover is None else mover(device)
+    return change(value)

@@ -22,6 +22,7 @@ class NullReplica:
     """Gives its inputs back."""
 
     facts = Facts("cpu", "f32", f"numpy {np.__version__}", threads=1)
+    standing = None
 
     def stage(self, inputs: Inputs) -> Named:
         """The inputs as NumPy's arrays."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from forwardpass.errors import DataError, missing_extra
+from forwardpass.errors import DataError, contained, missing_extra, said
 from forwardpass.nouns.rows import Failure, Rows
 from forwardpass.reading.blocks import unreadable
 from forwardpass.reading.files import File
@@ -80,7 +80,7 @@ def _decoded(content: bytes) -> np.ndarray[Any, Any] | str:
     try:
         Image.init()  # else only some formats are known
         formats = [name for name in _FORMATS if name in Image.OPEN]
-        with Image.open(io.BytesIO(content), formats=formats) as image:
+        with contained(), Image.open(io.BytesIO(content), formats=formats) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 return f"the image has {image.width} x {image.height} pixels; at most {limit:,}"
@@ -97,4 +97,4 @@ def _decoded(content: bytes) -> np.ndarray[Any, Any] | str:
     except UnidentifiedImageError:  # whose message holds an address, other in each run
         return "the file is no image that Pillow reads, or damaged"
     except Exception as error:  # noqa: BLE001 - recorded; a damaged image can raise anything
-        return f"the image cannot be decoded: {type(error).__name__}: {error}"
+        return f"the image cannot be decoded: {said(error)}"

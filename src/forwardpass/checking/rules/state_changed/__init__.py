@@ -17,10 +17,10 @@ from forwardpass.checking.rules.state_changed.learning import ledger
 from forwardpass.checking.rules.state_changed.overwriting import Overwritten, overwritten
 from forwardpass.checking.rules.state_changed.watchpoints import Watchpoint
 from forwardpass.checking.words import share
+from forwardpass.keeping.containers import Snapshot, differs
+from forwardpass.keeping.states import place_of
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
-from forwardpass.recording.containers import Snapshot, differs
-from forwardpass.recording.states import place_of
 
 MOST_PASSES: Final = 8
 """Three to see whether it goes on changing; three to learn one step on a copy; one to see the line

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from forwardpass.checking.examinations import Examination
+from forwardpass.keeping.containers import SCALARS, Snapshot
+from forwardpass.keeping.states import State
 from forwardpass.probing.changes import Change
 from forwardpass.recording.arguments import copied, tensors_in
-from forwardpass.recording.containers import SCALARS, Snapshot
-from forwardpass.recording.states import State
 from forwardpass.tensors.distances import relative_distance
 from forwardpass.tensors.modules import parts_of
 from forwardpass.tensors.trees import flatten

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from forwardpass.recording.memories import Copies
+from forwardpass.keeping.memories import Copies
 from forwardpass.recording.passes import Pass
 from forwardpass.tensors.modules import parameters_of, parts_of
 from forwardpass.tensors.trees import flatten

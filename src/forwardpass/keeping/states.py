@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,9 +10,10 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from forwardpass.errors import UsageError
+from forwardpass.keeping.containers import Told
+from forwardpass.keeping.memories import Memory, is_strided
+from forwardpass.keeping.namespaces import Namespace, namespaces
 from forwardpass.nouns.calls import Parameter
-from forwardpass.recording.memories import Memory, is_strided
-from forwardpass.recording.namespaces import Namespace, namespaces
 from forwardpass.tensors.dtypes import spelled
 from forwardpass.tensors.modules import is_training, parts_of, put_into_mode, set_training
 
@@ -132,6 +134,30 @@ class State:
             if is_training(part) != self._expected[number]
         ]
         return tuple(found)
+
+    def places(self) -> Iterator[Any]:
+        """The dicts, lists and sets that the module is made of; see Namespace.places."""
+        return (place for space in self._namespaces for place in space.places())
+
+    def told(self) -> Iterator[Told]:
+        """What arrays and generators in attributes tell."""
+        return (told for space in self._namespaces for told in space.told())
+
+    def is_lost(self, said: str) -> bool:
+        """Whether a sentence of `changes` is of a tensor that was written and of which no copy was
+        kept, so that it cannot be put back."""
+        return any(
+            said == f"{held.origin} {held.name} was written" and not self.memory.has(held.alias)
+            for held in self.held.values()
+        )
+
+    def forget_parameters(self, changes: Sequence[str]) -> None:
+        """Let go of the copies of parameters that are not in such sentences."""
+        self.memory.keep_only(
+            held.alias
+            for held in self.held.values()
+            if held.origin != "parameter" or f"parameter {held.name} was written" in changes
+        )
 
     def restore(self) -> None:
         """Put everything back as it was: objects, contents, versions, flags and gradients."""

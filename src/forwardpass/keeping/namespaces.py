@@ -14,9 +14,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from forwardpass.recording.containers import (
+from forwardpass.keeping.containers import (
     SCALARS,
     Snapshot,
+    Told,
     differs,
     is_plain_object,
     is_users_class,
@@ -66,6 +67,26 @@ class Namespace:
         for name, snapshot in self._snapshots.items():
             for way, tensor in snapshot.tensors():
                 yield "attribute", f"{self.inside}{name}{way}", tensor
+
+    def places(self) -> Iterator[Any]:
+        """The dicts, lists and sets that it is made of, where code of a model may write: not the
+        attributes of PyTorch's layers, nor stores of TorchScript."""
+        is_pytorchs = type(self.owner).__module__.partition(".")[0] == "torch"
+        if not is_pytorchs:
+            yield vars(self.owner)
+        filled = {place for place, _ in self._filled}
+        for place, store in enumerate(self._stores):
+            if isinstance(cast("Any", store), dict) and (
+                place in filled or _STORES[place] in _SAID
+            ):
+                yield cast("dict[str, Any]", store)
+        for snapshot in self._snapshots.values():
+            yield from snapshot.containers()
+
+    def told(self) -> Iterator[Told]:
+        """What arrays and generators in attributes tell."""
+        for snapshot in self._snapshots.values():
+            yield from snapshot.told()
 
     @property
     def is_touched(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from ctypes import string_at
 from typing import Any
@@ -37,6 +37,14 @@ class Memory:
         key = storage._cdata  # pyright: ignore[reportPrivateUsage]
         if key not in self._kept:
             self._kept[key] = (storage, _bytes(storage) if _is_small(storage) else storage.clone())
+
+    def keep_only(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Let go of the copies of all memory but that of these tensors."""
+        kept = list(tensors)
+        storages = {_key(tensor) for tensor in kept if is_strided(tensor)}
+        self._kept = {key: pair for key, pair in self._kept.items() if key in storages}
+        others = set(map(id, kept))
+        self._others = {key: pair for key, pair in self._others.items() if key in others}
 
     def has(self, tensor: torch.Tensor) -> bool:
         """Whether the memory of a tensor was kept."""

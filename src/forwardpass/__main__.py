@@ -1,0 +1,29 @@
+"""The command `fwd`, and `python -m forwardpass`."""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+
+def main() -> None:
+    """Run the command."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupted)
+    from forwardpass.cli import main
+
+    main(prog_name="fwd")
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """Leave at once while the first imports run: nothing has begun that must be ended in order, and
+    an import that is interrupted may raise anything. Later it is a KeyboardInterrupt."""
+    torch = sys.modules.get("torch")
+    if torch is None or getattr(torch.__spec__, "_initializing", False):
+        os.write(2, b"fwd: interrupted\n")
+        os._exit(130)
+    signal.default_int_handler(number, frame)
+
+
+if __name__ == "__main__":
+    main()
