@@ -27,6 +27,7 @@ ROOMS = (
     "validating",
     "building",
     "probing",
+    "guessing",
     "explaining",
     "batching",
     "executing",

@@ -150,10 +150,13 @@ def _noting(guards: list[tuple[str, Site | None]]) -> Generator[None]:
 
 
 def _failed(error: Exception) -> Exported:
+    from torch._subclasses.fake_tensor import DataDependentOutputException
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
     said = str(error).strip().split("\n")[0].split("  (Size-like")[0]
     return Exported(
         error=f"{type(error).__name__}: {said}",
-        by_value="DataDependent" in type(error).__name__,
+        by_value=isinstance(error, GuardOnDataDependentSymNode | DataDependentOutputException),
         site=raised_at(error.__traceback__),
     )
 

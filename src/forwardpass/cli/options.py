@@ -105,17 +105,20 @@ def signed(forward: Any, lines: tuple[str, ...]) -> Any:
 
 def _guessed(forward: Any) -> Any:
     """The Forward with a signature that was found by trying, which is said."""
-    from forwardpass.executing.guessing import guess
+    from forwardpass.guessing import guess
     from forwardpass.nouns.forwards import Forward
 
     found = guess(forward)
-    options = " ".join(f'--signature "{item}"' for item in found.inputs)
+    options = " ".join(f'--signature "{item}"' for item in found.signature.inputs)
+    meet = "" if found.apart else (
+        "  With it a row's outputs depend on the rows beside it: `batch` may be another axis.\n"
+    )  # fmt: skip
     click.echo(
-        f"guessed: {options}\n"
+        f"guessed: {options}\n{meet}"
         "  Passes go through with it, but nobody said it: give the option with what you mean.",
         err=True,
     )
-    return Forward(forward.model.with_signature(found), forward.plan)
+    return Forward(forward.model.with_signature(found.signature), forward.plan)
 
 
 def given(

@@ -12,7 +12,8 @@ from torch import nn
 
 from forwardpass.errors import DataError, UsageError, nearest
 from forwardpass.executing.encoding import Encoder, inferred, together
-from forwardpass.executing.following import tables
+from forwardpass.guessing.following import tables
+from forwardpass.guessing.forms import random
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.signatures import Axis, Input, Signature
 from forwardpass.reading import open_source
@@ -104,17 +105,6 @@ def _words(
 
 def _shape(item: Input, batch: int, sizes: Mapping[str, int]) -> list[int]:
     return [batch, *(sizes[a.name] if a.is_variable else a.size for a in item.row_axes)]
-
-
-def random(
-    path: str, dtype: torch.dtype, shape: Sequence[int], words: int, generator: torch.Generator
-) -> torch.Tensor:
-    """Normal floats, whole numbers from 0 up to below `words`; of a mask all is real."""
-    if dtype.is_floating_point or dtype.is_complex:
-        return torch.randn(shape, generator=generator).to(dtype)
-    if dtype == torch.bool:
-        return torch.full(shape, "pad" not in path, dtype=dtype)
-    return torch.randint(0, max(words, 1), shape, generator=generator).to(dtype)
 
 
 def read(path: str | Path) -> dict[str, torch.Tensor]:

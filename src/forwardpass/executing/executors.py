@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -255,7 +256,8 @@ class _Lost(BaseException):
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on whichever device."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+    torch = sys.modules.get("torch")  # where nobody has imported it, it has raised nothing
+    if isinstance(error, MemoryError if torch is None else (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in _NO_MEMORY)
 

@@ -129,7 +129,9 @@ class Described:
             yield hashlib.sha256(str(text()).encode()).hexdigest()
         elif callable(getattr(value, "set_truncation_and_padding", None)):
             # One of transformers, which sets both at each call: what they are now is from the last.
-            told = json.loads(attributes.pop("_tokenizer").to_str())
+            backend = value.backend_tokenizer
+            attributes = {name: item for name, item in attributes.items() if item is not backend}
+            told = json.loads(backend.to_str())
             yield self.said({**told, "truncation": None, "padding": None})
         yield self.said(attributes)
 

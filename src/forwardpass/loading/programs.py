@@ -12,7 +12,7 @@ from torch import nn
 
 from forwardpass.errors import UsageError
 from forwardpass.nouns.programs import Trust
-from forwardpass.tensors.modules import own_calls, store_of
+from forwardpass.tensors.modules import children_of, own_calls
 
 _ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -86,18 +86,28 @@ class ModuleProgram:
         return of_module(self.module)
 
     def _parameters(self) -> list[inspect.Parameter]:
-        """What the module takes when it is called: what `forward` does, unless its class has a
-        `__call__` of its own that names its arguments. Empty where nothing tells."""
-        inner = store_of(self.module, "_modules").get("_orig_mod", self.module)  # by torch.compile
-        own = [vars(kind)["__call__"] for kind in own_calls(type(inner))]
-        for function, taken in (*((call, 1) for call in own), (inner.forward, 0)):
-            try:
-                found = list(inspect.signature(function).parameters.values())[taken:]
-            except (TypeError, ValueError):  # a builtin does not tell
-                continue
-            if not taken or any(p.kind not in _ANY for p in found):
+        """What the module takes when it is called. Of one that hands everything on to its only
+        part, what that takes: torch.compile, DataParallel and steps of plans wrap a module so."""
+        module = self.module
+        while True:
+            found, inner = _taken(module), [part for _, part in children_of(module)]
+            if tuple(p.kind for p in found) != _ANY or len(inner) != 1:
                 return found
-        return []
+            module = inner[0]
+
+
+def _taken(module: nn.Module) -> list[inspect.Parameter]:
+    """What `forward` takes, unless the class has a `__call__` of its own that names its arguments.
+    Empty where nothing tells."""
+    own = [vars(kind)["__call__"] for kind in own_calls(type(module))]
+    for function, taken in (*((call, 1) for call in own), (module.forward, 0)):
+        try:
+            found = list(inspect.signature(function).parameters.values())[taken:]
+        except (TypeError, ValueError):  # a builtin does not tell
+            continue
+        if not taken or any(p.kind not in _ANY for p in found):
+            return found
+    return []
 
 
 def _schema(module: torch.jit.ScriptModule) -> list[Any]:

@@ -87,7 +87,10 @@ def _renamed(module: nn.Module, places: Mapping[str, str]) -> Iterator[tuple[str
 
 
 def _compiled(module: nn.Module) -> list[str]:
-    """Parts that torch.compile would replace: under a recorder they run eagerly."""
+    """Parts that torch.compile would replace: under a recorder they run eagerly.
+
+    PyTorch has no public way to ask, so what it makes of them is named here, and here alone.
+    """
     compiler = sys.modules.get("torch._dynamo.eval_frame")  # importing it takes a second
     if compiler is None:
         return []

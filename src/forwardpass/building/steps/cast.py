@@ -27,19 +27,19 @@ class Cast(nn.Module):
 
     def __init__(self, inner: nn.Module, inside: torch.dtype, outside: torch.dtype) -> None:
         super().__init__()
-        self._orig_mod = inner  # as torch.compile names what it wraps, whose forward names inputs
+        self.inner = inner
         self.inside = inside
         self.outside = outside
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = pytree.tree_map(partial(_to, self.inside), (args, kwargs))
-        return pytree.tree_map(partial(_to, self.outside), self._orig_mod(*args, **kwargs))
+        return pytree.tree_map(partial(_to, self.outside), self.inner(*args, **kwargs))
 
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:  # what others read off the module they know, such as `.weight`
-            return getattr(super().__getattr__("_orig_mod"), name)
+            return getattr(super().__getattr__("inner"), name)
 
 
 def apply(module: nn.Module, selected: Collection[str], dtype: str) -> nn.Module:
