@@ -58,7 +58,8 @@ def crossing(
     outputs: Iterable[str],
     compared: Compared,
 ) -> Call | None:
-    """The call of `record` to blame for what moved in these outputs; None where no call crossed.
+    """The call of `record` to blame for what moved in these outputs; None where no call crossed, or
+    the way leads through a tensor that no call was seen to make.
 
     Args:
         other: the pass in which something was replaced.
@@ -98,7 +99,13 @@ class _Crossing:
             if not before:
                 break
             blamed = min(before, key=lambda call: call.index)
+        if blamed is not None and self._reads_an_orphan(blamed):
+            return None
         return blamed
+
+    def _reads_an_orphan(self, call: Call) -> bool:
+        """Whether what moved may have come to a call by a tensor of which nobody knows the way."""
+        return any(self._record.values[serial].origin == "unknown" for serial in call.inputs)
 
     def _crosses(self, call: Call) -> bool:
         fresh = (serial for serial in call.outputs if serial not in call.inputs)

@@ -70,11 +70,11 @@ class Draws:
 
         What is made of them alone, a mask and its scale, has few levels, and one of these zeroes
         what it meets. Masks that depend on the inputs, that go anywhere else, or that come out, are
-        of a model that samples.
+        of a model that samples; where a record lacks edges, nobody knows where they go.
         """
-        if not self.calls or not self.moved:
-            return []
         record = self._probe.record
+        if not self.calls or not self.moved or record.lacks("edges"):
+            return []
         here, there = _judged(self._probe.whole), _judged(self.other)
         found: list[Call] = []
         for call in self.calls:

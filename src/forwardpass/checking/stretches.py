@@ -64,8 +64,10 @@ class Stretch:
                 self._run(self._record.calls[value.producer], known)
             else:
                 found = self._held.get(value.name)
-                if found is None:
+                if found is None and value.origin == "constant":
                     found = self._record.constants[serial]
+                if found is None:  # what led to an orphan may be the value that goes in
+                    raise KeyError(serial)
                 floating = found.is_floating_point()
                 known[serial] = found.detach().to(self._dtype if floating else found.dtype)
         return known[serial]

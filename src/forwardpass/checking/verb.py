@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.findings import SEVERITIES, Finding, Findings, Ran, Skipped
 from forwardpass.nouns.folders import plugins
 from forwardpass.nouns.forwards import Forward, ForwardLike
+from forwardpass.nouns.records import Need
 from forwardpass.probing.verb import record
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Mode, standing
@@ -47,7 +49,7 @@ def check(
     Args:
         forward, inputs, mode, grad: as `record` takes them.
         rules: names of rules, or functions `rule(probe) -> Iterable[Finding]` of one's own;
-            None for all. See checking.rules.
+            None for all. See checking.rules. One that needs what the record lacks is skipped.
         ignore: names of rules that are not wanted.
         callers: records of the passes that the user's own code made (`watch`): rules then look at
             how the model is called, too.
@@ -144,6 +146,9 @@ def _examined(
         advance(name)
         probe.running(name)
         start = WALL.now()
+        if lack := next(filter(None, map(probe.record.lacks, needs(rule))), ""):
+            skipped.append(Skipped(name, lack))
+            continue
         try:
             found += _findings(name, rule(probe))
         except Inapplicable as reason:
@@ -216,6 +221,11 @@ def _together(
 def every() -> dict[str, Rule]:
     """The rules of the folder, by name."""
     return {name.replace("_", "-"): file.check for name, file in plugins(folder).items()}
+
+
+def needs(rule: Rule) -> Sequence[Need]:
+    """What a rule needs of a record, as its file says beside it; nothing if it does not say."""
+    return getattr(sys.modules.get(rule.__module__), "NEEDS", ())
 
 
 def _order(finding: Finding) -> tuple[int, int, str]:

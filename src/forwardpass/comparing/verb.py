@@ -125,8 +125,8 @@ def diff(
             *_under_padding(one, finals[0], finals[1], floor, cells),
             *_nested(one, other),
             *(f"input {path} differs by {off:.2g}" for path, off in _inputs(alignment, targets)),
-            *(f"a: {note}" for note in one.notes),
-            *(f"b: {note}" for note in other.notes),
+            *(f"a: {note}" for note in (*one.notes, *_unfollowed(one))),
+            *(f"b: {note}" for note in (*other.notes, *_unfollowed(other))),
             *notes,
         ),
     )
@@ -296,6 +296,12 @@ def _unknown(
                 yield f"{side}: the values of {path} were not kept: nothing is known of it"
     if not (a.outputs or b.outputs):
         yield "no output is a tensor: the verdict is that of the calls"
+
+
+def _unfollowed(record: Record) -> Iterator[str]:
+    """That what came by ways which the record does not know is nobody's error."""
+    if lack := record.lacks("edges"):
+        yield f"{lack}: no error is followed there, and none is blamed for it"
 
 
 def _verdict(

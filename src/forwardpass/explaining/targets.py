@@ -59,6 +59,7 @@ def is_readable(text: str, value: Value) -> None:
     """Raises UsageError for elements that are no real numbers in a plain tensor."""
     said = "sparse or nested" if value.layout != "strided" or value.nested is not None else ""
     said = "complex" if value.dtype.startswith("c") else said
+    said = "on the meta device, which has no numbers" if value.device == "meta" else said
     if said:
         raise UsageError(f"{text} is {said} ({value}): dense real tensors are explained")
 

@@ -44,6 +44,11 @@ def explain(
         back = way_back(done, element, loss)
         return Explanation(forward=record.forward, element=element, parts=(), gradient=back)
     start = origin(done, value, index, moment)
+    if start.call is None and start.value.origin == "unknown":
+        raise UsageError(
+            f"{element} is element {list(start.element)} of {start.value}, which no call was seen "
+            f"to make: {record.lacks('origins')}"
+        )
     if start.call is None:
         raise UsageError(
             f"{element} is element {list(start.element)} of {start.value.name or 'a value'}, which "

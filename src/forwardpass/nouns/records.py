@@ -52,6 +52,28 @@ class Failed(msgspec.Struct, frozen=True):
     error: str
 
 
+Need = Literal["edges", "origins", "numbers"]
+"""What may be needed of a record: `edges`: all that leads from one call to another is known;
+`origins`: of every tensor that a call read it is known where it came from; `numbers`: the pass
+computed with numbers, and not with shapes alone."""
+
+
+class Unseen(msgspec.Struct, frozen=True):
+    """Something that a record does not know.
+
+    Attributes:
+        what: `origin`: nobody knows where a tensor came from, an orphan; `inside`: nobody knows
+            which calls an operator made inside of itself.
+        call: index of the call that reads the orphan, or is that operator; -1 where what is not
+            known came out of the pass.
+        said: the same in a sentence, which names the call.
+    """
+
+    what: Literal["origin", "inside"]
+    call: int
+    said: str
+
+
 class Layer(msgspec.Struct, frozen=True):
     """A layer that computes `activation(W · x + b)`.
 
@@ -102,6 +124,7 @@ class Record(
         changes: what the pass changed of the module's state, each in a sentence; the module itself
             was put back.
         notes: what one should know of how it was recorded.
+        unseen: what the record does not know of the pass; see `lacks`.
         statistics: by serial, where they were asked for.
         reaches: by output, the parameters that it depends on through autograd (`grad="on"`).
         saved: what lines keep for backward (`saved=True`).
@@ -127,6 +150,7 @@ class Record(
     layers: tuple[Layer, ...] = ()
     changes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
     statistics: dict[int, Statistics] = msgspec.field(default_factory=dict[int, Statistics])
     reaches: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict[str, tuple[str, ...]])
     saved: tuple[Saved, ...] = ()
@@ -143,6 +167,15 @@ class Record(
     def edges(self) -> tuple[Edge, ...]:
         """Why calls must come after others: data, alias and mutation edges, by target."""
         return self.graph.edges
+
+    def lacks(self, need: Need) -> str:
+        """Why this record has not what is needed, in a sentence that names the call; "" where it
+        has it."""
+        if need == "numbers":
+            return "the pass ran on meta tensors, which have no numbers" * (self.device == "meta")
+        found = [one.said for one in self.unseen if need == "edges" or one.what == "origin"]
+        more = f" (and {len(found) - 1:,} more like this)" if len(found) > 1 else ""
+        return found[0] + more if found else ""
 
     def site(self, call: Call) -> Site:
         """Where a call was written."""

@@ -38,7 +38,8 @@ class Exempt(msgspec.Struct, frozen=True):
 
 
 class Foreign(msgspec.Struct, frozen=True):
-    """A tensor that came from outside of what was seen: a constant, or an orphan."""
+    """A tensor that came from outside of what was seen: a constant, or an orphan. `call` is the
+    first that reads it, -1 for an output that none reads."""
 
     value: int
     call: int

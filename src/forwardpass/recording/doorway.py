@@ -23,7 +23,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._ops import HigherOrderOperator
 
+from forwardpass.recording.compilers import out_of_dynamo
 from forwardpass.tensors.modules import own_calls
 
 Calling = Callable[[FrameType, Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -106,6 +108,7 @@ class _InCode:
             co_consts=tuple([door if const == _DOOR else const for const in consts]),
             co_freevars=before.co_freevars,  # a function keeps its closure
         )
+        out_of_dynamo(self._ours)
 
     def close(self) -> None:
         if self._function.__code__ is self._ours:
@@ -123,6 +126,7 @@ class _InClass:
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
             return through(self, args, kwargs)
 
+        out_of_dynamo(method.__code__)
         self._ours = method
         setattr(owner, name, method)
 
@@ -170,6 +174,7 @@ CLASS_CALLS = tuple(Doorway(torch.Tensor, name) for name in ("as_subclass", "_ma
 """The ways by which a tensor becomes an object of another class, past the dispatcher."""
 HOST_CALLS = {f"Tensor.{name}": Doorway(torch.Tensor, name) for name in ("numpy", "tolist")}
 """The ways by which a tensor leaves for Python that are no operators, by their name in a Record."""
+HIGHER_ORDER_CALLS = Doorway(HigherOrderOperator, "__call__")
 _OWN_CALLS: dict[type, Doorway] = {}
 """The doorways at the `__call__` of classes that have one of their own, while somebody is there."""
 

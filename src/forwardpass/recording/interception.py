@@ -6,6 +6,7 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from forwardpass.recording.compilers import out_of_dynamo
 from forwardpass.recording.schemas import Schema, schema_of
 
 
@@ -45,3 +46,6 @@ class Interception(TorchDispatchMode):
     ) -> Any:
         """Run `func`, an operator that the pass calls, and return what it returns."""
         raise NotImplementedError
+
+
+out_of_dynamo(Interception.__torch_dispatch__.__code__)

@@ -7,7 +7,6 @@ changed of the module is put back, whether it returns or raises.
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -21,7 +20,9 @@ from torch import nn
 
 from forwardpass.keeping.memories import is_strided, numbers
 from forwardpass.keeping.states import State
+from forwardpass.recording import higher_order
 from forwardpass.recording.arguments import copied, dressed, named_tensors
+from forwardpass.recording.compilers import uncompiled
 from forwardpass.recording.doorway import CLASS_CALLS, HOST_CALLS, Around, Calling, calls_visited
 from forwardpass.recording.interception import Interception
 from forwardpass.recording.originals import Originals
@@ -121,8 +122,8 @@ class Pass:
             if self.threads is not None:
                 stack.callback(torch.set_num_threads, torch.get_num_threads())
                 torch.set_num_threads(self.threads)
-            if "torch._dynamo" in sys.modules:  # what is compiled would trace our recorders, too
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(uncompiled())
+            stack.enter_context(higher_order.opened())
             if self.expanded:
                 stack.callback(
                     torch.backends.mha.set_fastpath_enabled,
@@ -226,6 +227,7 @@ def traced(
     """Call a module while `tracer` sees its operators, its modules and its ways to Python."""
     with ExitStack() as stack:
         stack.enter_context(tracer)
+        stack.enter_context(higher_order.opened())
         stack.enter_context(calls_visited(tracer.kinds, entering(tracer)))
         for name, doorway in HOST_CALLS.items():
             stack.enter_context(doorway.visited(_leaving(tracer, name)))

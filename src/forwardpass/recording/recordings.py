@@ -16,12 +16,14 @@ from forwardpass.keeping.states import State
 from forwardpass.nouns.calls import Call, Site, Value
 from forwardpass.nouns.records import Failed, KeptRecord, Record, Totals, record_fields
 from forwardpass.recording.assembling import calls_of, device_of, modules_of, path_of, values_of
+from forwardpass.recording.compilers import NeedsCompiler, load_compiler, without_compiler
 from forwardpass.recording.gradients import reached
 from forwardpass.recording.layers import layers_of
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Grad, Pass, traced
 from forwardpass.recording.schemas import Schema, schema_of
 from forwardpass.recording.tracing import Tracer
+from forwardpass.recording.unseen import unseen
 from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.tensors.trees import flatten
 
@@ -73,6 +75,21 @@ def recorded(
     `forward` is what is recorded, in words; `standing` as in Pass.staged.
     """
     watching = watching or Watching(False, None, None)
+    try:
+        with without_compiler():
+            return _recorded(forward, this, notes, watching, standing)
+    except NeedsCompiler:
+        load_compiler()
+        return _recorded(forward, this, notes, watching.anew(), standing)
+
+
+def _recorded(
+    forward: str,
+    this: Pass,
+    notes: tuple[str, ...],
+    watching: Watching,
+    standing: GeneratorStates | None,
+) -> Recording:
     with this.staged(standing=standing) as (state, args, kwargs):
         given = this.named(args, kwargs)
         tracer = Tracer(
@@ -123,6 +140,7 @@ def assembled(
     sites = tracer.frames.sites()
     parameters = state.parameters()
     modes = {entry.training for entry in modules}
+    mapped = f"inside of vmap, on all that it maps over: {', '.join(tracer.mapped)}"
     return Record(
         forward=forward,
         inputs=tracer.inputs,
@@ -140,7 +158,8 @@ def assembled(
         parameters=parameters,
         layers=layers_of(calls, values, [entry.path for entry in modules], parameters),
         changes=state.changes(),
-        notes=notes,
+        notes=(*notes, mapped) if tracer.mapped else notes,
+        unseen=tuple(unseen(tracer, calls, values, named, sites)),
         statistics=dict(statistics or {}),
         reaches=reached(outputs, state) if grad == "on" else {},
         failed=None if error is None else _failed(tracer, values, sites, error),

@@ -10,6 +10,8 @@ import torch
 from forwardpass import operators
 from forwardpass.operators import kinds
 
+HIGHER_ORDER = "higher_order."
+"""How the names of operators begin that call functions which they are given."""
 _HOST = {"aten._local_scalar_dense", "aten.is_nonzero", "aten.equal", "aten.item"}
 _UNMARKED: dict[str, tuple[int, int, int]] = {
     # (running mean, running variance, training): written in training, and the schema says nothing
@@ -97,9 +99,8 @@ def schema_of(operator: Any) -> Schema:
 def _read(operator: Any) -> Schema:
     schema = getattr(operator, "_schema", None)
     if schema is None:
-        name = getattr(operator, "__name__", str(operator))
-        return Schema(f"higher_order.{name}", f"higher_order.{name}", (), None, False, True, False,
-                      False, False, False, (), {})  # fmt: skip
+        name = f"{HIGHER_ORDER}{getattr(operator, '__name__', operator)}"
+        return Schema(name, name, (), None, False, True, False, False, False, False, (), {})
     name = str(operator)
     packet = name.rpartition(".")[0]
     arguments = schema.arguments

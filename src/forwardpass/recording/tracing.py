@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, cast
 
 import torch
 from torch import nn
+from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
 
 from forwardpass.code.frames import Frames
@@ -67,6 +70,8 @@ class Tracer(Interception):
         self.failed: Failing | None = None
         self.raised: tuple[BaseException, int] | None = None
         self.constants: dict[int, torch.Tensor] = {}
+        self.classes: dict[int, str] = {}  # of what no call was seen to make
+        self.mapped: dict[str, None] = {}  # modules that were called inside of vmap
         self._state = state
         self._observe = observe
         self._gradients = gradients
@@ -140,7 +145,8 @@ class Tracer(Interception):
 
     def turned(self, tensor: torch.Tensor, other: torch.Tensor) -> None:
         """Note that a tensor stands in another object from now on, of another class."""
-        self._ids[id(other)] = (weakref.ref(other), self._serial(tensor))
+        if not is_functorch_wrapped_tensor(other) and place_of(other) == place_of(tensor):
+            self._ids[id(other)] = (weakref.ref(other), self._serial(tensor))
 
     # Modules
 
@@ -184,11 +190,11 @@ class Tracer(Interception):
 
     def popped(self, number: int, result: Any) -> None:
         """The module call `number` has returned `result`, or raised (None)."""
+        entry = self.modules[number]
+        entry.outputs = self._known_serials(result)
+        entry.module = None
         self._stack.pop()
         self._let_go(number)
-        entry = self.modules[number]
-        entry.module = None
-        entry.outputs = self._known_serials(result)
         entry.stop = len(self.calls)
 
     @property
@@ -270,9 +276,14 @@ class Tracer(Interception):
             storage = self._storage(tensor, self._state_storages)
             self._held_storages.add(storage)
             return self._new(tensor, storage, 0, held.origin, held.name, -1, -1)
-        with _disable_current_modes():  # to describe it is no part of the pass
+        if is_functorch_wrapped_tensor(tensor):  # operators run on what torch.func has wrapped
+            if is_batchedtensor(tensor) and self._stack:
+                self.mapped[self.modules[self._stack[-1]].path] = None
+            return self._serial(get_unwrapped(tensor))
+        with _aside():
             serial = self._new(tensor, self._fresh(), 0, "unknown", "", -1, -1)
             self.constants[serial] = tensor.detach().clone()  # as it is before the pass writes it
+        self.classes[serial] = type(tensor).__name__
         return serial
 
     def _input(self, tensor: torch.Tensor, path: str) -> int:
@@ -363,6 +374,17 @@ class Tracer(Interception):
         self._input_storages.clear()
         for entry in self.modules:
             entry.module = None
+
+
+@contextmanager
+def _aside() -> Generator[None]:
+    """What is done here is no part of the pass: no mode, transform or class of tensors sees it."""
+    with (
+        _disable_current_modes(),
+        temporarily_clear_interpreter_stack(),
+        torch._C.DisableTorchFunctionSubclass(),  # pyright: ignore[reportPrivateUsage]
+    ):
+        yield
 
 
 def _storage_key(tensor: torch.Tensor) -> int | None:

@@ -150,6 +150,8 @@ def _facts(record: Record) -> Iterator[tuple[str, Text | str]]:
     )
     if totals.unknown:
         yield "unknown", Text(f"! no formula for {', '.join(totals.unknown)}: not counted", ORANGE)
+    if lack := record.lacks("edges"):
+        yield "unseen", Text(f"! {lack}", ORANGE)
     yield "path", record.path
     if record.changes:
         # the passes of `watch` are the user's own, and what they change stays changed

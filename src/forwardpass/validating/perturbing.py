@@ -28,12 +28,17 @@ class _Hashes(Walk):
     def __init__(self, record: Record) -> None:
         super().__init__(record)
         self.of: dict[int, str] = {}
+        self._raw: set[int] = set()  # storages that nothing has written
 
     def at(
         self, call: Call, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         result = func(*args, **kwargs)
-        if not schema.uninitialised:
+        storages = {self.record.values[serial].storage for serial in call.outputs}
+        if schema.uninitialised:
+            self._raw |= storages
+        self._raw.difference_update(call.writes)
+        if not storages or not storages <= self._raw:  # what stands there is no result
             self.of[call.index] = _hash(schema.made(result, args, kwargs), result)
         return result
 

@@ -72,10 +72,11 @@ def validate(
     calls = sum(call.is_operator for call in done.calls)
     replayed = replay.replayed if replay else 0
     exempt = tuple(replay.exempt) if replay else ()
-    drawn = {call.index for call in done.calls if call.kind == "random"}
-    left_out = sum(1 for one in exempt if one.call not in drawn)
-    lacking = left_out > (1 - _ENOUGH) * (calls - len(drawn))
-    incomplete = moving.unseen or (level >= "c" and orphans) or lacking
+    idle = {call.index for call in done.calls if call.kind == "random" or _is_shape(done, call)}
+    left_out = sum(1 for one in exempt if one.call not in idle)
+    lacking = left_out > (1 - _ENOUGH) * (calls - len(idle))
+    inside = [one.said for one in done.unseen if one.what == "inside"] if level >= "c" else []
+    incomplete = moving.unseen or inside or (level >= "c" and orphans) or lacking
     return Validation(
         level=level,
         verdict="invalid" if faults else "incomplete" if incomplete else "valid",
@@ -85,7 +86,7 @@ def validate(
         exempt=exempt,
         orphans=orphans if level >= "c" else (),
         constants=tuple(f for f in foreign if done.values[f.value].origin == "constant"),
-        unseen=tuple(moving.unseen),
+        unseen=(*inside, *moving.unseen),
         moved=moving.moved,
         cut_short=tuple(moving.cut_short),
         unwritten=unwritten,
@@ -93,6 +94,13 @@ def validate(
         sampled=replay.sampler.sampled if replay and replay.sampler else 0,
         formulas_missing=tuple(replay.sampler.missing) if replay and replay.sampler else (),
     )
+
+
+def _is_shape(done: Record, call: Call) -> bool:
+    """Whether a call only finds out a shape, on the meta device, in a pass that is elsewhere: there
+    are no numbers to prove."""
+    made = {done.values[serial].device for serial in call.outputs}
+    return made == {"meta"} and done.device != "meta"
 
 
 class _Bare(Walk):
@@ -172,7 +180,7 @@ def _world(
 
 
 def _foreign(done: Record) -> Iterator[Foreign]:
-    """Constants and orphans, each with the first call that reads it."""
+    """Constants and orphans, each with the first call that reads it; else the output that it is."""
     wanted = {v.serial for v in done.values if v.origin in ("constant", "unknown")}
     for call in done.calls:
         for serial in call.inputs:
@@ -180,3 +188,6 @@ def _foreign(done: Record) -> Iterator[Foreign]:
                 wanted.discard(serial)
                 said = f"{done.values[serial]} first read at {done.site(call)}"
                 yield Foreign(serial, call.index, call.operator, said)
+    for path, serial in done.outputs.items():
+        if serial in wanted:
+            yield Foreign(serial, -1, "", f"{done.values[serial]}, the output {path}")

@@ -128,6 +128,8 @@ def docstring(record: Record, constants: bool) -> str:
     held = {v.name for v in record.values if v.origin == "attribute"}
     if held:
         lines += _filled(f"and its attributes {', '.join(sorted(held))}", "    ")
+    for one in record.unseen:
+        lines += _filled(f"not known of the pass: {one.said}")
     if constants:
         lines += _filled(
             "constants: tensors from outside of module and inputs, by their serial in the record: "

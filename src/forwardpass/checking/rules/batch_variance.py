@@ -23,6 +23,7 @@ from forwardpass.code.owners import raised_at
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.nouns.records import Need
 from forwardpass.probing.changes import Change
 from forwardpass.probing.doubts import doubt
 from forwardpass.probing.pairs import partners
@@ -30,6 +31,7 @@ from forwardpass.probing.rows import ByRow
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import relative_distance
 
+NEEDS: Final[tuple[Need, ...]] = ("numbers",)
 MOST_PASSES: Final = 6
 """Two where nothing varies, and one that other rules share."""
 

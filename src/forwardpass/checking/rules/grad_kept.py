@@ -10,10 +10,11 @@ import msgspec
 from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.uses import CallingLine
 from forwardpass.nouns.findings import Finding, Severity
-from forwardpass.nouns.records import Saved
+from forwardpass.nouns.records import Need, Saved
 from forwardpass.recording.gradients import saved_for_backward
 from forwardpass.tensors.trees import flatten
 
+NEEDS: Final[tuple[Need, ...]] = ()
 MOST_PASSES: Final = 2
 """One to see what turns grad on, one to count what it keeps."""
 

@@ -13,10 +13,12 @@ from forwardpass.checking.examinations import Examination
 from forwardpass.checking.words import share
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
+from forwardpass.nouns.records import Need
 from forwardpass.probing.changes import Change
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import apart, rounding
 
+NEEDS: Final[tuple[Need, ...]] = ("numbers",)
 MOST_PASSES: Final = 6
 """Two to see it; two more with all values, or up to four for what is drawn."""
 _SCALE: Final = "the outputs' scale"
@@ -81,6 +83,8 @@ def _parting(one: Recording, two: Recording) -> tuple[Call | None, str]:
         for serial in (*a.inputs, *a.outputs):
             x, y = _value(one, serial), _value(two, serial)
             if x is not None and y is not None and apart(x, y) > rounding(x.dtype):
+                if one.values[serial].origin == "unknown":
+                    return a, f"they part before {a.name or a.short}: {one.lacks('origins')}"
                 return a, f"they part at {a.name or a.short}"
     if len(one.calls) != len(two.calls):
         return None, f"one makes {len(one.calls):,} calls, the other {len(two.calls):,}"

@@ -10,7 +10,7 @@ import torch
 from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
-from forwardpass.nouns.records import Record
+from forwardpass.nouns.records import Need, Record
 from forwardpass.operators import kinds
 from forwardpass.recording.schemas import Schema
 from forwardpass.recording.walking import Walk
@@ -18,6 +18,7 @@ from forwardpass.tensors.distances import relative_distance
 from forwardpass.tensors.dtypes import TORCH
 from forwardpass.tensors.trees import flatten
 
+NEEDS: Final[tuple[Need, ...]] = ("numbers",)
 MOST_PASSES: Final = 2
 """One with sums in f32 beside it, one without the casts."""
 

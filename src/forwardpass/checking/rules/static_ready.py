@@ -17,9 +17,11 @@ from forwardpass.errors import PassError
 from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.nouns.records import Need
 from forwardpass.nouns.signatures import Axis
 from forwardpass.probing.changes import Change
 
+NEEDS: Final[tuple[Need, ...]] = ()
 MOST_PASSES: Final = 8
 """The exporter's; three that are timed; two sizes each of the axes that are tried."""
 

@@ -12,10 +12,12 @@ from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.words import share
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.nouns.records import Need
 from forwardpass.operators import batch_norm, find
 from forwardpass.probing.changes import Change
 from forwardpass.recording.recordings import Recording
 
+NEEDS: Final[tuple[Need, ...]] = ("numbers",)
 MOST_PASSES: Final = 6
 """One in eval mode, up to four for what is drawn, one with the first row beside itself."""
 

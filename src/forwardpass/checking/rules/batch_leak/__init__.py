@@ -21,12 +21,13 @@ from forwardpass.checking.words import (
 )
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
-from forwardpass.nouns.records import Record
+from forwardpass.nouns.records import Need, Record
 from forwardpass.probing.changes import Change
 from forwardpass.probing.doubts import doubt, sequence_module
 from forwardpass.probing.pairs import partners
 from forwardpass.probing.rows import ByRow
 
+NEEDS: Final[tuple[Need, ...]] = ("numbers",)
 MOST_PASSES: Final = 7
 """Two where nothing leaks, and one that other rules share."""
 

@@ -19,9 +19,10 @@ from forwardpass.checking.rules.dead_units.openings import Opening, openings
 from forwardpass.checking.rules.dead_units.units import unit_axis
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
-from forwardpass.nouns.records import Record
+from forwardpass.nouns.records import Need, Record
 from forwardpass.operators.kinds import bare, casts, moves
 
+NEEDS: Final[tuple[Need, ...]] = ("numbers",)
 MOST_PASSES: Final = 1
 """The pass with its values, which other rules share."""
 

@@ -17,12 +17,13 @@ from forwardpass.checking.rules.host_boundary.escapes import Escape, Escapes
 from forwardpass.code.owners import Owner, is_installed, owner, past_ours
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
-from forwardpass.nouns.records import Record
+from forwardpass.nouns.records import Need, Record
 from forwardpass.recording.schemas import Schema
 from forwardpass.recording.walking import Walk
 from forwardpass.tensors.distances import relative_distance
 from forwardpass.tensors.trees import flatten
 
+NEEDS: Final[tuple[Need, ...]] = ()
 MOST_PASSES: Final = 5
 """One with escapes watched, one with what PyTorch reads itself, one for each line that is bent."""
 

@@ -15,9 +15,11 @@ from forwardpass.checking.uses import Span
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
 from forwardpass.nouns.plans import Plan
+from forwardpass.nouns.records import Need
 from forwardpass.nouns.signatures import Input, Signature
 from forwardpass.tensors.dtypes import TORCH
 
+NEEDS: Final[tuple[Need, ...]] = ()
 MOST_PASSES: Final = 1
 """None where nothing is suspicious; else the pass with its values, which other rules share."""
 

@@ -22,7 +22,7 @@ from forwardpass.checking.stretches import residual
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding
-from forwardpass.nouns.records import Layer, Record
+from forwardpass.nouns.records import Layer, Need, Record
 from forwardpass.probing.changes import Change
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.modules import parameters_of, parts_of
@@ -30,6 +30,7 @@ from forwardpass.tensors.modules import parameters_of, parts_of
 _MOST_MEASURED: Final = 4
 """Runs of layers that differ in more than their weights' values; a model of more kinds repeats what
 was said of these."""
+NEEDS: Final[tuple[Need, ...]] = ("edges", "numbers")
 MOST_PASSES: Final = _MOST_MEASURED
 """One in train mode for all, or, where that raises, one for each."""
 _CHEAPER: Final = 0.9
@@ -52,7 +53,7 @@ def check(probe: Examination) -> Iterable[Finding]:
     alike = Counter(form for _, form in runs)
     seen: set[tuple[object, ...]] = set()
     for run, form in runs:
-        if form in seen or len(seen) >= _MOST_MEASURED:
+        if form in seen or len(seen) >= _MOST_MEASURED or _is_chosen(record, run):
             continue
         seen.add(form)
         one = one_for(record, run)
@@ -192,6 +193,13 @@ def _parted_in_training(probe: Examination, run: Stack) -> bool:
             break
         serial = call.outputs[0]
     return True
+
+
+def _is_chosen(record: Record, run: Stack) -> bool:
+    """Whether Python looked at a value between the first layer and the last: what stands between
+    them may be chosen by it, and be another thing for other inputs."""
+    between = record.calls[run.layers[0].affine : run.layers[-1].affine]
+    return any(call.kind == "host" for call in between)
 
 
 def _residual(record: Recording, run: Stack) -> float | None:

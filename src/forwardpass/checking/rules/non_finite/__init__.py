@@ -13,7 +13,9 @@ from forwardpass.checking.rules.non_finite.covering import gradients, in_f32
 from forwardpass.checking.words import finite, share
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.findings import Finding
+from forwardpass.nouns.records import Need
 
+NEEDS: Final[tuple[Need, ...]] = ("numbers",)
 MOST_PASSES: Final = 2
 """One with gradients, one with f32 in the place of f16."""
 
@@ -297,6 +299,12 @@ class _Trail:
         tensor = self._tensor(value)
         count = 0 if tensor is None else _count(tensor, kind)
         readers = self._record.graph.readers(value.serial)
+        if value.origin == "unknown":
+            reader = next(iter(readers), None)
+            return self._probe.finding(
+                "error", f"a tensor that no call was seen to make holds {count:,} {_SAID[kind]}; "
+                f"{where}", f"look at what makes it: {self._record.lacks('origins')}", call=reader,
+            )  # fmt: skip
         held = value.origin if value.name else "a tensor from outside of the pass"
         remedy = (
             "clean the data, or mask what is missing before it meets a weight"

@@ -17,11 +17,12 @@ from forwardpass.checking.rules.one_by_one.stacking import Replayed, replayed
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding
-from forwardpass.nouns.records import Record
+from forwardpass.nouns.records import Need, Record
 from forwardpass.probing.changes import Change
 from forwardpass.probing.rows import ByRow
 from forwardpass.tensors.distances import relative_distance
 
+NEEDS: Final[tuple[Need, ...]] = ("numbers",)
 MOST_PASSES: Final = 20
 """None where nothing is found, but one that other rules share; the rest measures what is saved: two
 for each round of a race, and up to four to make the batch."""

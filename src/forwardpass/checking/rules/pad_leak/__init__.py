@@ -13,6 +13,7 @@ from forwardpass.checking.rules.pad_leak.paddings import Padding, of_one, paddin
 from forwardpass.checking.rules.pad_leak.places import Righted, Two, place_of
 from forwardpass.checking.words import ONE_SCALE, finite, scales_by_batch, share
 from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.nouns.records import Need
 from forwardpass.probing.changes import Change
 from forwardpass.probing.marks import candidates
 from forwardpass.probing.pairs import partners
@@ -20,6 +21,7 @@ from forwardpass.probing.rows import ByRow
 from forwardpass.tensors.distances import relative_distance
 from forwardpass.tensors.trees import flatten
 
+NEEDS: Final[tuple[Need, ...]] = ("numbers",)
 MOST_PASSES: Final = 10
 """Two where nothing leaks, and one that other rules share."""
 

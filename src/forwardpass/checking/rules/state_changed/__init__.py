@@ -21,7 +21,9 @@ from forwardpass.keeping.containers import Snapshot, differs
 from forwardpass.keeping.states import place_of
 from forwardpass.nouns.calls import Call, Site
 from forwardpass.nouns.findings import Finding, Severity
+from forwardpass.nouns.records import Need
 
+NEEDS: Final[tuple[Need, ...]] = ("numbers",)
 MOST_PASSES: Final = 8
 """Three to see whether it goes on changing; three to learn one step on a copy; one to see the line
 that changes the module, one for what becomes of the inputs."""

@@ -16,13 +16,14 @@ from forwardpass.checking.rules.unused.origins import made_at
 from forwardpass.errors import PassError
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.findings import Finding, Severity
-from forwardpass.nouns.records import Parameter, Record
+from forwardpass.nouns.records import Need, Parameter, Record
 from forwardpass.operators import kinds
 from forwardpass.probing.changes import Change
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.modules import held_by
 from forwardpass.tensors.trees import flatten
 
+NEEDS: Final[tuple[Need, ...]] = ("edges",)
 MOST_PASSES: Final = 2
 """One in the other mode, one with parameters moved that count only times 0."""
 

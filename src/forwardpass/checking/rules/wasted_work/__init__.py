@@ -14,10 +14,11 @@ from forwardpass.code.owners import is_installed
 from forwardpass.measuring.clocks import Clock, Stopwatch
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.findings import Finding
-from forwardpass.nouns.records import Record
+from forwardpass.nouns.records import Need, Record
 from forwardpass.recording.schemas import Schema
 from forwardpass.recording.walking import Walk
 
+NEEDS: Final[tuple[Need, ...]] = ("edges", "numbers")
 MOST_PASSES: Final = 2
 """Both timed: what is first called takes longer."""
 

@@ -40,6 +40,7 @@ class Numbering:
         self._makers: dict[Hashable, int] = {}
         self._same: set[int] = set()  # serials of values that no input led to
         self._fresh = 0
+        self._left = False
         serials = list(record.inputs.values())
         self._twice = {serial for serial in serials if serials.count(serial) > 1}
         varying: set[int] = set()  # storages into which what depends on an input is written
@@ -71,7 +72,10 @@ class Numbering:
 
     def _number(self, call: Call) -> None:
         key = self._key(call)
-        fixed = call.kind not in ("random", "host") and all(map(self._is_same, call.inputs))
+        same = all(map(self._is_same, call.inputs))
+        # What has left for Python may come back as a number, an argument like any other.
+        self._left = self._left or (call.kind == "host" and not same)
+        fixed = call.kind not in ("random", "host") and same and not self._left
         if fixed and call.outputs:
             self.constant.add(call.index)
             self._same.update(call.outputs)

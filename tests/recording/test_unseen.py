@@ -1,0 +1,208 @@
+"""What a record does not know it says, and what comes by unusual ways is known where it can be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from textwrap import dedent
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from untouched import valid
+
+import forwardpass as fwd
+from forwardpass.errors import UsageError
+
+X = torch.randn(6, 4)
+
+
+class Tagged(torch.Tensor):
+    """A class of one's own, as people make them to carry names along."""
+
+
+class Chain(nn.Module):
+    """Two layers, and a way between them."""
+
+    def __init__(self, way: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 2)
+        self.way = way
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.way(self.first(x)))
+
+
+def on_a_thread(h: Tensor) -> Tensor:
+    found: list[Tensor] = []
+
+    def work() -> None:
+        with torch.no_grad():
+            found.append(h * 2)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+KNOWN: dict[str, Callable[[Tensor], Tensor]] = {
+    "another class": lambda h: h.as_subclass(Tagged),
+    "another class and back": lambda h: h.as_subclass(Tagged).as_subclass(torch.Tensor),
+    "operators of another class": lambda h: h.as_subclass(Tagged).relu() + 1,
+    "a parameter": lambda h: nn.Parameter(h.detach()),
+    "a buffer": lambda h: nn.Buffer(h.detach()),
+    "written as another class": lambda h: h.as_subclass(Tagged).mul_(2),
+}
+UNKNOWN: dict[str, Callable[[Tensor], Tensor]] = {
+    "NumPy": lambda h: torch.from_numpy(h.detach().numpy().clip(0)),
+    "DLPack": lambda h: torch.from_dlpack(h.detach()),
+    "another thread": on_a_thread,
+}
+
+
+@pytest.mark.parametrize("grad", ["on", "off", "inference"])
+@pytest.mark.parametrize("way", KNOWN)
+def test_a_tensor_by_another_class_is_the_same_value(way: str, grad: Any) -> None:
+    done = valid(Chain(KNOWN[way]).eval(), X, level="f", grad=grad)
+    assert not done.unseen
+    assert {"first.weight", "last.weight"} <= {
+        name
+        for index in done.graph.leading_to(done.graph.makers(done.outputs.values()))
+        for name in done.calls[index].parameters
+    }
+
+
+def test_weights_of_another_class_lead_to_the_output() -> None:
+    model = Chain(torch.relu).eval()
+    model.first.weight = nn.Parameter(torch.randn(4, 4).as_subclass(Tagged))
+    assert not valid(model, X, level="f", grad="off").unseen
+
+
+@pytest.mark.parametrize("way", UNKNOWN)
+def test_an_orphan_is_named_with_the_call_that_reads_it(way: str) -> None:
+    done = fwd.record(Chain(UNKNOWN[way]).eval(), X, grad="off")
+    (unseen,) = done.unseen
+    assert unseen.what == "origin"
+    assert "unknown" in {done.values[s].origin for s in done.calls[unseen.call].inputs}
+    assert "reads f32[6 4] that no call was seen to make" in unseen.said
+    assert "test_unseen.py" in unseen.said
+    assert done.validate("d").verdict == "incomplete"
+    assert unseen.said in done.to_python().replace("\n    ", " ")
+    assert "no call was seen to make" in " ".join(str(done).split())
+    again = fwd.Record.from_json(done.to_json())
+    assert again.unseen == done.unseen
+
+
+def test_an_orphan_that_comes_out_is_incomplete_too() -> None:
+    class Model(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.from_dlpack(x + 1)
+
+    done = fwd.record(Model(), X, grad="off")
+    found = done.validate("d")
+    assert found.verdict == "incomplete"
+    assert ["the output output" in orphan.described for orphan in found.orphans] == [True]
+    with pytest.raises(UsageError, match="no call was seen to make"):
+        done.explain("output[0, 0]")
+
+
+def test_what_is_made_outside_of_the_pass_and_numbers_of_python_are_no_orphans() -> None:
+    done = valid(Chain(lambda h: h * torch.tensor([1.0, 2.0, 3.0, 4.0])).eval(), X, grad="off")
+    assert not done.unseen
+
+
+# Functions that operators are given
+
+
+class Branches(nn.Module):
+    """`torch.cond` over two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cond(x.sum() > 0, self.above, self.below, [x])
+
+    def above(self, x: Tensor) -> Tensor:
+        return self.a(x).relu()
+
+    def below(self, x: Tensor) -> Tensor:
+        return self.b(x).sigmoid()
+
+
+@pytest.mark.parametrize("grad", ["on", "off", "inference"])
+@pytest.mark.parametrize(("sign", "layer"), [(1.0, "a"), (-1.0, "b")])
+def test_the_branch_that_was_taken_is_recorded(sign: float, layer: str, grad: Any) -> None:
+    done = valid(Branches().eval(), sign * torch.ones(5, 4), level="f", grad=grad)
+    assert not done.unseen
+    assert {entry.path for entry in done.modules} == {"", layer}
+    assert done.totals.macs == 5 * 4 * 3
+    assert any(call.kind == "host" for call in done.calls), "the branch is chosen by a value"
+
+
+def test_dynamo_does_not_see_the_recorder_not_even_where_the_pass_loads_it() -> None:
+    program = """
+        import sys, torch
+        from torch import nn
+        import forwardpass as fwd
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b = nn.Linear(4, 3), nn.Linear(4, 3)
+            def forward(self, x):
+                return torch.cond(x.sum() > 0, lambda x: self.a(x), lambda x: self.b(x), [x])
+
+        assert "torch._dynamo" not in sys.modules
+        for x in (torch.ones(2, 4), -torch.ones(2, 4)):
+            done = fwd.record(Net().eval(), x, grad="off")
+            print(done.validate("d").verdict, done.totals.macs)
+    """
+    came = subprocess.run(
+        [sys.executable, "-c", dedent(program)], capture_output=True, text=True, check=False
+    )
+    assert came.stdout.split() == ["valid", "24", "valid", "24"], came.stderr
+
+
+def test_the_turns_of_a_loop_are_recorded() -> None:
+    from torch._higher_order_ops import while_loop
+
+    class Model(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return while_loop(self.goes_on, self.turn, (torch.tensor(0), x))[1]
+
+        def goes_on(self, i: Tensor, _: Tensor) -> Tensor:
+            return i < 3
+
+        def turn(self, i: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+            return i + 1, x * 1.5
+
+    valid(Model(), X, level="f", grad="off")
+    done = fwd.record(Model(), X, grad="off")
+    assert sum(call.short == "mul" for call in done.calls) == 3
+    assert torch.allclose(done.returned["output"], X * 1.5**3)
+
+
+def test_attention_with_a_function_of_the_user_is_recorded_with_what_that_reads() -> None:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    class Alibi(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slopes = nn.Parameter(torch.rand(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            q = x.view(1, 2, 8, 4)
+            return flex_attention(
+                q, q, q, score_mod=lambda s, b, h, i, j: s - self.slopes[h] * (i - j).abs()
+            )
+
+    done = valid(Alibi().eval(), torch.randn(64), level="d", grad="off")
+    assert not done.unseen
+    assert any("slopes" in call.parameters for call in done.calls)
+    assert not fwd.check(Alibi().eval(), torch.randn(64), grad="off").of("unused")
