@@ -185,3 +185,19 @@ def test_an_expert_that_no_row_reaches_says_nothing(monkeypatch: pytest.MonkeyPa
     with torch.inference_mode():
         every = check(module, torch.randn(16, 16))
     assert not [finding for finding in every.findings if finding.severity == "error"]
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_a_bias_that_stayed_as_pytorch_made_it_says_nothing(groups: int) -> None:
+    """Weights drawn anew and small inputs: by its bias alone, half of the units are closed."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(24, 96, 1, groups=groups)
+    nn.init.trunc_normal_(conv.weight, std=0.02)
+    x = 1e-3 * torch.rand(2, 24, 4, 4)
+    module = nn.Sequential(conv, nn.ReLU6(), nn.Conv2d(96, 2, 1)).eval()
+    assert (module[:2](x).amax((0, 2, 3)) == 0).sum() > 30
+    assert not check(module, x, rules=["dead-units"]).findings
+    with torch.no_grad():
+        conv.bias[:20] = -3.0  # type: ignore[index]
+    (finding,) = check(module, x, rules=["dead-units"])
+    assert finding.evidence["dead"] == 20

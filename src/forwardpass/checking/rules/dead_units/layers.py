@@ -24,8 +24,9 @@ def shut_by_weights(probe: Examination, serial: int, at: float, units: int) -> t
     bias beyond chance or for want of any weights; None where no product made the value.
 
     The range is that of all numbers which the layer read in this pass, and 0, with which
-    convolutions fill up. By chance a bias is drawn like the weights, or 0, as PyTorch and the
-    libraries on it do; where the inputs are small, such a one does close units.
+    convolutions fill up. By chance a bias is drawn like the weights, or 0, or, where only the
+    weights are drawn anew, it is as PyTorch made the layer: up to 1/√n, n being the numbers that a
+    unit adds up. Where the inputs are small, such a one does close units.
     """
     call = _layer(probe.whole, serial)
     if call is None or call.packet not in _FORWARD:
@@ -44,7 +45,8 @@ def shut_by_weights(probe: Examination, serial: int, at: float, units: int) -> t
     low, high = given.min().clamp(max=0), given.max().clamp(min=0)
     most = shift + each.clamp(min=0).sum(1) * high + each.clamp(max=0).sum(1) * low
     shut = most <= at
-    return shut & (beyond(shift, shut, each) | ~each.any(1))
+    fresh = shift.abs() <= each.shape[1] ** -0.5
+    return shut & (beyond(shift, shut & ~fresh, each) | ~each.any(1))
 
 
 def standing(probe: Examination, serial: int, before: torch.Tensor) -> torch.Tensor:
