@@ -68,7 +68,7 @@ def test_an_explicit_shard_ends_exactly_there_and_cuts_the_window() -> None:
 
 
 def test_the_defaults_are_those_of_the_design() -> None:
-    assert (WINDOW.rows, WINDOW.bytes, WINDOW.seconds) == (8_192, 64 * 2**20, 10.0)
+    assert (WINDOW.rows, WINDOW.bytes, WINDOW.seconds) == (8_192, 64 * 2**20, 30.0)
     assert (SHARD.rows, SHARD.bytes, SHARD.seconds) == (65_536, 128 * 2**20, 10.0)
     table: list[Row] = [(1, 1, 0.0)] * 70_000
     found = ends(Fill(), table, [33_000])

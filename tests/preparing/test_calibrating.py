@@ -1,242 +1,271 @@
-"""Calibration: the ladder climbs while rows gain, and ends at time, memory and budget."""
+"""Calibration: sizes of batches are tried on rows whose results are kept, till one is the best."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
+from forwardpass.batching.packing import pack
+from forwardpass.batching.slicing import even
+from forwardpass.executing.batches import Result
 from forwardpass.measuring.clocks import Clock
-from forwardpass.nouns.signatures import Axis
-from forwardpass.preparing.calibrating import Calibration, calibrate, representative
+from forwardpass.measuring.memory import Growth
+from forwardpass.preparing.calibrating import Calibration, Pool
+from forwardpass.preparing.trials import Trials, gains, size_of
 
-TOKENS = Axis("tokens", low=1, high=256)
-MIB = 1 << 20
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORWARDPASS_CACHE", str(tmp_path))
-
-
-def tokens(sizes: Mapping[str, int]) -> int:
-    return sizes.get("tokens", 1)
+WHOLE = Result(((0, 1, {}),))
+HALVED = Result(((0, 1, {}), (1, 2, {})), refused_cells=1)
+BAD = Result(((0, 1, {}),), {1: ValueError("a bad row")})
+Cost = Callable[[int, int], float]
+"""Seconds of a batch of so many rows of so many cells each."""
 
 
-class Timed:
-    """A batch that takes as long as `seconds` says, on a clock that only it moves."""
+def area(sizes: np.ndarray) -> np.ndarray:
+    return np.maximum(sizes.prod(axis=-1), 1)
 
-    def __init__(self, seconds: Callable[[int, int], float]) -> None:
-        self.now = 0.0
-        self.seconds = seconds
-        self.calls: list[tuple[int, int]] = []
 
-    def __call__(self, rows: int, sizes: dict[str, int]) -> None:
-        self.calls.append((rows, tokens(sizes)))
-        self.now += self.seconds(rows, tokens(sizes))
+def text(rows: int, cells: int) -> float:
+    """As a sentence encoder costs: something a batch, and more a cell beyond what caches hold."""
+    total = rows * cells
+    return 0.014 + total * (2e-4 + 1e-7 * max(0, total - 1_100))
+
+
+def image(rows: int, _: int) -> float:
+    """As a small network costs: its best batch holds about a thousand rows."""
+    return 1e-4 + rows * (4e-6 + 3e-10 * max(0, rows - 1_000))
+
+
+class Machine:
+    """Computes batches on a clock that only it moves; `busy` draws how much slower each one is."""
+
+    def __init__(self, cost: Cost, busy: Callable[[], float] = lambda: 1.0) -> None:
+        self.cost, self.busy, self.now = cost, busy, 0.0
+        self.batches: list[np.ndarray] = []
+        self.bytes, self.bytes_a_cell = 0, 0
+        self.results: Callable[[int, int], Result] = lambda rows, cells: WHOLE
+
+    def __call__(self, rows: np.ndarray, sizes: tuple[int, ...], cells: int) -> Result:
+        self.batches.append(rows)
+        self.now += self.cost(len(rows), cells) * self.busy()
+        self.bytes = max(self.bytes, len(rows) * cells * self.bytes_a_cell)
+        return self.results(len(rows), cells)
+
+    def seconds(self, sizes: np.ndarray, plan: list[np.ndarray]) -> float:
+        """Of a plan, when nothing else runs."""
+        return sum(self.cost(len(batch), int(area(sizes[batch].max(axis=0)))) for batch in plan)
+
+
+class Grown(Growth):
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    @property
+    def bytes(self) -> int:
+        return self._machine.bytes
 
 
 def calibrated(
-    compute: Callable[[int, dict[str, int]], None],
-    shapes: list[dict[str, int]] | None = None,
-    model: str = "a",
-    budget_seconds: float = 2.0,
-    **options: Any,
+    machine: Machine,
+    sizes: np.ndarray,
+    known: Trials | None = None,
+    *,
+    paddable: tuple[bool, ...] = (True,),
+    free_bytes: int = 1 << 40,
+    most_rows: int = 8_192,
 ) -> Calibration:
-    return calibrate(
-        compute,
-        shapes or [{}],
-        tokens,
-        device="cpu",
-        identity={"model": model},
-        budget_seconds=lambda: budget_seconds,
-        **({"clock": Clock(lambda: compute.now)} if isinstance(compute, Timed) else {}),
-        **options,
+    clock = Clock(lambda: machine.now)
+    found = Calibration(
+        known or Trials(), free_bytes=free_bytes, growth=Grown(machine), clock=clock
     )
+    names = ["tokens", "width"][: sizes.shape[1]]
+    found.over(Pool(sizes, names, paddable[: len(names)], area, machine, most_rows))
+    return found
 
 
-def rows_of(calibration: Calibration, size: int | None = None) -> list[int]:
-    points = calibration.table.points
-    return [p.rows for p in points if size is None or p.sizes == {"tokens": size}]
+def lengths(count: int, seed: int = 0) -> np.ndarray:
+    values = np.random.default_rng(seed).lognormal(4.0, 0.55, count)
+    return np.clip(values, 26, 256).astype(np.int64)[:, None]
 
 
-def test_rows_double_until_they_gain_nothing_and_the_best_is_refined() -> None:
-    batch = Timed(lambda rows, _: 1e-4 + 1e-5 * max(rows, 20))
-    found = calibrated(batch)
-    assert rows_of(found) == sorted(rows_of(found))
-    assert rows_of(found)[:6] == [1, 2, 4, 8, 16, 32]
-    best = min(found.table.points, key=lambda p: p.seconds / p.rows).rows
-    assert {best // 2, best} <= set(rows_of(found))
-    assert max(rows_of(found)) <= 4_096
-    assert found.seconds == pytest.approx(batch.now)
-    assert not found.cached
-    for point in found.table.points:
-        assert point.seconds == pytest.approx(batch.seconds(point.rows, 1))
+def by_hand(sizes: np.ndarray, cells: int) -> list[np.ndarray]:
+    """What people write: sorted, the longest first, batches of at most so many padded cells."""
+    order, plan = np.argsort(-sizes[:, 0], kind="stable"), []
+    while len(order):
+        count = max(1, cells // int(sizes[order[0], 0]))
+        plan, order = [*plan, order[:count]], order[count:]
+    return plan
 
 
-def test_a_cliff_ends_the_ladder_and_the_count_below_it_is_the_best() -> None:
-    batch = Timed(lambda rows, _: 1e-4 + (1e-6 if rows <= 200 else 3e-6) * rows)
-    found = calibrated(batch)
-    best = min(found.table.points, key=lambda p: p.seconds / p.rows).rows
-    assert best == 192
-    assert max(rows_of(found)) == 1_024, "three counts in a row gained nothing"
+def test_rows_of_varied_length_end_at_the_best_size_and_cost_no_more_than_by_hand() -> None:
+    sizes = lengths(1_536)
+    machine = Machine(text)
+    found = calibrated(machine, sizes)
+    assert found.trials.settled
+    assert found.trials.contest() == (1_024, ())
+    best = min(machine.seconds(sizes, by_hand(sizes, 1 << power)) for power in range(6, 13))
+    plan = pack(sizes, (True,), area, found.trials.table())
+    assert machine.seconds(sizes, plan) < best / 0.97
+
+    early = machine.batches
+    rest = np.setdiff1d(np.arange(len(sizes)), np.concatenate(early))
+    others = [rest[batch] for batch in pack(sizes[rest], (True,), area, found.trials.table())]
+    assert machine.seconds(sizes, [*early, *others]) < best / 0.93, "measuring is nearly free"
 
 
-def test_a_busy_moment_is_measured_again() -> None:
-    busy = {(16, 1): 2}
-
-    def seconds(rows: int, size: int) -> float:
-        left = busy.get((rows, size), 0)
-        busy[rows, size] = left - 1
-        return (0.001 + 0.005 * rows) * (3 if left > 0 else 1)
-
-    found = calibrated(Timed(seconds), budget_seconds=10.0)
-    at = {point.rows: point.seconds for point in found.table.points}
-    assert at[16] == pytest.approx(0.081)
+def test_rows_of_one_shape_end_at_the_best_count() -> None:
+    machine, sizes = Machine(image), np.zeros((65_536, 0), np.int64)
+    found = calibrated(machine, sizes)
+    assert found.trials.settled
+    assert found.trials.contest()[0] == 1_024
+    assert np.concatenate(machine.batches).tolist() == list(range(sum(map(len, machine.batches))))
+    assert {len(range(8_192)[span]) for span in even(8_192, 1, found.trials.table())} == {1_024}
 
 
-def test_the_budget_is_shared_and_one_row_of_each_shape_is_always_measured() -> None:
-    batch = Timed(lambda rows, size: 0.01 + 1e-4 * rows * size)
-    shapes = [{"tokens": size} for size in (256, 16, 64)]
-    found = calibrated(batch, shapes, budget_seconds=0.0)
-    assert [(p.rows, p.sizes["tokens"]) for p in found.table.points] == [(1, 16), (1, 64), (1, 256)]
-
-    batch.now = 0.0
-    found = calibrated(batch, shapes, model="b")
-    assert found.seconds < 2.5
-    assert all(len(rows_of(found, size)) >= 3 for size in (16, 64, 256))
-
-
-def test_the_other_shapes_stop_where_the_middle_one_found_the_best() -> None:
-    def seconds(rows: int, size: int) -> float:
-        return 1e-3 + 1e-5 * rows * size * (1 if rows * size <= 1_024 else 3)
-
-    batch = Timed(seconds)
-    found = calibrated(batch, [{"tokens": size} for size in (16, 64, 256)], budget_seconds=60.0)
-    assert batch.calls[0] == (1, 64), "the middle shape leads"
-    assert max(rows_of(found, 64)) > 1_024 // 64
-    assert max(rows_of(found, 16)) == 1_024 // 16
-    assert max(rows_of(found, 256)) == 1_024 // 256
+def test_a_machine_that_others_use_is_found_out_or_not_believed() -> None:
+    """Every second batch or so takes up to twice its time."""
+    lost: list[float] = []
+    for seed in range(16):
+        generator = np.random.default_rng(seed)
+        busy = (1 + generator.random() * (generator.random() < 0.5) for _ in range(10_000))
+        machine, sizes = Machine(text, busy.__next__), lengths(1_024, seed)
+        trials = calibrated(machine, sizes).trials
+        assert trials.settled == (not trials.contest()[1])
+        plan, by = pack(sizes, (True,), area, trials.table()), by_hand(sizes, 1_024)
+        lost.append(machine.seconds(sizes, plan) / machine.seconds(sizes, by))
+    assert np.mean(lost) < 1.05
+    assert max(lost) < 1.3
 
 
-def test_a_large_batch_is_not_worse_for_one_busy_moment() -> None:
-    seen: list[int] = []
-
-    def seconds(rows: int, size: int) -> float:
-        seen.append(rows)
-        return (0.01 + 0.01 * rows) * (1.4 if rows == 8 else 1)  # whenever it is timed
-
-    found = calibrated(Timed(seconds), budget_seconds=0.5)
-    at = {point.rows: point.seconds / point.rows for point in found.table.points}
-    assert 0 < seen.count(8) < 6
-    best = min(at[rows] for rows in at if rows < 8)
-    assert 0.97 * best < at[8] < best, "slightly better, as larger batches are"
-    found = calibrated(Timed(seconds), model="b", budget_seconds=60.0)
-    at = {point.rows: point.seconds / point.rows for point in found.table.points}
-    assert at[8] == pytest.approx(0.09 * 1.4 / 8), "timed often, it is believed"
+def test_what_is_not_settled_goes_on_in_the_next_run() -> None:
+    machine, sizes = Machine(text), lengths(1_024)
+    first = calibrated(machine, sizes[:40])
+    assert not first.trials.settled
+    assert first.trials.rows == 40
+    assert first.trials.table().seconds(1, 64) > 0
+    second = calibrated(machine, sizes, first.trials)
+    assert second.trials.settled
+    assert second.trials.contest()[0] == 1_024
+    assert second.trials.rows == 40 + 1_024
+    tried = len(machine.batches)
+    calibrated(machine, sizes, second.trials)
+    assert len(machine.batches) == tried, "nothing is left to try"
 
 
-def test_no_batch_is_much_longer_than_half_a_second() -> None:
-    batch = Timed(lambda rows, _: 0.9 + 0.05 * rows)
-    assert rows_of(calibrated(batch, budget_seconds=60.0)) == [1, 2]
+def test_rows_that_cost_next_to_nothing_go_on_over_the_blocks() -> None:
+    machine = Machine(image)
+    clock = Clock(lambda: machine.now)
+    found = Calibration(Trials(), free_bytes=1 << 40, growth=Grown(machine), clock=clock)
+    blocks = 0
+    while not found.trials.settled:
+        found.over(Pool(np.zeros((4_096, 0), np.int64), (), (), area, machine))
+        blocks += 1
+    assert 2 < blocks < 8
+    assert found.trials.contest()[0] == 1_024
+    assert found.seconds == pytest.approx(machine.now)
 
 
-def test_rows_and_memory_are_bounded() -> None:
-    def compute(rows: int, sizes: dict[str, int]) -> None:
-        time.sleep(0.001)
-        held = np.ones(rows * 4 * MIB, dtype=np.uint8)
-        del held
+def test_the_longest_rows_come_first_so_that_what_fits_there_fits_everywhere() -> None:
+    machine, sizes = Machine(text), lengths(1_024)
+    found = calibrated(machine, sizes)
+    assert sizes[machine.batches[0], 0].tolist() == [sizes.max()]
+    climb = found.trials.rounds[0]
+    assert [size_of(point) for point in climb] == [256, 512, 1_024, 2_048]
+    table = found.trials.table()
+    assert all(table.ceiling(cells) * cells <= 2_048 for cells in (32, 64, 256))
 
-    assert max(rows_of(calibrated(compute, max_rows=4, budget_seconds=5.0))) == 4
-    bounded = calibrated(compute, max_bytes=100 * MIB, budget_seconds=5.0)
-    assert max(rows_of(bounded)) <= 32
+
+def test_memory_bounds_what_is_tried() -> None:
+    machine, sizes = Machine(lambda rows, cells: 1.0), lengths(1_024)
+    machine.bytes_a_cell = 1_000
+    found = calibrated(machine, sizes, free_bytes=4 * 1_100_000)
+    assert max(size_of(p) for turn in found.trials.rounds for p in turn) == 1_024
+    assert found.trials.table().ceiling(64) <= 16
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
-    ],
+def test_what_is_halved_does_not_fit() -> None:
+    machine, sizes = Machine(lambda rows, cells: 1.0), lengths(1_024)
+    machine.results = lambda rows, cells: WHOLE if rows * cells <= 600 else HALVED
+    found = calibrated(machine, sizes)
+    assert max(size_of(p) for turn in found.trials.rounds for p in turn) == 512
+    assert found.trials.settled
+
+
+def test_a_batch_with_a_bad_row_is_not_believed() -> None:
+    machine, sizes = Machine(text), lengths(1_024)
+    machine.results = lambda rows, cells: BAD if len(machine.batches) % 3 == 0 else WHOLE
+    found = calibrated(machine, sizes)
+    assert found.trials.contest()[0] == 1_024
+    machine.results = lambda rows, cells: BAD
+    assert calibrated(machine, sizes).trials == Trials(rows=1_024)
+
+
+def test_without_padding_rows_of_one_size_are_tried() -> None:
+    sizes = np.array([[8]] * 30 + [[9]] * 500 + [[10]] * 40)
+    machine = Machine(text)
+    calibrated(machine, sizes, paddable=(False,))
+    assert {int(size) for batch in machine.batches for size in sizes[batch, 0]} == {9}
+
+
+def test_a_batch_holds_no_more_rows_than_a_window() -> None:
+    machine = Machine(lambda rows, cells: 1.0)
+    found = calibrated(machine, np.zeros((4_096, 0), np.int64), most_rows=64)
+    assert max(map(len, machine.batches)) == 64
+    assert found.trials.settled
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), max_size=80),
+    st.sampled_from([(True, True), (True, False), (False, False)]),
 )
-def test_out_of_memory_ends_the_rows_of_a_shape(error: Exception) -> None:
-    def compute(rows: int, sizes: dict[str, int]) -> None:
-        if rows * sizes["tokens"] > 64:
-            raise error
-        time.sleep(1e-4)
-
-    found = calibrated(compute, [{"tokens": 16}, {"tokens": 128}])
-    assert max(rows_of(found, 16)) <= 4
-    assert rows_of(found, 128) == []
-    assert found.table.ceiling(16) == max(rows_of(found, 16))
-    with pytest.raises(type(error)):
-        calibrated(compute, [{"tokens": 128}], model="huge")
-
-
-def test_other_errors_are_the_models_own() -> None:
-    def compute(rows: int, sizes: dict[str, int]) -> None:
-        raise RuntimeError("shapes do not match")
-
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        calibrated(compute)
+def test_any_rows_are_taken_once_and_give_costs(
+    pairs: list[tuple[int, int]], paddable: tuple[bool, ...]
+) -> None:
+    sizes = np.array(pairs, np.int64).reshape(-1, 2)
+    machine = Machine(text)
+    found = calibrated(machine, sizes, paddable=paddable) if len(sizes) else None
+    rows = np.concatenate([*machine.batches, np.zeros(0, np.int64)])
+    assert len(np.unique(rows)) == len(rows)
+    for batch in machine.batches:
+        for axis, free in enumerate(paddable):
+            assert free or len(np.unique(sizes[batch, axis])) == 1
+    if found is not None:
+        table = found.trials.table()
+        plan = pack(sizes, paddable, area, table)
+        assert sorted(np.concatenate(plan).tolist()) == list(range(len(sizes)))
+        assert (table.row_seconds(area(sizes)) > 0).all()
 
 
-def test_what_was_measured_is_reused_and_only_what_is_missing_is_measured() -> None:
-    batch = Timed(lambda rows, size: 1e-4 + 1e-5 * rows * size)
-    first = calibrated(batch, [{"tokens": 16}], max_rows=8)
-    batch.calls.clear()
-    again = calibrated(batch, [{"tokens": 16}], max_rows=8)
-    assert again == Calibration(first.table, 0.0, True)
-    assert batch.calls == []
-    more = calibrated(batch, [{"tokens": 16}, {"tokens": 64}], max_rows=8)
-    assert {size for _, size in batch.calls} == {64}
-    assert not more.cached
-    assert more.table.points[: len(first.table.points)] == first.table.points
-    assert calibrated(batch, [{"tokens": 64}], max_rows=8).cached
+def test_a_climb_ends_at_what_is_clearly_worse_or_gains_nothing_twice() -> None:
+    def climb(*rates: float) -> bool:
+        found = calibrated(Machine(text), lengths(64)).trials.rounds[0][0]
+        import msgspec
+
+        points = [
+            msgspec.structs.replace(found, rows=1, cells=1 << i, seconds=rate * (1 << i))
+            for i, rate in enumerate(rates)
+        ]
+        return gains(points)
+
+    assert climb()
+    assert climb(1.0)
+    assert climb(1.0, 0.6, 0.5)
+    assert climb(1.0, 0.99)
+    assert climb(1.0, 0.99, 0.7)
+    assert not climb(1.0, 0.99, 0.99)
+    assert not climb(1.0, 0.5, 0.6)
 
 
-def test_a_small_network_is_calibrated_within_the_budget() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)).eval()
+def test_trials_are_kept_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from forwardpass.measuring import caches
 
-    def compute(rows: int, sizes: dict[str, int]) -> None:
-        with torch.inference_mode():
-            network(torch.zeros(rows, 1, 8, 8))
-
-    found = calibrated(compute, clock=Clock(time.process_time))
-    assert len(found.table.points) >= 4
-    assert found.seconds < 10.0
-    assert 1 < found.table.ceiling(1) <= 8_192
-
-
-@given(st.lists(st.integers(1, 256), min_size=1, max_size=200).map(lambda v: np.array(v)[:, None]))
-def test_few_shapes_stand_for_the_rows_and_the_last_covers_all(sizes: np.ndarray) -> None:
-    shapes = representative(sizes, (TOKENS,))
-    assert 1 <= len(shapes) <= 4
-    assert len({shape["tokens"] for shape in shapes}) == len(shapes)
-    assert shapes[-1]["tokens"] == sizes.max()
-    assert all(TOKENS.low <= shape["tokens"] <= 256 for shape in shapes)
-
-
-def test_shapes_are_powers_of_two_within_the_bounds_of_their_axes() -> None:
-    sizes = np.array([[5], [9], [60], [70], [200]])
-    assert representative(sizes, (Axis("tokens", low=1, high=200),)) == [
-        {"tokens": size} for size in (8, 64, 128, 200)
-    ]
-    image = (Axis("height", low=32, high=1000, multiple=48), Axis("width"))
-    found = representative(np.array([[48, 10], [960, 20], [96, 300]]), image)
-    assert found[-1] == {"height": 960, "width": 300}, "never beyond what the data have"
-    assert all(shape["height"] % 48 == 0 for shape in found)
-
-
-def test_without_variable_axes_or_rows_there_is_one_shape() -> None:
-    assert representative(np.zeros((10, 0), dtype=np.int64), ()) == [{}]
-    assert representative(np.zeros((0, 1), dtype=np.int64), (TOKENS,)) == [{"tokens": 1}]
+    monkeypatch.setenv("FORWARDPASS_CACHE", str(tmp_path))
+    trials = calibrated(Machine(text), lengths(1_024)).trials
+    identity: dict[str, Any] = {"model": "a"}
+    caches.store("trials", identity, trials)
+    assert caches.load("trials", identity, Trials) == trials

@@ -59,7 +59,7 @@ def pack(
         return []
     plans = [
         _cut(sizes[order], paddable, cells_of, costs, ceiling_cells, order)
-        for order in _orders(sizes, paddable, cells_of(sizes))
+        for order in orders(sizes, paddable, cells_of(sizes))
     ]
     return min(plans, key=lambda plan: plan[0])[1]
 
@@ -78,13 +78,13 @@ def fixed(
     """
     if len(sizes) == 0:
         return []
-    order = next(_orders(sizes, paddable, cells_of(sizes)))
+    order = next(orders(sizes, paddable, cells_of(sizes)))
     ordered = sizes[order]
-    ends = _ends(ordered, paddable)
+    stops = ends(ordered, paddable)
     batches: list[Indices] = []
     start = 0
     while start < len(order):
-        stop = min(start + rows, int(ends[start]))
+        stop = min(start + rows, int(stops[start]))
         if ceiling_cells is not None:
             cells = cells_of(np.maximum.accumulate(ordered[start:stop], axis=0))
             fitting = cells * np.arange(1, stop - start + 1) <= ceiling_cells
@@ -94,9 +94,7 @@ def fixed(
     return batches
 
 
-def _orders(
-    sizes: Sizes, paddable: tuple[bool, ...], cells: NDArray[np.int64]
-) -> Iterator[Indices]:
+def orders(sizes: Sizes, paddable: tuple[bool, ...], cells: NDArray[np.int64]) -> Iterator[Indices]:
     """Ways to sort the rows: equal unpaddable sizes together, then by cells, then by the axes.
 
     Of several paddable axes no order suits all data (tall images next to wide ones share no
@@ -109,7 +107,7 @@ def _orders(
         yield np.lexsort(keys[::-1])
 
 
-def _ends(sizes: Sizes, paddable: tuple[bool, ...]) -> Indices:
+def ends(sizes: Sizes, paddable: tuple[bool, ...]) -> Indices:
     """For each sorted row, where the rows end that equal it along all unpaddable axes."""
     kept = sizes[:, [axis for axis, free in enumerate(paddable) if not free]]
     last = np.append(np.flatnonzero((kept[1:] != kept[:-1]).any(axis=1)), len(sizes) - 1)
@@ -160,7 +158,7 @@ def _cut(
     number, so no remainder is torn apart.
     """
     total = len(ordered)
-    ends = _ends(ordered, paddable)
+    closes = ends(ordered, paddable)
     largest = _Largest(ordered)
 
     def predicted(starts: Indices, stops: Indices) -> NDArray[np.float64]:
@@ -172,18 +170,18 @@ def _cut(
         return np.where(fits | (count == 1), costs.seconds(count, cells), np.inf)
 
     every = np.arange(total)
-    longest = int((ends - every).max())
+    longest = int((closes - every).max())
     counts = np.array(_counts(min(longest, int(costs.ceiling(cells_of(ordered)).max()))))
     seconds = np.full((total + 1, len(counts)), np.inf)
     for column, count in enumerate(counts):
-        starts = every[every + count <= ends]
+        starts = every[every + count <= closes]
         seconds[starts + count, column] = predicted(starts, starts + count)
-    remainder = predicted(every, ends)
+    remainder = predicted(every, closes)
 
     best = np.full(total + 1, np.inf)
     best[0] = 0.0
     came_from = np.zeros(total + 1, dtype=np.int64)
-    closing = {int(end): int(start) for start, end in zip(every[::-1], ends[::-1], strict=True)}
+    closing = {int(end): int(start) for start, end in zip(every[::-1], closes[::-1], strict=True)}
     for stop in range(1, total + 1):
         # An index below 0 reaches an entry that is not filled yet: infinite, like its seconds.
         choices = best[stop - counts] + seconds[stop]

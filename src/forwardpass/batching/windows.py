@@ -23,7 +23,7 @@ class Capacity:
     seconds: float | None = None
 
 
-WINDOW: Final = Capacity(rows=8_192, bytes=64 << 20, seconds=10.0)
+WINDOW: Final = Capacity(rows=8_192, bytes=64 << 20, seconds=30.0)
 SHARD: Final = Capacity(rows=65_536, bytes=128 << 20, seconds=10.0)
 
 
@@ -54,12 +54,14 @@ class Fill:
 
     A window never spans two shards: a shard is made of whole windows, and ends with the window
     that reaches its limits. `shard_rows` sets the shards' row count exactly, in place of `shard`.
+    The first window holds `least` rows in any case.
     """
 
     def __init__(
-        self, window: Capacity = WINDOW, shard: Capacity = SHARD, *, shard_rows: int | None = None
-    ) -> None:
-        self._exact = shard_rows
+        self, window: Capacity = WINDOW, shard: Capacity = SHARD, *,
+        shard_rows: int | None = None, least: int = 0,
+    ) -> None:  # fmt: skip
+        self._exact, self._least = shard_rows, least
         self._limits = window
         self._shard_limits = shard if shard_rows is None else Capacity(rows=shard_rows)
         self._window, self._shard = _Filled(), _Filled()
@@ -89,6 +91,7 @@ class Fill:
                 _reached(encoded, start, limits.bytes, self._window.bytes),
                 _reached(passed, start, _nanoseconds(limits.seconds), self._window.nanoseconds),
             )
+            stop = max(stop, start + self._least - self._window.rows)
             complete, stop = stop <= total, min(stop, total)
             rows, span = stop - start, int(passed[stop] - passed[start])
             self._window.rows += rows
@@ -99,7 +102,7 @@ class Fill:
             self._shard.nanoseconds += span
             start = stop
             if complete:
-                self._window = _Filled()
+                self._window, self._least = _Filled(), 0
                 shard = self._shard.reached(self._shard_limits)
                 self._shard = _Filled() if shard else self._shard
                 yield Boundary(stop, shard)

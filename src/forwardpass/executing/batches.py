@@ -13,6 +13,8 @@ from forwardpass.executing.encoding import Encodings
 from forwardpass.tensors.arrays import Values
 from forwardpass.tensors.blocks import Block, Sizes
 
+Indices = np.ndarray[Any, np.dtype[np.int64]]
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -57,6 +59,22 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """A batch to be: which rows of a block, at which padded sizes, with how many cells each."""
+
+    indices: Indices
+    sizes: tuple[int, ...]
+    cells: int
+
+    def batch(self, block: Encodings, positions: Indices) -> Batch:
+        """The batch, of a block whose rows have these `positions` in the source."""
+        start, stop = int(self.indices[0]), int(self.indices[-1]) + 1
+        run = stop - start == len(self.indices) and bool((np.diff(self.indices) == 1).all())
+        rows = block.take(slice(start, stop) if run else self.indices)
+        return Batch(rows, self.sizes, self.cells, int(positions[start]))
+
+
+@dataclass(frozen=True)
 class Result:
     """What came of a batch.
 
@@ -80,3 +98,16 @@ class Result:
             return ceiling_cells
         half = max(1, self.refused_cells // 2)
         return half if ceiling_cells is None else min(ceiling_cells, half)
+
+
+@dataclass(frozen=True)
+class Early:
+    """A batch that was computed before the others were planned, or is to be again.
+
+    Attributes:
+        positions: of its rows in the source, ascending.
+        result: what came of it; None where it is to be computed anew.
+    """
+
+    positions: Indices
+    result: Result | None = None

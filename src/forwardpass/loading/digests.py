@@ -132,7 +132,8 @@ class Described:
             backend = value.backend_tokenizer
             attributes = {name: item for name, item in attributes.items() if item is not backend}
             told = json.loads(backend.to_str())
-            yield self.said({**told, "truncation": None, "padding": None})
+            whole = json.dumps({**told, "truncation": None, "padding": None}, sort_keys=True)
+            yield hashlib.sha256(whole.encode()).hexdigest()
         yield self.said(attributes)
 
     def _code(self, code: CodeType) -> str:

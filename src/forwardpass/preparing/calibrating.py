@@ -1,333 +1,200 @@
-"""A short calibration: what batches of a few representative sizes cost, as a CostTable."""
+"""Calibration: sizes of batches are tried on the first rows, and what was computed is kept."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from forwardpass.executing.executors import out_of_memory
-from forwardpass.measuring import caches
+from forwardpass.batching.packing import Cells, Indices, Sizes, ends, orders
+from forwardpass.batching.windows import WINDOW
+from forwardpass.executing.batches import Result
 from forwardpass.measuring.clocks import WALL, Clock
-from forwardpass.measuring.memory import Growth, available_bytes, peak_growth
-from forwardpass.nouns.costs import CostPoint, CostTable
-from forwardpass.nouns.signatures import Axis
+from forwardpass.measuring.memory import Growth
+from forwardpass.nouns.costs import CostPoint
+from forwardpass.preparing.trials import Round, Trials, gains, size_of
 
-Compute = Callable[[int, dict[str, int]], None]
-
-_QUANTILES: Final = (0.1, 0.5, 0.9)
-_IMPROVEMENT = 0.97  # a row count is better if seconds per row fall below this share of the best
-_LONGEST_SECONDS = 0.5  # no batch beyond one this long: more rows would gain next to nothing
-_COLD_SECONDS = 2.0  # a first batch longer than this is not repeated for being the first
-_ENOUGH = ((3, 0.004), (2, 0.03), (15, 0.0))  # samples of a batch end at any (count, seconds)
-_CLOSE = 4  # times more or fewer rows than the best count: such a count may yet be better
-_ROUNDS, _POLISH_SHARE = 8, 0.4  # and is timed this often again, for this share of the budget
-_DOUBTFUL = 1.08  # times the best seconds per row so far: measured again, up to _DOUBTS times
-_DOUBTS = 2
-_SURE_SAMPLES, _FAR_WORSE = 6, 1.5  # from here on a batch is worse than a smaller one
-_LIKELY = 0.98  # until then this share of a smaller one's seconds per row
-_BUSY = 2.0  # times what was charged: a calibration that took longer met a busy machine
-_PATIENCE = 3  # times the budget: when others keep the machine busy, measuring ends there
-_LEADERS_SHARE = 0.5  # of the budget, for the shape that finds how much a batch should hold
-_MEMORY_SHARE = 4  # a batch may take one part in this many of what was free
+_MEMORY_SHARE: Final = 4
+"""A batch may take one part in this many of the memory that was free."""
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """A CostTable, the seconds that measuring it took, and whether nothing had to be measured."""
-
-    table: CostTable
-    seconds: float
-    cached: bool
+class _Exhausted(Exception):
+    """The rows left do not fill the next batch."""
 
 
-def representative(sizes: NDArray[np.int64], axes: tuple[Axis, ...]) -> list[dict[str, int]]:
-    """At most four sizes that stand for the rows: of few, median, many cells, and the maximum.
+class Pool:
+    """Rows to try sizes on, sorted by length: batches of neighbours are taken from both ends.
 
-    Each is rounded up to powers of two within the bounds of its axis, so that like data share
-    cached measurements. The last covers every row: the maximum along each axis.
+    Of rows that may not be padded, those of the commonest sizes.
 
     Args:
-        sizes: [rows, axes], positions.
-        axes: the variable axes, in the order of the columns.
-    """
-    if not axes or len(sizes) == 0:
-        return [{axis.name: _rounded(axis.low, axis) for axis in axes}]
-    order = np.argsort(sizes.prod(axis=1), kind="stable")
-    typical = [sizes[order[int(share * (len(sizes) - 1))]] for share in _QUANTILES]
-    shapes = [
-        {axis.name: _rounded(int(size), axis) for axis, size in zip(axes, row, strict=True)}
-        for row in typical
-    ]
-    # Never beyond what the data have: a model may take no longer rows than those.
-    largest = {axis.name: int(size) for axis, size in zip(axes, sizes.max(axis=0), strict=True)}
-    shapes = [{n: min(size, largest[n]) for n, size in s.items()} for s in shapes] + [largest]
-    return [shape for index, shape in enumerate(shapes) if shape not in shapes[:index]]
-
-
-def _rounded(size: int, axis: Axis) -> int:
-    """The next power of two that the axis permits, never below `size` itself."""
-    power = axis.rounded(1 << max(size - 1, 0).bit_length())
-    if axis.high is None:
-        return power
-    return min(power, max(axis.high // axis.multiple * axis.multiple, axis.rounded(size)))
-
-
-def calibrate(
-    compute: Compute,
-    shapes: Sequence[dict[str, int]],
-    cells: Callable[[Mapping[str, int]], int],
-    *,
-    device: str,
-    identity: dict[str, Any],
-    budget_seconds: Callable[[], float],
-    max_rows: int = 8_192,
-    max_bytes: int | None = None,
-    clock: Clock = WALL,
-) -> Calibration:
-    """Measure batches of ever more rows for each of `shapes`; keep the table on disk.
-
-    The middle shape leads: its rows double until seconds per row stop falling, a batch becomes
-    too long or too large, or its share of the budget is spent. How much one batch should hold
-    hardly depends on how long its rows are, so the other shapes climb to the leader's best number
-    of cells and no further. One row of each shape is measured in any case. Out of memory ends
-    the rows of a shape; if nothing at all fits, it is raised.
-
-    Args:
-        compute: `compute(rows, sizes)` computes one batch and waits for it.
-        shapes: sizes of the variable axes, as `representative` chooses; [{}] without such axes.
-        cells: sizes to the cells of one row.
-        device: where `compute` runs; its memory bounds the batches.
-        identity: what the table belongs to (model, plan, machine …); the key of the cache.
-        budget_seconds: what measuring takes, about; asked for only if something is missing.
-        max_rows: the most rows of a batch.
-        max_bytes: the most memory that a batch may take; a quarter of what is free otherwise.
-        clock: what batches are timed by.
-    """
-    key = {**identity, "device": device, "max_rows": max_rows, "max_bytes": max_bytes}
-    known = caches.load("costs", key, CostTable)
-    points = list(known.points) if known is not None else []
-    missing = [shape for shape in shapes if shape not in [point.sizes for point in points]]
-    if known is not None and not missing:
-        return Calibration(known, 0.0, True)
-
-    began, charged, enough = clock.now(), 0.0, sys.maxsize
-    budget = budget_seconds()
-    most_bytes = min(available_bytes(device) // _MEMORY_SHARE, max_bytes or sys.maxsize)
-    refusal: Exception | None = None
-    measured: list[CostPoint] = []
-    with peak_growth(device) as growth:
-        for index, shape in enumerate(_leader_first(missing, cells)):
-            share = _LEADERS_SHARE if index == 0 < len(missing) - 1 else 1 / (len(missing) - index)
-            ladder = _Ladder(
-                compute,
-                shape,
-                budget_seconds=max(0.0, budget - charged) * share,
-                deadline=began + _PATIENCE * budget,
-                max_rows=min(max_rows, max(1, enough // cells(shape))),
-                max_bytes=most_bytes,
-                growth=growth,
-                clock=clock,
-            )
-            seconds = ladder.lead() if index == 0 else ladder.follow()
-            measured += [
-                CostPoint(rows, dict(shape), cells(shape), seconds[rows]) for rows in seconds
-            ]
-            charged += ladder.charged
-            refusal = refusal or ladder.refusal
-            if index == 0 and seconds:
-                enough = cells(shape) * min(seconds, key=lambda rows: seconds[rows] / rows)
-    points += sorted(measured, key=lambda point: (point.cells, point.rows))
-    if not points and refusal is not None:
-        raise refusal
-    spent = clock.now() - began
-    table = CostTable(tuple(points))
-    if spent <= _BUSY * charged:
-        caches.store("costs", key, table)  # one from a busy machine serves this run alone
-    return Calibration(table, spent, False)
-
-
-def _leader_first(
-    shapes: Sequence[dict[str, int]], cells: Callable[[Mapping[str, int]], int]
-) -> list[dict[str, int]]:
-    """The middle shape, then the others, the smallest first: their batches are quick."""
-    ordered = sorted(shapes, key=cells)
-    leader = ordered.pop(len(ordered) // 2)
-    return [leader, *ordered]
-
-
-class _Ladder:
-    """The row counts of one shape, upwards until more rows gain nothing.
-
-    The budget is charged what each batch takes at its best: time that others took from this
-    machine is not lost to the ladder, until the deadline.
+        sizes: [rows, axes], positions, rounded up where an axis has a multiple.
+        names: of the axes.
+        paddable: for each axis, whether rows of a batch may differ along it.
+        cells: sizes [..., axes] to cells [...].
+        compute: one batch: its rows, the sizes that they are padded to, the cells of each. What
+            it returns is kept by whoever gave it.
+        most_rows: the most rows of a batch.
     """
 
     def __init__(
         self,
-        compute: Compute,
-        shape: dict[str, int],
-        *,
-        budget_seconds: float,
-        deadline: float,
-        max_rows: int,
-        max_bytes: int,
-        growth: Growth,
-        clock: Clock,
+        sizes: Sizes,
+        names: Sequence[str],
+        paddable: tuple[bool, ...],
+        cells: Cells,
+        compute: Callable[[Indices, tuple[int, ...], int], Result],
+        most_rows: int = WINDOW.rows,
     ) -> None:
-        self._compute = compute
-        self._shape = shape
-        self._budget_seconds = budget_seconds
-        self._deadline = deadline
-        self._max_rows = max_rows
-        self._max_bytes = max_bytes
-        self._growth = growth
-        self._clock = clock
-        self._seconds: dict[int, float] = {}
-        self._samples: dict[int, int] = {}
-        self._bytes: dict[int, int] = {}
-        self.refusal: Exception | None = None
+        order = next(orders(sizes, paddable, cells(sizes)))
+        stops = ends(sizes[order], paddable)
+        starts = np.searchsorted(stops, stops)
+        common = int((stops - starts).argmax())
+        self._order = order[starts[common] : stops[common]]
+        self._sizes, self._cells = sizes[self._order], cells
+        self._low, self._high, self._rows = 0, len(self._order), len(sizes)
+        self.names, self.compute, self.most_rows = names, compute, most_rows
+
+    def __len__(self) -> int:
+        return self._rows
 
     @property
-    def charged(self) -> float:
-        """Seconds that the samples so far would have taken on an idle machine."""
-        return sum(self._samples[rows] * self._seconds[rows] for rows in self._seconds)
+    def varied(self) -> bool:
+        """Whether rows of different length are left."""
+        left = self._sizes[self._low : self._high]
+        return len(left) > 0 and bool((left != left[0]).any())
 
-    def lead(self) -> dict[int, float]:
-        """Rows to the seconds of their batch, ascending, with care for which count is the best."""
-        self._climb()
-        self._refine()
-        self._polish()
-        return self._believed()
+    def smallest(self, *, longest: bool) -> int:
+        """The size of a batch of one row, of the longest or the shortest."""
+        if self._low == self._high:
+            raise _Exhausted
+        row = self._sizes[self._high - 1 if longest else self._low]
+        return 1 << (int(self._cells(row[None])[0]) - 1).bit_length()
 
-    def follow(self) -> dict[int, float]:
-        """The same, up to the most rows and without that care: the leader has found the best."""
-        self._climb()
-        return self._believed()
+    def take(self, size: int, *, longest: bool) -> tuple[Indices, tuple[int, ...], int]:
+        """A batch of the longest or the shortest rows left: rows, their largest sizes, its cells.
 
-    def _climb(self) -> None:
-        rows, best, misses = 1, float("inf"), 0
-        while self._measure(rows):
-            per_row = self._seconds[rows] / rows
-            misses = 0 if per_row < _IMPROVEMENT * best else misses + 1
-            best = min(best, per_row)
-            too_long = self._seconds[rows] > _LONGEST_SECONDS and rows > 1
-            rows *= 2
-            if misses == 3 or too_long or not self._permits(rows):
-                break
-
-    def _believed(self) -> dict[int, float]:
-        """Rows to seconds, ascending; that more rows cost more a row needs evidence.
-
-        What else runs on a machine makes batches slower, never faster, and a large one is timed
-        a few times only: one that seems no better than a smaller one counts as slightly better, as
-        larger batches are, unless it was timed often or is far worse.
+        Raises _Exhausted where they do not fill it.
         """
-        found: dict[int, float] = {}
-        best = float("inf")
-        for rows, seconds in sorted(self._seconds.items()):
-            doubtful = self._samples[rows] < _SURE_SAMPLES and seconds < _FAR_WORSE * best * rows
-            found[rows] = min(seconds, _LIKELY * best * rows) if doubtful else seconds
-            best = min(best, found[rows] / rows)
-        return found
+        left = self._sizes[self._low : self._high]
+        count = min(len(left), self.most_rows)
+        some = left[::-1][:count] if longest else left[:count]
+        largest = np.maximum.accumulate(some, axis=0)
+        cells = self._cells(largest)
+        fitting = max(1, int((cells * np.arange(1, count + 1) <= size).sum())) if count else 0
+        if fitting == count < self.most_rows and (
+            not count or (count + 1) * int(cells[-1]) <= size
+        ):
+            raise _Exhausted
+        start = self._high - fitting if longest else self._low
+        if longest:
+            self._high = start
+        else:
+            self._low += fitting
+        rows = np.sort(self._order[start : start + fitting])
+        return rows, tuple(map(int, largest[fitting - 1])), int(cells[fitting - 1])
 
-    def _refine(self) -> None:
-        """The counts halfway between the best one and its neighbours."""
-        if self.refusal is not None or len(self._seconds) < 3:
-            return
-        best = min(self._seconds, key=lambda rows: self._seconds[rows] / rows)
-        for rows in (best * 3 // 4, best * 3 // 2):
-            known = rows in self._seconds or not 1 < rows < max(self._seconds)
-            if not known and self._permits(rows) and not self._measure(rows):
-                return
 
-    def _polish(self) -> None:
-        """Time the counts that could be the best ones again, in turn, while they are quick.
+class Calibration:
+    """Tries sizes until none may be better than the best one.
 
-        They differ by less than a busy moment of the machine does, and the choice is among them.
-        """
-        best = min(self._seconds, key=lambda rows: self._seconds[rows] / rows, default=1)
-        close = [rows for rows in self._seconds if best <= _CLOSE * rows and rows <= _CLOSE * best]
-        spent = 0.0
-        for _ in range(_ROUNDS):
-            for rows in close:
-                quick = spent + self._seconds[rows] <= _POLISH_SHARE * self._budget_seconds
-                if not quick or not self._affords(self._seconds[rows]):
-                    return
-                spent += self._sample(rows)
+    The longest rows come first: sizes double from one of them until larger ones gain nothing or
+    do not fit, so that what fits there fits everywhere. Then the shortest rows, up to the best size
+    so far. From there on the best size and its neighbours take turns, on long rows and on short
+    ones, until it is clear which is the best.
 
-    def _permits(self, rows: int) -> bool:
-        """Whether a batch of `rows` is within the rows, the time and the memory allowed."""
-        below = max(count for count in self._seconds if count < rows)
-        if rows > self._max_rows or not self._affords(self._seconds[below] * rows / below):
-            return False
-        return self._predicted_bytes(rows) <= self._max_bytes
+    Args:
+        trials: what was tried before.
+        free_bytes: the memory that was free. growth: by how much its peak has grown since.
+        clock: what batches are timed by.
 
-    def _affords(self, seconds: float) -> bool:
-        return (
-            self.charged + seconds <= self._budget_seconds
-            and self._clock.now() + seconds <= self._deadline
-        )
+    Attributes:
+        trials: what has been tried by now.
+        seconds: that computing took.
+    """
 
-    def _predicted_bytes(self, rows: int) -> float:
-        """The peak as it grew over the last two counts, carried on.
+    def __init__(
+        self, trials: Trials, *, free_bytes: int, growth: Growth, clock: Clock = WALL
+    ) -> None:
+        self.trials = trials
+        self.seconds = 0.0
+        self._most_bytes = free_bytes // _MEMORY_SHARE
+        self._growth, self._grown = growth, {0: 0}  # the peak by the largest size so far
+        self._clock = clock
+        self._limit = sys.maxsize  # the least size that is known not to fit
 
-        What the first batches allocate once for all does not scale, so differences count; and a
-        peak that has not moved is that of an earlier, larger batch, which bounds this one too.
-        """
-        counts = sorted(self._bytes)
-        last = counts[-1]
-        if len(counts) < 2:
-            return self._bytes[last]
-        before = counts[-2]
-        slope = (self._bytes[last] - self._bytes[before]) / (last - before)
-        return self._bytes[last] + slope * max(0, rows - last)
-
-    def _measure(self, rows: int) -> bool:
-        """Measure one batch; False when it does not fit into memory.
-
-        A batch that seems worse than a smaller one may have met a busy moment of the machine: it
-        is measured again before that is believed.
-        """
-        best = min((self._seconds[count] / count for count in self._seconds), default=float("inf"))
+    def over(self, pool: Pool) -> None:
+        """Go on with the rows of a pool, until it is settled or they are spent."""
+        rows = self.trials.rows + len(pool)
         try:
-            self._time(rows)
-            for _ in range(_DOUBTS):
-                doubtful = self._seconds[rows] / rows > _DOUBTFUL * best
-                if not doubtful or self._clock.now() + self._seconds[rows] > self._deadline:
-                    break
-                self._time(rows)
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            self.refusal = error
-            self._seconds.pop(rows, None)
-            return False
-        self._bytes[rows] = self._growth.bytes
-        return True
+            self._climb(pool)
+            self._contest(pool)
+        except _Exhausted:
+            settled = False
+        else:
+            settled = True
+        self.trials = msgspec.structs.replace(self.trials, rows=rows, settled=settled)
 
-    def _time(self, rows: int) -> None:
-        """Time one batch several times while that is quick; the fastest counts.
+    def _climb(self, pool: Pool) -> None:
+        rounds, varied = self.trials.rounds, pool.varied
+        climb = rounds[0] if rounds else ()
+        while gains(climb):
+            size = 2 * size_of(climb[-1]) if climb else pool.smallest(longest=varied)
+            if not self._fits(size):
+                break
+            climb = (*climb, *self._timed(pool, size, longest=varied))
+            if climb:
+                self._keep((climb, *rounds[1:]))
+        if varied and climb and len(rounds) < 2:
+            best, second = self.trials.contest()[0], ()
+            size = pool.smallest(longest=False)
+            while size <= best:
+                second = (*second, *self._timed(pool, size, longest=False))
+                self._keep((climb, second))
+                size *= 2
 
-        Whatever else runs on a machine only adds time, so the fastest is the nearest to the truth.
-        """
-        spent = self._sample(rows)
-        count = 1
-        if spent > (_LONGEST_SECONDS if self._bytes else _COLD_SECONDS):
-            return
-        while not any(count >= enough and spent >= seconds for enough, seconds in _ENOUGH):
-            # The first batch of all is slow for being the first: it is always timed again.
-            if self._bytes and not self._affords(self._seconds[rows]):
+    def _fits(self, size: int) -> bool:
+        """Whether a size may be tried: it was not refused, and the peak, carried on as it grew from
+        one size to the next, stays within bounds: what is allocated once for all does not grow."""
+        *_, before, last = [0, *self._grown]
+        slope = (self._grown[last] - self._grown[before]) / max(1, last - before)
+        if self._grown[last] + slope * (size - last) > self._most_bytes and size > last:
+            self._limit = min(self._limit, size)
+        return size < self._limit
+
+    def _contest(self, pool: Pool) -> None:
+        fruitless = 0
+        while self.trials.rounds and fruitless < 2:  # once with long rows, once with short ones
+            best, rivals = self.trials.contest()
+            rivals = [size for size in rivals if self._fits(size)]
+            if not rivals:
                 return
-            spent += self._sample(rows)
-            count += 1
+            turn = len(self.trials.rounds)
+            sizes = sorted([best, *rivals], reverse=turn % 4 > 1)
+            longest = pool.varied and turn % 2 == 0
+            points = [p for size in sizes for p in self._timed(pool, size, longest=longest)]
+            self._keep((*self.trials.rounds, tuple(points)))
+            tried = {size_of(point) for point in points}
+            fruitless = 0 if best in tried and tried & {*rivals} else fruitless + 1
 
-    def _sample(self, rows: int) -> float:
-        seconds = self._clock.seconds(lambda: self._compute(rows, self._shape))
-        self._seconds[rows] = min(seconds, self._seconds.get(rows, seconds))
-        self._samples[rows] = self._samples.get(rows, 0) + 1
-        return seconds
+    def _timed(self, pool: Pool, size: int, *, longest: bool) -> Round:
+        """One batch, timed; nothing where a row of it is bad, or where it had to be halved."""
+        rows, sizes, cells = pool.take(size, longest=longest)
+        began = self._clock.now()
+        result = pool.compute(rows, sizes, cells)
+        seconds = self._clock.now() - began
+        self.seconds += seconds
+        if size > max(self._grown):
+            self._grown[size] = self._growth.bytes
+        whole = len(result.pieces) == 1
+        if len(rows) == pool.most_rows or not (whole or result.failures):
+            self._limit = min(self._limit, 2 * size if whole else size)
+        if not whole or result.failures:
+            return ()
+        return (CostPoint(len(rows), dict(zip(pool.names, sizes, strict=True)), cells, seconds),)
+
+    def _keep(self, rounds: tuple[Round, ...]) -> None:
+        self.trials = msgspec.structs.replace(self.trials, rounds=rounds)

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
+from forwardpass.batching.windows import SHARD
 from forwardpass.building import Engine, build
 from forwardpass.errors import DataError, PassError, said
-from forwardpass.executing.batches import Batch
+from forwardpass.executing.batches import Batch, Early
 from forwardpass.executing.encoding import EncodedRows, Encodings
 from forwardpass.executing.executors import Executor, collated
 from forwardpass.measuring import caches
-from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.rows import Failure
 from forwardpass.nouns.signatures import Output
-from forwardpass.preparing.calibrating import Calibration, calibrate, representative
-from forwardpass.preparing.outputs import infer, probe, repeated, verify
+from forwardpass.preparing.outputs import infer, probe, verify
 from forwardpass.preparing.padding import PaddingProof, prove
 from forwardpass.preparing.recipes import Ready, costs_key, machine_of
+from forwardpass.preparing.sizing import Sized, sized, timed
 from forwardpass.tensors.blocks import Block
 
 Array = np.ndarray[Any, Any]
-_LONGEST_CALIBRATION, _SHORTEST_CALIBRATION = 5.0, 0.1
-_BLIND_CALIBRATION = 2.0
-"""Seconds. The last is for data of which nobody knows how much there is."""
 _HOPELESS = 100
 """Rows that all fail to encode before the encoding rather than the rows is to blame."""
 _COPIES = 3
@@ -37,35 +34,59 @@ _TRIES = 32
 """Rows tried for one that the model computes, before the model rather than the rows is to blame."""
 
 
+class Prepared(NamedTuple):
+    """What computes, what is known, and what finding the costs has computed already."""
+
+    executor: Executor
+    ready: Ready
+    early: Sequence[Early]
+    seconds: float
+
+
 def ready(
     forward: Forward,
     blocks: Iterable[EncodedRows],
     executor: Callable[[Engine], Executor],
     sha256: str,
+    *,
     expected: int | None = None,
-) -> tuple[Executor, Ready] | None:
-    """Build a Forward by its first rows, and learn what must be known before they are computed.
+    batch_rows: int | None = None,
+    most_rows: int = SHARD.rows,
+) -> Prepared | None:
+    """Build a Forward by its first rows, and learn what must be known before the others.
 
     Looks at blocks until one has a row that was encoded; then builds, tells the outputs, proves the
-    padding and measures the costs, all on that block. None where no block has such a row.
+    padding, and finds the best size of a batch while it computes rows of that block, and of further
+    ones where rows cost next to nothing. None where no block has such a row.
 
     Args:
         forward: its signature is known, or it has a collate.
         executor: makes what computes; the caller closes it.
         sha256: the digest of the Forward, from before a row was encoded.
-        expected: rows to compute in all, where that is known; few rows are not worth a long
-            calibration.
+        expected: rows to compute in all, where that is known.
+        batch_rows: rows of a batch, where no size is to be found.
+        most_rows: positions from here on are left alone.
 
     Raises PassError where no row of the block can be computed, UsageError where the outputs cannot
     be told, DataError where a hundred rows could not be encoded and none could.
     """
     failures: list[Failure] = []
+    blocks = iter(blocks)
     for done in blocks:
         if len(done.block):
             engine = built(forward, done.block)
             running = executor(engine)
             try:
-                return running, _learned(engine, running, done.block, sha256, expected)
+                row, known, identity = _learned(engine, running, done.block, sha256)
+                if batch_rows is None:
+                    rest = chain([done], blocks)
+                    found = sized(
+                        known, running, rest, row, identity, expected=expected, most_rows=most_rows
+                    )
+                else:
+                    found = Sized(timed(known, running, done, row, batch_rows))
+                known = msgspec.structs.replace(known, costs=found.costs)
+                return Prepared(running, known, found.early, found.seconds)
             except BaseException:
                 running.close()
                 raise
@@ -97,37 +118,17 @@ def built(forward: Forward, block: Encodings) -> Engine:
 
 
 def _learned(
-    engine: Engine, executor: Executor, block: Encodings, sha256: str, expected: int | None
-) -> Ready:
-    facts = engine.replicas[0].facts
-    identity = costs_key(sha256, machine_of(facts))
+    engine: Engine, executor: Executor, block: Encodings, sha256: str
+) -> tuple[int, Ready, dict[str, Any]]:
+    """A row that is computed, all but the costs, and what the costs belong to."""
+    identity = costs_key(sha256, machine_of(engine.replicas[0].facts))
     row = _works(engine, executor, block)
-    if isinstance(block, Block):
-        proof = _proved(engine, block, row, identity)
-        axes = tuple(block.signature.variable.values())
-        names, cells = [axis.name for axis in axes], block.signature.cells
-        shapes = representative(block.sizes, axes)
-    else:
-        proof = PaddingProof(("size",), 0, 0.0, "left to the model's collate")
-        names, cells, shapes = ["size"], _only, _sizes(block)
-    own = dict(zip(names, map(int, block.sizes[row]), strict=True))
-    compute = _computing(executor, block, row, names)
-
-    def calibrated(shapes: list[dict[str, int]]) -> Calibration:
-        return calibrate(
-            compute,
-            shapes,
-            cells,
-            device=facts.device,
-            identity=identity,
-            budget_seconds=lambda: _budget(compute, own, expected),
-        )
-
-    try:
-        calibration = calibrated(shapes)
-    except MemoryError:  # the model takes none of the sizes that stand for the rows
-        calibration = calibrated([own])
-    return Ready.of(engine.forward, sha256, engine, proof, calibration.table)
+    proof = (
+        _proved(engine, block, row, identity)
+        if isinstance(block, Block)
+        else PaddingProof(("size",), 0, 0.0, "left to the model's collate")
+    )
+    return row, Ready.of(engine.forward, sha256, engine, proof), identity
 
 
 def _works(engine: Engine, executor: Executor, block: Encodings) -> int:
@@ -165,19 +166,6 @@ def _spread(sizes: Array) -> list[int]:
     return list(dict.fromkeys([*first.tolist(), *order.tolist()]))
 
 
-def _budget(
-    compute: Callable[[int, dict[str, int]], None],
-    shape: dict[str, int],
-    expected: int | None,
-) -> float:
-    """Seconds that calibrating may take: a tenth of what the rows would take one at a time."""
-    if expected is None:
-        return _BLIND_CALIBRATION
-    compute(1, shape)
-    tenth = 0.1 * expected * WALL.seconds(lambda: compute(1, shape))
-    return min(_LONGEST_CALIBRATION, max(_SHORTEST_CALIBRATION, tenth))
-
-
 class _Known(msgspec.Struct, frozen=True):
     """What an earlier run of the same Forward on the same machine found."""
 
@@ -201,51 +189,6 @@ def _proved(engine: Engine, block: Block, row: int, identity: dict[str, Any]) ->
     outputs = tuple(str(output) for output in engine.signature.outputs)
     caches.store("proofs", key, _Known(outputs, proof))
     return proof
-
-
-def _only(sizes: Any) -> int:
-    return int(sizes["size"])
-
-
-def _sizes(block: Encodings) -> list[dict[str, int]]:
-    """Sizes of items to measure: a quarter, the median, the largest."""
-    return [
-        {"size": int(size)}
-        for size in np.unique(np.quantile(block.sizes, (0.25, 0.5, 1.0), method="nearest"))
-    ]
-
-
-def _computing(
-    executor: Executor, block: Encodings, row: int, names: list[str]
-) -> Callable[[int, dict[str, int]], None]:
-    """`compute(rows, sizes)` for the calibration, through the executor that will do the work."""
-    made: dict[tuple[Any, ...], Batch] = {}
-
-    def compute(rows: int, sizes: dict[str, int]) -> None:
-        key = (rows, *sizes.values())
-        if key not in made:
-            made.clear()  # one batch at a time: they may be large
-            made[key] = _probe_batch(block, row, rows, sizes, names)
-        try:
-            refused = _submitted(executor, replace(made[key]))  # anew: padding is part of the cost
-        except Exception as error:
-            # too many rows for an exported program, too long a row for the model: not larger ones
-            raise MemoryError(f"a batch of {rows} rows of {sizes} is refused: {error}") from error
-        if refused is not None:
-            raise MemoryError(f"a batch of {rows} rows of {sizes} does not fit into memory")
-
-    return compute
-
-
-def _probe_batch(
-    block: Encodings, row: int, rows: int, sizes: dict[str, int], names: list[str]
-) -> Batch:
-    if isinstance(block, Block):
-        target = tuple(sizes[name] for name in names)
-        cells = block.signature.cells(sizes)
-        return Batch(repeated(block, row, rows, sizes), target, cells, 0)
-    nearest = int(np.abs(block.sizes[:, 0] - sizes["size"]).argmin())
-    return Batch(block.take(np.full(rows, nearest)), (sizes["size"],), sizes["size"], 0)
 
 
 def _submitted(executor: Executor, batch: Batch) -> int | None:

@@ -69,10 +69,14 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
         return Signature.parse(self.inputs, self.outputs) if self.inputs else None
 
     @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes along which rows vary."""
+        return tuple(self.signature.variable) if self.signature else ("size",)
+
+    @property
     def may_pad(self) -> tuple[bool, ...]:
         """For each axis along which rows vary, whether it may be padded."""
-        names = self.signature.variable if self.signature else ["size"]
-        return tuple(name in self.padding.paddable for name in names)
+        return tuple(name in self.padding.paddable for name in self.axes)
 
     @property
     def cells(self) -> Cells:

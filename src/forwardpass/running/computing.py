@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -13,28 +14,12 @@ import numpy as np
 from forwardpass.batching.packing import Cells, Indices
 from forwardpass.batching.policies import Policy
 from forwardpass.errors import DataError, said
-from forwardpass.executing.batches import Batch, Result
+from forwardpass.executing.batches import Early, Planned, Result
 from forwardpass.executing.encoding import Encodings
 from forwardpass.executing.executors import Executor
 from forwardpass.nouns.rows import Failure
 from forwardpass.running.feeding import Window
 from forwardpass.tensors.arrays import Values, empty_like, taken
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One batch of a window: which of its rows, at which padded sizes, with how many cells each."""
-
-    indices: Indices
-    sizes: tuple[int, ...]
-    cells: int
-
-    def batch(self, block: Encodings, first: int) -> Batch:
-        """The batch, of a window whose rows are numbered from `first` in the run."""
-        start, stop = int(self.indices[0]), int(self.indices[-1]) + 1
-        run = stop - start == len(self.indices) and bool((np.diff(self.indices) == 1).all())
-        rows = block.take(slice(start, stop) if run else self.indices)
-        return Batch(rows, self.sizes, self.cells, first + start)
 
 
 @dataclass(frozen=True)
@@ -63,6 +48,7 @@ def compute(
     executor: Executor | None,
     policy: Policy,
     ceiling_cells: int | None,
+    early: Sequence[Early] = (),
 ) -> Iterator[Computed]:
     """Compute every window; results in order. Collating overlaps with computing.
 
@@ -72,21 +58,28 @@ def compute(
     Args:
         executor: None where no window has a row.
         ceiling_cells: the most cells of a batch to begin with; it sinks where one did not fit.
+        early: batches of the first window that are not the policy's to plan.
     """
     under_way: deque[tuple[Window, list[Planned], list[Future[Result]]]] = deque()
     pending: set[Future[Result]] = set()
     sunk = ceiling_cells
     try:
         for window in windows:
-            first = int(window.rows.positions[0]) if len(window.rows) else 0
-            planned = _planned(policy, window.block, ceiling_cells)
+            positions = window.rows.positions
+            places = [np.searchsorted(positions, batch.positions) for batch in early]
+            planned = _planned(policy, window.block, ceiling_cells, places)
+            known, early = [batch.result for batch in early], ()
             futures: list[Future[Result]] = []
             under_way.append((window, planned, futures))
-            for one in planned:
+            for one, result in zip_longest(planned, known):
+                if result is not None:
+                    futures.append(Future())
+                    futures[-1].set_result(result)
+                    continue
                 assert executor is not None
                 while len(pending) > executor.workers:
                     pending -= wait(pending, return_when=FIRST_COMPLETED).done
-                futures.append(executor.submit(one.batch(window.block, first)))
+                futures.append(executor.submit(one.batch(window.block, positions)))
                 if not futures[-1].done():
                     pending.add(futures[-1])
             while under_way and (window.ends_shard or all(f.done() for f in under_way[0][2])):
@@ -106,13 +99,21 @@ def compute(
             future.cancel()
 
 
-def _planned(policy: Policy, block: Encodings, ceiling_cells: int | None) -> list[Planned]:
-    found: list[Planned] = []
-    for indices in policy.plan(block.sizes, ceiling_cells):
-        largest = block.sizes[indices].max(axis=0)
-        cells = int(policy.cells(largest[None])[0])
-        found.append(Planned(indices, tuple(map(int, largest)), cells))
-    return found
+def _planned(
+    policy: Policy, block: Encodings, ceiling_cells: int | None, places: Sequence[Indices]
+) -> list[Planned]:
+    """The batches at `places`, and those of the policy for the other rows."""
+    free = np.ones(len(block), bool)
+    for indices in places:
+        free[indices] = False
+    others = np.flatnonzero(free)
+    sizes = block.sizes
+    plan = policy.plan(sizes[others] if places else sizes, ceiling_cells)
+    return [
+        Planned(indices, tuple(map(int, largest)), int(policy.cells(largest[None])[0]))
+        for indices in [*places, *((others[indices] for indices in plan) if places else plan)]
+        for largest in [sizes[indices].max(axis=0)]
+    ]
 
 
 def _assembled(

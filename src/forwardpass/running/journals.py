@@ -30,16 +30,21 @@ _SEAL = b',"checksum":"'
 _SCHEMA = "forwardpass/manifest/3"
 
 
+Spans = tuple[tuple[int, int], ...]
+
+
 class Header(Ready, frozen=True, kw_only=True, tag_field="schema", tag=_SCHEMA):
     """What a run computes and how, from which data, and for which options.
 
     Attributes:
         forward: the text of the Forward.
+        early: the batches by which their size was found: rows start … stop - 1, several times.
     """
 
     forward: str
     data: list[dict[str, Any]]
     options: dict[str, Any]
+    early: tuple[Spans, ...] = ()
 
 
 class _OfSchema(msgspec.Struct):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from forwardpass.building import Facts
 from forwardpass.errors import ResumeError
+from forwardpass.executing.batches import Early, Indices
 from forwardpass.measuring.machines import Machine, machine
 from forwardpass.nouns.forwards import Forward
 from forwardpass.preparing.identity import digest
 from forwardpass.preparing.recipes import Ready, machine_of
 from forwardpass.reading import Source
-from forwardpass.running.journals import Header
+from forwardpass.running.journals import Header, Spans
 from forwardpass.running.options import Options
 
 _BUILT = ("library", "threads", "devices")
@@ -33,12 +36,13 @@ class Identity:
         self.source = source
         self.options = options
 
-    def header(self, ready: Ready) -> Header:
+    def header(self, ready: Ready, early: Sequence[Early]) -> Header:
         """The first line of the manifest."""
         return Header(
             forward=str(self.forward),
             data=self.source.identity(),
             options=self.options.to_json(),
+            early=tuple(_spans(batch.positions) for batch in early),
             **msgspec.structs.asdict(ready),
         )
 
@@ -70,6 +74,20 @@ class Identity:
             {"device": facts.device, **{name: getattr(here, name) for name in _BUILT}},
         )
         _refuse(differences, folder)
+
+
+def early(header: Header) -> list[Early]:
+    """The batches that stand in a header; to be computed as long as no shard is committed."""
+    return [
+        Early(np.concatenate([np.arange(start, stop) for start, stop in spans]))
+        for spans in header.early
+    ]
+
+
+def _spans(positions: Indices) -> Spans:
+    """Ascending numbers as stretches: start … stop - 1."""
+    breaks = np.flatnonzero(np.diff(positions) != 1) + 1
+    return tuple((int(run[0]), int(run[-1]) + 1) for run in np.split(positions, breaks))
 
 
 def _steady(of: Machine) -> dict[str, Any]:

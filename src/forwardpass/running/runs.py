@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from typing import Any, Self
 
 from forwardpass.batching.policies import InOrder, Policy
-from forwardpass.batching.windows import Fill
+from forwardpass.batching.windows import SHARD, Fill
 from forwardpass.building.engines import Engine, require_known
 from forwardpass.errors import DataError, UsageError
 from forwardpass.executing import executors
+from forwardpass.executing.batches import Early
 from forwardpass.executing.decoding import Decoder
 from forwardpass.executing.encoding import EncodedRows, Encoder, inferred
 from forwardpass.executing.executors import Executor
@@ -35,7 +36,7 @@ from forwardpass.running.durable import writing
 from forwardpass.running.feeding import encoded, weigh, windows
 from forwardpass.running.journals import Finished, Header
 from forwardpass.running.options import Options
-from forwardpass.running.resuming import Identity
+from forwardpass.running.resuming import Identity, early
 from forwardpass.running.sinks.memory import InMemory
 from forwardpass.running.threads import Ahead, Behind
 
@@ -140,7 +141,7 @@ class Run:
         first = next(reader, None)
         if first is None:
             ready = header or Ready.of(self.forward, self.identity.sha256, None)
-            self._begin(header, ready)
+            self._begin(header, ready, ())
             return ready.padding.said
         self._check_columns(first)
         forward = self._with_signature(header, first)
@@ -150,11 +151,13 @@ class Run:
         stream = iter(ahead)
         seen: list[EncodedRows] = []
         began = WALL.now()
-        executor, ready = self._prepared(forward, header, _kept(stream, seen), ahead)
-        self.calibrate_seconds = WALL.now() - began - self.build_seconds
-        self._begin(header, ready)
+        executor, ready, batches = self._prepared(forward, header, _kept(stream, seen), ahead)
+        self.calibrate_seconds += WALL.now() - began - self.build_seconds
+        self._begin(header, ready, batches)
         self.progress.stage = "computing"
-        self._deliver(chain(seen, stream), executor, ready, delivery)
+        if delivery.start:
+            batches = ()  # they are committed
+        self._deliver(chain(seen, stream), executor, ready, batches, delivery)
         return ready.padding.said
 
     def _deliver(
@@ -162,6 +165,7 @@ class Run:
         stream: Iterator[EncodedRows],
         executor: Executor | None,
         ready: Ready,
+        batches: Sequence[Early],
         delivery: Delivery,
     ) -> None:
         kind = Policy
@@ -169,13 +173,14 @@ class Run:
             kind = InOrder
             self.engine.release()
         policy = kind(ready.may_pad, ready.cells, ready.costs, self.options.batch_rows)
-        fill = Fill(shard_rows=self.options.shard_rows)
+        least = max((int(batch.positions[-1]) + 1 for batch in batches), default=0)
+        fill = Fill(shard_rows=self.options.shard_rows, least=least)
         ceiling = delivery.entries[-1].ceiling_cells if delivery.entries else None
         behind: Behind[Computed] = Behind(delivery.take, 2, "write")
         try:
             weighed = windows(stream, fill, lambda block: weigh(ready, block))
             filled = iter(self._ahead(weighed, "window"))
-            for done in compute(filled, executor, policy, ceiling):
+            for done in compute(filled, executor, policy, ceiling, batches):
                 if self.strict:
                     strictly(done)
                 self.compute_seconds += done.seconds
@@ -200,8 +205,11 @@ class Run:
         header: Header | None,
         blocks: Iterator[EncodedRows],
         ahead: Ahead[EncodedRows],
-    ) -> tuple[Executor | None, Ready]:
+    ) -> tuple[Executor | None, Ready, Sequence[Early]]:
         """What computes, and how: as the manifest says, or learned from the first blocks.
+
+        With them the batches that learning has computed, or that it had, of which the results are
+        gone.
 
         There is no executor where no row was encoded, in what is left of the data.
         """
@@ -209,12 +217,12 @@ class Run:
         self.progress.stage = "building"
         head = next(blocks, None)
         if head is None:
-            return None, nothing
+            return None, nothing, ()
         blocks = chain([head], blocks)
         if header is not None and header.costs.points:
             block = next((done.block for done in blocks if len(done.block)), None)
             if block is None:
-                return None, header
+                return None, header, ()
             began = WALL.now()
             executor = self._executor(built(forward, block), began)
             assert self.journal is not None
@@ -222,6 +230,7 @@ class Run:
             facts = self.engine.replicas[0].facts
             self.identity.require_device(header, facts, self.journal.folder)
             ready: Ready = header
+            batches: Sequence[Early] = early(header)
         else:
             expected = self.progress.total
             if expected is None and ahead.over(_LOOK_SECONDS):
@@ -233,15 +242,22 @@ class Run:
                 _kept(blocks, kept),
                 lambda engine: self._executor(engine, began),
                 self.identity.sha256,
-                expected,
+                expected=expected,
+                batch_rows=self.options.batch_rows,
+                most_rows=self.options.shard_rows or SHARD.rows,
             )
             if found is None:
-                return None, nothing
-            (executor, ready), block = found, kept[-1].block
+                return None, nothing, ()
+            executor, ready, batches, seconds = found
+            if self.options.stateful:
+                batches = ()  # what a model keeps across rows was put back after each of them
+            else:
+                self.calibrate_seconds -= seconds  # it went into rows that count as computed
+            block = next(done.block for done in kept if len(done.block))
         assert self.engine is not None
         key = costs_key(self.identity.sha256, ready.machine)
         self.mac_table = mac_table(self.engine, block, key)
-        return executor, ready
+        return executor, ready, batches
 
     def _executor(self, engine: Engine, began: float) -> Executor:
         """What computes with an engine that is built, since `began`."""
@@ -280,11 +296,11 @@ class Run:
                 f"{', '.join(rows.columns)}"
             )
 
-    def _begin(self, header: Header | None, ready: Ready) -> None:
+    def _begin(self, header: Header | None, ready: Ready, batches: Sequence[Early]) -> None:
         """Store what is computed from what, before the first row."""
         if self.journal is not None and header is None:
             with writing(self.journal.folder):
-                self.journal.begin(self.identity.header(ready))
+                self.journal.begin(self.identity.header(ready, batches))
 
     def _quarantined(self) -> tuple[Failure, ...]:
         """The rows that earlier runs left out."""

@@ -1,0 +1,112 @@
+"""The best size of a batch, found while the first rows are computed; kept for the next run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from forwardpass.batching.windows import SHARD, WINDOW
+from forwardpass.executing.batches import Early, Indices, Planned, Result
+from forwardpass.executing.encoding import EncodedRows
+from forwardpass.executing.executors import Executor
+from forwardpass.measuring import caches
+from forwardpass.measuring.clocks import WALL
+from forwardpass.measuring.memory import available_bytes, peak_growth
+from forwardpass.nouns.costs import CostPoint, CostTable
+from forwardpass.preparing.calibrating import Calibration, Pool
+from forwardpass.preparing.recipes import Ready
+from forwardpass.preparing.trials import Trials
+
+
+@dataclass(frozen=True)
+class Sized:
+    """What batches cost, and the batches that told it.
+
+    `seconds` went into computing `early`: they are not lost.
+    """
+
+    costs: CostTable
+    early: tuple[Early, ...] = ()
+    seconds: float = 0.0
+
+
+def sized(
+    ready: Ready,
+    executor: Executor,
+    blocks: Iterable[EncodedRows],
+    row: int,
+    identity: dict[str, Any],
+    *,
+    expected: int | None,
+    most_rows: int = SHARD.rows,
+) -> Sized:
+    """The costs as they are known, or found by computing rows of `blocks`.
+
+    Nothing is tried for runs of no more rows than were there to try on, nor once it is settled.
+
+    Args:
+        ready: all but the costs.
+        row: a row of the first block that the model computes.
+        identity: what the costs belong to.
+        expected: rows to compute in all, where that is known.
+        most_rows: positions from here on are left to the run.
+    """
+    key = {**identity, "device": ready.device}
+    known = caches.load("trials", key, Trials) or Trials()
+    if known.settled or (expected is not None and expected <= known.rows):
+        return Sized(known.table())
+    early: list[Early] = []
+    alone, held = CostTable(()), 0
+    with peak_growth(ready.device) as growth:
+        free = available_bytes(ready.device)
+        calibration = Calibration(known, free_bytes=free, growth=growth)
+        for done in blocks:
+            if not len(done.block):
+                continue
+            if not alone.points:
+                alone = timed(ready, executor, done, row, 1)
+            # all that was computed goes into the first window, and into one shard
+            seconds = (WINDOW.seconds or 0.0) - calibration.seconds
+            within = int(np.searchsorted(done.rows.positions, min(most_rows, SHARD.rows)))
+            count = min(within, int(seconds / alone.points[0].seconds))
+            if count < 1:
+                break
+            sizes = done.block.sizes[:count]
+            compute = _keeping(executor, done, early)
+            calibration.over(Pool(sizes, ready.axes, ready.may_pad, ready.cells, compute))
+            held += done.block.bytes
+            if calibration.trials.settled or count < len(done.block) or held >= (WINDOW.bytes or 0):
+                break
+    trials = calibration.trials
+    if trials.rounds:
+        caches.store("trials", key, trials)
+    return Sized(trials.table() if trials.rounds else alone, tuple(early), calibration.seconds)
+
+
+def timed(ready: Ready, executor: Executor, done: EncodedRows, row: int, count: int) -> CostTable:
+    """What one batch of `count` copies of a row costs."""
+    sizes = done.block.sizes[row]
+    cells = int(ready.cells(sizes[None])[0])
+    copies = np.full(min(count, len(done.block)), row)
+    batch = Planned(copies, tuple(map(int, sizes)), cells).batch(done.block, done.rows.positions)
+    seconds = WALL.seconds(lambda: executor.submit(batch).result())
+    named = {name: int(size) for name, size in zip(ready.axes, sizes, strict=True)}
+    return CostTable((CostPoint(len(copies), named, cells, seconds),))
+
+
+def _keeping(
+    executor: Executor, done: EncodedRows, early: list[Early]
+) -> Callable[[Indices, tuple[int, ...], int], Result]:
+    """What computes batches of a block; they are added to `early`."""
+    positions = done.rows.positions
+
+    def compute(rows: Indices, sizes: tuple[int, ...], cells: int) -> Result:
+        batch = Planned(rows, sizes, cells).batch(done.block, positions)
+        result = executor.submit(batch).result()
+        early.append(Early(positions[rows], result))
+        return result
+
+    return compute
