@@ -16,6 +16,7 @@ from forwardpass.errors import DataError
 from forwardpass.nouns.rows import concatenated, take
 from forwardpass.reading import open_source
 from forwardpass.reading.arrow_types import plain
+from forwardpass.reading.sources import parquet_files
 
 pc: Any = pyarrow.compute
 texts = pa.array(["a", "b", "a"]).dictionary_encode()
@@ -104,6 +105,32 @@ def test_a_number_that_the_wider_type_cannot_hold_leaves_out_its_row(tmp_path: P
         assert "1.parquet: column 'x' of int64 here is double in others" in failures[-1].error
         values: list[Any] = [v for rows in blocks for v in rows["x"]]
         assert values == [v for p, v in [(0, 0.5), (1, 1), (4, 3)] if p >= start]
+
+
+def test_files_beyond_the_first_are_looked_at_in_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with a later file is told when it is reached; its values fit the type that the
+    first files have, or leave out their rows."""
+    monkeypatch.setattr(parquet_files, "FOOTERS", 2)
+    tables = [
+        pa.table({"x": pa.array([1], pa.int32()), "y": pa.array([0.5], pa.float32())}),
+        pa.table({"x": pa.array([2], pa.int16()), "y": pa.array([0.5], pa.float32())}),
+        pa.table({"x": [3, 2**40, None], "y": [0.25, 0.5, 0.1]}),
+        pa.table({"x": ["4"], "y": [0.5]}),
+    ]
+    source = open_source(parquet(tmp_path, *tables))
+    assert source.count() is None
+    blocks = source.read()
+    read: Any = [next(blocks) for _ in range(3)]
+    assert [rows.columns["x"].type for rows in read] == [pa.int32()] * 3
+    assert [v for rows in read for v in rows.columns["x"].to_pylist()] == [1, 2, 3]
+    assert [v for rows in read for v in rows.columns["y"].to_pylist()] == [0.5, 0.5, 0.25]
+    assert [(f.position, f.error.partition(", which ")[2]) for f in read[2].failures] == [
+        (3, "does not hold 1099511627776"), (4, "does not hold 0.1"),
+    ]  # fmt: skip
+    with pytest.raises(DataError, match=r"3\.parquet: column 'x' holds string"):
+        next(blocks)
 
 
 @pytest.mark.parametrize("other", [pa.array(["007"]), pa.array([[1]]), pa.array([True])])

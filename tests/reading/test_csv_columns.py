@@ -87,8 +87,9 @@ def test_a_later_value_that_would_change_is_left_out_alone(
     assert [(f.position, "--types x=text" in f.error) for f in failures] == [(2, True), (4, False)]
     assert "'1.50' would be delivered as another double" in failures[0].error
     assert "'05' is not int64" in failures[1].error
-    assert [len(rows) for rows in read(path, texts=["id", "x"])] == [2, 2, 1]
-    assert [v for rows in read(path, texts=["id", "x"], keep=["x"]) for v in rows["x"]] == [
+    types = {"id": "text", "x": "text"}
+    assert [len(rows) for rows in read(path, types=types)] == [2, 2, 1]
+    assert [v for rows in read(path, types=types, keep=["x"]) for v in rows["x"]] == [
         "1.5", "2.5", "1.50", "3.5", "4.5",
     ]  # fmt: skip
 

@@ -234,17 +234,17 @@ def test_keys_come_from_a_column() -> None:
     ],
 )
 def test_a_column_that_is_asked_for_as_text(column: Any, texts: list[str | None]) -> None:
-    (rows,) = open_source({"x": column}, texts=["x"]).read()
+    (rows,) = open_source({"x": column}, types={"x": "text"}).read()
     assert list(rows["x"]) == texts
 
 
 def test_bytes_that_are_no_text_leave_out_their_row() -> None:
-    (rows,) = open_source({"x": pa.array([b"a", b"\xff", b"c"])}, texts=["x"]).read()
+    (rows,) = open_source({"x": pa.array([b"a", b"\xff", b"c"])}, types={"x": "text"}).read()
     assert rows["x"] == ["a", "c"]
     assert [(f.position, f.stage) for f in rows.failures] == [(1, "read")]
     assert "column 'x': the bytes are no text" in rows.failures[0].error
     with pytest.raises(DataError, match=r"--types y=text: 1 rows in memory has no such column"):
-        next(open_source({"x": [1]}, texts=["y"]).read())
+        next(open_source({"x": [1]}, types={"y": "text"}).read())
 
 
 def test_whole_numbers_beside_others_are_keys() -> None:

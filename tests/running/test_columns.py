@@ -258,7 +258,7 @@ def test_types_and_delimiter_belong_to_a_run(tmp_path: Path) -> None:
     fwd.run(models.mlp(), data, tmp_path / "o", keep="tag")
     with pytest.raises(ResumeError, match="options: types was"):
         fwd.run(models.mlp(), data, tmp_path / "o", keep="tag", types={"tag": "text"}, resume=True)
-    with pytest.raises(UsageError, match="no such type; known: text"):
+    with pytest.raises(UsageError, match=r"no such type; did you mean 'float64'.* known: bool, "):
         fwd.run(models.mlp(), data, types={"tag": "float"})
     with pytest.raises(UsageError, match="expected one character"):
         fwd.run(models.mlp(), data, delimiter="::")
@@ -277,6 +277,12 @@ def test_types_and_delimiter_on_the_command_line(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, [*arguments, *options])
     assert done.exit_code == 0, done.output
     assert delivered(tmp_path / "o", "zip") == ["7", "8"]
-    done = CliRunner().invoke(main, [*arguments, "--types", "zip=int"])
-    assert done.exit_code == 2
-    assert "zip=int is not column=text" in done.output
+    numbers = [*options[:4], "--types", "zip=float64", "--delimiter", "tab"]
+    out = [*arguments[:-1], str(tmp_path / "p")]
+    done = CliRunner().invoke(main, [*out, *numbers])
+    assert done.exit_code == 0, done.output
+    assert delivered(tmp_path / "p", "zip") == [7.0, 8.0]
+    for wrong, said in (("zip=int", "zip=int: no such type; did you mean"), ("zip", "=zip is not")):
+        done = CliRunner().invoke(main, [*arguments, "--types", wrong])
+        assert done.exit_code == 2
+        assert said in done.output

@@ -33,8 +33,8 @@ def _types(
 ) -> dict[str, str]:
     pairs = [part.rpartition("=") for item in value for part in item.split(",")]
     for column, _, kind in pairs:
-        if not column or kind != "text":
-            raise click.BadParameter(f"{column}={kind} is not column=text")
+        if not column or not kind:
+            raise click.BadParameter(f"{column}={kind} is not column=type, as zip=text")
     return {column: kind for column, _, kind in pairs}
 
 
@@ -94,8 +94,8 @@ def _delimiter(ctx: click.Context, parameter: click.Parameter, value: str | None
     "--types",
     multiple=True,
     callback=_types,
-    metavar="column=text",
-    help="Read this column as text. Repeatable, or a=text,b=text.",
+    metavar="column=type",
+    help="Read this column as text, int64, float64, bool … Repeatable, or a=text,b=bool.",
 )
 @click.option(
     "--delimiter",

@@ -34,7 +34,7 @@ from forwardpass.reading.lines import lines_of
 from forwardpass.reading.places import Place, find
 from forwardpass.reading.pyfiles import import_file
 from forwardpass.reading.sources import GuessedKind, SourceKind, by_suffix, kinds, text_lines
-from forwardpass.reading.texts import TextSource
+from forwardpass.reading.typed import TypedSource
 
 __all__ = ["Source", "open_source"]
 
@@ -79,22 +79,24 @@ def open_source(
     key: str | None = None,
     *,
     keep: Sequence[str] = (),
-    texts: Sequence[str] = (),
+    types: Mapping[str, str] | None = None,
     wanted: Sequence[str] = (),
     delimiter: str | None = None,
 ) -> Source:
     """The Source that `source` is or refers to; see Asked for what else is asked of it.
 
+    `types` are those of columns, whatever they hold: see typed.KINDS.
+
     Raises DataError for what is no source, is not there, or is of no known kind.
     """
-    asked = Asked(key, tuple(keep), tuple(texts), tuple(wanted), delimiter)
+    asked = Asked(key, tuple(keep), tuple(types or ()), tuple(wanted), delimiter)
     opened = _opened(source, asked)
     if delimiter is not None and not (
         isinstance(opened, FileSource) and isinstance(opened.kind, GuessedKind)
     ):
         raise UsageError(f"--delimiter is for CSV, and {opened.description} is none")
-    if texts:
-        opened = TextSource(opened, asked.texts)
+    if types:
+        opened = TypedSource(opened, types)
     return opened if key is None else KeyedSource(opened, key)
 
 

@@ -12,14 +12,14 @@ class Asked:
     Attributes:
         key: the column with the rows' keys.
         keep: columns that are delivered along.
-        texts: columns to be read as text, whatever they hold.
+        written: columns to be read as they are written, whatever they hold.
         wanted: columns that the model takes as text, if they are there.
         delimiter: what separates the fields of CSV; None to find out.
     """
 
     key: str | None = None
     keep: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
     wanted: tuple[str, ...] = ()
     delimiter: str | None = None
 

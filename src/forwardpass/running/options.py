@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from forwardpass.errors import UsageError
+from forwardpass.errors import UsageError, nearest
+from forwardpass.reading.typed import KINDS
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Options:
             if value is not None and (type(value) is not int or value < 1):
                 raise UsageError(f"{name}={value!r}: expected a whole number of rows from 1")
         for column, kind in self.types.items():
-            if kind != "text":
-                raise UsageError(f"types: {column}={kind}: no such type; known: text")
+            if kind not in KINDS:
+                raise UsageError(f"types: {column}={kind}: no such type; {nearest(kind, KINDS)}")
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise UsageError(f"delimiter={self.delimiter!r}: expected one character, such as ';'")
         if self.key is None and "key" in self.keep:

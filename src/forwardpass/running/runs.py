@@ -75,7 +75,7 @@ class Run:
                 source,
                 options.key,
                 keep=options.kept,
-                texts=tuple(options.types),
+                types=options.types,
                 wanted=[options.columns.get(n, n) for n in self.forward.model.text_columns],
                 delimiter=options.delimiter,
             )

@@ -91,7 +91,8 @@ def run(
         columns: which column feeds which input, where their names differ.
         outputs: outputs of the model to deliver; beside what `decode` makes, if there is one.
         shard_rows: rows in a shard; without it, about ten seconds of work.
-        types: columns to be read as text whatever they hold: `{"zip": "text"}`.
+        types: of columns, whatever they hold: `{"zip": "text", "stars": "float64"}`; text, bool,
+            int8 to int64, uint8 to uint64, float32, float64.
         delimiter: what separates the fields of CSV; without it, found in the first lines.
         stateful: keep what passes change of the module for the rows that follow, which are computed
             in input order; else it is put back after each batch.

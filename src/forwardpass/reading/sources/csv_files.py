@@ -82,7 +82,7 @@ def _texts(header: Sequence[str], asked: Asked) -> frozenset[str]:
     wanted = [name for name in asked.wanted if name in header]
     if asked.wanted and not wanted and len(header) == 1:
         wanted = list(header)
-    return frozenset((*asked.texts, *wanted))
+    return frozenset((*asked.written, *wanted))
 
 
 def _type(name: str, values: Sequence[str], asked: Asked) -> _Type:

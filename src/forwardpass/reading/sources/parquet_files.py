@@ -1,5 +1,6 @@
 """Parquet. Columns stay Arrow arrays, so that kept ones keep their types; where the types of the
-files differ, a column has one that holds those of all.
+files differ, a column has one that holds those of the first FOOTERS files. A later file is not
+looked at before its turn; a value in it that the type does not hold leaves out its own row.
 
 Row groups before `start` are skipped by the file's own index. Pages are read as they are needed:
 a row group of any size takes little memory.
@@ -35,13 +36,17 @@ SUFFIXES = (".parquet", ".pq")
 STREAMED = False
 
 _BUFFER_BYTES = 2**20
+FOOTERS = 64
+"""Files that are looked at before the first row is read: each may be far away."""
 
 
 def read(files: Sequence[File], start: int) -> Iterator[Rows]:
-    schema = _schema(files)
+    schema = _schema(files[:FOOTERS])
     position = 0
-    for file in files:
+    for number, file in enumerate(files):
         with _opened(file) as parquet:
+            if number >= FOOTERS:
+                _widened(schema, _columns(parquet, file), file, files[0])
             for index in range(parquet.metadata.num_row_groups):
                 group = parquet.metadata.row_group(index)
                 end = position + group.num_rows
@@ -53,7 +58,9 @@ def read(files: Sequence[File], start: int) -> Iterator[Rows]:
                 position = end
 
 
-def count(files: Sequence[File]) -> int:
+def count(files: Sequence[File]) -> int | None:
+    if len(files) > FOOTERS:
+        return None
     total = 0
     for file in files:
         with _opened(file) as parquet:
@@ -81,25 +88,33 @@ def _rows_a_block(group: Any) -> int:
 
 
 def _schema(files: Sequence[File]) -> pa.Schema:
-    """The columns of the first file, in types that hold those of all files."""
+    """The columns of the first file, in types that hold those of all these files."""
     schema: Any = None
     for file in files:
         with _opened(file) as parquet:
-            own = pa.schema([f.with_type(plain_type(f.type)) for f in parquet.schema_arrow])
-        twice = next((name for name in own.names if own.names.count(name) > 1), None)
-        if twice is not None:
-            raise DataError(f"{file.name} has two columns {twice!r}; rename one of them")
-        if schema is None:
-            schema = own
-        elif sorted(own.names) != sorted(schema.names):
-            raise DataError(
-                f"{file.name} has the columns {', '.join(own.names)}, but {files[0].name} has "
-                f"{', '.join(schema.names)}; files that are read as one must have the same"
-            )
-        elif own != schema:
-            fields = [_wider(field, own.field(field.name), file) for field in schema]
-            schema = pa.schema(fields)
+            own = _columns(parquet, file)
+        schema = own if schema is None else _widened(schema, own, file, files[0])
     return schema
+
+
+def _columns(parquet: ParquetFile, file: File) -> pa.Schema:
+    own = pa.schema([f.with_type(plain_type(f.type)) for f in parquet.schema_arrow])
+    twice = next((name for name in own.names if own.names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{file.name} has two columns {twice!r}; rename one of them")
+    return own
+
+
+def _widened(schema: pa.Schema, own: pa.Schema, file: File, first: File) -> pa.Schema:
+    """The columns in types that hold those of one more file. Raises DataError."""
+    if sorted(own.names) != sorted(schema.names):
+        raise DataError(
+            f"{file.name} has the columns {', '.join(own.names)}, but {first.name} has "
+            f"{', '.join(schema.names)}; files that are read as one must have the same"
+        )
+    if own == schema:
+        return schema
+    return pa.schema([_wider(field, own.field(field.name), file) for field in schema])
 
 
 def _wider(field: Any, other: Any, file: File) -> Any:
@@ -126,7 +141,7 @@ def _rows(batch: Any, position: int, schema: pa.Schema, file: File) -> Rows:
     wrong: dict[int, str] = {}
     for field in schema:
         column = plain(batch.column(field.name))
-        if column.type != field.type:
+        if column.type != field.type and not pa.types.is_null(field.type):
             here = f"{file.name}: column {field.name!r} of {column.type} here"
             told = f"{here} is {field.type} in others"
             column, misfits = _cast(column, field.type, told)
@@ -138,16 +153,29 @@ def _rows(batch: Any, position: int, schema: pa.Schema, file: File) -> Rows:
 
 
 def _cast(column: Any, kind: Any, told: str) -> tuple[Any, dict[int, str]]:
-    """The column in a wider type, with null for the values that it does not hold exactly."""
-    try:
-        return column.cast(kind), {}
-    except pa.ArrowException as error:
-        if not (pa.types.is_integer(column.type) and pa.types.is_floating(kind)):
-            raise DataError(f"{told}: {error}") from error
+    """The column in another type, with null for the values that it does not hold exactly."""
     pc: Any = import_module("pyarrow.compute")  # it makes its functions: no checker sees them
-    fits = pc.fill_null(pc.less_equal(column, EXACT_FLOAT), True)
-    if pa.types.is_signed_integer(column.type):
-        fits = pc.and_(fits, pc.fill_null(pc.greater_equal(column, -EXACT_FLOAT), True))
+    whole = pa.types.is_integer(column.type)
+    if whole and pa.types.is_floating(kind):
+        most = EXACT_FLOAT if kind == pa.float64() else 2**24
+        fits = pc.less_equal(column, most)
+        if pa.types.is_signed_integer(column.type):
+            fits = pc.and_(fits, pc.greater_equal(column, -most))
+    elif (whole or pa.types.is_floating(column.type)) and _is_number(kind):
+        there_and_back = column.cast(kind, safe=False).cast(column.type, safe=False)
+        fits = pc.equal(there_and_back, column)
+        if not whole:
+            fits = pc.or_(fits, pc.and_(pc.is_nan(column), pa.types.is_floating(kind)))
+    else:
+        try:
+            return column.cast(kind), {}
+        except pa.ArrowException as error:
+            raise DataError(f"{told}: {error}") from error
+    fits = pc.fill_null(fits, True)
     wrong = np.flatnonzero(~fits.to_numpy(zero_copy_only=False)).tolist()
-    held = pc.if_else(fits, column, None).cast(kind)
-    return held, {int(i): f"{told}, which loses digits of {column[int(i)]}" for i in wrong}
+    held = pc.if_else(fits, column, None).cast(kind, safe=False)
+    return held, {int(i): f"{told}, which does not hold {column[int(i)]}" for i in wrong}
+
+
+def _is_number(kind: Any) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
