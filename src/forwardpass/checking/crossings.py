@@ -90,7 +90,12 @@ class _Crossing:
         record = self._record
         ends = [record.outputs[path] for path in outputs]
         leading = record.graph.leading_to(record.graph.makers(ends))
-        blamed = next((c for c in record.calls if c.index in leading and self._crosses(c)), None)
+        read = {s for c in record.calls if c.index in leading for s in record.graph.finds(c)}
+        for end in ends:
+            read.update((end, *record.graph.written(end, len(record.calls))))
+        blamed = next(
+            (c for c in record.calls if c.index in leading and self._crosses(c, read)), None
+        )
         if blamed is None:  # what goes out was written row by row, or its rows are flattened
             last = (call for end in ends for call in self._leaving(end, len(record.calls)))
             blamed = min(last, key=lambda call: call.index, default=None)
@@ -107,8 +112,9 @@ class _Crossing:
         """Whether what moved may have come to a call by a tensor of which nobody knows the way."""
         return any(self._record.values[serial].origin == "unknown" for serial in call.inputs)
 
-    def _crosses(self, call: Call) -> bool:
-        fresh = (serial for serial in call.outputs if serial not in call.inputs)
+    def _crosses(self, call: Call, read: set[int]) -> bool:
+        """Whether something of what a call makes crossed that is `read` on the way."""
+        fresh = (serial for serial in call.outputs if serial not in call.inputs and serial in read)
         return any(self._state(serial) is Fate.CROSSED for serial in fresh)
 
     def _before(self, blamed: Call) -> Iterator[Call]:

@@ -224,6 +224,9 @@ class Counting(nn.Module):
             x = x.gather(1, rolled[..., None].expand_as(x))
         if self.kind == "flipped":
             x = x.flip(1)
+        if self.kind == "mean":  # of all cells, put right by their share
+            x = x * (places < lengths[:, None])[..., None]
+            x = x - (x.mean(1) * (size / lengths)[:, None])[:, None]
         if self.packed:
             if self.kind in ("flipped", "rolled"):  # real cells stand behind
                 at = (places + size - lengths[:, None]).clamp(max=size - 1)
@@ -232,8 +235,6 @@ class Counting(nn.Module):
             h = nn.utils.rnn.pad_packed_sequence(self.gru(x)[0], True)[0]
         else:
             h = self.gru(x)[0]  # the recurrence
-        if self.kind == "mean":
-            return self.head(h.mean(1) * (h.shape[1] / lengths)[:, None])
         return self.head(h.sum(1) / lengths[:, None])
 
 
@@ -253,6 +254,22 @@ class Placed(nn.Module):
             at = (places / size)[None]  # of the padded row
         h = self.embed(ids) + at[..., None]
         return self.head(h * (places < lengths[:, None])[..., None])
+
+
+class Last(nn.Module):
+    """The last cell: of the padded row, or of the real one; what is real before is not moved."""
+
+    def __init__(self, own: bool) -> None:
+        super().__init__()
+        self.own = own
+        self.embed = nn.Embedding(50, 8)
+        self.gru, self.head = nn.GRU(8, 12, batch_first=True), nn.Linear(12, 3)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        h = self.gru(self.embed(ids))[0]
+        if self.own:
+            return self.head(h[torch.arange(len(h)), lengths - 1])
+        return self.head(h[:, -1])  # the last of the padded row
 
 
 class Relative(nn.Module):
@@ -467,6 +484,9 @@ CASES = [
     Case("places in the padded row", signed(lambda: Placed(False), LONG), True,
          line="# of the padded row"),
     Case("places in the row", signed(lambda: Placed(True), LONG), False),
+    Case("last in the padded row", signed(lambda: Last(False), LONG), True,
+         line="# the last of the padded row"),
+    Case("last in the row", signed(lambda: Last(True), LONG), False),
     Case("shares", relative(False), True, line="# over all feats"),
     Case("shares, in a column", relative(False, column=True), True, line="# over all feats"),
     Case("shares, signed", relative(False, SHARED), True, line="# over all feats"),

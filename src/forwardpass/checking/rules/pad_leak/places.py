@@ -36,8 +36,9 @@ def place_of(
 ) -> Call | None:
     """The call of `two.more` at which padding comes in, None where no call can be named.
 
-    What is made of the size of a row alone (places ÷ size) is another number with more padding, by
-    its meaning or by a fault. It is the fault where no output moves once it is put right.
+    What is made of the size of a row alone (places ÷ size), or of a row as a whole (a mean, which
+    the share of real cells may put right behind it), is another number with more padding, by its
+    meaning or by a fault. It is the fault where no output moves once it is put right.
 
     Args:
         paths: the outputs that moved.
@@ -45,14 +46,16 @@ def place_of(
         heals: whether no output moves in a pass that is put right so.
     """
     compared = _Padded(two, _Roots(two.more, two.padding.marks), allowed, set())
+    first: Call | None = None
     for _ in range(_MOST_TRIED):
         call = crossing(two.more, two.less, two.pairs, paths, compared)
-        if call is None or not compared.roots.data.isdisjoint(call.outputs):
-            return call
-        if heals(Righted(two, call)):
+        if call is None:
+            return first
+        first = first or call
+        if compared.is_of_cells(call) or heals(Righted(two, call)):
             return call
         compared.excused.update(call.outputs)
-    return crossing(two.more, two.less, two.pairs, paths, compared)
+    return crossing(two.more, two.less, two.pairs, paths, compared) or first
 
 
 class _Roots:
@@ -104,6 +107,15 @@ class _Padded(NamedTuple):
             if relative_distance(_real(way, mine, cells), _real(way, its, cells)) <= self.allowed:
                 return Fate.APART if cells else Fate.SAME
         return Fate.CROSSED
+
+    def is_of_cells(self, call: Call) -> bool:
+        """Whether a call makes something of each cell of a row."""
+        more, less = self.two.more.values, self.two.less.values
+        return any(
+            more[serial].shape != less[self.two.pairs[serial]].shape
+            for serial in call.outputs
+            if serial in self.two.pairs and serial in self.roots.data
+        )
 
     def part(self, serial: int, tensor: torch.Tensor) -> torch.Tensor:
         partner = self.two.pairs.get(serial, -1)
