@@ -76,7 +76,7 @@ F32 = pa.float32()
 def test_outputs_become_typed_columns(
     then: Callable[[torch.Tensor, torch.Tensor], Any], kind: pa.DataType, tmp_path: Path
 ) -> None:
-    fwd.run(function(then), features(), tmp_path / "out", shard_rows=4)
+    fwd.run(function(then), features(), tmp_path / "out", shard_rows=4, batch=4)
     came = table(tmp_path / "out")
     assert came.column_names == ["key", "output"]
     assert came.schema.field("key").type == pa.int64()
@@ -86,7 +86,7 @@ def test_outputs_become_typed_columns(
         expected = module(torch.from_numpy(features()["features"]))
     values = torch.tensor(came["output"].to_pylist(), dtype=torch.float64)
     torch.testing.assert_close(values, expected.double(), rtol=1e-2, atol=1e-3)
-    memory, _ = fwd.run(function(then), features())
+    memory, _ = fwd.run(function(then), features(), batch=4)
     assert memory["output"].dtype == expected.dtype
     assert torch.equal(memory["output"].double(), values), "memory and Parquet: the same bits"
 
@@ -362,8 +362,8 @@ def test_nested_outputs_are_a_source(tmp_path: Path) -> None:
 def test_npy_holds_what_the_folder_holds(
     then: Callable[[torch.Tensor, torch.Tensor], Any], tmp_path: Path
 ) -> None:
-    report = fwd.run(function(then), features(), tmp_path / "out.npy", shard_rows=4)
-    fwd.run(function(then), features(), tmp_path / "out", shard_rows=4)
+    report = fwd.run(function(then), features(), tmp_path / "out.npy", shard_rows=4, batch=4)
+    fwd.run(function(then), features(), tmp_path / "out", shard_rows=4, batch=4)
     came = np.load(tmp_path / "out.npy", allow_pickle=False)
     assert len(came) == report.rows == ROWS
     assert came.tolist() == table(tmp_path / "out")["output"].to_pylist()
@@ -562,3 +562,20 @@ fwd.run(model, {{"features": np.ones((12, 16), np.float32)}}, {str(tmp_path / "o
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert "the decoder is misused" in done.stderr
+
+
+def test_complex_numbers_are_pairs_where_a_format_has_none(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    waves = np.array([[1 + 2j, 3], [4j, -5 - 6j]], np.complex64)
+    pairs = [[[1, 2], [3, 0]], [[0, 4], [-5, -6]]]
+    model = fwd.Model(torch.nn.Identity(), "waves: c64[batch 2]")
+    report = fwd.run(model, {"waves": waves}, tmp_path / "out")
+    assert (report.rows, report.quarantined) == (2, 0)
+    assert table(tmp_path / "out")["output"].to_pylist() == pairs
+    capfdbinary.readouterr()
+    fwd.run(model, {"waves": waves}, "-")
+    lines = capfdbinary.readouterr().out.splitlines()
+    assert [json.loads(line)["output"] for line in lines] == pairs
+    fwd.run(model, {"waves": waves}, tmp_path / "out.npy")
+    assert np.array_equal(np.load(tmp_path / "out.npy"), waves)

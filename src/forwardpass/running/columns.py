@@ -19,11 +19,10 @@ def to_arrow(values: Delivered, kind: pa.DataType | None = None) -> pa.Array:
     """One column as an Arrow array, of the type `kind` where it is given.
 
     Shape [rows] becomes a plain column, [rows, n] a fixed-size list, further axes nested ones;
-    rows of different length become lists. Raises pa.ArrowInvalid, pa.ArrowTypeError or
-    DataError where the values do not make a column.
+    rows of different length become lists; complex numbers are pairs. Raises pa.ArrowInvalid,
+    pa.ArrowTypeError or DataError where the values do not make a column.
     """
-    if is_tensor(values):
-        values = to_numpy(values)
+    values = _real(values)
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         array = _fixed(values)
     elif isinstance(values, pa.Array):
@@ -72,7 +71,7 @@ def _fixed(values: np.ndarray[Any, Any]) -> pa.Array:
 
 
 def _from_list(values: Sequence[Any]) -> pa.Array:
-    arrays = [to_numpy(v) if is_tensor(v) else v for v in values]
+    arrays = [_real(value) for value in values]
     if not arrays or not all(isinstance(value, np.ndarray) for value in arrays):
         return pa.array([_plain(value) for value in arrays])
     inner = arrays[0].shape[1:]
@@ -88,8 +87,10 @@ def _from_list(values: Sequence[Any]) -> pa.Array:
 
 def _plain(value: Any) -> Any:
     """Scalars and arrays inside a row as Python values."""
+    if isinstance(value, complex):
+        return [value.real, value.imag]
     if isinstance(value, np.generic | np.ndarray) or is_tensor(value):
-        return value.tolist()
+        return _real(value).tolist()
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -100,5 +101,14 @@ def _plain(value: Any) -> Any:
 def to_python(values: Delivered) -> list[Any]:
     """One column as plain Python values, one a row."""
     if is_tensor(values):
-        return to_numpy(values).tolist()
+        return _real(values).tolist()
     return [_plain(value) for value in listed(values)]
+
+
+def _real(values: Any) -> Any:
+    """A tensor as an array; complex numbers, which Arrow and JSON do not have, as pairs of their
+    real and imaginary parts along a last axis."""
+    values = to_numpy(values) if is_tensor(values) else values
+    if isinstance(values, np.generic | np.ndarray) and values.dtype.kind == "c":
+        return np.stack((values.real, values.imag), -1)
+    return values
