@@ -16,6 +16,8 @@ from functools import cache
 from types import CodeType, FrameType
 from typing import Any
 
+from torch import nn
+
 from forwardpass.code.owners import Owner, owner
 from forwardpass.code.sources import shortened
 from forwardpass.nouns.calls import Site
@@ -38,6 +40,13 @@ _OPERATORS: dict[type[ast.AST], str] = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
     ast.Not: "not",
 }  # fmt: skip
+
+
+_CALL = nn.Module._call_impl.__code__  # pyright: ignore[reportPrivateUsage]
+_CALLING = frozenset(
+    map(id, (_CALL, *(part for part in _CALL.co_consts if isinstance(part, CodeType))))
+)
+"""What calls `forward`: directly, and with hooks around it."""
 
 
 class Frames:
@@ -157,6 +166,12 @@ START_NAME = "forwardpass_starts_the_pass"
 def caller(depth: int = 1) -> FrameType:
     """The frame that called the function that calls this."""
     return sys._getframe(depth + 1)  # pyright: ignore[reportPrivateUsage]
+
+
+def is_called_by_torch(frame: FrameType) -> bool:
+    """Whether nn.Module's own way of calling a module made this frame, as it does for a forward."""
+    outer = frame.f_back
+    return outer is not None and id(outer.f_code) in _CALLING
 
 
 @cache

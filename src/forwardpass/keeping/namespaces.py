@@ -199,14 +199,15 @@ def _holds(store: Any, before: dict[str, Any]) -> bool:
 
 def _replaced(store: Any, before: dict[str, Any]) -> list[str]:
     """The names under which another object stands than before."""
-    now = cast("dict[str, Any]", dict(store.items()))
+    now: dict[str, Any] = dict(store.items())
     return [name for name in {**before, **now} if now.get(name) is not before.get(name)]
 
 
 def _is_fixed(value: Any) -> bool:
     """Whether nothing can change in it: a number, a text, a tuple of such."""
     if type(value) is tuple:
-        return all(type(item) in _PLAIN for item in cast("tuple[Any, ...]", value))
+        items: Any = value
+        return all(type(item) in _PLAIN for item in items)
     return type(value) in _PLAIN or isinstance(value, SCALARS)
 
 

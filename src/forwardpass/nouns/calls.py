@@ -95,7 +95,7 @@ def filled(value: Any, tensor: Callable[[int], Any]) -> Any:
     if kind is Ref:
         return tensor(value.value)
     if kind is list or kind is tuple:
-        return [filled(item, tensor) for item in cast("Sequence[Any]", value)]
+        return [filled(item, tensor) for item in value]
     return value
 
 

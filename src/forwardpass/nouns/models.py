@@ -100,8 +100,7 @@ class Model:
         if inputs is not None and not isinstance(inputs, Signature):
             signature = Signature.parse(inputs, outputs)
         put = object.__setattr__
-        program = _of_module(module, origin, trust or "code") if is_module else module
-        assert isinstance(program, Program)
+        program: Any = _of_module(module, origin, trust or "code") if is_module else module
         put(self, "program", program)
         put(self, "origin", origin or program.origin)
         put(self, "trust", trust or program.trust)

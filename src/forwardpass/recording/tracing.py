@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wr
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
 
-from forwardpass.code.frames import Frames
+from forwardpass.code.frames import Frames, is_called_by_torch
 from forwardpass.keeping.states import State, place_of
 from forwardpass.nouns.calls import Ref
 from forwardpass.recording.interception import Interception
@@ -181,7 +181,7 @@ class Tracer(Interception):
     def pushed(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The module call `number` runs from now on."""
         self._stack.append(number)
-        self.modules[number].inputs = self._known_serials((args, kwargs))
+        self.modules[number].inputs = self._known_serials((*args, kwargs) if kwargs else args)
 
     def left_by(self, error: BaseException, number: int) -> None:
         """The module call `number` is left by an error; it arose in the innermost that is."""
@@ -208,9 +208,12 @@ class Tracer(Interception):
         top = self._stack[-1]
         if self._frame_of.get(top) is frame:
             return top
+        if top not in self._frame_of and is_called_by_torch(frame):
+            self._hold(top, frame)
+            return top
         code = frame.f_code
         name = code.co_varnames[0] if code.co_argcount else ""
-        owner = frame.f_locals.get(name)
+        owner = frame.f_locals.get(name)  # which keeps what stands there until the frame ends
         entry = self.modules[top]
         if owner is entry.module or id(owner) not in self._state.modules:
             self._hold(top, frame)
@@ -243,6 +246,8 @@ class Tracer(Interception):
         return tuple([self._serial(tensor) for tensor in tensors])
 
     def _known_serials(self, tree: Any) -> tuple[int, ...]:
+        if type(tree) is torch.Tensor:
+            return (self._serial(tree),)
         found: list[torch.Tensor] = []
         flattened(tree, found)
         return self.serials(found)
@@ -260,9 +265,10 @@ class Tracer(Interception):
             tensors.append(value)
             return Ref(serial)
         if isinstance(value, (list, tuple)):
+            items: Any = value
             return [
                 item if type(item) in _SCALARS else self._noted(item, serials, tensors)
-                for item in cast("list[Any]", value)
+                for item in items
             ]
         return value
 
@@ -316,7 +322,8 @@ class Tracer(Interception):
                     storage = self.values[serial].storage
                     version = self._writes.get(storage, 0)
                     return self._new(tensor, storage, version, "call", "", index, serial)
-        return self._new(tensor, self._fresh(), 0, "call", "", index, -1)
+        self._storages += 1
+        return self._new(tensor, self._storages - 1, 0, "call", "", index, -1)
 
     def _new(
         self, tensor: torch.Tensor, storage: int, version: int, origin: str, name: str,
