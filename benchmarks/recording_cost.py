@@ -1,13 +1,15 @@
 """What does a recorded pass cost beside a plain one, here and with other tools?
 
-Recorded pass / plain pass, interleaved, one thread, under `no_grad`: as deployed, with PyTorch's
-fused path for transformers, and with that path off, because some tools switch it off by being
-there. `make bench-peers` installs the peers; one that is missing is listed as such.
+Recorded pass / plain pass, interleaved, one thread: as deployed (`no_grad`, PyTorch's fused path
+for transformers), with grad on, where PyTorch does not take that path, and with the path off under
+`no_grad`, because some tools switch it off by being there. `make bench-peers` installs the peers;
+one that is missing is listed as such.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -29,32 +31,45 @@ PLAIN = "plain pass"
 ENCODERS = ("encS", "encL")
 
 
+class Setting(NamedTuple):
+    """How the passes are made: `fast` where PyTorch may take its fused path."""
+
+    title: str
+    fast: bool
+    grad: bool
+
+
+DEPLOYED = Setting("as deployed", fast=True, grad=False)
+GRAD = Setting("grad on", fast=True, grad=True)
+SLOW = Setting("fast path off", fast=False, grad=False)
+
+
 class Bench:
-    """How much is measured, and the plain passes by (model, fast path, turn of the tools)."""
+    """How much is measured, and the plain passes by (model, setting, turn of the tools)."""
 
     def __init__(self, small: bool) -> None:
         self.small = small
         self.layers = 2 if small else 12
         self.models = examples(self.layers)
-        self.plain: dict[tuple[str, bool, int], Timing] = {}
+        self.plain: dict[tuple[str, Setting, int], Timing] = {}
 
-    def times(self, name: str, fast: bool, tools: Sequence[Tool], turn: int) -> dict[str, str]:
+    def times(self, name: str, how: Setting, tools: Sequence[Tool], turn: int) -> dict[str, str]:
         """By tool: how many times longer its pass is than the plain pass of the same rounds."""
         module, x = self.models[name]
-        chosen = [tool for tool in tools if tool.turn == turn and self.wanted(tool, name, fast)]
+        chosen = [tool for tool in tools if tool.turn == turn and self.wanted(tool, name, how)]
         if not chosen:
             return {}
         calls: dict[str, Callable[[], object]] = {PLAIN: lambda: module(x)}
         calls |= {tool.name: _call(tool, module, x) for tool in chosen}
-        print(f"{name}, fast path {'on' if fast else 'off'}: {', '.join(calls)}", flush=True)
-        with fast_path(fast):
+        print(f"{name}, {how.title}: {', '.join(calls)}", flush=True)
+        with fast_path(how.fast), torch.set_grad_enabled(how.grad):
             timings = measure(
                 calls,
                 budget_seconds=0.1 if self.small else 6.0,
-                min_rounds=1 if turn == 2 else 2 if self.small else 5 if fast else 3,
+                min_rounds=1 if turn == 2 else 2 if self.small else 3 if how is SLOW else 5,
                 max_rounds=3 if turn == 2 else 50,
             )
-        plain = self.plain[name, fast, turn] = timings[PLAIN]
+        plain = self.plain[name, how, turn] = timings[PLAIN]
         return {tool.name: _times(ratio(timings[tool.name], plain), plain) for tool in chosen}
 
     def alone(self) -> Timing:
@@ -62,11 +77,13 @@ class Bench:
         module, x = self.models["toy"]
         return measure({PLAIN: lambda: module(x)}, budget_seconds=0.5)[PLAIN]
 
-    def wanted(self, tool: Tool, name: str, fast: bool) -> bool:
-        """Validation is measured where the pass is short."""
+    def wanted(self, tool: Tool, name: str, how: Setting) -> bool:
+        """Validation is measured where the pass is short, tools that wrap PyTorch without grad."""
         if not tool.installed or (tool.validates and name == "encL"):
             return False
-        return tool.turn != 2 or fast or not self.small
+        if how.grad and (tool.wraps or tool.validates):
+            return False
+        return tool.turn != 2 or how.fast or not self.small
 
 
 def _times(found: Ratio, plain: Timing) -> str:
@@ -80,10 +97,10 @@ def _call(tool: Tool, module: torch.nn.Module, x: torch.Tensor) -> Callable[[], 
     return lambda: tool.run(module, x)
 
 
-def path(tool: Tool | None, example: Example, layers: int, fast: bool) -> str:
+def path(tool: Tool | None, example: Example, layers: int, how: Setting) -> str:
     """Which program a tool really saw: layers that ran fused, and all operators."""
     module, x = example
-    with fast_path(fast):
+    with fast_path(how.fast), torch.set_grad_enabled(how.grad):
         ran = operators(lambda: tool.run(module, x) if tool else module(x))
     return f"{ran[FUSED]} of {layers} fused; {ran.total():,}"
 
@@ -101,35 +118,44 @@ def flops(tool: Tool, example: Example) -> list[str]:
     return [f"{count / 1e9:.3f}" for count in said]
 
 
-def ratio_tables(bench: Bench) -> tuple[str, str]:
-    """Recorded pass / plain pass: as deployed, and with the fast path off."""
-    deployed, slow = [*ours(expanded=False), *peers()], [*ours(expanded=True), *peers()]
-    cells: dict[tuple[str, str, bool], str] = {}
+def ratio_tables(bench: Bench) -> list[str]:
+    """Recorded pass / plain pass, a table a setting."""
+    tools = {
+        DEPLOYED: [*ours(expanded=False), *peers()],
+        GRAD: [tool for tool in (*ours(expanded=False), *peers()) if not tool.validates],
+        SLOW: [*ours(expanded=True), *peers()],
+    }
+    cells: dict[tuple[str, str, Setting], str] = {}
     for turn in (0, 1, 2):
-        for fast, tools in ((True, deployed), (False, slow)):
-            for name in bench.models if fast else ENCODERS:
-                for tool, said in bench.times(name, fast, tools, turn).items():
-                    cells[tool, name, fast] = said
-    first = [_row(tool, cells, bench, True) for tool in (None, *deployed)]
-    second = [_row(tool, cells, bench, False) for tool in (None, *slow)]
-    kinds = [*bench.models, "encS: layers fused; operators"]
-    return (
-        table(["as deployed", *kinds], first),
-        table(["fast path off", *ENCODERS, "encS: layers fused; operators"], second),
-    )
+        for how, these in tools.items():
+            for name in _names(bench, how):
+                for tool, said in bench.times(name, how, these, turn).items():
+                    cells[tool, name, how] = said
+    return [
+        table(
+            [how.title, *_names(bench, how), "encS: layers fused; operators"],
+            [_row(tool, cells, bench, how) for tool in (None, *these)],
+        )
+        for how, these in tools.items()
+    ]
+
+
+def _names(bench: Bench, how: Setting) -> list[str]:
+    return list(ENCODERS) if how is SLOW else list(bench.models)
 
 
 def _row(
-    tool: Tool | None, cells: Mapping[tuple[str, str, bool], str], bench: Bench, fast: bool
+    tool: Tool | None, cells: Mapping[tuple[str, str, Setting], str], bench: Bench, how: Setting
 ) -> list[str]:
-    names = list(bench.models) if fast else list(ENCODERS)
+    names = _names(bench, how)
     if tool is None:
-        times = [f"{1000 * bench.plain[name, fast, 0].median:.1f} ms" for name in names]
-        return [PLAIN, *times, path(None, bench.models["encS"], bench.layers, fast)]
+        times = [f"{1000 * bench.plain[name, how, 0].median:.1f} ms" for name in names]
+        return [PLAIN, *times, path(None, bench.models["encS"], bench.layers, how)]
     if not tool.installed:
         return [tool.title, *[MISSING] * len(names), ""]
-    ran = "" if tool.validates else path(tool, bench.models["encS"], bench.layers, fast)
-    return [tool.title, *(cells.get((tool.name, name, fast), "–") for name in names), ran]
+    seen = not (tool.validates or (how.grad and tool.wraps))
+    ran = path(tool, bench.models["encS"], bench.layers, how) if seen else ""
+    return [tool.title, *(cells.get((tool.name, name, how), "–") for name in names), ran]
 
 
 def main() -> None:
@@ -139,12 +165,13 @@ def main() -> None:
     bench = Bench(small)
     before = bench.alone()
     growth = growth_table(small)
-    deployed, slow = ratio_tables(bench)
+    tables = ratio_tables(bench)
     counting = [tool for tool in [*ours(expanded=False), *peers()] if tool.flops is not None]
     counted = [[tool.title, *flops(tool, bench.models["encS"])] for tool in counting]
     true = encoder_flops(bench.layers, 256, batch=4, tokens=64) / 1e9
     about = (
-        f"Recorded pass ÷ plain pass under `no_grad`; medians of interleaved rounds (95 % interval "
+        "Recorded pass ÷ plain pass, as deployed and with the fast path off under `no_grad`; "
+        "medians of interleaved rounds (95 % interval "
         f"by bootstrap; rounds: {_rounds(bench)}). encS: `TransformerEncoder`, "
         f"{bench.layers} layers, d 256, 4 heads, 4 × 64 tokens; encL: {bench.layers} layers, "
         "d 768, 12 heads, 2 × 128; "
@@ -164,8 +191,7 @@ def main() -> None:
         "Recording a pass",
         [
             about,
-            deployed,
-            slow,
+            *tables,
             f"Gigaflops of encS, as each tool says (2 × MACs); by hand {true:.3f}.",
             table(["flops of encS", "as deployed", "fast path off", "grad on"], counted),
             "Growth: a chain of calls on 8 numbers, recorded without values. Resident: bytes a "
