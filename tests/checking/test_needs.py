@@ -106,6 +106,25 @@ def test_the_branch_that_was_not_taken_is_not_called_unused() -> None:
     assert "b.weight" in findings.skipped[0].reason
 
 
+def test_layers_do_not_collapse_that_a_value_parts_or_that_are_used_again() -> None:
+    def chosen(h: Tensor) -> Tensor:
+        return h.relu() if h.sum() > 1e9 else h
+
+    class Energy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.func.grad(self.energy)(x)
+
+        def energy(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x)).square().sum()
+
+    for model in (Chain(chosen), Energy()):
+        assert not checked(model, "linear-collapse").findings
+
+
 def test_numbers_that_python_gave_back_are_no_constants() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:

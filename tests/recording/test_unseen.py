@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from textwrap import dedent
 from typing import Any
 
@@ -115,6 +116,30 @@ def test_what_is_made_outside_of_the_pass_and_numbers_of_python_are_no_orphans()
     assert not done.unseen
 
 
+@pytest.mark.parametrize("spread", [False, True])
+def test_a_number_that_python_gives_back_makes_a_record_incomplete(spread: bool) -> None:
+    def scaled(h: Tensor) -> Tensor:
+        mean = h.mean().item()
+        return h * (torch.full((4,), mean) if spread else mean)
+
+    found = fwd.record(Chain(scaled).eval(), X, grad="off").validate("e")
+    assert found.verdict in ("valid", "incomplete"), found
+    assert not found.faults
+
+
+def test_what_stands_for_other_tensors_is_said_to_be_unknown() -> None:
+    two: Any = import_module("torch.testing._internal.two_tensor").TwoTensor
+
+    class Model(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            t = two(x, x * 2) * 3
+            return t.a + t.b
+
+    done = fwd.record(Model(), X, grad="off")
+    assert "a TwoTensor, that no call was seen to make" in done.lacks("edges")
+    assert done.validate("f").verdict == "incomplete"
+
+
 # Functions that operators are given
 
 
@@ -145,7 +170,8 @@ def test_the_branch_that_was_taken_is_recorded(sign: float, layer: str, grad: An
     assert any(call.kind == "host" for call in done.calls), "the branch is chosen by a value"
 
 
-def test_dynamo_does_not_see_the_recorder_not_even_where_the_pass_loads_it() -> None:
+@pytest.mark.parametrize("how", ["record", "watch"])
+def test_dynamo_does_not_see_the_recorder_not_even_where_the_pass_loads_it(how: str) -> None:
     program = """
         import sys, torch
         from torch import nn
@@ -156,17 +182,28 @@ def test_dynamo_does_not_see_the_recorder_not_even_where_the_pass_loads_it() -> 
                 super().__init__()
                 self.a, self.b = nn.Linear(4, 3), nn.Linear(4, 3)
             def forward(self, x):
-                return torch.cond(x.sum() > 0, lambda x: self.a(x), lambda x: self.b(x), [x])
+                h = torch.cond(x.sum() > 0, lambda x: self.a(x), lambda x: self.b(x), [x])
+                return nn.Parameter(h.detach())
 
+        net = Net().eval()
         assert "torch._dynamo" not in sys.modules
         for x in (torch.ones(2, 4), -torch.ones(2, 4)):
-            done = fwd.record(Net().eval(), x, grad="off")
-            print(done.validate("d").verdict, done.totals.macs)
+            if sys.argv[1] == "watch":
+                with fwd.watch(net) as records:
+                    net(x)
+                print(records[0].totals.macs, end=" ")
+            else:
+                done = fwd.record(net, x, grad="off")
+                print(done.validate("d").verdict, done.totals.macs, end=" ")
+        assert "torch._dynamo" in sys.modules
+        print(torch.compile(lambda x: nn.Parameter(x * 2), backend="eager")(x).sum().item())
     """
     came = subprocess.run(
-        [sys.executable, "-c", dedent(program)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", dedent(program), how], capture_output=True, text=True, check=False
     )
-    assert came.stdout.split() == ["valid", "24", "valid", "24"], came.stderr
+    assert came.stdout.split() == {
+        "record": ["valid", "24", "valid", "24", "-16.0"], "watch": ["24", "24", "-16.0"],
+    }[how], came.stderr  # fmt: skip
 
 
 def test_the_turns_of_a_loop_are_recorded() -> None:

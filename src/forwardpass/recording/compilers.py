@@ -3,67 +3,63 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib import import_module
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.abc import MetaPathFinder
-from threading import get_ident
-from types import CodeType, ModuleType
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any
 
 import torch
-from torch._C._dynamo import eval_frame
+from torch._C._dynamo.eval_frame import get_eval_frame_callback
+from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
+
+from forwardpass.recording.doorway import doors_closed
 
 _NAME = "torch._dynamo"
 
 
-class NeedsCompiler(BaseException):
-    """Raised where a pass is about to load Dynamo; no error of the pass, which catches none."""
+@contextmanager
+def uncompiled() -> Generator[None]:
+    """In this block what is compiled runs as it is written: its operators could not be seen.
+
+    Dynamo is not loaded for that, which takes a second. Where the pass does, nobody stands at a
+    door meanwhile, for Dynamo keeps what it finds of PyTorch then; and from there on it is told.
+    """
+    with ExitStack() as stack:
+
+        def told() -> None:
+            if get_eval_frame_callback() in (None, False):  # else a compiled one calls this
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+
+        if _NAME in sys.modules:
+            told()
+        else:
+            watchman = _Watchman(told)
+            sys.meta_path.insert(0, watchman)
+            stack.callback(sys.meta_path.remove, watchman)
+        yield
 
 
 class _Watchman(MetaPathFinder):
-    """Raises NeedsCompiler where its thread would load Dynamo."""
+    """Has Dynamo loaded alone, and calls `then`."""
 
-    def __init__(self) -> None:
-        self._thread = get_ident()
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._then = then
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> None:
-        if fullname == _NAME and get_ident() == self._thread:
-            raise NeedsCompiler
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target) if fullname == _NAME else None
+        if spec is not None and spec.loader is not None:
+            loader: Any = spec.loader
+            execute = loader.exec_module
 
+            def alone(module: ModuleType) -> None:
+                del loader.exec_module
+                with doors_closed(), _disable_current_modes():
+                    execute(module)
+                self._then()
 
-@contextmanager
-def without_compiler() -> Generator[None]:
-    """In this block Dynamo is not loaded, which takes a second; NeedsCompiler is raised instead.
-
-    What it looks up of PyTorch when it is loaded it keeps: it may not find our methods there.
-    """
-    if _NAME in sys.modules:
-        yield
-        return
-    watchman = _Watchman()
-    sys.meta_path.insert(0, watchman)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(watchman)
-
-
-def load_compiler() -> None:
-    """Load Dynamo; not while a pass runs."""
-    import_module(_NAME)
-
-
-def uncompiled() -> AbstractContextManager[Any]:
-    """In this block what is compiled runs as it is written: its operators could not be seen."""
-    return torch.compiler.set_stance("force_eager") if _NAME in sys.modules else nullcontext()
-
-
-def out_of_dynamo(code: CodeType) -> None:
-    """Let the frames of code of ours, and all beneath, run as they are where something is compiled:
-    Dynamo would go on with them, and they are no part of what it is to compile."""
-    skip = eval_frame._FrameAction.SKIP  # pyright: ignore[reportPrivateUsage]
-    strategy = eval_frame._FrameExecStrategy(skip, skip)  # pyright: ignore[reportPrivateUsage]
-    eval_frame.set_code_exec_strategy(code, strategy)
+            loader.exec_module = alone
+        return spec

@@ -18,14 +18,15 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import get_ident
-from types import FrameType, FunctionType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import nn
+from torch._C._dynamo import eval_frame
 from torch._ops import HigherOrderOperator
 
-from forwardpass.recording.compilers import out_of_dynamo
 from forwardpass.tensors.modules import own_calls
 
 Calling = Callable[[FrameType, Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -34,6 +35,8 @@ Around = Callable[[Calling], Calling]
 """What a visitor makes of the call beneath: one that takes its place."""
 
 _LOCK = threading.RLock()  # a generator that is collected may leave while another visitor enters
+
+_DOORWAYS: WeakSet[Doorway] = WeakSet()
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,7 @@ class Doorway:
         self._visitors: list[_Visitor] = []
         self._calls: dict[int, Calling] = {}
         self._door: _InCode | _InClass | None = None
+        _DOORWAYS.add(self)
 
     @contextmanager
     def visited(self, around: Around) -> Generator[None]:
@@ -69,6 +73,11 @@ class Doorway:
     def is_visited(self) -> bool:
         """Whether anybody stands there."""
         return bool(self._visitors)
+
+    def opened(self, is_open: bool) -> None:
+        """Open or close the door, whoever stands there."""
+        if self._door is not None:
+            (self._door.open if is_open else self._door.close)()
 
     def _settle(self, thread: int) -> None:
         """Make the doorway what the visitors there are ask for."""
@@ -110,6 +119,9 @@ class _InCode:
         )
         out_of_dynamo(self._ours)
 
+    def open(self) -> None:
+        self._function.__code__ = self._ours
+
     def close(self) -> None:
         if self._function.__code__ is self._ours:
             self._function.__code__ = self._before
@@ -128,7 +140,10 @@ class _InClass:
 
         out_of_dynamo(method.__code__)
         self._ours = method
-        setattr(owner, name, method)
+        self.open()
+
+    def open(self) -> None:
+        setattr(self._owner, self._name, self._ours)
 
     def close(self) -> None:
         # Who has replaced our door by another one reaches what is beneath through it.
@@ -160,6 +175,28 @@ def _through(
         return call(frame(2), self, args, kwargs)
 
     return through
+
+
+def out_of_dynamo(code: CodeType) -> None:
+    """Let the frames of code of ours, and all beneath, run as they are where something is compiled:
+    Dynamo would go on with them, and they are no part of what it is to compile."""
+    skip = eval_frame._FrameAction.SKIP  # pyright: ignore[reportPrivateUsage]
+    strategy = eval_frame._FrameExecStrategy(skip, skip)  # pyright: ignore[reportPrivateUsage]
+    eval_frame.set_code_exec_strategy(code, strategy)
+
+
+@contextmanager
+def doors_closed() -> Generator[None]:
+    """In this block all doors are closed, for all threads."""
+    with _LOCK:
+        for doorway in _DOORWAYS:
+            doorway.opened(False)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            for doorway in _DOORWAYS:
+                doorway.opened(True)
 
 
 def _plainly(beneath: Callable[..., Any]) -> Calling:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from forwardpass.recording.compilers import out_of_dynamo
+from forwardpass.recording.doorway import out_of_dynamo
 from forwardpass.recording.schemas import Schema, schema_of
 
 

@@ -44,16 +44,11 @@ class Watching:
         self.kept: dict[int, torch.Tensor] = {}
         self.too_large = 0
         self.unfit = 0
-        self._asked = (statistics, keep, limit_bytes)
         self._statistics = statistics
         self._globs = _globs(keep)
         self._room = limit_bytes
         self._measured: dict[int, tuple[Reading, ...]] = {}
         self._sizes: dict[int, int] = {}
-
-    def anew(self) -> Watching:
-        """The same for another pass."""
-        return Watching(*self._asked)
 
     @property
     def is_needed(self) -> bool:

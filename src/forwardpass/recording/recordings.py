@@ -16,7 +16,6 @@ from forwardpass.keeping.states import State
 from forwardpass.nouns.calls import Call, Site, Value
 from forwardpass.nouns.records import Failed, KeptRecord, Record, Totals, record_fields
 from forwardpass.recording.assembling import calls_of, device_of, modules_of, path_of, values_of
-from forwardpass.recording.compilers import NeedsCompiler, load_compiler, without_compiler
 from forwardpass.recording.gradients import reached
 from forwardpass.recording.layers import layers_of
 from forwardpass.recording.observing import Watching
@@ -75,21 +74,6 @@ def recorded(
     `forward` is what is recorded, in words; `standing` as in Pass.staged.
     """
     watching = watching or Watching(False, None, None)
-    try:
-        with without_compiler():
-            return _recorded(forward, this, notes, watching, standing)
-    except NeedsCompiler:
-        load_compiler()
-        return _recorded(forward, this, notes, watching.anew(), standing)
-
-
-def _recorded(
-    forward: str,
-    this: Pass,
-    notes: tuple[str, ...],
-    watching: Watching,
-    standing: GeneratorStates | None,
-) -> Recording:
     with this.staged(standing=standing) as (state, args, kwargs):
         given = this.named(args, kwargs)
         tracer = Tracer(

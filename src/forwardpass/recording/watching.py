@@ -21,6 +21,7 @@ from forwardpass.nouns.records import Record
 from forwardpass.nouns.watched import Watched
 from forwardpass.recording.arguments import named_tensors
 from forwardpass.recording.assembling import path_of
+from forwardpass.recording.compilers import uncompiled
 from forwardpass.recording.doorway import Calling, calls_visited
 from forwardpass.recording.notes import RawCall, RawValue
 from forwardpass.recording.passes import (
@@ -116,7 +117,8 @@ class Watcher:
         outputs: dict[str, torch.Tensor] = {}
         self.busy = True
         try:
-            result = traced(tracer, entered, args, kwargs)
+            with uncompiled():
+                result = traced(tracer, entered, args, kwargs)
             outputs = flatten(result)
             return result
         except BaseException as raised:

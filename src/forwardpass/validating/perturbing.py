@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from forwardpass.keeping.memories import dispatches
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Fault
@@ -46,7 +47,8 @@ class _Hashes(Walk):
 def _hash(made: list[torch.Tensor], result: Any) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for tensor in made:
-        if tensor._is_zerotensor():  # of forward-mode derivatives: there is no memory behind it
+        # Of forward-mode derivatives; and what stands for others: there is no memory behind them.
+        if tensor._is_zerotensor() or dispatches(type(tensor)):
             continue
         if tensor.layout is torch.strided and not tensor.is_nested and tensor.device.type != "meta":
             # A clone, for `contiguous` leaves a single element its odd stride.
@@ -159,15 +161,29 @@ def _can_move(tensor: torch.Tensor) -> bool:
 
 
 def _reachable(done: Record, path: str) -> tuple[set[int], set[int]]:
-    """The calls to which edges lead from an input, and those that read what no call made."""
+    """The calls to which edges lead from an input; and those to which something unknown does: what
+    no call made, or numbers of Python's once something of the input has gone there."""
     storage = done.values[done.inputs[path]].storage
     start = {s for s in done.inputs.values() if done.values[s].storage == storage}  # views of it
     foreign = {v.serial for v in done.values if v.origin in ("constant", "unknown")}
     first = [call.index for call in done.calls if start & set(call.inputs)]
     drawing = [call.index for call in done.calls if call.kind == "random"]
     drawn_next = dict(pairwise(drawing))  # by the generator
-    strange = [call.index for call in done.calls if foreign & set(call.inputs)]
-    return _following(done, first, drawn_next), _following(done, strange, drawn_next)
+    reached = _following(done, first, drawn_next)
+    left = min((i for i in reached if done.calls[i].kind == "host"), default=len(done.calls))
+    strange = [
+        call.index
+        for call in done.calls
+        if foreign & set(call.inputs) or (call.index > left and _takes_numbers(call.arguments))
+    ]
+    return reached, _following(done, strange, drawn_next)
+
+
+def _takes_numbers(argument: Any) -> bool:
+    """Whether there are numbers of Python's in the arguments of a call."""
+    if isinstance(argument, list | tuple):
+        return any(map(_takes_numbers, cast("list[Any]", argument)))
+    return isinstance(argument, int | float) and not isinstance(argument, bool)
 
 
 def _following(done: Record, first: list[int], drawn_next: dict[int, int]) -> set[int]:

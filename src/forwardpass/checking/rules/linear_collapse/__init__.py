@@ -53,7 +53,9 @@ def check(probe: Examination) -> Iterable[Finding]:
     alike = Counter(form for _, form in runs)
     seen: set[tuple[object, ...]] = set()
     for run, form in runs:
-        if form in seen or len(seen) >= _MOST_MEASURED or _is_chosen(record, run):
+        if form in seen or len(seen) >= _MOST_MEASURED:
+            continue
+        if _is_chosen(record, run) or _is_shared(record, run):
             continue
         seen.add(form)
         one = one_for(record, run)
@@ -200,6 +202,17 @@ def _is_chosen(record: Record, run: Stack) -> bool:
     them may be chosen by it, and be another thing for other inputs."""
     between = record.calls[run.layers[0].affine : run.layers[-1].affine]
     return any(call.kind == "host" for call in between)
+
+
+def _is_shared(record: Record, run: Stack) -> bool:
+    """Whether a call outside of the run computes with a weight of it, as a derivative or a layer
+    that is tied to it does: one layer in place of these would not do for that."""
+    names = {layer.weight for layer in run.layers}
+    within = {call.index for call in run.calls}
+    return any(
+        names.intersection(call.parameters) and call.kind != "view" and call.index not in within
+        for call in record.calls
+    )
 
 
 def _residual(record: Recording, run: Stack) -> float | None:
