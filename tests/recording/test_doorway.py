@@ -16,6 +16,7 @@ from torch import nn
 from untouched import untouched
 
 import forwardpass as fwd
+from forwardpass.errors import PassError, UsageError
 from forwardpass.recording.doorway import Calling, Doorway
 
 METHODS = ("numpy", "tolist")
@@ -293,3 +294,40 @@ def test_a_thread_records_what_another_watches() -> None:
     assert len(records) == 20
     assert model.times == 20, "what the passes of another thread changed was put back alone"
     assert cast("torch.Tensor", model.norm.num_batches_tracked).item() == 20
+
+
+@pytest.mark.parametrize("how", ["join", "future", "pool"])
+def test_a_pass_that_waits_for_a_thread_that_would_record_is_told(how: str) -> None:
+    inner, x, met = mlp(), torch.ones(1, 4), list[BaseException]()
+
+    def work() -> None:
+        try:
+            fwd.record(inner, x)
+        except BaseException as error:
+            met.append(error)
+            raise
+
+    class Waiting(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if how == "join":
+                thread = threading.Thread(target=work)
+                threading.excepthook, before = lambda _: None, threading.excepthook
+                thread.start()
+                thread.join()
+                threading.excepthook = before
+            else:
+                with ThreadPoolExecutor(1) as pool:
+                    done = pool.submit(work)
+                    if how == "future":
+                        done.result()
+            return x * 2
+
+    told = "would record while another thread records a pass, and that waits for this one"
+    if how == "future":
+        with pytest.raises(PassError, match=told):
+            fwd.record(Waiting(), x)
+    else:
+        assert fwd.record(Waiting(), x).totals.calls == 1
+    assert {type(error) for error in met} == {UsageError}
+    assert told in str(met[0])
+    assert fwd.record(inner, x).totals.calls, "the next pass has its turn"

@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from threading import RLock
 from types import FrameType
 from typing import Any, Literal
 
@@ -28,15 +27,17 @@ from forwardpass.recording.interception import Interception
 from forwardpass.recording.originals import Originals
 from forwardpass.recording.schemas import Schema
 from forwardpass.recording.tracing import Tracer
+from forwardpass.recording.turns import Turns
 from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.tensors.trees import flatten
 
 Mode = Literal["train", "eval"]
 Grad = Literal["on", "off", "inference"]
 _AUTOCASTS = ("cpu", "cuda")
-ONE_PASS_AT_A_TIME = RLock()
+ONE_PASS_AT_A_TIME = Turns()
 """What a pass stands on is the process's: its generators, the collector, a module that two threads
-may share. A thread that would make one while another does waits for it."""
+may share. A thread that would make one while another does waits for it, or is refused where that
+one waits for it."""
 _STAGED: ContextVar[bool] = ContextVar("forwardpass_staged", default=False)
 
 
