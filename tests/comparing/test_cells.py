@@ -89,6 +89,8 @@ def test_garbage_under_padding_is_no_difference_and_elsewhere_it_is() -> None:
     other.load_state_dict(one.state_dict())
     assert fwd.diff(one, other, (x, lengths)).verdict == "same"
     assert fwd.diff(one, other, (x, torch.tensor([6, 6, 6]))).verdict == "same"
+    longer = (x, torch.tensor([6, 4, 5]))
+    assert fwd.diff(one, one, (x, lengths), b_inputs=longer).verdict == "differs", "real in b"
 
     class Counted(Filled):
         def forward(self, x: Tensor, count: Tensor) -> Tensor:  # type: ignore[override]

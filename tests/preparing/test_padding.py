@@ -5,7 +5,10 @@ from __future__ import annotations
 import models
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
+import forwardpass as fwd
 from forwardpass import Model
 from forwardpass.executing.encoding import checked
 from forwardpass.nouns.forwards import Forward
@@ -63,6 +66,30 @@ def test_padding_that_moves_outputs_is_refused_and_said(model: Model, name: str)
     assert made.distance > 1e-3
     assert "moves real outputs" in made.said
     assert "only equal sizes share a batch" in made.said
+
+
+class Shares(nn.Module):
+    """The mean of the real frames; lengths come as shares of what the batch is filled up to."""
+
+    def forward(self, frames: Tensor, wav_lens: Tensor) -> Tensor:
+        lengths = (wav_lens * frames.shape[1]).round()
+        real = torch.arange(frames.shape[1]) < lengths[:, None]
+        return (frames.tanh() * real[..., None]).sum(1) / lengths[:, None]
+
+
+@pytest.mark.parametrize("axis", ["frames", "frames=1..64%8"])
+def test_shares_of_the_longest_are_those_of_each_batch(axis: str) -> None:
+    signature = [f"frames: f32[batch {axis} 3] pad 0", "wav_lens: f32[batch] = share(frames)"]
+    model = Model(Shares(), signature)
+    assert proof(model, "frames").paddable == ("frames",)
+    rows = [
+        {"frames": np.random.default_rng(n).normal(size=(n, 3)).astype(np.float32)}
+        for n in (7, 3, 9, 1, 16, 2)
+    ]
+    came, report = fwd.run(model, rows, batch=4)
+    assert report.rows == 6
+    for row, mine in zip(rows, came["output"], strict=True):
+        assert mine.numpy() == pytest.approx(np.tanh(row["frames"]).mean(0), abs=1e-6)
 
 
 def test_without_pad_nothing_is_tried() -> None:

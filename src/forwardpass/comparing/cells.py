@@ -43,6 +43,12 @@ class Cells(NamedTuple):
     name: str
     real: torch.Tensor
 
+    def shared(self, other: Cells | None) -> Cells | None:
+        """These, where another pass was given the same ones; else None."""
+        if other is None or self.real.shape != other.real.shape:
+            return None
+        return self if torch.equal(self.real, other.real) else None
+
     def agreeing(self, mine: torch.Tensor, its: torch.Tensor, allowed: float) -> Comparison | None:
         """Two values at the real cells, where they agree within `allowed`; None where they do not,
         or where no axes can be rows and cells. b's may end behind the last real cell."""

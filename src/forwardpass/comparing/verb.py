@@ -22,7 +22,7 @@ from forwardpass.comparing.tolerances import Tolerances, tolerances
 from forwardpass.errors import UsageError
 from forwardpass.loading import load
 from forwardpass.nouns.diffs import CallDiff, Diff, Error, OutputDiff, Unpaired, Verdict
-from forwardpass.nouns.forwards import ForwardLike
+from forwardpass.nouns.forwards import Forward, ForwardLike
 from forwardpass.nouns.records import KeptRecord, Record, record_fields
 from forwardpass.nouns.signatures import Signature
 from forwardpass.operators import kinds
@@ -79,14 +79,13 @@ def diff(
     pieces: dict[str, torch.Tensor] = {}
     rows: tuple[int, int] | None = None
     if b_batch is not None:
-        signature = None if isinstance(b, Record) else b.model.signature
-        other, pieces, rows = how.in_pieces(other, signature, b_batch)
+        other, pieces, rows = how.in_pieces(other, _signature(b), b_batch)
     alignment = align(one, other, renamed, any_batch=rows is not None)
     targets = dict(_targets(alignment, rows))
     floor = tolerances(one)
-    cells = None
-    if rows is None:
-        cells = cells_of(one, None if isinstance(a, Record) else a.model.signature)
+    cells = None if rows is not None else cells_of(one, _signature(a))
+    if cells is not None and b_inputs is not None:
+        cells = cells.shared(cells_of(other, _signature(b)))
 
     def compare(serial: int, mine: torch.Tensor, its: torch.Tensor) -> Error:
         return compared(mine, its, cells, floor.of_call(one, serial)).error
@@ -172,6 +171,10 @@ class _How:
             raise UsageError(f"b_batch={rows}: the batch has {total} rows")
         first = probe.recording(Change(rows=tuple(range(rows))))
         return first, in_pieces(probe, rows), (total, rows)
+
+
+def _signature(side: Forward | Record) -> Signature | None:
+    return None if isinstance(side, Record) else side.model.signature
 
 
 def _targets(
