@@ -118,6 +118,25 @@ def test_the_printout(folder: Path) -> None:
     assert "\x1b" not in done.output
 
 
+def test_a_guessed_signature_is_no_evidence_of_a_batch(folder: Path) -> None:
+    (folder / "cloud.py").write_text(
+        "from torch import nn\n\n\n"
+        "class Cloud(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.fc = nn.Linear(3, 8)\n\n"
+        "    def forward(self, points):\n"
+        "        return self.fc(points - points.mean(0)).relu()\n\n\n"
+        "model = Cloud()\n"
+    )
+    only = ("--rules", "batch-leak")
+    done = invoke("cloud.py", *only)
+    assert 'guessed: --signature "points: f32[batch 3]"' in done.stderr
+    assert "before any layer has seen a row" in " ".join(done.output.split())
+    said = invoke("cloud.py", "--signature", "points: f32[batch 3]", *only, code=1)
+    assert "it crosses at .mean" in " ".join(said.output.split())
+
+
 def test_nothing_found(folder: Path) -> None:
     assert invoke("model.py:sound", "--batch", "3").stdout.startswith("✓ nothing found")
 

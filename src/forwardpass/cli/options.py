@@ -103,8 +103,9 @@ def signed(forward: Any, lines: tuple[str, ...]) -> Any:
     return Forward(forward.model.with_signature(Signature.parse(lines)), forward.plan)
 
 
-def _guessed(forward: Any) -> Any:
-    """The Forward with a signature that was found by trying, which is said."""
+def _guessed(forward: Any) -> tuple[Any, bool]:
+    """The Forward with a signature that was found by trying, which is said; and whether rows were
+    apart with it, which alone speaks for its batch."""
     from forwardpass.guessing import guess
     from forwardpass.nouns.forwards import Forward
 
@@ -118,7 +119,7 @@ def _guessed(forward: Any) -> Any:
         "  Passes go through with it, but nobody said it: give the option with what you mean.",
         err=True,
     )
-    return Forward(forward.model.with_signature(found.signature), forward.plan)
+    return Forward(forward.model.with_signature(found.signature), forward.plan), found.apart
 
 
 def given(
@@ -128,7 +129,8 @@ def given(
     """The Forward with the signature, and the inputs, that the options ask for.
 
     Inputs are a file, rows of data, or an example by the signature; where nothing says one, it is
-    guessed. `rows` is how many there are where nobody says.
+    guessed, and the Forward keeps the guess where rows are apart with it. `rows` is how many there
+    are where nobody says.
     """
     from forwardpass.executing import examples
 
@@ -146,7 +148,9 @@ def given(
     if data:
         return forward, examples.encoded(forward, data, limit or max(rows, 4))
     if forward.model.signature is None and forward.model.collate is None:
-        forward = _guessed(forward)
+        guessed, apart = _guessed(forward)
+        inputs = examples.drawn(guessed, batch=batch or rows, axes=axis, seed=seed or 0)
+        return (guessed if apart else forward), inputs
     return forward, examples.drawn(forward, batch=batch or rows, axes=axis, seed=seed or 0)
 
 

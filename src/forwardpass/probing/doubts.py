@@ -20,7 +20,9 @@ from forwardpass.probing.changes import Change
 from forwardpass.probing.rows import ByRow
 from forwardpass.tensors.distances import relative_distance
 
-_HINT = "give a signature (Model(module, inputs=…)) that says which axis is the batch"
+_HINT = (
+    "give a signature (--signature, or Model(module, inputs=…)) that says which axis is the batch"
+)
 _SEQUENCES = (
     nn.RNNBase,
     nn.MultiheadAttention,
