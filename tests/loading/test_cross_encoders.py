@@ -33,7 +33,7 @@ def home(folder: Path, labels: int) -> Path:
 def scores(model: Model, **columns: list[str]) -> Any:
     columns = columns or {"text": FIRST, "text_pair": SECOND}
     data = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return fwd.run(model, data)[0]["score"]
+    return fwd.run(model, data, batch=2)[0]["score"]  # bits of two runs are compared
 
 
 def old(folder: Path, **config: Any) -> Path:
@@ -106,7 +106,7 @@ def test_pairs_are_two_columns(tmp_path: Path) -> None:
         ),
         (
             "sentence_bert_config.json", {"transformer_task": "text-generation"},
-            "transformer_task is 'text-generation', which is not supported",
+            "a cross-encoder on a language model: .* Load it in a file.py",
         ),
         ("config.json", {"architectures": ["BertModel"]}, "ForSequenceClassification"),
     ],
@@ -158,3 +158,43 @@ def test_classifiers_score_as_the_pipeline_does(
             best = max(row, key=lambda name: row[name])
             assert columns["label"][place] == best
             assert columns["score"][place] == pytest.approx(row[best], abs=1e-5)
+
+
+RERANKER = Path(__file__).parents[2] / "docs" / "models.md"
+
+
+def test_a_language_model_is_refused_with_the_file_that_scores_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of the docs gives the scores of the library."""
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.cross_encoder.modules.logit_score import LogitScore
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=200, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, head_dim=16, intermediate_size=48, initializer_range=0.5,
+    )  # fmt: skip
+    language = str(save_tiny(Qwen3ForCausalLM(config), tmp_path / "language"))
+    transformer = Transformer(language, transformer_task="text-generation")
+    transformer.tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}the"
+    )
+    yes, no = transformer.tokenizer.convert_tokens_to_ids(["cat", "dog"])
+    CrossEncoder(modules=[transformer, LogitScore(yes, no)]).save(str(tmp_path / "cross"))
+    with pytest.raises(LoadError, match=r"chat template.*'A reranker on a language model'"):
+        load(tmp_path / "cross")
+
+    section = RERANKER.read_text().partition("## A reranker on a language model")[2]
+    code = section.partition("```text\n")[2].partition("```")[0]
+    file = tmp_path / "reranker.py"
+    file.write_text(code.replace("path/of/the/folder", str(tmp_path / "cross")))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    rows = [{"text": a, "text_pair": b} for a, b in PAIRS]
+    outputs, report = fwd.run(str(file), rows)
+    library = CrossEncoder(str(tmp_path / "cross"), device="cpu")
+    expected = library.predict(PAIRS, activation_fn=nn.Identity())
+    np.testing.assert_allclose(outputs["output"], expected, atol=1e-4)
+    assert "padded" in report.padding

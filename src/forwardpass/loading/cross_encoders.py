@@ -16,6 +16,7 @@ from forwardpass.loading.sentence_encoders import (
     longest_stated,
     lower_case,
     prompt_of,
+    stated_of,
     transformer_config,
 )  # fmt: skip
 from forwardpass.loading.text_encoders import TextEncoder
@@ -46,6 +47,13 @@ def from_cross_encoder(folder: Path, origin: str) -> Model:
     """The cross-encoder in `folder`, with its stored activation. Raises LoadError."""
     home, stated, named, prompt = folder, dict[str, Any](), _in_config(folder), ""
     if (folder / "modules.json").is_file():
+        if stated_of(folder).get("transformer_task") == "text-generation":
+            raise LoadError(
+                f"{folder} is a cross-encoder on a language model: its pairs go through a chat "
+                "template, and what the model answers is the score. Load it in a file.py with "
+                "sentence_transformers, and give file.py:model; docs/models.md shows that file "
+                "under 'A reranker on a language model'"
+            )
         layers = layers_of(folder)
         if [kind for kind, _ in layers] != ["Transformer"]:
             raise LoadError(

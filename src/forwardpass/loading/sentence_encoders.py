@@ -116,6 +116,16 @@ def layers_of(folder: Path) -> list[tuple[str, Path]]:
     return parts
 
 
+def _stated_in(home: Path) -> Path | None:
+    return next((home / name for name in _TRANSFORMER_CONFIGS if (home / name).is_file()), None)
+
+
+def stated_of(home: Path) -> dict[str, Any]:
+    """What sentence-transformers states about the transformer in a folder."""
+    path = _stated_in(home)
+    return {} if path is None else read_config(path)
+
+
 def transformer_config(
     home: Path, only: dict[str, Any], only_text: dict[str, str]
 ) -> dict[str, Any]:
@@ -123,8 +133,8 @@ def transformer_config(
 
     Raises LoadError for what is not plain text.
     """
-    path = next((home / name for name in _TRANSFORMER_CONFIGS if (home / name).is_file()), None)
-    stated = {} if path is None else read_config(path)
+    path = _stated_in(home)
+    stated = stated_of(home)
     for key, plain in {**_PLAIN, **only}.items():
         value = stated.get(key, plain)
         if value != plain and value is not None:
