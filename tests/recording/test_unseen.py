@@ -140,6 +140,33 @@ def test_what_stands_for_other_tensors_is_said_to_be_unknown() -> None:
     assert done.validate("f").verdict == "incomplete"
 
 
+@pytest.mark.parametrize("grad", ["on", "off", "inference"])
+def test_weights_that_stand_for_others_are_recorded_and_nothing_is_claimed(grad: Any) -> None:
+    two: Any = import_module("torch.testing._internal.two_tensor").TwoTensor
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(two(torch.randn(3, 4), torch.randn(3, 4)))
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h: Any = nn.functional.linear(x, self.w)
+            return self.fc(h.a)
+
+    model = Model().eval()
+    done = fwd.record(model, X, grad=grad, statistics=True, values="all")
+    found = done.validate("f")
+    assert found.verdict == "incomplete", found
+    assert any("TwoTensor" in one.reason for one in found.exempt)
+    first = next(call for call in done.calls if call.macs)
+    with pytest.raises(UsageError, match="TwoTensor"):
+        done.explain(f"#{first.index}[0, 0]")
+    findings = fwd.check(model, X, mode="eval", grad=grad)
+    assert not findings.of("unused")
+    assert not [one for one in findings.skipped if "failed" in one.reason]
+
+
 # Functions that operators are given
 
 

@@ -13,6 +13,7 @@ from forwardpass.explaining.backward import way_back
 from forwardpass.explaining.capturing import Captured, captured, check_numbers
 from forwardpass.explaining.targets import found, is_readable
 from forwardpass.explaining.views import Element, origin, seen_in
+from forwardpass.keeping.memories import dispatches
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.explanations import Equation, Explanation, Part
 from forwardpass.nouns.records import Record
@@ -80,6 +81,12 @@ def _part(record: Recording, call: Call, made: Value, element: Element, came: Ca
     """The arithmetic of one element of what a call made."""
     schema = record.schema(call)
     output = call.outputs.index(made.serial)
+    for tensor in (came.made[output], *came.tensors.values()):
+        if dispatches(type(tensor)):
+            raise UsageError(
+                f"{call.name or call.short} computes with a {type(tensor).__name__}, a class of "
+                "tensors that stand for others: there are no numbers in it to explain"
+            )
     recorded = float(came.made[output][element])
     formula = operators.find(schema.packet)
     steps: Sequence[Equation] = ()

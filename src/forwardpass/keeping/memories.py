@@ -164,7 +164,8 @@ def same_numbers(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def is_strided(tensor: torch.Tensor) -> bool:
     """Whether a tensor stands in one storage, by strides."""
-    return tensor.layout is torch.strided and not tensor.is_nested
+    strided = tensor.layout is torch.strided and not tensor.is_nested
+    return strided and (type(tensor) is torch.Tensor or not dispatches(type(tensor)))
 
 
 def viewed(storage: torch.UntypedStorage, tensor: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from forwardpass.errors import UsageError
+from forwardpass.keeping.memories import is_strided
 from forwardpass.nouns.calls import Statistics
 from forwardpass.operators import kinds
 from forwardpass.recording.schemas import schema_of
@@ -131,15 +132,14 @@ def _globs(keep: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def _can_be_kept(tensor: torch.Tensor) -> bool:
     """Values are kept as safetensors has them: strided, neither quantized nor complex128."""
-    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+    if not is_strided(tensor) or tensor.is_quantized:
         return False
     return tensor.dtype != torch.complex128
 
 
 def _has_statistics(tensor: torch.Tensor) -> bool:
-    strided = tensor.layout is torch.strided and not tensor.is_nested
     wide = tensor.is_floating_point() and tensor.dtype.itemsize > 1  # nothing computes in float8
-    return strided and wide and tensor.numel() > 0
+    return is_strided(tensor) and wide and tensor.numel() > 0
 
 
 def _measured(tensor: torch.Tensor) -> tuple[Reading, ...]:

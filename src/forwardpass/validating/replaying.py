@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from forwardpass.keeping.memories import is_strided
+from forwardpass.keeping.memories import dispatches, is_strided
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Exempt, Fault
@@ -292,6 +292,9 @@ def _exempted(call: Call, schema: Schema, given: list[torch.Tensor]) -> str:
         return "it draws from a generator of its own"
     if any(t.device.type == "meta" for t in given):
         return "meta tensors hold no values"
+    others = [type(t).__name__ for t in given if dispatches(type(t))]
+    if others:
+        return f"a {others[0]} stands for other tensors"
     return ""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from forwardpass import operators
+from forwardpass.keeping.memories import dispatches
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.validations import Fault
 from forwardpass.recording.costs import bound
@@ -47,8 +48,8 @@ class Sampler:
                 self.missing[call.operator] = None
             return
         tensors = dict(zip(call.inputs, given, strict=True))
-        if not made or made[0].is_nested or any(t.is_nested for t in given):
-            return
+        if not made or any(t.is_nested or dispatches(type(t)) for t in (made[0], *given)):
+            return  # its numbers do not stand in it
         output = made[0]
         arguments = bound(schema, call, tensors)
         for element in self._elements(output):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from forwardpass.errors import UsageError, nearest
-from forwardpass.keeping.memories import Copies, classes_aside
+from forwardpass.keeping.memories import Copies, classes_aside, dispatches
 from forwardpass.keeping.states import State
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
@@ -171,7 +171,8 @@ def _world(
             tensor = None if tensor is None else copies.of(tensor).detach()
         elif value.origin in ("parameter", "buffer", "attribute"):
             tensor = held.get(value.name)
-            tensor = None if tensor is None else copies.of(tensor)
+            stands = tensor is not None and dispatches(type(tensor))  # for others: none is copied
+            tensor = None if tensor is None or stands else copies.of(tensor)
         elif value.origin in ("constant", "unknown"):
             tensor = done.constants.get(value.serial)
             tensor = None if tensor is None else tensor.clone()
