@@ -36,7 +36,11 @@ def seeded(make: Callable[..., Model]) -> Callable[..., Model]:
 
 def built(forward: Forward) -> Engine:
     """The engine of a Forward whose signature is known, built by three rows drawn by that."""
-    return build(forward, drawn(forward, batch=3))
+    return build(
+        forward,
+        drawn(forward, batch=3),
+        at=lambda rows, sizes: drawn(forward, batch=len(rows), axes=sizes),
+    )
 
 
 class Function(nn.Module):

@@ -11,6 +11,7 @@ import pytest
 import forwardpass as fwd
 
 PUBLIC = [
+    "Artefact",
     "Diff",
     "Encoded",
     "Explanation",
@@ -30,6 +31,7 @@ PUBLIC = [
     "check",
     "diff",
     "explain",
+    "export",
     "load",
     "record",
     "run",

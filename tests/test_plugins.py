@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import models
 import pytest
@@ -29,8 +30,18 @@ ROOT = Path(__file__).parent.parent
 
 # A call that works anywhere, and how far outputs may move by it.
 STEPS = {"cast": ("cast(bf16)", 0.05)}
-BACKENDS = {"eager": ("eager(threads=1)", 1e-6)}
+BACKENDS = {
+    "aot": ("aot(threads=1)", 1e-5),
+    "eager": ("eager(threads=1)", 1e-6),
+    "inductor": ("inductor(threads=1)", 1e-5),
+    "onnxruntime": ("onnxruntime(threads=1)", 1e-5),
+    "openvino": ("openvino(threads=1)", 1e-5),
+    "torchscript": ("torchscript(threads=1)", 1e-6),
+}
 NO_BACKENDS = {"null"}  # they compute nothing, and have tests of their own
+COMPILERS = {"aot", "inductor"}
+"""Seconds a model: most of them are for `make soak`."""
+MODELS = ["mlp", "cnn", "tied", "weight_norm", "hooked", "integers"]
 CALLS = [(f"| {call}", moved) for call, moved in STEPS.values()]
 CALLS += [(f"@ {call}", moved) for call, moved in BACKENDS.values()]
 texts = pytest.mark.parametrize(("text", "moved"), CALLS, ids=[text for text, _ in CALLS])
@@ -43,12 +54,29 @@ def under(model: Model, text: str) -> Forward:
 
 def plugins() -> list[tuple[str, ModuleType, str, int]]:
     """(name, module, the function of the contract, arguments that the contract itself passes)."""
-    contracts = ((steps, "apply", 2), (backends, "build", 3))
+    contracts = (
+        (steps, "apply", 2),
+        (backends, "build", 3),
+        (backends, "save", 4),
+        (backends, "open", 2),
+    )
     return [
         (name, plugin(folder, name), function, own)
         for folder, function, own in contracts
         for name in names(folder)
+        if folder is steps or hasattr(plugin(folder, name), function)
     ]
+
+
+def calls_of_models() -> list[Any]:
+    """Each call with each model; of those that compile, one model is quick enough."""
+    found: list[Any] = []
+    for text, moved in CALLS:
+        for name in MODELS:
+            slow = name != "mlp" and any(f"@ {compiler}(" in text for compiler in COMPILERS)
+            marks = [pytest.mark.soak] if slow else []
+            found.append(pytest.param(name, text, moved, marks=marks, id=f"{name}-{text}"))
+    return found
 
 
 def test_the_folders_are_the_lists() -> None:
@@ -73,8 +101,7 @@ def test_a_plugin_says_how_it_is_called(
         assert argument.name in first
 
 
-@texts
-@pytest.mark.parametrize("name", ["mlp", "cnn", "tied", "weight_norm", "hooked", "integers"])
+@pytest.mark.parametrize(("name", "text", "moved"), calls_of_models())
 def test_it_computes_the_same_and_leaves_the_model_alone(
     name: str, text: str, moved: float
 ) -> None:
@@ -93,8 +120,9 @@ def test_it_computes_the_same_and_leaves_the_model_alone(
 
     assert changed.keys() == plain.keys()
     for output in plain:
-        assert changed[output].dtype == plain[output].dtype
-        torch.testing.assert_close(changed[output], plain[output], atol=moved, rtol=moved)
+        came = torch.as_tensor(changed[output])
+        assert came.dtype == plain[output].dtype
+        torch.testing.assert_close(came, plain[output], atol=moved, rtol=moved)
     assert module.training
     assert {key: id(value) for key, value in module.named_parameters()} == tensors
     after = module.state_dict()

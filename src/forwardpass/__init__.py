@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from forwardpass.comparing import diff
     from forwardpass.errors import ForwardpassError
     from forwardpass.explaining import explain
+    from forwardpass.exporting import export
     from forwardpass.loading import load
+    from forwardpass.nouns.artefacts import Artefact
     from forwardpass.nouns.diffs import Diff
     from forwardpass.nouns.explanations import Explanation
     from forwardpass.nouns.findings import Finding, Findings
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from forwardpass.running import run
 
 __all__ = [
+    "Artefact",
     "Diff",
     "Encoded",
     "Explanation",
@@ -50,6 +53,7 @@ __all__ = [
     "check",
     "diff",
     "explain",
+    "export",
     "load",
     "record",
     "run",
@@ -57,6 +61,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Artefact": "nouns.artefacts",
     "Diff": "nouns.diffs",
     "Encoded": "nouns.models",
     "Explanation": "nouns.explanations",
@@ -76,6 +81,7 @@ _HOMES = {
     "check": "checking",
     "diff": "comparing",
     "explain": "explaining",
+    "export": "exporting",
     "load": "loading",
     "record": "probing",
     "run": "running",

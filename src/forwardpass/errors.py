@@ -7,6 +7,7 @@
     │   └── ResumeError      OUT belongs to another Forward, machine or data
     ├── LoadError            the model cannot be loaded                       exit 3, HTTP 500
     │   └── MissingExtraError an optional library is not installed
+    ├── BuildError           a step or a backend cannot make it of this model  exit 3, HTTP 500
     ├── DataError            the data cannot be read or do not fit            exit 3, HTTP 400
     ├── PassError            the forward pass raised                          exit 4, HTTP 500
     └── LeftOutError         a row was left out and `strict` forbids it       exit 5, HTTP 422
@@ -57,6 +58,12 @@ class LoadError(ForwardpassError):
 
 class MissingExtraError(LoadError):
     """An optional library is needed and not installed."""
+
+
+class BuildError(ForwardpassError):
+    """A model cannot be changed or lowered so: every way of it failed, or computes otherwise."""
+
+    exit_code = 3
 
 
 class DataError(ForwardpassError):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from forwardpass.building import backends, steps
-from forwardpass.building.replicas import Example, Inputs, Replica
-from forwardpass.errors import UsageError, nearest
-from forwardpass.nouns.folders import names, plugin
+from forwardpass.building import backends, golden, steps
+from forwardpass.building.replicas import Example, Inputs, Replica, Resized
+from forwardpass.errors import LoadError, UsageError, nearest
+from forwardpass.loading.artefacts import ArtefactProgram
+from forwardpass.nouns.artefacts import GRAPH
+from forwardpass.nouns.folders import names, plugin, plugins
 from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.plans import Argument, Backend, Plan, Step
-from forwardpass.nouns.programs import Program
+from forwardpass.nouns.programs import TRUSTED, Program, Trust
 from forwardpass.nouns.signatures import Output, Signature
 from forwardpass.tensors.arrays import Array
 
@@ -86,21 +91,99 @@ class Engine:
         )
 
 
-def build(forward: Forward, inputs: Inputs, fitted: object | None = None) -> Engine:
+def build(
+    forward: Forward, inputs: Inputs, fitted: object | None = None, *, at: Resized | None = None
+) -> Engine:
     """Build a Forward: apply its steps to a copy of its module, then its backend.
 
     Args:
         inputs: a batch that it takes: the example by which backends build.
         fitted: what an earlier fit found.
+        at: batches of other sizes, see `Example`.
 
-    Raises UsageError for unknown names and arguments, LoadError where the module cannot be copied.
+    Raises UsageError for unknown names and arguments, LoadError where the module cannot be copied,
+    BuildError where a backend cannot make it.
+    """
+    require_known(forward.plan)
+    if isinstance(forward.model.program, ArtefactProgram):
+        return _opened(forward, forward.model.program)
+    backend = forward.plan.backend
+    file = plugin(backends, backend.name)
+    example = Example(forward.model.signature, inputs, at)
+    if hasattr(file, "build"):
+        (arguments,) = _bound(backend, (file.build, 3))
+        return Engine(forward, file.build(_stepped(forward), example, fitted, **arguments))
+    with TemporaryDirectory(prefix="forwardpass-") as folder:  # what is open stays so without it
+        return Engine(forward, save(forward, example, Path(folder), fitted).replicas)
+
+
+class Reopened(NamedTuple):
+    """What a backend wrote, opened.
+
+    Attributes:
+        lowered: what it says of it. replicas: as they were opened.
+        trust: what opening it may execute, and why, in a sentence.
+    """
+
+    lowered: Lowered
+    replicas: Sequence[Replica]
+    trust: Trust
+    why: str
+
+    def outputs(self, inputs: Inputs) -> dict[str, Array]:
+        """Of one batch, by name."""
+        replica = self.replicas[0]
+        return replica.fetch(replica.compute(replica.stage(inputs)))
+
+
+def save(
+    forward: Forward, example: Example, folder: Path, fitted: object | None = None
+) -> Reopened:
+    """Write a Forward into `folder`, in the way of its backend, and open what was written.
+
+    Raises UsageError for unknown names and arguments, and for a backend that writes nothing;
+    BuildError where it cannot make it.
     """
     require_known(forward.plan)
     backend = forward.plan.backend
-    lowering = plugin(backends, backend.name).build
-    arguments = _bound(lowering, backend, skip=3)
-    example = Example(forward.model.signature, inputs)
-    return Engine(forward, lowering(_stepped(forward), example, fitted, **arguments))
+    file = plugin(backends, backend.name)
+    if not hasattr(file, "save"):
+        able = [n for n, other in plugins(backends).items() if hasattr(other, "save")]
+        raise UsageError(
+            f"{backend.name} writes no artefact; of the backends do: {', '.join(able)}"
+        )
+    saving, opening = _bound(backend, (file.save, 4), (file.open, 2))
+    lowered = file.save(_stepped(forward), example, fitted, folder, **saving)
+    replicas = file.open(folder, lowered, **opening)
+    trust: Trust = file.trust(lowered)
+    return Reopened(lowered, replicas, trust, (inspect.getdoc(file.trust) or "").rstrip("."))
+
+
+def _opened(forward: Forward, program: ArtefactProgram) -> Engine:
+    """The engine of an artefact: its graph is opened, and computes its golden rows again."""
+    backend, artefact = forward.plan.backend, program.artefact
+    made = Plan.parse(artefact.plan).backend
+    if forward.plan.steps:
+        raise UsageError(
+            f"{forward.plan.steps[0]}: steps change a module, and {program.folder.name} is an "
+            "artefact; give the step to the model that it was made from"
+        )
+    if backend.name != made.name:
+        raise UsageError(
+            f"{program.folder.name} was lowered to {made.name}; for {backend.name} export the "
+            "model that it was made from again"
+        )
+    file = plugin(backends, backend.name)
+    needed: Trust = file.trust(artefact.lowered)
+    if TRUSTED.index(needed) > TRUSTED.index(artefact.trust):
+        raise LoadError(
+            f"{program.folder.name} says that it is {artefact.trust}, and its graph for "
+            f"{backend.name} is {needed}: it was not opened"
+        )
+    _, opening = _bound(backend, (file.save, 4), (file.open, 2))
+    replicas = file.open(program.folder / GRAPH, artefact.lowered, **opening)
+    golden.replay(replicas[0], program.folder)
+    return Engine(forward, replicas)
 
 
 def require_known(plan: Plan) -> None:
@@ -117,12 +200,7 @@ def require_known(plan: Plan) -> None:
 def _stepped(forward: Forward) -> Program:
     """The program after the steps of the plan: of a module, a copy that is ours to change."""
     program, plan = forward.model.program, forward.plan
-    if program.module is None:
-        if plan.steps:
-            raise UsageError(
-                f"{plan.steps[0]}: steps change a module, and {program.name} is an artefact; "
-                "give the step to the model that it was made from"
-            )
+    if program.module is None:  # one of the user's own making: what it takes is for it to say
         return program
     from forwardpass.building.copies import copied
     from forwardpass.loading.programs import ModuleProgram
@@ -142,13 +220,19 @@ def _applied(step: Step, module: nn.Module) -> nn.Module:
         wanted = next((glob for glob in step.where if not glob.startswith("!")), step.where[0])
         raise UsageError(f"{step}: no module is called so; {nearest(wanted, filter(None, paths))}")
     apply = plugin(steps, step.name).apply
-    return apply(module, selected, **_bound(apply, step, skip=2))
+    (arguments,) = _bound(step, (apply, 2))
+    return apply(module, selected, **arguments)
 
 
-def _bound(function: Any, call: Step | Backend, skip: int) -> dict[str, Any]:
-    """The arguments of a step or a backend by name. Raises UsageError where they do not fit."""
-    parameters = list(inspect.signature(function).parameters.values())[skip:]
-    known = [p.name for p in parameters]
+def _bound(call: Step | Backend, *functions: tuple[Any, int]) -> list[dict[str, Any]]:
+    """The arguments of a step or a backend by name, for each of the functions that take them.
+
+    With each function stands how many of its first parameters are not the user's. Raises
+    UsageError for arguments that do not fit.
+    """
+    each = [list(inspect.signature(f).parameters.values())[skip:] for f, skip in functions]
+    parameters = {p.name: p for part in each for p in part}
+    known = list(parameters)
     bound: dict[str, Argument] = {}
     for place, argument in enumerate(call.arguments):
         if not argument.name and place >= len(known):
@@ -161,9 +245,9 @@ def _bound(function: Any, call: Step | Backend, skip: int) -> dict[str, Any]:
         if name in bound:
             raise UsageError(f"{call}: {call.name} is given {name!r} twice")
         bound[name] = argument
-    missing = [p.name for p in parameters if p.default is p.empty and p.name not in bound]
+    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in bound]
     if missing:
         raise UsageError(
             f"{call}: {call.name} needs {', '.join(missing)}: {call.name}({missing[0]}=…)"
         )
-    return {name: argument.value for name, argument in bound.items()}
+    return [{p.name: bound[p.name].value for p in part if p.name in bound} for part in each]

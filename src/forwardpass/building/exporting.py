@@ -70,7 +70,7 @@ def exported(this: Pass, axes: Axes) -> Exported:
     guards: list[tuple[str, Site | None]] = []
     with (
         replace(this, grad="off").staged(contents=True) as (_, args, kwargs),
-        _quiet(), _noting(guards),
+        quiet(), _noting(guards),
     ):  # fmt: skip
         order = list(inspect.signature(this.module.forward).parameters)
         kwargs = dict(sorted(kwargs.items(), key=lambda item: _place_in(order, item[0])))
@@ -111,7 +111,7 @@ def _dynamic(
 
 
 @contextlib.contextmanager
-def _quiet() -> Generator[None]:
+def quiet() -> Generator[None]:
     """Without what the exporter writes: what it has to say, it raises."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

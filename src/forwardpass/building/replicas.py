@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from forwardpass.errors import UsageError
 from forwardpass.nouns.signatures import Signature
 from forwardpass.tensors.arrays import Array
 
@@ -25,11 +26,24 @@ Inputs: TypeAlias = "Mapping[str, Array] | Arguments"
 """A batch: arrays by the paths of a signature, or what the user's collate made."""
 
 
+Resized: TypeAlias = "Callable[[Sequence[int], Mapping[str, int]], Mapping[str, Array]]"
+"""A batch of these rows, by number, with the variable axes at these sizes. There is a row for every
+number from 0; they are real ones, or were drawn, and need not differ for long."""
+
+
 class Example(NamedTuple):
-    """A batch that the program takes, and the signature that names its inputs, if there is one."""
+    """A batch that the program takes, and the signature that names its inputs, if there is one.
+
+    Attributes:
+        signature: of the model; without one the inputs have no names.
+        inputs: the batch.
+        at: batches of other rows and sizes, to build from and to try what was built on; None where
+            rows cannot be resized.
+    """
 
     signature: Signature | None
     inputs: Inputs
+    at: Resized | None = None
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -73,3 +87,10 @@ class Replica(Protocol):
     def fetch(self, outputs: Any) -> Any:
         """The outputs, or some of them, in CPU memory; waits for the device."""
         ...
+
+
+def threads_of(backend: str, threads: object) -> int | None:
+    """The argument `threads` of a backend. Raises UsageError for what is no number of threads."""
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise UsageError(f"{backend}(threads={threads}): threads must be a whole number from 1")
+    return threads

@@ -10,6 +10,7 @@ import click
 from forwardpass.cli.check import check
 from forwardpass.cli.diff import diff
 from forwardpass.cli.explain import explain
+from forwardpass.cli.export import export
 from forwardpass.cli.record import record
 from forwardpass.cli.run import run
 from forwardpass.errors import Escaped, ForwardpassError, PassError, contained
@@ -60,6 +61,7 @@ def main(ctx: click.Context) -> None:
       package.mod:name  a name in a module    pkg:package/dir  a folder in a package
       folder/           transformers or sentence-transformers
       hf:org/name@rev   from the hub          model.pt2, model.pt (TorchScript)
+      NAME.fwd          what `fwd export` wrote
       "model.py | cast(bf16) @ eager(device=cuda:0, threads=2)"
 
     Exit codes: 0 fine; 1 not valid; 2 usage; 3 model or data not loadable; 4 the forward pass
@@ -70,5 +72,5 @@ def main(ctx: click.Context) -> None:
         click.echo(_FIRST)
 
 
-for _command in (record, explain, check, diff, run):
+for _command in (record, explain, check, diff, export, run):
     main.add_command(_command)

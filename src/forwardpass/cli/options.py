@@ -65,6 +65,11 @@ signature = click.option(
     help='An input of the model, as "pixels: f32[batch 3 224 224]". Repeatable.',
 )  # fmt: skip
 """The option that says what a model takes; `signed` reads it."""
+trusted = click.option(
+    "--trust", type=click.Choice(["data", "code", "native"]), metavar="CLASS",
+    help="The most that may be opened: data, code or native. [any; of NAME.fwd: data]",
+)  # fmt: skip
+"""The option that says what reading a model may execute; `load` takes it."""
 
 _INPUTS = (
     signature,

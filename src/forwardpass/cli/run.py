@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from forwardpass.cli.options import Verb, leave, names, said, show, signature, signed
+from forwardpass.cli.options import Verb, leave, names, said, show, signature, signed, trusted
 from forwardpass.errors import UsageError
 
 
@@ -109,6 +109,7 @@ def _delimiter(ctx: click.Context, parameter: click.Parameter, value: str | None
     help="Keep what passes change of the model for later rows; in input order, no --resume.",
 )
 @signature
+@trusted
 @click.option("--quiet", "-q", is_flag=True, help="No progress, no report; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def run(
@@ -120,6 +121,7 @@ def run(
     resume: bool,
     strict: bool,
     signature: tuple[str, ...],
+    trust: Any,
     **options: Any,
 ) -> None:
     """Compute FORWARD for every row of DATA, once each.
@@ -152,7 +154,7 @@ def run(
                 console.print(said(forward), style="dim", highlight=False, markup=False)
 
         progress = Announced()
-        subject = signed(load(forward), signature) if signature else forward
+        subject = signed(load(forward, trust=trust), signature) if signature or trust else forward
         with live(progress, console):
             report = compute(
                 subject, data, out, resume=resume, strict=strict, progress=progress, **options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -81,6 +81,8 @@ class Decoder:
     ) -> Mapping[str, Any]:
         assert self._decode is not None
         part = {name: v if stop - start == count else v[start:stop] for name, v in outputs.items()}
+        if not getattr(self._decode, "arrays", False):  # the user's takes tensors, as Model says
+            part = {name: _tensors(value) for name, value in part.items()}
         with contained():
             columns = self._decode(part)
         for name, values in columns.items():
@@ -89,6 +91,17 @@ class Decoder:
                     f"decode gave {len(values)} values of {name!r} for {stop - start} rows"
                 )
         return columns
+
+
+def _tensors(value: Any) -> Any:
+    """NumPy's arrays as tensors, which share their memory; all else as it is."""
+    if isinstance(value, list):
+        return [_tensors(item) for item in cast("list[Any]", value)]
+    if not isinstance(value, np.ndarray):
+        return value
+    import torch
+
+    return torch.from_numpy(value)
 
 
 def whole_column(parts: Sequence[Delivered]) -> Delivered:

@@ -5,6 +5,7 @@
     folder                      transformers, or sentence-transformers with its pooling
     pkg:package/path            a folder or file that an installed package carries
     hf:org/name@revision        a model of the Hugging Face hub, from its cache or downloaded
+    NAME.fwd                    an artefact, what `export` wrote; its sums are checked
     model.pt2                   an exported program, opened only after proof that it is data
     model.pt                    TorchScript
 
@@ -21,6 +22,7 @@ from forwardpass.errors import GrammarError, UsageError
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.plans import Backend, Plan, split
+from forwardpass.nouns.programs import Trust
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,12 +32,16 @@ __all__ = ["load"]
 _BACKEND = re.compile(r"(^|\s)@(\s|$)")
 
 
-def load(reference: str | os.PathLike[str] | nn.Module | Model | Forward) -> Forward:
+def load(
+    reference: str | os.PathLike[str] | nn.Module | Model | Forward, *, trust: Trust | None = None
+) -> Forward:
     """The Forward that `reference` names.
 
     Args:
         reference: text such as `"resnet.py | cast(bf16) @ eager"`, a path, a `torch.nn.Module`, a
             Model, or a Forward, which is returned as it is.
+        trust: the highest class that may be opened, "data", "code" or "native". Without it, any
+            but of artefacts, of which data alone.
 
     Raises:
         GrammarError: the text does not parse, or names no model.
@@ -47,7 +53,7 @@ def load(reference: str | os.PathLike[str] | nn.Module | Model | Forward) -> For
     if isinstance(reference, Model):
         return Forward(reference)
     if isinstance(reference, os.PathLike):
-        return _opened(os.fspath(reference), Plan(), names_backend=False)
+        return _opened(os.fspath(reference), Plan(), trust, names_backend=False)
     if isinstance(reference, str):
         name, plan = split(reference)
         if not name:
@@ -56,14 +62,14 @@ def load(reference: str | os.PathLike[str] | nn.Module | Model | Forward) -> For
                 "write for example `model.py @ eager`"
             )
         rest = reference.strip()[len(name) :]
-        return _opened(name, plan, names_backend=_BACKEND.search(rest) is not None)
+        return _opened(name, plan, trust, names_backend=_BACKEND.search(rest) is not None)
     return Forward(_module_or_refuse(reference))
 
 
-def _opened(name: str, plan: Plan, *, names_backend: bool) -> Forward:
+def _opened(name: str, plan: Plan, trust: Trust | None, *, names_backend: bool) -> Forward:
     from forwardpass.loading.references import resolve
 
-    found = resolve(name)
+    found = resolve(name, trust)
     if isinstance(found, Model):
         return Forward(found, plan)
     steps = found.plan.steps + plan.steps

@@ -19,10 +19,6 @@ def from_folder(folder: Path, origin: str) -> Model:
     for name in names:
         if name.endswith(_READ) and (folder / name).is_file():
             require_content(folder / name)
-    if folder.suffix == ".fwd":
-        raise LoadError(
-            f"{folder} is an artefact, and this version of forwardpass cannot open artefacts"
-        )
     from forwardpass.loading.cross_encoders import from_cross_encoder, is_cross_encoder
 
     if "config.json" in names and is_cross_encoder(folder):

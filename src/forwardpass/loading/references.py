@@ -11,6 +11,7 @@ from forwardpass.errors import LoadError
 from forwardpass.loading.damage import loading, require_content
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.models import Model
+from forwardpass.nouns.programs import TRUSTED, Trust
 
 _PYTHON_FILE = re.compile(r"(?P<path>.*\.py)(?::(?P<name>[^/\\:]+))?")
 _MODULE = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)")
@@ -18,33 +19,41 @@ _PREFIX = re.compile(r"(?P<prefix>[A-Za-z][\w+.-]*):(?P<rest>.*)")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 _FORMS = (
     "file.py, file.py:name, package.module:name, a folder, pkg:package/path, "
-    "hf:org/name@revision, model.pt2, or TorchScript model.pt"
+    "hf:org/name@revision, an artefact NAME.fwd, model.pt2, or TorchScript model.pt"
 )
 
 
-def resolve(reference: str) -> Model | Forward:
-    """What `reference` names. Raises LoadError saying what is there instead."""
+def resolve(reference: str, trust: Trust | None = None) -> Model | Forward:
+    """What `reference` names.
+
+    Args:
+        trust: the highest class that may be opened. None: any, but of artefacts data alone.
+
+    Raises LoadError saying what is there instead, or which class it is of.
+    """
     if reference.startswith("pkg:"):
         from forwardpass.loading.packages import package_path
 
-        return at_path(package_path(reference), reference)
+        return at_path(package_path(reference), reference, trust)
     if reference.startswith("hf:"):
         from forwardpass.loading.hub import downloaded
 
-        return at_path(downloaded(reference), reference)
+        return at_path(downloaded(reference), reference, trust)
     if match := _PYTHON_FILE.fullmatch(reference):
         from forwardpass.loading.python_files import from_file
 
+        _require(trust, "code", reference)
         path = Path(match["path"]).expanduser()
         if not path.is_file():
             raise missing(path)
         return from_file(path, match["name"])
     path = Path(reference).expanduser()
     if path.exists():
-        return at_path(path.resolve(), str(path.resolve()))
+        return at_path(path.resolve(), str(path.resolve()), trust)
     if match := _MODULE.fullmatch(reference):
         from forwardpass.loading.packages import from_module
 
+        _require(trust, "code", reference)
         return from_module(match["module"], match["name"])
     if match := _PREFIX.fullmatch(reference):
         raise LoadError(
@@ -59,18 +68,23 @@ def resolve(reference: str) -> Model | Forward:
     raise missing(path)
 
 
-def at_path(path: Path, origin: str) -> Model | Forward:
+def at_path(path: Path, origin: str, trust: Trust | None = None) -> Model | Forward:
     """The model in an existing file or folder, which another process finds at `origin`."""
     if path.suffix.lower() == ".py" and not path.is_dir():
+        _require(trust, "code", origin)
         from forwardpass.loading.python_files import adopted, from_file
 
         return adopted(from_file(path, None), origin, str(path))
     with loading(str(path)):
-        return _data_at(path, origin)
+        return _data_at(path, origin, trust)
 
 
-def _data_at(path: Path, origin: str) -> Model:
+def _data_at(path: Path, origin: str, trust: Trust | None) -> Model | Forward:
     if path.is_dir():
+        from forwardpass.loading.artefacts import from_artefact, is_artefact
+
+        if is_artefact(path):
+            return from_artefact(path, origin, trust or "data")
         from forwardpass.loading.folders import from_folder
 
         return from_folder(path, origin)
@@ -81,7 +95,16 @@ def _data_at(path: Path, origin: str) -> Model:
         return from_pt2(path, origin)
     from forwardpass.loading.weight_files import from_other_file
 
+    _require(trust, "code", origin)
     return from_other_file(path, origin)
+
+
+def _require(allowed: Trust | None, needed: Trust, reference: str) -> None:
+    if allowed is not None and TRUSTED.index(needed) > TRUSTED.index(allowed):
+        raise LoadError(
+            f"{reference} is {needed}, and no more than {allowed} may be opened: say --trust "
+            f"{needed} if you trust where it came from"
+        )
 
 
 def missing(path: Path) -> LoadError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,12 @@ from forwardpass.nouns.models import Encoded
 from forwardpass.nouns.rows import Rows
 
 Pair = tuple[str, str]
+_TOKENIZER = "tokenizer.json"
+_TRIED = (
+    "", " ", "A plain sentence, with 3 numbers: 1.5, 20 and 1,000.", "ÀÉî ñ ß ç", "日本語の文",
+    "привет мир", "👩‍👩‍👧 🎉", "a\tb\nc\u00a0d", "don't [MASK] </s> <unk> it's", "x" * 300,
+)  # fmt: skip
+"""Texts on which two tokenizers are compared: scripts, spaces, marks, and what looks special."""
 
 
 class TextEncoder:
@@ -49,6 +56,43 @@ class TextEncoder:
         # A fast tokenizer keeps truncation as state, so that two threads at once would mix it up.
         self._lock = threading.Lock()
 
+    @classmethod
+    def of(cls, description: dict[str, Any], folder: Path) -> TextEncoder:
+        """What `described` wrote. Raises LoadError."""
+        from forwardpass.loading.fast_tokens import FastTokens
+
+        return cls(
+            FastTokens(folder / _TOKENIZER), description["inputs"], description["max_tokens"],
+            description["prompt"], pairs=description["pairs"],
+        )  # fmt: skip
+
+    def described(self, folder: Path) -> dict[str, Any] | None:
+        """This encoder as data, the tokenizer in `folder`; None where that is not the same.
+
+        Some tokenizers do in Python what their file does not say, so texts are tried.
+        """
+        from forwardpass.loading.fast_tokens import FastTokens
+
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)
+        if fast is None:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _TOKENIZER).write_text(fast.to_str(), encoding="utf-8")
+        same = TextEncoder(
+            FastTokens(folder / _TOKENIZER), self.inputs, self.max_tokens, self.prompt,
+            pairs=self.pairs,
+        )  # fmt: skip
+        texts = [*_TRIED, " ".join(_TRIED * (self.max_tokens or 8))]
+        pairs = texts[::-1] if self.pairs else None
+        for cut in (False, True):
+            if self._tokens(texts, pairs, cut=cut) != same._tokens(texts, pairs, cut=cut):
+                (folder / _TOKENIZER).unlink()
+                return None
+        return {
+            "kind": "text", "inputs": list(self.inputs), "max_tokens": self.max_tokens,
+            "prompt": self.prompt, "pairs": self.pairs,
+        }  # fmt: skip
+
     def __call__(self, rows: Rows) -> Encoded:
         """Token ids, one int64 array [tokens] a row and input. TypeError for what is no text."""
         texts, pairs = self._texts(rows)
@@ -77,19 +121,17 @@ class TextEncoder:
         self, texts: list[str], pairs: list[str] | None, *, cut: bool
     ) -> dict[str, list[Any]]:
         limits: dict[str, Any] = {"truncation": True, "max_length": self.max_tokens} if cut else {}
-        return cast(
-            "dict[str, list[Any]]",
-            self.tokenizer(
-                texts,
-                pairs,
-                add_special_tokens=True,
-                padding=False,
-                return_attention_mask=False,
-                return_token_type_ids="token_type_ids" in self.inputs,
-                verbose=False,  # it warns of rows that are too long, which are cut right after
-                **limits,
-            ),
+        found = self.tokenizer(
+            texts,
+            pairs,
+            add_special_tokens=True,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids="token_type_ids" in self.inputs,
+            verbose=False,  # it warns of rows that are too long, which are cut right after
+            **limits,
         )
+        return {name: found[name] for name in dict.fromkeys(["input_ids", *self.inputs])}
 
     def _texts(self, rows: Rows) -> tuple[list[str], list[str] | None]:
         names = self._columns(rows)

@@ -33,3 +33,15 @@ class Document(msgspec.Struct, frozen=True):
         from forwardpass.showing.terminal import renderable
 
         return renderable(self)
+
+
+def schema_of(text: bytes) -> str:
+    """The schema that a JSON document says it has; empty where it says none, or is no JSON."""
+    try:
+        return msgspec.json.decode(text, type=_Schemed).schema
+    except msgspec.DecodeError:
+        return ""
+
+
+class _Schemed(msgspec.Struct):
+    schema: str

@@ -2,7 +2,8 @@
 
     forward = REFERENCE ["|" step]* ["@" backend]
     step    = NAME ["(" arguments ")"] ["where" ["!"] GLOB ("," ["!"] GLOB)*]
-    backend = NAME ["(" arguments ")"]            arguments: scalars, name=scalar
+    backend = NAME ["(" arguments ")"] ["where" ["!"] GLOB ("," ["!"] GLOB)*]
+    arguments: scalars, name=scalar
 
 `|` and `@` stand between spaces, so that a reference such as `hf:org/name@main` may hold them.
 Left of `@` a module becomes a module, from left to right; right of it stands the lowering.
@@ -65,25 +66,25 @@ class Step(msgspec.Struct, frozen=True):
 
     def selects(self, path: str) -> bool:
         """Whether the submodule at `path` is concerned: by a glob, and by no `!` glob."""
-        wanted = [glob for glob in self.where if not glob.startswith("!")]
-        unwanted = [glob[1:] for glob in self.where if glob.startswith("!")]
-        return (not wanted or any(fnmatchcase(path, glob) for glob in wanted)) and not any(
-            fnmatchcase(path, glob) for glob in unwanted
-        )
+        return _selects(self.where, path)
 
     def __str__(self) -> str:
-        where = f" where {', '.join(self.where)}" if self.where else ""
-        return _call(self.name, self.arguments) + where
+        return _call(self.name, self.arguments, self.where)
 
 
 class Backend(msgspec.Struct, frozen=True):
-    """What computes: a name and its arguments."""
+    """What computes: a name, its arguments, and the submodules whose precision it may lower."""
 
     name: str = "eager"
     arguments: tuple[Argument, ...] = ()
+    where: tuple[str, ...] = ()
+
+    def selects(self, path: str) -> bool:
+        """Whether the submodule at `path` is concerned: by a glob, and by no `!` glob."""
+        return _selects(self.where, path)
 
     def __str__(self) -> str:
-        return _call(self.name, self.arguments)
+        return _call(self.name, self.arguments, self.where)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -119,18 +120,19 @@ def split(text: str) -> tuple[str, Plan]:
     backend = Backend()
     for index, (operator, part) in enumerate(rest):
         if operator == "|":
-            steps.append(_step(part, text))
+            steps.append(Step(*_located(part, "step", text)))
         elif index != len(rest) - 1:
             raise GrammarError(f"{text!r}: the backend `@ {part}` must come last")
         else:
-            backend = Backend(*_named(part, "backend", text))
+            backend = Backend(*_located(part, "backend", text))
     return reference, Plan(tuple(steps), backend)
 
 
-def _step(part: str, text: str) -> Step:
+def _located(part: str, kind: str, text: str) -> tuple[str, tuple[Argument, ...], tuple[str, ...]]:
+    """The name, the arguments and the globs of a step or a backend."""
     match = _WHERE.fullmatch(part)
     if match is None:
-        return Step(*_named(part, "step", text))
+        return (*_named(part, kind, text), ())
     globs = tuple(glob.strip() for glob in (match["globs"] or "").split(","))
     for glob in globs:
         if not _GLOB.fullmatch(glob):
@@ -138,7 +140,15 @@ def _step(part: str, text: str) -> Step:
                 f"{text!r}: {glob!r} is not a glob of module names; "
                 "expected `where encoder.*` or `where encoder.*, !*.norm`"
             )
-    return Step(*_named(match["call"].strip(), "step", text), globs)
+    return (*_named(match["call"].strip(), kind, text), globs)
+
+
+def _selects(where: tuple[str, ...], path: str) -> bool:
+    wanted = [glob for glob in where if not glob.startswith("!")]
+    unwanted = [glob[1:] for glob in where if glob.startswith("!")]
+    return (not wanted or any(fnmatchcase(path, glob) for glob in wanted)) and not any(
+        fnmatchcase(path, glob) for glob in unwanted
+    )
 
 
 def _named(part: str, kind: str, text: str) -> tuple[str, tuple[Argument, ...]]:
@@ -167,5 +177,6 @@ def _named(part: str, kind: str, text: str) -> tuple[str, tuple[Argument, ...]]:
     return match["name"], tuple(arguments)
 
 
-def _call(name: str, arguments: tuple[Argument, ...]) -> str:
-    return f"{name}({', '.join(map(str, arguments))})" if arguments else name
+def _call(name: str, arguments: tuple[Argument, ...], where: tuple[str, ...]) -> str:
+    call = f"{name}({', '.join(map(str, arguments))})" if arguments else name
+    return f"{call} where {', '.join(where)}" if where else call

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import nn
 
 Trust = Literal["data", "code", "native"]
+TRUSTED: Final = ("data", "code", "native")
+"""The classes of trust, each of which needs more of it than the one before."""
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ axis, or (name + offset) // divisor.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,17 @@ from forwardpass.building.engines import Engine
 from forwardpass.errors import UsageError, said
 from forwardpass.nouns.signatures import Axis, Extent, Output
 from forwardpass.tensors.arrays import spelled
-from forwardpass.tensors.blocks import Block, Numbers
+from forwardpass.tensors.blocks import Block, Numbers, concatenated
 
 Shapes = dict[str, tuple[int, ...]]
+
+
+def resized(
+    block: Block, rows: Sequence[int], sizes: Mapping[str, int]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """A batch of these rows of `block`, each repeated or cut along its axes to `sizes`."""
+    each = [repeated(block, row, 1, sizes) for row in rows]
+    return concatenated(each).collate([sizes[name] for name in block.signature.variable])
 
 
 def repeated(block: Block, row: int, count: int, sizes: Mapping[str, int]) -> Block:

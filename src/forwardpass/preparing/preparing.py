@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from forwardpass.batching.windows import SHARD
 from forwardpass.building import Engine, build
+from forwardpass.building.replicas import Example
 from forwardpass.errors import DataError, PassError, said
 from forwardpass.executing.batches import Batch, Early
 from forwardpass.executing.encoding import EncodedRows, Encodings
@@ -19,9 +20,9 @@ from forwardpass.measuring import caches
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.rows import Failure
 from forwardpass.nouns.signatures import Output
-from forwardpass.preparing.outputs import infer, probe, verify
+from forwardpass.preparing.outputs import infer, probe, resized, verify
 from forwardpass.preparing.padding import PaddingProof, prove
-from forwardpass.preparing.recipes import Ready, costs_key, machine_of
+from forwardpass.preparing.recipes import Ready, costs_key, machine_of, stored
 from forwardpass.preparing.sizing import Sized, sized, timed
 from forwardpass.tensors.blocks import Block
 
@@ -101,10 +102,10 @@ def ready(
 
 def built(forward: Forward, block: Encodings) -> Engine:
     """The engine of a Forward, built by the example of a row of `block`."""
-    rows = _spread(block.sizes.prod(axis=1))[:_TRIES]
     if isinstance(block, Block):
-        sizes = dict(zip(block.signature.variable, map(int, block.sizes[rows[0]]), strict=True))
-        return build(forward, probe(block, rows[0], _COPIES, sizes))
+        example = example_of(block)
+        return build(forward, example.inputs, at=example.at)
+    rows = _spread(block.sizes.prod(axis=1))[:_TRIES]
     first: Exception | None = None
     for row in rows:
         try:
@@ -117,17 +118,30 @@ def built(forward: Forward, block: Encodings) -> Engine:
     raise PassError(f"collate raised on {_each(rows)}: {said(first)}") from first
 
 
+def example_of(block: Block) -> Example:
+    """A batch of a row of `block`, and batches of its rows at any sizes."""
+    rows = _spread(block.sizes.prod(axis=1))[:_TRIES]
+    sizes = dict(zip(block.signature.variable, map(int, block.sizes[rows[0]]), strict=True))
+
+    def at(numbers: Sequence[int], other: Mapping[str, int]) -> dict[str, np.ndarray[Any, Any]]:
+        return resized(block, [rows[n % len(rows)] for n in numbers], other)
+
+    return Example(block.signature, probe(block, rows[0], _COPIES, sizes), at)
+
+
 def _learned(
     engine: Engine, executor: Executor, block: Encodings, sha256: str
 ) -> tuple[int, Ready, dict[str, Any]]:
     """A row that is computed, all but the costs, and what the costs belong to."""
     identity = costs_key(sha256, machine_of(engine.replicas[0].facts))
     row = _works(engine, executor, block)
-    proof = (
-        _proved(engine, block, row, identity)
-        if isinstance(block, Block)
-        else PaddingProof(("size",), 0, 0.0, "left to the model's collate")
-    )
+    known = stored(engine.forward)
+    if known is not None:
+        proof = _told(engine, known)
+    elif isinstance(block, Block):
+        proof = _proved(engine, block, row, identity)
+    else:
+        proof = PaddingProof(("size",), 0, 0.0, "left to the model's collate")
     return row, Ready.of(engine.forward, sha256, engine, proof), identity
 
 
@@ -189,6 +203,12 @@ def _proved(engine: Engine, block: Block, row: int, identity: dict[str, Any]) ->
     outputs = tuple(str(output) for output in engine.signature.outputs)
     caches.store("proofs", key, _Known(outputs, proof))
     return proof
+
+
+def _told(engine: Engine, known: Ready) -> PaddingProof:
+    """What an artefact says may be padded, the engine having learned its outputs from it."""
+    engine.learn([Output.parse(text) for text in known.outputs])
+    return known.padding
 
 
 def _submitted(executor: Executor, batch: Batch) -> int | None:

@@ -8,7 +8,10 @@ import msgspec
 
 from forwardpass.batching.packing import Cells, cells_of
 from forwardpass.building import Engine, Facts
+from forwardpass.errors import LoadError
+from forwardpass.loading.artefacts import ArtefactProgram
 from forwardpass.measuring.machines import Machine, machine
+from forwardpass.nouns.artefacts import READY
 from forwardpass.nouns.costs import CostTable
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.signatures import Signature
@@ -93,3 +96,15 @@ def machine_of(facts: Facts) -> Machine:
 def costs_key(sha256: str, machine: Machine) -> dict[str, Any]:
     """What measured costs belong to: the same Forward on the same machine."""
     return {"edition": _EDITION, "forward": sha256, "machine": machine.digest}
+
+
+def stored(forward: Forward) -> Ready | None:
+    """What an artefact holds of this; None for all else. Raises LoadError where it is damaged."""
+    program = forward.model.program
+    if not isinstance(program, ArtefactProgram) or not program.artefact.outputs:
+        return None
+    path = program.folder / READY
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Ready)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise LoadError(f"{path} cannot be read: {error}; export the model again") from error

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from forwardpass.errors import OutputExistsError, ResumeError
+from forwardpass.nouns.documents import schema_of
 from forwardpass.nouns.rows import Failure
 from forwardpass.preparing.recipes import Ready
 from forwardpass.running.durable import ASIDE, appended, sync_folder, truncated, written
@@ -45,10 +46,6 @@ class Header(Ready, frozen=True, kw_only=True, tag_field="schema", tag=_SCHEMA):
     data: list[dict[str, Any]]
     options: dict[str, Any]
     early: tuple[Spans, ...] = ()
-
-
-class _OfSchema(msgspec.Struct):
-    schema: str
 
 
 class Entry(
@@ -255,10 +252,7 @@ def _checksum(before: str, body: bytes) -> str:
 
 def _require_version(manifest: Path, line: bytes) -> None:
     """Raise ResumeError where a line begins the manifest of another version of forwardpass."""
-    try:
-        schema = msgspec.json.decode(line, type=_OfSchema).schema
-    except msgspec.DecodeError:
-        return
+    schema = schema_of(line)
     if schema.startswith("forwardpass/manifest/") and schema != _SCHEMA:
         raise ResumeError(
             f"{manifest} was begun by another version of forwardpass: its schema is {schema}, this "

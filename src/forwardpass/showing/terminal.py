@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from forwardpass.nouns.artefacts import Artefact
 from forwardpass.nouns.diffs import Diff
 from forwardpass.nouns.explanations import Explanation
 from forwardpass.nouns.findings import Findings
@@ -15,6 +16,7 @@ from forwardpass.nouns.reports import RunReport
 from forwardpass.nouns.validations import Validation
 from forwardpass.nouns.watched import Watched
 from forwardpass.showing import (
+    artefacts,
     diffs,
     explanations,
     findings,
@@ -33,6 +35,7 @@ _SHOWN: tuple[tuple[type, Any], ...] = (
     (Diff, diffs.shown),
     (Changes, diffs.changed),
     (Findings, findings.shown),
+    (Artefact, artefacts.shown),
 )
 
 

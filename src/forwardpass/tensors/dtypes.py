@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import torch
 
 from forwardpass.nouns.signatures import Signature
+from forwardpass.tensors.arrays import Array
 
 TORCH: Final = {
     "f64": torch.float64,
@@ -38,12 +38,10 @@ def spelled(dtype: torch.dtype) -> str:
     return NAMES.get(dtype) or str(dtype).removeprefix("torch.")
 
 
-def tensors(
-    arrays: Mapping[str, np.ndarray[Any, Any]], signature: Signature
-) -> dict[str, torch.Tensor]:
+def tensors(arrays: Mapping[str, Array], signature: Signature) -> dict[str, torch.Tensor]:
     """A batch of arrays by input path as tensors of the dtypes that the signature says.
 
     Memory is shared but for bfloat16, which NumPy holds as float32.
     """
     dtypes = {item.path: TORCH[item.dtype] for item in signature.inputs}
-    return {path: torch.from_numpy(array).to(dtypes[path]) for path, array in arrays.items()}
+    return {path: torch.as_tensor(array).to(dtypes[path]) for path, array in arrays.items()}

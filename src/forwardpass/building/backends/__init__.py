@@ -1,6 +1,13 @@
 """Backends: a program becomes something that computes; one file each, its name is the public name.
 
     build(program, example, fitted, **arguments) -> Sequence[Replica]
+    save(program, example, fitted, folder, **arguments) -> Lowered
+    open(folder, lowered, **arguments) -> Sequence[Replica]
+    trust(lowered) -> "data" | "code" | "native"
+
+A file has `build`, or the other three, or all. Without `build` a Forward is built by saving it and
+opening what was saved; without `save` the backend makes no artefacts. `trust` says what opening the
+graph may execute, and its docstring why.
 
 `program` is what the Forward's steps left: a module is a copy in eval mode that is ours to move; an
 artefact has none. `example` is a batch that the program takes, and nothing is built without one.

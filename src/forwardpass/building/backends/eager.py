@@ -1,5 +1,7 @@
 """eager(device=, threads=): PyTorch as it is.
 
+An artefact of it is an exported program, which is data, or a trace, which is code.
+
 `device` is what torch takes (`cpu`, `cuda:1`, `mps`), or `cuda:*` for one copy on every CUDA
 device; the default is where the parameters are. `threads` is the number of threads inside an
 operator.
@@ -10,16 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 import torch
 from torch import nn
 
-from forwardpass.building.replicas import Arguments, Example, Facts, Inputs
+from forwardpass.building.backends._programs import ROUTES, module_in
+from forwardpass.building.backends._programs import trust as trust
+from forwardpass.building.plain import PlainReplica
+from forwardpass.building.replicas import Arguments, Example, Facts, Inputs, threads_of
 from forwardpass.errors import UsageError, contained
 from forwardpass.keeping.standing import Standing
 from forwardpass.loading.programs import ModuleProgram
 from forwardpass.measuring.machines import pytorch
+from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.programs import Program
 from forwardpass.tensors.arrays import Array
 from forwardpass.tensors.dtypes import TORCH, coarsest, spelled
@@ -116,6 +123,18 @@ class EagerReplica:
         return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
 
 
+def save(program: Program, example: Example, fitted: object | None, folder: Path) -> Lowered:
+    """Write an exported program, or a trace where that fails. Raises BuildError."""
+    from forwardpass.building.lowering import lower  # which needs all that records
+
+    return lower(program, example, folder, backend="eager", routes=ROUTES, opened=open)
+
+
+def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[PlainReplica]:
+    """One replica, on the CPU. Raises LoadError for what is damaged."""
+    return [PlainReplica(module_in(folder, lowered), lowered, threads_of("eager", threads))]
+
+
 def build(
     program: Program,
     example: Example,
@@ -127,8 +146,7 @@ def build(
     module = program.module
     if module is None:
         raise UsageError(f"eager computes modules, and {program.name} is an artefact without one")
-    if threads is not None and (type(threads) is not int or threads < 1):
-        raise UsageError(f"eager(threads={threads}): threads must be a whole number from 1")
+    threads = threads_of("eager", threads)
     devices = _devices(module, device)
     modules = [module] + [deepcopy(module) for _ in devices[1:]]
     return [

@@ -1,0 +1,56 @@
+"""aot(threads=): machine code for this kind of processor, made ahead of time by AOTInductor.
+
+Needs a C++ compiler where it is made, none where it is opened. `threads` is the number of threads
+inside an operator.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from forwardpass.building.graphs import exported, saved
+from forwardpass.building.lowering import Draft, lower
+from forwardpass.building.plain import PlainReplica
+from forwardpass.building.replicas import Example, threads_of
+from forwardpass.errors import LoadError
+from forwardpass.nouns.lowered import Lowered
+from forwardpass.nouns.programs import Program, Trust
+
+GRAPH = "graph.pt2"
+
+
+def save(program: Program, example: Example, fitted: object | None, folder: Path) -> Lowered:
+    """Write `graph.pt2`. Raises BuildError."""
+    return lower(
+        program, example, folder, backend="aot", routes={"torch.export": _packaged}, opened=open
+    )
+
+
+def trust(lowered: Lowered) -> Trust:
+    """It is machine code."""
+    return "native"
+
+
+def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[PlainReplica]:
+    """One replica. The loader reads machine code, and unpickles nothing. Raises LoadError."""
+    threads = threads_of("aot", threads)
+    native: Any = torch._C  # pyright: ignore[reportPrivateUsage]
+    try:
+        loader = native._aoti.AOTIModelPackageLoader(str(folder / GRAPH), "model", False, 1, -1)
+    except Exception as error:
+        raise LoadError(f"{GRAPH} cannot be opened by PyTorch {torch.__version__}") from error
+
+    def computed(*inputs: torch.Tensor) -> list[torch.Tensor]:
+        return loader.run(list(inputs))
+
+    return [PlainReplica(computed, lowered, threads)]
+
+
+def _packaged(draft: Draft, folder: Path) -> None:
+    from torch._inductor import aoti_compile_and_package
+
+    program = exported(draft)
+    saved(lambda file: aoti_compile_and_package(program, package_path=file), folder / GRAPH)

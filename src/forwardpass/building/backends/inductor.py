@@ -1,0 +1,96 @@
+"""inductor(dynamic=, threads=): compiled by torch.compile, when it is built.
+
+An artefact of it is what eager writes, compiled when it is opened.
+
+`dynamic` compiles for all sizes at once (the default); false makes code for each shape that comes,
+and PyTorch goes back to plain operators after a few. `threads` is the number of threads inside an
+operator. Needs a C++ compiler.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from forwardpass.building.backends import _programs
+from forwardpass.building.backends._programs import module_in
+from forwardpass.building.backends._programs import trust as trust
+from forwardpass.building.backends.eager import EagerReplica
+from forwardpass.building.exporting import quiet
+from forwardpass.building.lowering import FAR, lower, tried, truths_of
+from forwardpass.building.plain import PlainReplica
+from forwardpass.building.replicas import Arguments, Example, Inputs, threads_of
+from forwardpass.errors import BuildError
+from forwardpass.nouns.lowered import Lowered
+from forwardpass.nouns.programs import Program
+
+
+class CompiledReplica:
+    """A compiled copy of the module.
+
+    Attributes:
+        facts, standing: see there.
+    """
+
+    def __init__(self, replica: EagerReplica) -> None:
+        self._replica = replica
+        self.facts, self.standing = replica.facts, replica.standing
+
+    def stage(self, inputs: Inputs) -> Any:
+        """As eager does."""
+        return self._replica.stage(inputs)
+
+    def compute(self, staged: Any, seed: int | None = None) -> Any:
+        """What the compiled code gives; sizes that it was not compiled for are compiled."""
+        return self._replica.compute(staged, seed)
+
+    def fetch(self, outputs: Any) -> Any:
+        """As eager does."""
+        return self._replica.fetch(outputs)
+
+
+def build(
+    program: Program, example: Example, fitted: object | None, dynamic: bool = True,
+    threads: int | None = None,
+) -> list[CompiledReplica]:  # fmt: skip
+    """One replica, which has computed batches of several sizes as the module does.
+
+    Raises BuildError where it does not, or PyTorch cannot compile it.
+    """
+    module = program.module
+    if module is None:
+        raise BuildError(
+            f"inductor compiles modules, and {program.name} is an artefact without one"
+        )
+    device = next((t.device for t in module.state_dict().values()), torch.device("cpu"))
+    threads = threads_of("inductor", threads)
+    compiled: Any = torch.compile(module, dynamic=dynamic or None)
+    replica = CompiledReplica(EagerReplica(compiled, device, threads, example))
+    try:
+        with quiet():
+            if example.signature is None or isinstance(example.inputs, Arguments):
+                replica.compute(replica.stage(example.inputs))
+            else:
+                tried(replica, truths_of(module, example.signature, example), FAR)
+    except Exception as error:
+        raise BuildError(
+            f"{program.name} cannot be compiled by inductor: {type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0][:300]}"
+        ) from error
+    return [replica]
+
+
+def save(program: Program, example: Example, fitted: object | None, folder: Path) -> Lowered:
+    """Write an exported program, or a trace where that fails. Raises BuildError."""
+    return lower(program, example, folder, backend="inductor", routes=_programs.ROUTES, opened=open)
+
+
+def open(
+    folder: Path, lowered: Lowered, dynamic: bool = True, threads: int | None = None
+) -> list[PlainReplica]:
+    """One replica, compiled when its first batch comes. Raises LoadError for what is damaged."""
+    threads = threads_of("inductor", threads)
+    compiled: Any = torch.compile(module_in(folder, lowered), dynamic=dynamic or None)
+    return [PlainReplica(compiled, lowered, threads)]

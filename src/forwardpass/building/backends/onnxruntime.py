@@ -1,0 +1,98 @@
+"""onnxruntime(threads=): ONNX Runtime, on the CPU.
+
+The graph is ONNX, made by way of torch.export, or of a trace where that fails. `threads` is the
+number of threads inside an operator. Needs the extra `onnx`; an artefact needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from forwardpass.building.replicas import Arguments, Facts, Inputs, threads_of
+from forwardpass.errors import LoadError, missing_extra
+from forwardpass.nouns.lowered import Lowered
+from forwardpass.tensors.arrays import Array, to_numpy
+
+if TYPE_CHECKING:
+    from forwardpass.building.replicas import Example
+    from forwardpass.nouns.programs import Program, Trust
+
+Named = Mapping[str, np.ndarray[Any, Any]]
+GRAPH = "graph.onnx"
+
+
+class OnnxReplica:
+    """A session of ONNX Runtime."""
+
+    standing = None
+
+    def __init__(self, session: Any, lowered: Lowered, library: str, threads: int | None) -> None:
+        self._session = session
+        self._inputs = {port.path: port.name for port in lowered.inputs}
+        self._paths = [port.path for port in lowered.outputs]
+        self._outputs = [port.name for port in lowered.outputs]
+        self.facts = Facts("cpu", lowered.dtype, library, threads)
+
+    def stage(self, inputs: Inputs) -> Named:
+        """The inputs by the names of the graph."""
+        assert not isinstance(inputs, Arguments)
+        return {self._inputs[path]: to_numpy(value) for path, value in inputs.items()}
+
+    def compute(self, staged: Named, seed: int | None = None) -> dict[str, Array]:
+        """The outputs by path."""
+        return dict(zip(self._paths, self._session.run(self._outputs, staged), strict=True))
+
+    def fetch(self, outputs: Named) -> Named:
+        """They are in CPU memory."""
+        return outputs
+
+
+def save(program: Program, example: Example, fitted: object | None, folder: Path) -> Lowered:
+    """Write `graph.onnx`. Raises BuildError."""
+    from forwardpass.building.graphs import onnx_of_export, onnx_of_trace
+    from forwardpass.building.lowering import lower
+
+    _library("to lower a model to it")
+    return lower(
+        program, example, folder,
+        backend="onnxruntime",
+        routes={"torch.export": onnx_of_export, "trace": onnx_of_trace},
+        opened=open,
+    )  # fmt: skip
+
+
+def trust(lowered: Lowered) -> Trust:
+    """ONNX describes operators, and names no code."""
+    return "data"
+
+
+def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[OnnxReplica]:
+    """One replica. Raises LoadError for a file that ONNX Runtime does not take."""
+    threads = threads_of("onnxruntime", threads)
+    library = _library("an artefact of onnxruntime")
+    options = library.SessionOptions()
+    options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = library.InferenceSession(
+            str(folder / GRAPH), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise LoadError(
+            f"{GRAPH} cannot be opened by ONNX Runtime {library.__version__}: "
+            f"{str(error).splitlines()[0][:300]}"
+        ) from error
+    return [OnnxReplica(session, lowered, f"onnxruntime {library.__version__}", threads)]
+
+
+def _library(purpose: str) -> Any:
+    try:
+        import onnxruntime as library
+    except ImportError as error:
+        raise missing_extra("onnxruntime", "onnx", purpose) from error
+    return library

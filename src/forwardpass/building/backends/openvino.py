@@ -1,0 +1,144 @@
+"""openvino(threads=): OpenVINO, on the CPU.
+
+The graph is OpenVINO's IR, made of a trace, or by way of ONNX where that fails. `threads` is the
+number of threads of one pass. Floats are computed as they are, never in a coarser precision that
+the library would choose. Needs the extra `openvino`; an artefact needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from forwardpass.building.replicas import Arguments, Facts, Inputs, threads_of
+from forwardpass.errors import LoadError, missing_extra
+from forwardpass.nouns.lowered import Lowered
+from forwardpass.tensors.arrays import Array, to_numpy
+
+if TYPE_CHECKING:
+    from forwardpass.building.lowering import Draft
+    from forwardpass.building.replicas import Example
+    from forwardpass.nouns.programs import Program, Trust
+
+Named = Mapping[str, np.ndarray[Any, Any]]
+GRAPH = "graph.xml"
+
+
+class OpenVinoReplica:
+    """A compiled model of OpenVINO."""
+
+    standing = None
+
+    def __init__(self, compiled: Any, lowered: Lowered, library: str, threads: int | None) -> None:
+        self._request = compiled.create_infer_request()
+        self._inputs = {port.path: port.name for port in lowered.inputs}
+        self._outputs = [(port.path, compiled.output(port.name)) for port in lowered.outputs]
+        self.facts = Facts("cpu", lowered.dtype, library, threads)
+
+    def stage(self, inputs: Inputs) -> Named:
+        """The inputs by the names of the graph."""
+        assert not isinstance(inputs, Arguments)
+        return {self._inputs[path]: to_numpy(value) for path, value in inputs.items()}
+
+    def compute(self, staged: Named, seed: int | None = None) -> dict[str, Array]:
+        """The outputs by path, in memory of their own."""
+        came = self._request.infer(staged, share_inputs=True, share_outputs=False)
+        return {path: came[port] for path, port in self._outputs}
+
+    def fetch(self, outputs: Named) -> Named:
+        """They are in CPU memory."""
+        return outputs
+
+
+def save(program: Program, example: Example, fitted: object | None, folder: Path) -> Lowered:
+    """Write `graph.xml` and `graph.bin`. Raises BuildError."""
+    from forwardpass.building.lowering import lower
+
+    _library("to lower a model to it")
+    return lower(
+        program, example, folder,
+        backend="openvino",
+        routes={
+            "trace": _of_trace,
+            "ONNX of torch.export": _of_export,
+            "ONNX of a trace": _of_onnx,
+        },
+        opened=open,
+    )  # fmt: skip
+
+
+def trust(lowered: Lowered) -> Trust:
+    """The IR describes operators, and names no code."""
+    return "data"
+
+
+def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[OpenVinoReplica]:
+    """One replica. Raises LoadError for files that OpenVINO does not take."""
+    threads = threads_of("openvino", threads)
+    library = _library("an artefact of openvino")
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": lowered.dtype}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    try:
+        core = library.Core()
+        compiled = core.compile_model(core.read_model(folder / GRAPH), "CPU", settings)
+    except Exception as error:
+        raise LoadError(
+            f"{GRAPH} cannot be opened by OpenVINO {library.__version__}: "
+            f"{str(error).strip().splitlines()[-1][:300]}"
+        ) from error
+    return [OpenVinoReplica(compiled, lowered, f"openvino {library.__version__}", threads)]
+
+
+def _of_trace(draft: Draft, folder: Path) -> None:
+    from forwardpass.building.graphs import traced
+
+    library = _library("to lower a model to it")
+    shapes = [
+        library.PartialShape(
+            [-1 if name else size for name, size in zip(port.axes, value.shape, strict=True)]
+        )
+        for port, value in zip(draft.inputs, draft.args, strict=True)
+    ]
+    model = library.convert_model(traced(draft), example_input=draft.args, input=shapes)
+    _written(model, draft, folder)
+
+
+def _of_export(draft: Draft, folder: Path) -> None:
+    from forwardpass.building.graphs import onnx_of_export
+
+    _through_onnx(draft, folder, onnx_of_export)
+
+
+def _of_onnx(draft: Draft, folder: Path) -> None:
+    from forwardpass.building.graphs import onnx_of_trace
+
+    _through_onnx(draft, folder, onnx_of_trace)
+
+
+def _through_onnx(draft: Draft, folder: Path, write: Any) -> None:
+    from forwardpass.building.graphs import ONNX
+
+    library = _library("to lower a model to it")
+    write(draft, folder)
+    model = library.convert_model(folder / ONNX)
+    (folder / ONNX).unlink()
+    _written(model, draft, folder)
+
+
+def _written(model: Any, draft: Draft, folder: Path) -> None:
+    for kind, ports in ((model.inputs, draft.inputs), (model.outputs, draft.outputs)):
+        for tensor, port in zip(kind, ports, strict=True):
+            tensor.get_tensor().set_names({port.name})
+    _library("to lower a model to it").save_model(model, folder / GRAPH, compress_to_fp16=False)
+
+
+def _library(purpose: str) -> Any:
+    try:
+        import openvino as library
+    except ImportError as error:
+        raise missing_extra("openvino", "openvino", purpose) from error
+    return library

@@ -1,0 +1,70 @@
+"""Golden rows: batches and what came of them, which an opened artefact computes again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from forwardpass.building.replicas import Replica
+from forwardpass.errors import BuildError, LoadError
+from forwardpass.nouns.artefacts import GOLDEN
+from forwardpass.tensors.arrays import Array, to_numpy
+from forwardpass.tensors.distances import apart
+
+FAR: Final = 1e-3
+"""Of the largest output: farther, and another machine computes something else."""
+
+Batches = Iterable[tuple[Mapping[str, Array], Mapping[str, Array]]]
+
+
+def write(folder: Path, batches: Batches) -> None:
+    """Write inputs and outputs, by path, of each batch."""
+    from safetensors.numpy import save_file
+
+    named: dict[str, np.ndarray[Any, Any]] = {}
+    for place, pair in enumerate(batches):
+        for kind, arrays in zip(("in", "out"), pair, strict=True):
+            for path, value in arrays.items():
+                named[f"{place} {kind} {path}"] = np.ascontiguousarray(to_numpy(value))
+    save_file(named, folder / GOLDEN)
+
+
+def replay(replica: Replica, folder: Path) -> float:
+    """Compute the golden rows again; the largest relative distance to what they gave.
+
+    Raises BuildError where it is too far or the graph refuses them, LoadError for a file that
+    cannot be read.
+    """
+    from safetensors.numpy import load_file
+
+    try:
+        named = load_file(folder / GOLDEN)
+    except Exception as error:
+        raise LoadError(f"{folder / GOLDEN} cannot be read: {error}") from error
+    batches: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for name, value in named.items():
+        place, kind, path = name.split(" ", 2)
+        batches.setdefault(place, ({}, {}))[kind == "out"][path] = value
+    largest = 0.0
+    for inputs, outputs in batches.values():
+        try:
+            came = replica.fetch(replica.compute(replica.stage(inputs)))
+        except Exception as error:
+            raise BuildError(
+                f"{folder.name} does not compute its golden rows here: {type(error).__name__}: "
+                f"{str(error).splitlines()[0][:300]}"
+            ) from error
+        for path, expected in outputs.items():
+            value = to_numpy(came[path])
+            distance = apart(value, expected) if value.shape == expected.shape else float("inf")
+            if distance > FAR:
+                raise BuildError(
+                    f"{folder.name} computes its golden rows otherwise here: {path} is "
+                    f"{distance:.1e} away from what was exported, and {FAR:.0e} is allowed; export "
+                    "the model again on this machine"
+                )
+            largest = max(largest, distance)
+    return largest

@@ -1,0 +1,48 @@
+"""fwd export: one folder that computes the same without the source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from forwardpass.cli.options import Verb, said, show, signature, signed, trusted
+
+
+@click.command(cls=Verb)
+@click.argument("forward")
+@click.option("-o", "--out", required=True, metavar="NAME.fwd", help="The folder to write.")
+@click.option(
+    "--calibrate", metavar="DATA",
+    help="Rows to go by, as `fwd run` reads them; else some are drawn.",
+)  # fmt: skip
+@signature
+@trusted
+@click.option("--quiet", "-q", is_flag=True, help="No progress; errors only.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+def export(
+    forward: str, out: str, calibrate: str | None, signature: tuple[str, ...],
+    trust: Any, quiet: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Write FORWARD as one folder that computes the same without its source.
+
+    \b
+    The backend of FORWARD decides what is written:
+      @ onnxruntime   ONNX             @ eager      .pt2, or a trace
+      @ openvino      OpenVINO's IR    @ inductor   the same, compiled when opened
+      @ torchscript   a trace          @ aot        machine code
+
+    What was written computes batches of other sizes beside the model, or it is refused. `fwd run
+    NAME.fwd DATA` computes with it.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True, quiet=quiet)
+    from forwardpass.exporting import export as written
+    from forwardpass.loading import load
+
+    loaded = signed(load(forward, trust=trust), signature)
+    console.print(said(loaded), style="dim", highlight=False, markup=False)
+    with console.status("writing, and trying what was written"):
+        artefact = written(loaded, out, calibrate=calibrate)
+    show(artefact, as_json=as_json)

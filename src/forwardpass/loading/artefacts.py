@@ -1,0 +1,139 @@
+"""`NAME.fwd`: an exported Forward, opened only after its sums and its trust were looked at."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from forwardpass.errors import LoadError
+from forwardpass.nouns.artefacts import MANIFEST, Artefact
+from forwardpass.nouns.documents import schema_of
+from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.models import Model
+from forwardpass.nouns.plans import Plan
+from forwardpass.nouns.programs import TRUSTED, Trust
+from forwardpass.nouns.signatures import Signature
+
+_LARGEST: Final = 64 << 20
+"""Bytes of a manifest; none that we write comes near."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArtefactProgram:
+    """A Program without a module: a folder, of which everything was checked and nothing opened."""
+
+    folder: Path
+    artefact: Artefact
+    origin: str | None = None
+    module: None = None
+
+    @property
+    def trust(self) -> Trust:
+        """What opening it may execute."""
+        return self.artefact.trust
+
+    @property
+    def name(self) -> str:
+        """The class of the module that it was made from."""
+        return self.artefact.name
+
+    def arguments(self) -> tuple[str, ...]:
+        """The paths of its inputs."""
+        return tuple(port.path for port in self.artefact.lowered.inputs)
+
+    def digest(self) -> str:
+        """SHA-256 of the manifest, which holds the sums of all that computes."""
+        return hashlib.sha256(msgspec.json.encode(self.artefact)).hexdigest()
+
+
+def is_artefact(folder: Path) -> bool:
+    """Whether a folder is one, or is called as one."""
+    return (folder / MANIFEST).is_file() or folder.suffix == ".fwd"
+
+
+def from_artefact(folder: Path, origin: str, allowed: Trust) -> Forward:
+    """The Forward in `folder`, unopened.
+
+    Args:
+        allowed: the highest class that may be opened.
+
+    Raises LoadError: it is damaged, of another version, or of a higher class.
+    """
+    artefact = _manifest(folder)
+    _require_files(folder, artefact)
+    if TRUSTED.index(artefact.trust) > TRUSTED.index(allowed):
+        raise LoadError(
+            f"{folder} is {artefact.trust}, and no more than {allowed} may be opened: "
+            f"{'; '.join(artefact.code)}. If you trust where it came from, say --trust "
+            f"{artefact.trust}, or load(…, trust={artefact.trust!r})"
+        )
+    from forwardpass.loading.described import decoder, encoder
+
+    model = Model(
+        ArtefactProgram(folder, artefact, origin),
+        Signature.parse(artefact.inputs, artefact.outputs),
+        encode=encoder(artefact.encode, folder),
+        decode=decoder(artefact.decode),
+    )
+    return Forward(model, Plan((), Plan.parse(artefact.plan).backend))
+
+
+def _manifest(folder: Path) -> Artefact:
+    path = folder / MANIFEST
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise LoadError(
+            f"{folder} is no artefact: it has no {MANIFEST} that can be read "
+            f"({error.strerror}); write one with `fwd export FORWARD -o {folder.name}`"
+        ) from error
+    if len(text) > _LARGEST:
+        raise LoadError(f"{path} has more than {_LARGEST >> 20} MiB, which no manifest has")
+    try:
+        return msgspec.json.decode(text, type=Artefact)
+    except msgspec.MsgspecError as error:
+        raise LoadError(_unreadable(path, text, error)) from error
+
+
+def _unreadable(path: Path, text: bytes, error: Exception) -> str:
+    schema = schema_of(text)
+    known = "forwardpass/artefact/1"
+    if schema.startswith("forwardpass/artefact/") and schema != known:
+        return (
+            f"{path} is {schema}, and this version of forwardpass reads {known}; export the model "
+            "again, or install the version that wrote it"
+        )
+    return f"{path} is damaged: {error}; export the model again"
+
+
+def _require_files(folder: Path, artefact: Artefact) -> None:
+    """Raise LoadError unless the files are those of the manifest, to the bit, and no others."""
+    there = {
+        (Path(parent) / name).relative_to(folder).as_posix()
+        for parent, _, names in os.walk(folder)
+        for name in names
+    }
+    for name in sorted(there ^ {MANIFEST, *artefact.files}):
+        what = "is missing" if name not in there else "is no part of it"
+        raise LoadError(f"{folder}: {name} {what}; copy or export the artefact again")
+    for name, expected in artefact.files.items():
+        path = folder / name
+        if path.is_symlink() or path.stat().st_size != expected.bytes or (
+            digest_of(path) != expected.sha256
+        ):  # fmt: skip
+            raise LoadError(
+                f"{folder}: {name} is not what was exported (its checksum differs); copy or export "
+                "the artefact again"
+            )
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,42 @@
+"""Lowered: a module as a graph of another library, as plain data."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Port(msgspec.Struct, frozen=True):
+    """An input or an output of a graph.
+
+    Attributes:
+        path: the name that the signature has for it.
+        name: the name that the graph has for it.
+        dtype: of the notation.
+        axes: names of the axes that vary, "" for the others.
+    """
+
+    path: str
+    name: str
+    dtype: str
+    axes: tuple[str, ...] = ()
+
+
+class Lowered(msgspec.Struct, frozen=True):
+    """A graph that was written and tried.
+
+    Attributes:
+        inputs, outputs: its ports.
+        dtype: the coarsest floating dtype in which it computes.
+        route: the way in which it was written.
+        tried: the batches, by their sizes, of which it computes what the module does.
+        distance: the largest relative distance there, over all outputs.
+        declined: the ways that were tried before, and why they were not taken.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    dtype: str
+    route: str
+    tried: tuple[str, ...] = ()
+    distance: float = 0.0
+    declined: tuple[str, ...] = ()

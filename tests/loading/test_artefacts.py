@@ -1,0 +1,153 @@
+"""Artefacts that were damaged, or made up: refused in a sentence, before anything is opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import models
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+import forwardpass as fwd
+from forwardpass import Forward
+from forwardpass.errors import BuildError, LoadError
+
+X = {"features": np.linspace(-1, 1, 48, dtype=np.float32).reshape(3, 16)}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("artefacts") / "mlp.fwd"
+    fwd.export(Forward(models.mlp()) @ "onnxruntime", out)
+    return out
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "mlp.fwd"))
+
+
+def manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the manifest, and make the sums right again, as one who means harm would."""
+    path = folder / "artefact.json"
+    content = json.loads(path.read_text())
+    change(content)
+    for name in content["files"]:
+        data = (folder / name).read_bytes()
+        content["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    path.write_text(json.dumps(content))
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("file", ["graph/graph.onnx", "golden.safetensors", "ready.json"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+def test_a_damaged_file_is_named(copy: Path, file: str, damage: str) -> None:
+    path = copy / file
+    if damage == "flipped":
+        flip(path)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        path.unlink()
+    with pytest.raises(LoadError, match=file):
+        fwd.load(copy)
+
+
+def test_a_file_too_many_is_named(copy: Path) -> None:
+    (copy / "graph" / "more.bin").write_bytes(b"1")
+    with pytest.raises(LoadError, match=r"graph/more\.bin is no part of it"):
+        fwd.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "damaged"),
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ('{"schema": "forwardpass/artefact/1"}', "damaged"),
+        ('{"schema": "forwardpass/artefact/99"}', "artefact/99, and this version"),
+        ("<html>", "damaged"),
+    ],
+)
+def test_a_manifest_that_is_none(copy: Path, text: str, message: str) -> None:
+    (copy / "artefact.json").write_text(text)
+    with pytest.raises(LoadError, match=message):
+        fwd.load(copy)
+
+
+def test_an_empty_folder_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "x.fwd").mkdir()
+    with pytest.raises(LoadError, match=r"no artefact.json"):
+        fwd.load(tmp_path / "x.fwd")
+
+
+def test_names_that_lead_out_of_the_folder(copy: Path) -> None:
+    (copy.parent / "outside").write_bytes(b"1")
+
+    def outside(content: dict[str, Any]) -> None:
+        content["files"]["../outside"] = {"bytes": 1, "sha256": hashlib.sha256(b"1").hexdigest()}
+
+    manifest(copy, outside)
+    with pytest.raises(LoadError, match=r"\.\./outside is missing"):
+        fwd.load(copy)
+
+
+def test_a_graph_that_is_none_is_an_error_of_the_artefact(copy: Path) -> None:
+    (copy / "graph" / "graph.onnx").write_bytes(b"no graph")
+    manifest(copy, lambda content: None)
+    with pytest.raises(LoadError, match=r"graph\.onnx cannot be opened by ONNX Runtime"):
+        fwd.run(copy, X)
+
+
+def test_golden_rows_that_come_out_otherwise(copy: Path) -> None:
+    arrays = load_file(copy / "golden.safetensors")
+    for name in arrays:
+        if " out " in name:
+            arrays[name] = arrays[name] * 1.5
+    save_file(arrays, copy / "golden.safetensors")
+    manifest(copy, lambda content: None)
+    with pytest.raises(BuildError, match="computes its golden rows otherwise here"):
+        fwd.run(copy, X)
+
+
+def test_code_is_opened_only_where_it_is_allowed(tmp_path: Path) -> None:
+    out = tmp_path / "traced.fwd"
+    fwd.export(Forward(models.mlp()) @ "torchscript", out)
+    with pytest.raises(LoadError, match="is code, and no more than data may be opened"):
+        fwd.load(out)
+    came, _ = fwd.run(fwd.load(out, trust="code"), X)
+    expected, _ = fwd.run(models.mlp(), X)
+    torch.testing.assert_close(torch.as_tensor(came["output"]), torch.as_tensor(expected["output"]))
+
+    manifest(out, lambda content: content.update(trust="data", code=[]))
+    with pytest.raises(
+        LoadError, match="says that it is data, and its graph for torchscript is code"
+    ):
+        fwd.run(out, X)
+
+
+def test_trust_is_asked_of_models_too(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text("import torch\nmodel = torch.nn.Linear(4, 2)\n")
+    with pytest.raises(LoadError, match=r"net\.py is code, and no more than data may be opened"):
+        fwd.load(str(file), trust="data")
+    fwd.load(str(file), trust="code")
+
+
+def test_a_kind_of_encode_that_nobody_knows(copy: Path) -> None:
+    manifest(copy, lambda content: content.update(encode={"kind": "telepathy"}))
+    with pytest.raises(LoadError, match="'telepathy', which this version"):
+        fwd.load(copy)
