@@ -11,8 +11,8 @@ from forwardpass.nouns.rows import Failure
 class Seconds(msgspec.Struct, frozen=True):
     """Where the time went. The stages overlap: their sum may exceed the total.
 
-    `calibrate` is everything between the first rows and the first batch: probes of the outputs,
-    the proof of padding, and the measuring of costs, unless those are cached.
+    `calibrate` is what comes before the first row: probes of the outputs and the proof of padding,
+    unless those are cached. Rows by which the best size of a batch is found count as computed.
     """
 
     total: float = 0.0

@@ -172,16 +172,33 @@ class Calibration:
             rivals = [size for size in rivals if self._fits(size)]
             if not rivals:
                 return
-            turn = len(self.trials.rounds)
-            sizes = sorted([best, *rivals], reverse=turn % 4 > 1)
+            turn = len(self.trials.rounds) + fruitless
             longest = pool.varied and turn % 2 == 0
-            points = [p for size in sizes for p in self._timed(pool, size, longest=longest)]
-            self._keep((*self.trials.rounds, tuple(points)))
-            tried = {size_of(point) for point in points}
-            fruitless = 0 if best in tried and tried & {*rivals} else fruitless + 1
+            points: Round = ()
+            try:
+                for size in (best, *(rivals if turn % 4 < 2 else reversed(rivals))):
+                    # Equal work for each: of what else runs, a long batch meets the more.
+                    times = max(best, *rivals) // size
+                    points += self._timed(pool, size, longest=longest, times=times)
+            finally:  # what the rows left have sufficed for
+                tried = {size_of(point) for point in points}
+                useful = best in tried and bool(tried & {*rivals})
+                if useful:
+                    self._keep((*self.trials.rounds, points))
+            fruitless = 0 if useful else fruitless + 1
 
-    def _timed(self, pool: Pool, size: int, *, longest: bool) -> Round:
-        """One batch, timed; nothing where a row of it is bad, or where it had to be halved."""
+    def _timed(self, pool: Pool, size: int, *, longest: bool, times: int = 1) -> Round:
+        """So many batches of a size, as the one that they are on average; nothing where each holds
+        a bad row, or had to be halved."""
+        done = [self._computed(pool, size, longest=longest) for _ in range(times)]
+        points = [point for point in done if point is not None]
+        if not points:
+            return ()
+        seconds = sum(point.seconds for point in points)
+        share = points[0].rows * points[0].cells / sum(p.rows * p.cells for p in points)
+        return (msgspec.structs.replace(points[0], seconds=seconds * share),)
+
+    def _computed(self, pool: Pool, size: int, *, longest: bool) -> CostPoint | None:
         rows, sizes, cells = pool.take(size, longest=longest)
         began = self._clock.now()
         result = pool.compute(rows, sizes, cells)
@@ -193,8 +210,8 @@ class Calibration:
         if len(rows) == pool.most_rows or not (whole or result.failures):
             self._limit = min(self._limit, 2 * size if whole else size)
         if not whole or result.failures:
-            return ()
-        return (CostPoint(len(rows), dict(zip(pool.names, sizes, strict=True)), cells, seconds),)
+            return None
+        return CostPoint(len(rows), dict(zip(pool.names, sizes, strict=True)), cells, seconds)
 
     def _keep(self, rounds: tuple[Round, ...]) -> None:
         self.trials = msgspec.structs.replace(self.trials, rounds=rounds)
