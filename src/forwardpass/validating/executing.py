@@ -14,6 +14,7 @@ from forwardpass.keeping.memories import numbers
 from forwardpass.nouns.validations import Fault
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import apart, tolerance
+from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.writing import written
 from forwardpass.writing.literals import is_generator
 
@@ -32,7 +33,7 @@ def executed(done: Recording) -> tuple[list[Fault], str]:
     except UsageError as refused:
         return [], str(refused)
     try:
-        came = _outputs(done, text)
+        came, after = _outputs(done, text)
     except Exception as error:  # noqa: BLE001 - it is what validation has found
         said = f"the text of to_python does not run: {type(error).__name__}: {error}"
         return [Fault("e", -1, "", said)], ""
@@ -41,13 +42,23 @@ def executed(done: Recording) -> tuple[list[Fault], str]:
     for path, expected in done.returned.items():
         off = apart(came[path], expected) if path in came else float("inf")
         if off > (most if expected.is_floating_point() or expected.is_complex() else 0.0):
+            if not after.equals(_left_by(done)):
+                return [], "the pass sets random generators itself: the text draws other numbers"
             said = f"the text of to_python gives another output {path}, off by {off:.2g}"
             found.append(Fault("e", -1, "", said))
     return found, ""
 
 
-def _outputs(done: Recording, text: str) -> Mapping[str, torch.Tensor]:
-    """What `forward` of the text gives for the inputs, the state and the constants of the pass."""
+def _left_by(done: Recording) -> GeneratorStates:
+    """The random generators as the pass itself leaves them."""
+    with done.this.staged(contents=True) as (_, args, kwargs):
+        done.this.module(*args, **kwargs)
+        return GeneratorStates.now()
+
+
+def _outputs(done: Recording, text: str) -> tuple[Mapping[str, torch.Tensor], GeneratorStates]:
+    """What `forward` of the text gives for the inputs, the state and the constants of the pass, and
+    the random generators as it leaves them."""
     space: dict[str, Any] = {}
     exec(compile(text, "<to_python>", "exec"), space)
     forward = space["forward"]
@@ -58,4 +69,4 @@ def _outputs(done: Recording, text: str) -> Mapping[str, torch.Tensor]:
         held = {entry.name: entry.alias for entry in state.held.values()}
         inputs = [given[path].detach() for path in done.inputs]
         came = forward(*inputs, held, *([done.constants] if takes_constants else []))
-        return {path: numbers(tensor) for path, tensor in came.items()}
+        return {path: numbers(tensor) for path, tensor in came.items()}, GeneratorStates.now()
