@@ -84,10 +84,46 @@ def parsed(function: FunctionType) -> tuple[ast.AST, int] | None:
 @lru_cache(maxsize=4096)
 def _parsed(code: CodeType) -> tuple[ast.AST, int] | None:
     try:
-        lines, first = inspect.getsourcelines(code)
-        return ast.parse(inspect.cleandoc("\n" + "".join(lines))), first
+        return _tree(_block(code)), code.co_firstlineno
+    except (SyntaxError, ValueError):  # it does not end where the indentation does
+        pass
+    try:
+        lines, first = inspect.getsourcelines(code)  # which takes every word apart
+        return _tree(lines), first
     except (OSError, TypeError, SyntaxError, ValueError):
         return None
+
+
+def _tree(lines: list[str]) -> ast.AST:
+    return ast.parse(inspect.cleandoc("\n" + "".join(lines)))
+
+
+def _block(code: CodeType) -> list[str]:
+    """The lines of a function, from its first decorator to the next line that is indented no
+    deeper. Where a text or a bracket goes on past that line, they are cut off within it, and do
+    not parse. Raises ValueError where there are no lines, or no `def`.
+    """
+    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
+    if not lines:
+        raise ValueError(f"{code.co_filename} has no line {code.co_firstlineno}")
+    margin, head = _indent(lines[0]), 0
+    if lines[0].lstrip().startswith("@"):
+        head = next((n for n, line in enumerate(lines) if _defines(line, margin)), 0)
+    if code.co_name == "<lambda>" or not _defines(lines[head], margin):
+        raise ValueError(f"{code.co_name} is no def")
+    for place, line in enumerate(lines[head + 1 :], head + 1):
+        # What begins with a closing bracket goes on: `) -> Tensor:`.
+        if line.strip() and _indent(line) <= margin and line.lstrip()[0] not in "#)]}":
+            return lines[:place]
+    return lines
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _defines(line: str, margin: int) -> bool:
+    return _indent(line) == margin and line.lstrip().startswith(("def ", "async def "))
 
 
 def assigned(kind: type, name: str, within: str) -> Site | None:
