@@ -136,7 +136,7 @@ def test_a_model_without_a_signature(folder: Path) -> None:
     """What it takes is guessed and said to be; the line that is printed does the same."""
     done = invoke("model.py:bare", "--json", "--quiet")
     assert done.stderr.startswith('guessed: --signature "input: f32[batch 4]"\n')
-    assert "nobody said it" in done.stderr
+    assert "Nobody said it" in done.stderr
     again = invoke("model.py:bare", "--json", "--quiet", "--signature", "input: f32[batch 4]")
     assert again.stderr == ""
     assert again.stdout == done.stdout

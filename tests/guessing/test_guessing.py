@@ -372,6 +372,23 @@ def test_rows_that_meet_are_told() -> None:
     assert str(found.signature) == "x: f32[batch 8]"
 
 
+def test_what_is_drawn_is_no_matter_of_rows() -> None:
+    """The noise of a row depends on how many rows there are, and on none of these."""
+
+    def noisy(self: Any, x: Any) -> Any:
+        mean = self.a(x)
+        return mean + torch.randn_like(mean), mean
+
+    module = net(noisy, a=nn.Linear(8, 4))
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    found = guess(load(module))
+    assert found.apart
+    assert str(found.signature) == "x: f32[batch 8]"
+    assert torch.equal(torch.rand(3), expected)
+
+
 def graph(self: Any, x: Any, edges: Any) -> Any:
     source, target = edges
     return torch.zeros(len(x), 4).index_add(0, target, self.a(x)[source])
@@ -389,7 +406,7 @@ def test_a_graph_is_no_batch_of_rows(forward: Any) -> None:
 
 def test_an_argument_that_is_compared_with_text_is_no_tensor() -> None:
     module = net(lambda self, x, mode: self.a(x) if mode == "sum" else x, a=nn.Linear(3, 3))
-    with pytest.raises(UsageError, match="mode is compared with the text 'sum'"):
+    with pytest.raises(UsageError, match="compared with the text 'sum', so it is no tensor"):
         guess(load(module))
 
 

@@ -115,13 +115,13 @@ def _guessed(forward: Any) -> tuple[Any, bool]:
     from forwardpass.nouns.forwards import Forward
 
     found = guess(forward)
-    options = " ".join(f'--signature "{item}"' for item in found.signature.inputs)
+    options = " \\\n         ".join(f'--signature "{item}"' for item in found.signature.inputs)
     meet = "" if found.apart else (
-        "  With it a row's outputs depend on the rows beside it: `batch` may be another axis.\n"
+        "  A row's outputs depend on the rows beside it: `batch` may be another axis.\n"
     )  # fmt: skip
     click.echo(
         f"guessed: {options}\n{meet}"
-        "  Passes go through with it, but nobody said it: give the option with what you mean.",
+        "  Passes go through with it. Nobody said it: give the option with what you mean.",
         err=True,
     )
     return Forward(forward.model.with_signature(found.signature), forward.plan), found.apart

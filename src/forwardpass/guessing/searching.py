@@ -100,7 +100,8 @@ class Search:
         for _ in range(_MENDS):
             done = self.passes.tried(forms)
             if done.outputs is not None:
-                return done
+                # Of a member that nothing is computed with, nobody knows that it is a tensor.
+                return done if done.calls or not _dicts(forms) else None
             mended = next((other for other in self._mended(done) if other not in seen), None)
             if mended is None:
                 return None

@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 from torch.nn.parameter import is_lazy
 
 from forwardpass.errors import UsageError
+from forwardpass.guessing.following import NoTensor
 from forwardpass.guessing.forms import plain
 from forwardpass.guessing.searching import Search, wanted
 from forwardpass.guessing.settling import Guess
@@ -44,14 +45,20 @@ def _unknown(forward: Forward, paths: list[str], search: Search | None = None) -
         f"{forward.model.name} has no signature, and what {module}.forward({', '.join(paths)}) "
         "takes could not be guessed"
     )
-    if search is not None and search.passes.graphs:
+    furthest = None if search is None else search.passes.furthest
+    if furthest is not None and isinstance(furthest.error, NoTensor):
         return UsageError(
-            f"{head}: {', '.join(sorted(search.passes.graphs))} looks up rows of the others, so "
+            f"{head}: {furthest.error}, so it is no tensor. Give that argument a default, or wrap "
+            "the module in one whose forward takes tensors alone"
+        )
+    if search is not None and search.passes.graphs:
+        roots = sorted({path.partition(".")[0] for path in search.passes.graphs})
+        return UsageError(
+            f"{head}: {', '.join(roots)} looks up rows of the others, so "
             "that no row stands alone, as in a graph. Say what goes in by Model(module, "
             "collate=…), which makes the arguments of forward, or give --inputs FILE (.npz, "
             ".safetensors)"
         )
-    furthest = None if search is None else search.passes.furthest
     inputs = [plain(path) for path in paths or ["NAME"]]
     if furthest is not None:
         inputs = list(furthest.forms.inputs.values())
