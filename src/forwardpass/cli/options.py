@@ -9,12 +9,18 @@ import click
 
 from forwardpass.errors import UsageError
 
+ARGUMENTS = "forwardpass.arguments"
+"""Of a command, as they were given: in `meta` of its context."""
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Verb(click.Command):
     """A command of which standard output is its result alone: what user code prints goes to
     standard error."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         from forwardpass.loading.prints import aside

@@ -26,12 +26,14 @@ class Batch:
         sizes: sizes of the named axes after padding.
         cells: cells of one row at these sizes.
         seed: what the generators are seeded with before it is computed.
+        positions: of its rows in the data, int64 [rows]; None where they are not delivered.
     """
 
     inputs: Encodings
     sizes: tuple[int, ...]
     cells: int
     seed: int
+    positions: Indices | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -55,7 +57,12 @@ class Batch:
         """Some of these rows, at the same padded sizes."""
         if (start, stop) == (0, len(self)):
             return self
-        return replace(self, inputs=self.inputs.take(slice(start, stop)), seed=self.seed + start)
+        return replace(
+            self,
+            inputs=self.inputs.take(slice(start, stop)),
+            seed=self.seed + start,
+            positions=None if self.positions is None else self.positions[start:stop],
+        )
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Planned:
         start, stop = int(self.indices[0]), int(self.indices[-1]) + 1
         run = stop - start == len(self.indices) and bool((np.diff(self.indices) == 1).all())
         rows = block.take(slice(start, stop) if run else self.indices)
-        return Batch(rows, self.sizes, self.cells, int(positions[start]))
+        return Batch(rows, self.sizes, self.cells, int(positions[start]), positions[self.indices])
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from forwardpass.errors import UsageError, contained, nearest, said
+from forwardpass.executing.deaths import Marks, Seam
 from forwardpass.executing.salvaging import salvage
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.rows import Column, Failure, Rows, concatenated
@@ -37,9 +38,11 @@ class Decoder:
     Args:
         model: the model; without a `decode` its outputs are the columns.
         raw: outputs that are delivered beside what `decode` makes; without it, those alone.
+        marks: where it is noted which rows decode has.
     """
 
-    def __init__(self, model: Model, raw: Sequence[str] = ()) -> None:
+    def __init__(self, model: Model, raw: Sequence[str] = (), marks: Marks | None = None) -> None:
+        self._marks = marks
         self._decode = model.decode
         self._raw = tuple(raw)
 
@@ -56,11 +59,12 @@ class Decoder:
         if self._decode is None or not count:
             chosen = {name: v for name, v in outputs.items() if not self._raw or name in self._raw}
             return DecodedRows(chosen, np.arange(count), ())
+        seam = Seam(self._marks, "decode", rows.positions[indices]) if self._marks else None
         pieces: list[Mapping[str, Any]] = []
         kept: list[Indices] = []
         failures: list[Failure] = []
         for start, stop, result in salvage(
-            lambda a, b: self._piece(outputs, a, b, count), 0, count
+            lambda a, b: self._piece(outputs, a, b, count), 0, count, seam
         ):
             if isinstance(result, Exception):
                 index = int(indices[start])

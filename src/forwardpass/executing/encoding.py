@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from forwardpass.errors import DataError, UsageError, contained, nearest, said
+from forwardpass.executing.deaths import Marks, Seam
 from forwardpass.executing.salvaging import salvage
 from forwardpass.nouns.models import Encoded, Model
 from forwardpass.nouns.rows import Failure, MissingColumn, Rows, is_numbers
@@ -43,10 +44,14 @@ class Encoder:
         model: the model; its signature must be known (see `inferred`) or it has `collate`.
         columns: which column feeds which input, where the names differ; for a model with its own
             encode, the name under which it finds a column.
+        marks: where it is noted which rows encode has.
     """
 
-    def __init__(self, model: Model, columns: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, model: Model, columns: Mapping[str, str] | None = None, marks: Marks | None = None
+    ) -> None:
         self.model = model
+        self._marks = marks
         self.columns = dict(columns or {})
         signature = model.signature
         if signature is not None:
@@ -74,7 +79,10 @@ class Encoder:
         pieces: list[tuple[slice, Encodings, frozenset[int]]] = []
         failures = list(rows.failures)
         missing: MissingColumn | None = None
-        for start, stop, result in salvage(lambda a, b: self._encoded(rows, a, b), 0, len(rows)):
+        seam = Seam(self._marks, "encode", rows.positions) if self._marks else None
+        for start, stop, result in salvage(
+            lambda a, b: self._encoded(rows, a, b), 0, len(rows), seam
+        ):
             if isinstance(result, Exception):
                 if isinstance(result, MissingColumn):
                     missing = result

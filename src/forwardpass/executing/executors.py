@@ -17,6 +17,7 @@ from forwardpass.building.engines import Engine
 from forwardpass.building.replicas import Arguments, Replica
 from forwardpass.errors import PassError, contained, said
 from forwardpass.executing.batches import Batch, Result
+from forwardpass.executing.deaths import Marks, Seam
 from forwardpass.executing.salvaging import salvage
 from forwardpass.measuring.clocks import Stopwatch
 from forwardpass.nouns.models import Model
@@ -67,8 +68,9 @@ class InProcess:
 
     workers = 0
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, marks: Marks | None = None) -> None:
         self._engine = engine
+        self._marks = marks
         self._local = threading.local()
         self._threads_before = operator_threads()
         self._memory = threading.Lock()
@@ -112,7 +114,10 @@ class InProcess:
         with Stopwatch() as stopwatch:
             try:
                 for start, stop, outcome in salvage(
-                    lambda a, b: self._computed(batch.part(a, b), refused), 0, len(batch)
+                    lambda a, b: self._computed(batch.part(a, b), refused),
+                    0,
+                    len(batch),
+                    self._seam(batch),
                 ):
                     if isinstance(outcome, Exception):
                         failures[start] = outcome
@@ -132,6 +137,11 @@ class InProcess:
         nan = {start + i for start, _, outputs in pieces for i in _nan_rows(outputs)}
         fewest = min(refused, default=None)
         return Result(tuple(pieces), failures, frozenset(nan), stopwatch.seconds, fewest)
+
+    def _seam(self, batch: Batch) -> Seam | None:
+        if self._marks is None or batch.positions is None:
+            return None
+        return Seam(self._marks, "compute", batch.positions, batch.seed)
 
     def _computed(self, batch: Batch, refused: list[int]) -> Mapping[str, Values]:
         """The outputs of a batch, rows first and without padding. Raises what forward raises.
@@ -207,8 +217,8 @@ class InProcess:
 class Threaded(InProcess):
     """Computes on several devices, or beside transfers to one, in threads of its own."""
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
+    def __init__(self, engine: Engine, marks: Marks | None = None) -> None:
+        super().__init__(engine, marks)
         free: SimpleQueue[tuple[Replica, threading.Lock]] = SimpleQueue()
         for replica in engine.replicas:
             lock = threading.Lock()
@@ -233,10 +243,10 @@ class Threaded(InProcess):
         super().close()
 
 
-def executor(engine: Engine) -> Executor:
+def executor(engine: Engine, marks: Marks | None = None) -> Executor:
     """The executor that suits the devices of an engine."""
     apart = len(engine.replicas) > 1 or any(r.facts.workers > 1 for r in engine.replicas)
-    return Threaded(engine) if apart else InProcess(engine)
+    return Threaded(engine, marks) if apart else InProcess(engine, marks)
 
 
 def collated(model: Model, items: Items) -> Arguments:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -14,8 +15,10 @@ from forwardpass.building import Engine, build
 from forwardpass.building.replicas import Example
 from forwardpass.errors import DataError, PassError, said
 from forwardpass.executing.batches import Batch, Early
+from forwardpass.executing.deaths import Marks, Seam
 from forwardpass.executing.encoding import EncodedRows, Encodings
 from forwardpass.executing.executors import Executor, collated
+from forwardpass.executing.salvaging import salvage
 from forwardpass.measuring import caches
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.rows import Failure
@@ -53,6 +56,7 @@ def ready(
     expected: int | None = None,
     batch_rows: int | None = None,
     most_rows: int = SHARD.rows,
+    marks: Marks | None = None,
 ) -> Prepared | None:
     """Build a Forward by its first rows, and learn what must be known before the others.
 
@@ -67,6 +71,7 @@ def ready(
         expected: rows to compute in all, where that is known.
         batch_rows: rows of a batch, where no size is to be found.
         most_rows: positions from here on are left alone.
+        marks: where it is noted over which rows processes died.
 
     Raises PassError where no row of the block can be computed, UsageError where the outputs cannot
     be told, DataError where a hundred rows could not be encoded and none could.
@@ -78,7 +83,14 @@ def ready(
             engine = built(forward, done.block)
             running = executor(engine)
             try:
-                row, known, identity = _learned(engine, running, done.block, sha256)
+                block, rows, seam = done.block, range(len(done.block)), None
+                if marks is not None:
+                    seam = Seam(marks, "sample", done.rows.positions)
+                    rows = _survivors(engine, running, block, seam)
+                    block = block if len(rows) == len(block) else block.take(np.array(rows))
+                with seam.at(0, len(done.rows)) if seam else nullcontext():
+                    place, known, identity = _learned(engine, running, block, sha256)
+                row = rows[place]
                 if batch_rows is None:
                     rest = chain([done], blocks)
                     found = sized(
@@ -145,6 +157,31 @@ def _learned(
     return row, Ready.of(engine.forward, sha256, engine, proof), identity
 
 
+def _survivors(engine: Engine, executor: Executor, block: Encodings, seam: Seam) -> Sequence[int]:
+    """The rows of a block; where a process died over samples of it, those that were tried alone."""
+    if not seam.over(0, len(block)):
+        return range(len(block))
+    alive: list[int] = []
+    for row in _spread(block.sizes.prod(axis=1))[:_TRIES]:
+        for _, _, outcome in salvage(
+            lambda a, _: _alone(engine, executor, block, a), row, row + 1, seam
+        ):
+            if not isinstance(outcome, Exception):
+                alive.append(row)
+    if not alive:
+        name = engine.forward.model.program.name
+        raise PassError(f"{name}.forward: no row that was tried can be computed alone")
+    return sorted(alive)
+
+
+def _alone(engine: Engine, executor: Executor, block: Encodings, row: int) -> None:
+    one, sizes = block.take(slice(row, row + 1)), tuple(map(int, block.sizes[row]))
+    if isinstance(one, Block):
+        engine(one.collate(sizes))
+    else:
+        _submitted(executor, Batch(one, sizes, 1, 0))
+
+
 def _works(engine: Engine, executor: Executor, block: Encodings) -> int:
     """A row of the block that the model computes alone.
 
@@ -153,12 +190,8 @@ def _works(engine: Engine, executor: Executor, block: Encodings) -> int:
     tried = _spread(block.sizes.prod(axis=1))[:_TRIES]
     first: Exception | None = None
     for row in tried:
-        one, sizes = block.take(slice(row, row + 1)), tuple(map(int, block.sizes[row]))
         try:
-            if isinstance(one, Block):
-                engine(one.collate(sizes))
-            else:
-                _submitted(executor, Batch(one, sizes, 1, 0))
+            _alone(engine, executor, block, row)
         except Exception as error:  # noqa: BLE001 - raised below unless another row works
             first = first or error
         else:

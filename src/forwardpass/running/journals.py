@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from forwardpass.errors import OutputExistsError, ResumeError
+from forwardpass.executing.deaths import AT_WORK, DEATHS
 from forwardpass.nouns.documents import schema_of
 from forwardpass.nouns.rows import Failure
 from forwardpass.preparing.recipes import Ready
@@ -101,7 +102,13 @@ class Journal:
         journal = cls(folder)
         manifest = folder / MANIFEST
         there = (
-            [p for p in folder.iterdir() if not p.name.endswith(ASIDE)] if folder.is_dir() else []
+            [
+                p
+                for p in folder.iterdir()
+                if not p.name.endswith(ASIDE) and p.name not in (AT_WORK, DEATHS)
+            ]
+            if folder.is_dir()
+            else []
         )
         if folder.exists() and not folder.is_dir():
             raise OutputExistsError(f"{folder} is a file; give a folder that does not exist yet")

@@ -14,6 +14,7 @@ from forwardpass.building.engines import Engine, require_known
 from forwardpass.errors import DataError, UsageError
 from forwardpass.executing import executors
 from forwardpass.executing.batches import Early
+from forwardpass.executing.deaths import Marks
 from forwardpass.executing.decoding import Decoder
 from forwardpass.executing.encoding import EncodedRows, Encoder, inferred
 from forwardpass.executing.executors import Executor
@@ -65,6 +66,7 @@ class Run:
         self.engine: Engine | None = None
         self.mac_table: MacTable | None = None
         self.macs = 0.0
+        self.marks: Marks | None = None
         self._threads: list[Ahead[Any]] = []
         self._closing = ExitStack()
         try:
@@ -83,9 +85,12 @@ class Run:
             self.sink, self.journal = opened(sink, options, resume)
             if self.journal is not None:
                 self._closing.callback(self.journal.close)
+                if self.journal.finished is None:
+                    self.marks = Marks(self.journal.folder)
             require_known(self.forward.plan)
             self.identity = Identity(self.forward, self.source, options)
         except BaseException:
+            self._end_in_order()
             self._closing.close()
             raise
 
@@ -95,9 +100,17 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for thread in self._threads:
             thread.stop()
+        for thread in self._threads:
+            thread.join()
+        self._end_in_order()
         if kind is not None and issubclass(kind, UsageError | DataError) and self.journal:
             self._closing.callback(self.journal.discard)  # a corrected call may begin anew
         self._closing.close()
+
+    def _end_in_order(self) -> None:
+        if self.marks is not None:
+            journal = self.journal
+            self.marks.close(finished=journal is not None and journal.finished is not None)
 
     def report(self) -> RunReport:
         """Do it."""
@@ -110,7 +123,7 @@ class Run:
         self.progress.resumed = self.progress.rows = resumed
         in_memory = isinstance(self.sink, InMemory) and options.key is None
         delivery = Delivery(
-            Decoder(self.forward.model, options.outputs),
+            Decoder(self.forward.model, options.outputs, self.marks),
             self.sink,
             journal,
             key=None if in_memory else options.key or "key",
@@ -145,7 +158,7 @@ class Run:
             return ready.padding.said
         self._check_columns(first)
         forward = self._with_signature(header, first)
-        encoder = Encoder(forward.model, self.options.columns)
+        encoder = Encoder(forward.model, self.options.columns, self.marks)
         done = encoded(chain([first], reader), encoder, self.options.kept, self.encoding)
         ahead: Ahead[EncodedRows] = self._ahead(done, "encode")
         stream = iter(ahead)
@@ -245,6 +258,7 @@ class Run:
                 expected=expected,
                 batch_rows=self.options.batch_rows,
                 most_rows=self.options.shard_rows or SHARD.rows,
+                marks=self.marks,
             )
             if found is None:
                 return None, nothing, ()
@@ -256,7 +270,8 @@ class Run:
             block = next(done.block for done in kept if len(done.block))
         assert self.engine is not None
         key = costs_key(self.identity.sha256, ready.machine)
-        self.mac_table = mac_table(self.engine, block, key)
+        if self.marks is None or not self.marks.deaths:
+            self.mac_table = mac_table(self.engine, block, key)
         return executor, ready, batches
 
     def _executor(self, engine: Engine, began: float) -> Executor:
@@ -265,7 +280,8 @@ class Run:
         self.build_seconds = WALL.now() - began
         self.progress.stage = "calibrating"
         in_order = self.options.stateful  # with several workers the later may be done first
-        made = executors.InProcess(engine) if in_order else executors.executor(engine)
+        kind = executors.InProcess if in_order else executors.executor
+        made = kind(engine, self.marks)
         self._closing.callback(made.close)
         return made
 
