@@ -73,9 +73,9 @@ class Marks:
     def close(self, *, finished: bool) -> None:
         """Say that the process ends in order; and, once all is done, forget who died."""
         self._memory.close()
-        (self._folder / AT_WORK).unlink(missing_ok=True)
         if finished:
-            (self._folder / DEATHS).unlink(missing_ok=True)
+            forget(self._folder)
+        (self._folder / AT_WORK).unlink(missing_ok=True)
 
     def _slot(self, stage: str) -> int:
         key = (stage, threading.get_ident())
@@ -88,6 +88,12 @@ class Marks:
 def died(folder: Path) -> bool:
     """Whether the last run into a folder died, rather than ended."""
     return (folder / AT_WORK).exists()
+
+
+def forget(folder: Path) -> None:
+    """Remove what was noted of a run that is finished."""
+    for name in (AT_WORK, DEATHS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _told(folder: Path) -> list[Death]:

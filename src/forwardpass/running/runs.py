@@ -14,7 +14,7 @@ from forwardpass.building.engines import Engine, require_known
 from forwardpass.errors import DataError, UsageError
 from forwardpass.executing import executors
 from forwardpass.executing.batches import Early
-from forwardpass.executing.deaths import Marks
+from forwardpass.executing.deaths import Marks, forget
 from forwardpass.executing.decoding import Decoder
 from forwardpass.executing.encoding import EncodedRows, Encoder, inferred
 from forwardpass.executing.executors import Executor
@@ -87,6 +87,8 @@ class Run:
                 self._closing.callback(self.journal.close)
                 if self.journal.finished is None:
                     self.marks = Marks(self.journal.folder)
+                else:
+                    forget(self.journal.folder)
             require_known(self.forward.plan)
             self.identity = Identity(self.forward, self.source, options)
         except BaseException:
