@@ -94,11 +94,11 @@ def layers(
 
 
 def _is_taken_up(worst: Mapping[ModulePair, _Wrong], steps: Sequence[CallDiff]) -> bool:
-    """Whether some layer is further off by itself than its result was as the passes ran, while
-    another one is wrong, too: what it inherited makes up for what it does."""
-    coming = [wrong for wrong in worst.values() if wrong.comes_out]
+    """Whether more than half of what some layer does wrong by itself is made up for by what it
+    inherited, while another one is wrong, too."""
+    coming = [wrong for wrong in worst.values() if wrong.comes_out and wrong.size < BOUNDLESS]
     ran = {step.a: step.error.relative for step in steps if not step.error.unlike}
-    return len(coming) > 1 and any(ran.get(w.call, BOUNDLESS) < w.size < BOUNDLESS for w in coming)
+    return len(coming) > 1 and any(2 * ran.get(w.call, BOUNDLESS) < w.size for w in coming)
 
 
 def _wrongs(
