@@ -90,7 +90,7 @@ def limit_share(engine: Engine, macs: float, seconds: float) -> float | None:
     facts = engine.replicas[0].facts
     if not macs or not seconds:
         return None
-    from forwardpass.measuring.limits import limits  # they are those of PyTorch
+    from forwardpass.measuring.limits import matmul_rate  # it is that of PyTorch
 
-    most = limits(facts.device).matmul_flops_per_second.get(facts.dtype)
+    most = matmul_rate(facts.device, facts.dtype)
     return None if not most else 2 * macs / seconds / most
