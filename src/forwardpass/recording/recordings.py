@@ -97,8 +97,9 @@ def recorded(
             this=this,
             returned={path: numbers(tensor) for path, tensor in outputs.items()},
             constants=tracer.constants,
-            operators=tuple(call.operator for call in tracer.calls),
+            operators=tuple([call.operator for call in tracer.calls]),
         )
+        tracer.forget()  # before the collector, which is on again, goes through all of it
     if error is not None:
         raise _raised(done, error)
     return done

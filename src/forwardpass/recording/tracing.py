@@ -369,6 +369,10 @@ class Tracer(Interception):
                 self.nodes[serial] = tensor.grad_fn.name()
         self._latest = ()
 
+    def forget(self) -> None:
+        """Let go of what was noted, too."""
+        self.calls, self.values, self.modules = [], [], []
+
     def finish(self) -> None:
         """Let go of every object of the pass; only what was noted stays."""
         if self._latest:
