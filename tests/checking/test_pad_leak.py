@@ -13,7 +13,7 @@ import forwardpass as fwd
 from forwardpass.checking import check
 from forwardpass.checking.examinations import Examination
 from forwardpass.checking.rules.pad_leak.paddings import Padding
-from forwardpass.probing.marks import Marks, by_mask, marks_of
+from forwardpass.probing.marks import Marking, by_mask, marks_of
 
 Rows = list[list[int]]
 
@@ -149,7 +149,7 @@ LAST = torch.arange(6) == 5
 IDS = torch.randint(5, 50, (3, 6), generator=torch.Generator().manual_seed(0))
 
 
-def marks(**inputs: Tensor) -> Marks | None:
+def marks(**inputs: Tensor) -> Marking | None:
     class Anything(nn.Module):
         def forward(self, **inputs: Tensor) -> Tensor:
             return next(iter(inputs.values())).float()

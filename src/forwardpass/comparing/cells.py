@@ -16,7 +16,7 @@ import torch
 from forwardpass.nouns.diffs import Error
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.signatures import Signature
-from forwardpass.probing.marks import Marks, marks_of, signed_marks
+from forwardpass.probing.marks import Marking, marks_of, signed_marks
 from forwardpass.probing.probes import Inapplicable, Probe
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.errors import error
@@ -123,7 +123,7 @@ def cells_of(record: Record, signature: Signature | None) -> Cells | None:
     return None if bool(real.all()) else Cells(found.name, real)
 
 
-def _signed(probe: Probe) -> Iterator[Marks]:
+def _signed(probe: Probe) -> Iterator[Marking]:
     if probe.signature is not None and probe.rows:
         yield from (marks for _, marks in signed_marks(probe, probe.signature))
 

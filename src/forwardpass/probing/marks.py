@@ -18,7 +18,7 @@ from forwardpass.nouns.signatures import Input, Signature
 from forwardpass.probing.probes import Inapplicable, Probe
 
 
-class Marks(NamedTuple):
+class Marking(NamedTuple):
     """Which cells are real.
 
     Attributes:
@@ -35,12 +35,12 @@ class Marks(NamedTuple):
     left: bool
     is_share: bool = False
 
-    def agrees(self, other: Marks) -> bool:
+    def agrees(self, other: Marking) -> bool:
         """Whether both say that the same cells are real."""
         return (self.lengths, self.size, self.left) == (other.lengths, other.size, other.left)
 
 
-def marks_of(probe: Probe) -> Marks | None:
+def marks_of(probe: Probe) -> Marking | None:
     """What the inputs say of padding by what they hold, None where they do not, or where nothing is
     padded."""
     found = list(candidates(probe))
@@ -51,7 +51,7 @@ def marks_of(probe: Probe) -> Marks | None:
     return next((marks for marks in named if _is_fitting(probe, marks)), None)
 
 
-def signed_marks(probe: Probe, signature: Signature) -> Iterator[tuple[str, Marks]]:
+def signed_marks(probe: Probe, signature: Signature) -> Iterator[tuple[str, Marking]]:
     """What the inputs say by a signature: the name of an axis, and which of its cells are real."""
     present = [item for item in signature.inputs if item.path in probe.inputs]
     sizes = {
@@ -67,12 +67,12 @@ def signed_marks(probe: Probe, signature: Signature) -> Iterator[tuple[str, Mark
         size, left = sizes[name], name in signature.padded_left
         by_row = probe.inputs[item.path].movedim(item.batch_axis, 0).reshape(probe.rows, -1)
         if item.derivation == "length":
-            yield name, Marks(item.path, [int(n) for n in by_row[:, 0].tolist()], size, left)
+            yield name, Marking(item.path, [int(n) for n in by_row[:, 0].tolist()], size, left)
         elif item.derivation == "share":
             lengths = [round(share * size) for share in by_row[:, 0].tolist()]
-            yield name, Marks(item.path, lengths, size, left, is_share=True)
+            yield name, Marking(item.path, lengths, size, left, is_share=True)
         elif item.derivation == "valid" and item.axes[-1].name == name:
-            yield name, Marks(item.path, (by_row[:, :size] != 0).sum(-1).tolist(), size, left)
+            yield name, Marking(item.path, (by_row[:, :size] != 0).sum(-1).tolist(), size, left)
 
 
 def completed(probe: Probe, signature: Signature, name: str, size: int) -> Signature:
@@ -106,7 +106,7 @@ def completed(probe: Probe, signature: Signature, name: str, size: int) -> Signa
     return Signature(tuple(items), signature.outputs)
 
 
-def candidates(probe: Probe) -> Iterator[Marks]:
+def candidates(probe: Probe) -> Iterator[Marking]:
     """What could say which cells of other inputs are real, if it is meant so: the likeliest reading
     of each input first."""
     if not probe.rows or any(probe.batch_axes.values()):
@@ -121,12 +121,12 @@ def candidates(probe: Probe) -> Iterator[Marks]:
                 shares = _shares(tensor, size)
                 lengths = shares if shares is not None else _lengths(by_row)
                 for left in (False, True) if lengths is not None else ():
-                    yield from _padded(Marks(name, lengths or [], size, left, shares is not None))
+                    yield from _padded(Marking(name, lengths or [], size, left, shares is not None))
             continue
         flat = tensor.flatten(1)
         if flat.shape[1] in sizes and flat.shape[1] in tensor.shape:
             for lengths, left in by_mask(flat, "padding" in name.lower()):
-                yield from _padded(Marks(name, lengths, flat.shape[1], left))
+                yield from _padded(Marking(name, lengths, flat.shape[1], left))
 
 
 def by_mask(mask: torch.Tensor, marks_padding: bool) -> list[tuple[list[int], bool]]:
@@ -186,7 +186,7 @@ def _shares(tensor: torch.Tensor, size: int) -> list[int] | None:
     return [int(length) for length in lengths.tolist()]
 
 
-def _padded(marks: Marks) -> Iterator[Marks]:
+def _padded(marks: Marking) -> Iterator[Marking]:
     """The same where it can be: some row is shorter than others may be, and none is longer."""
     shortest = min((length for length in marks.lengths if length > 0), default=marks.size)
     if min(marks.lengths) >= 0 and max(marks.lengths) <= marks.size and shortest < marks.size:
@@ -197,7 +197,7 @@ def _is_named(name: str) -> bool:
     return "mask" in name.lower() or "len" in name.lower()
 
 
-def _is_fitting(probe: Probe, marks: Marks) -> bool:
+def _is_fitting(probe: Probe, marks: Marking) -> bool:
     """Whether an input is called a mask, or lengths, and has the size of the steps."""
     name = marks.name.lower()
     return _is_named(name) and ("mask" in name or marks.size == _steps(probe, marks.name))
@@ -213,7 +213,7 @@ def _steps(probe: Probe, name: str) -> int:
     return sizes.pop() if len(sizes) == 1 else 0
 
 
-def _is_confirmed(probe: Probe, marks: Marks) -> bool:
+def _is_confirmed(probe: Probe, marks: Marking) -> bool:
     """Whether another input holds one constant in all cells of padding, and in each padded row
     something else in the real cell beside it; no proof where all rows are as long."""
     if len(set(marks.lengths)) == 1:
@@ -229,7 +229,7 @@ def _is_mask(tensor: torch.Tensor) -> bool:
     return tensor.dim() == 2 and not bool(((tensor != 0) & (tensor != 1)).any())
 
 
-def _ends_with(by_cell: torch.Tensor, marks: Marks) -> bool:
+def _ends_with(by_cell: torch.Tensor, marks: Marking) -> bool:
     cells = by_cell.reshape(*by_cell.shape[:2], -1).nan_to_num()
     lengths = torch.tensor(marks.lengths, device=cells.device)
     places = torch.arange(marks.size, device=cells.device)
