@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
-from torch.utils._python_dispatch import TorchDispatchMode
+import torch
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _disable_current_modes,  # pyright: ignore[reportPrivateUsage]
+)
 
 from forwardpass.recording.doorway import out_of_dynamo
 from forwardpass.recording.schemas import Schema, schema_of
@@ -49,3 +56,14 @@ class Interception(TorchDispatchMode):
 
 
 out_of_dynamo(Interception.__torch_dispatch__.__code__)
+
+
+@contextmanager
+def aside() -> Generator[None]:
+    """What is done here is no part of the pass: no mode, transform or class of tensors sees it."""
+    with (
+        _disable_current_modes(),
+        temporarily_clear_interpreter_stack(),
+        torch._C.DisableTorchFunctionSubclass(),  # pyright: ignore[reportPrivateUsage]
+    ):
+        yield

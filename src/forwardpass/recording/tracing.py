@@ -11,21 +11,18 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
-from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
 
 from forwardpass.code.frames import Frames, is_called_by_torch
 from forwardpass.keeping.states import State, place_of
 from forwardpass.nouns.calls import Ref
-from forwardpass.recording.interception import Interception
+from forwardpass.recording.interception import Interception, aside
 from forwardpass.recording.notes import Failing, RawCall, RawModule, RawValue, meta_of
 from forwardpass.recording.schemas import Schema, flattened
 
@@ -286,7 +283,7 @@ class Tracer(Interception):
             if is_batchedtensor(tensor) and self._stack:
                 self.mapped[self.modules[self._stack[-1]].path] = None
             return self._serial(get_unwrapped(tensor))
-        with _aside():
+        with aside():
             serial = self._new(tensor, self._fresh(), 0, "unknown", "", -1, -1)
             self.constants[serial] = tensor.detach().clone()  # as it is before the pass writes it
         self.classes[serial] = type(tensor).__name__
@@ -385,17 +382,6 @@ class Tracer(Interception):
         self._input_storages.clear()
         for entry in self.modules:
             entry.module = None
-
-
-@contextmanager
-def _aside() -> Generator[None]:
-    """What is done here is no part of the pass: no mode, transform or class of tensors sees it."""
-    with (
-        _disable_current_modes(),
-        temporarily_clear_interpreter_stack(),
-        torch._C.DisableTorchFunctionSubclass(),  # pyright: ignore[reportPrivateUsage]
-    ):
-        yield
 
 
 def _storage_key(tensor: torch.Tensor) -> int | None:
