@@ -344,3 +344,9 @@ def test_big_bird_switches_its_attention_for_good() -> None:
     bird.set_attention_type("original_full")
     full = bird(input_ids=torch.tensor(rows[4:5])).last_hidden_state.mean(1).detach()
     assert np.abs(values(rest)[0] - full.numpy()).max() > 1e-3, "the two differ, so the row tells"
+
+
+def test_a_lazy_model_is_refused() -> None:
+    """Its first pass would make its weights, others in each run."""
+    with pytest.raises(UsageError, match="LazyLinear is lazy: its weight has no shape yet"):
+        fwd.run(fwd.Model(nn.LazyLinear(3), "x: f32[batch 4]"), X)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from forwardpass.errors import UsageError
 from forwardpass.tensors.arrays import is_tensor
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def of_module(module: nn.Module) -> str:
     The code of its classes, their attributes and hooks, every parameter and buffer by content.
     """
     # It loads PyTorch, which what else is described here does not need.
+    from torch.nn.parameter import is_lazy
+
     from forwardpass.tensors.modules import buffers_of, parameters_of, parts_of
 
     walk, total = Described(), hashlib.sha256()
@@ -47,6 +50,11 @@ def of_module(module: nn.Module) -> str:
         known = [walk.said(type(part)), walk.said(_decisive(attributes)), walk.said(codes)]
         total.update(f"\0{path}:{known}".encode())
     for name, tensor in [*parameters_of(module), *buffers_of(module)]:
+        if is_lazy(tensor):
+            raise UsageError(
+                f"{type(module).__name__} is lazy: its {name} has no shape yet; call the model "
+                "once with real inputs, and give it then"
+            )
         total.update(f"\0{name}:{_content(tensor)}".encode())
     return total.hexdigest()
 
