@@ -186,3 +186,33 @@ def test_no_file_names_a_place_on_one_machine() -> None:
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         assert not any(mark in text for mark in marks), f"{name(path)} names a path of one machine"
+
+
+OF_TREES = {
+    "modules", "named_modules", "children", "named_children", "named_parameters", "buffers",
+    "named_buffers", "state_dict", "get_submodule", "get_parameter", "get_buffer", "eval", "train",
+    "apply", "_apply", "register_buffer", "register_parameter", "add_module", "zero_grad",
+}  # fmt: skip
+"""Methods of nn.Module in whose place an attribute of the user's may stand; `parameters`, too."""
+OWN_MODULES = {
+    "loading/cross_encoders.py", "loading/exported_programs.py", "loading/sentence_encoders.py",
+    "loading/transformers_folders.py", "loading/adapters.py",
+}  # fmt: skip
+"""Files that make modules of libraries, and prepare these."""
+
+
+def test_a_module_of_the_users_is_asked_by_its_stores_alone() -> None:
+    """tensors/modules.py knows how; a method of nn.Module may be an attribute of the user's."""
+    found = [
+        f"{name(path)}:{node.lineno}: .{node.func.attr}()"
+        for path in FILES
+        if name(path) not in {*OWN_MODULES, "tensors/modules.py"}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and (
+            node.func.attr in OF_TREES
+            or (node.func.attr == "parameters" and ast.unparse(node.func.value) != "state")
+        )
+    ]
+    assert not found, "ask tensors.modules:\n" + "\n".join(found)

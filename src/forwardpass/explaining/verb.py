@@ -13,7 +13,7 @@ from forwardpass.explaining.backward import way_back
 from forwardpass.explaining.capturing import Captured, captured, check_numbers
 from forwardpass.explaining.targets import found, is_readable
 from forwardpass.explaining.views import Element, origin, seen_in
-from forwardpass.keeping.memories import dispatches
+from forwardpass.tensors.classes import dispatches
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.explanations import Equation, Explanation, Part
 from forwardpass.nouns.records import Record

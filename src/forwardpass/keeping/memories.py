@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from ctypes import string_at
-from typing import Any
 
 import torch
 
 from forwardpass.errors import UsageError
+from forwardpass.tensors.classes import classes_aside, dispatches
 
-_Tensor: Any = torch.Tensor
-_NO_DISPATCH = _Tensor.__torch_dispatch__
 _SMALL = 1 << 14
 """Bytes of host memory that are kept and compared as Python's bytes: the call of an operator alone
 would take longer."""
@@ -134,18 +131,6 @@ def _no_leaf(leaf: torch.Tensor) -> torch.Tensor:
         made = leaf.clone()
     made.data = leaf.data
     return made
-
-
-@contextmanager
-def classes_aside() -> Generator[None]:
-    """In this block no class of the user's that derives from Tensor has a say in what is done."""
-    with torch._C.DisableTorchFunctionSubclass():  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
-        yield
-
-
-def dispatches(kind: Any) -> bool:
-    """Whether a class of tensors has a `__torch_dispatch__`: its objects stand for others."""
-    return kind.__torch_dispatch__ is not _NO_DISPATCH
 
 
 def numbers(tensor: torch.Tensor) -> torch.Tensor:

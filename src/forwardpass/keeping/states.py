@@ -14,6 +14,7 @@ from forwardpass.keeping.containers import Told
 from forwardpass.keeping.memories import Memory, is_strided
 from forwardpass.keeping.namespaces import Namespace, namespaces
 from forwardpass.nouns.calls import Parameter
+from forwardpass.tensors.classes import inside
 from forwardpass.tensors.dtypes import spelled
 from forwardpass.tensors.modules import is_training, parts_of, put_into_mode, set_training
 
@@ -75,6 +76,10 @@ class State:
         known = self.held.get(id(tensor))
         if known is not None:
             self.aliases.setdefault(known.name, []).append(name)
+            return
+        if parts := inside(tensor):
+            for inner, one in parts.items():
+                self._note(one, origin, f"{name}.{inner}", part)
             return
         if origin != "attribute" and is_lazy(tensor):
             path, _, own = name.rpartition(".")

@@ -19,6 +19,7 @@ from forwardpass.operators import batch_norm, convolution, find, group_norm, kin
 from forwardpass.probing.changes import Change
 from forwardpass.probing.rows import ByRow
 from forwardpass.tensors.distances import relative_distance
+from forwardpass.tensors.modules import parts_of
 
 _HINT = (
     "give a signature (--signature, or Model(module, inputs=…)) that says which axis is the batch"
@@ -85,7 +86,7 @@ def _sequence_call(rows: ByRow, call: Call) -> ModuleCall | None:
 
 def _batch_place(part: nn.Module) -> int:
     """Which of three axes a layer for sequences has for the batch."""
-    said = (getattr(inner, "batch_first", None) for inner in nn.Module.modules(part))
+    said = (getattr(inner, "batch_first", None) for _, inner in parts_of(part))
     return 0 if next((first for first in said if isinstance(first, bool)), False) else 1
 
 

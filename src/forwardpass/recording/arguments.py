@@ -14,8 +14,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from forwardpass.keeping.memories import Copies, classes_aside
+from forwardpass.keeping.memories import Copies
 from forwardpass.loading.programs import ModuleProgram
+from forwardpass.tensors.classes import classes_aside, inside
 
 _CLOSED = (
     bool, int, float, complex, str, bytes, type(None), type, nn.Module, torch.Generator,
@@ -80,7 +81,7 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _found(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and not inside(value):
         yield path, value
     if not isinstance(value, _CLOSED) and id(value) not in seen:
         seen.add(id(value))

@@ -12,6 +12,7 @@ of subclasses, and the pass that follows is slower by that.
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -139,7 +140,7 @@ class _InClass:
             return through(self, args, kwargs)
 
         out_of_dynamo(method.__code__)
-        self._ours = method
+        self._ours = functools.update_wrapper(method, self.beneath, (), ())  # with its signature
         self.open()
 
     def open(self) -> None:
@@ -207,8 +208,8 @@ def _plainly(beneath: Callable[..., Any]) -> Calling:
 
 
 MODULE_CALLS = Doorway(nn.Module, "__call__")
-CLASS_CALLS = tuple(Doorway(torch.Tensor, name) for name in ("as_subclass", "_make_subclass"))
-"""The ways by which a tensor becomes an object of another class, past the dispatcher."""
+CLASS_CALLS = Doorway(torch.Tensor, "as_subclass")
+"""The way by which a tensor becomes an object of another class, past the dispatcher."""
 HOST_CALLS = {f"Tensor.{name}": Doorway(torch.Tensor, name) for name in ("numpy", "tolist")}
 """The ways by which a tensor leaves for Python that are no operators, by their name in a Record."""
 HIGHER_ORDER_CALLS = Doorway(HigherOrderOperator, "__call__")

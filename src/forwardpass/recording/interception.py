@@ -14,14 +14,16 @@ from torch.utils._python_dispatch import (
 )
 
 from forwardpass.recording.doorway import out_of_dynamo
-from forwardpass.recording.schemas import Schema, schema_of
+from forwardpass.recording.schemas import Schema, flattened, schema_of
+from forwardpass.tensors.classes import inside
 
 
 class Interception(TorchDispatchMode):
     """Sees each operator of a pass: `intercepted` is called in its place, and runs it.
 
     A composite that no formula explains is opened: the operators that it is made of are seen
-    instead. Marks for profilers are no operators, and pass through.
+    instead. So is what the class of a tensor calls that stands for others. Marks for profilers are
+    no operators, and pass through.
     """
 
     supports_higher_order_operators = True
@@ -38,6 +40,8 @@ class Interception(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if types and _stands_for_others(args, kwargs):
+            return NotImplemented  # then their class runs, and what it calls is seen
         schema = schema_of(func)
         if schema.opens:
             with self:
@@ -67,3 +71,9 @@ def aside() -> Generator[None]:
         torch._C.DisableTorchFunctionSubclass(),  # pyright: ignore[reportPrivateUsage]
     ):
         yield
+
+
+def _stands_for_others(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bool:
+    found: list[torch.Tensor] = []
+    flattened((args, kwargs or {}), found)
+    return any(map(inside, found))

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from forwardpass.keeping.memories import Memory, classes_aside, dispatches, same_numbers
+from forwardpass.keeping.memories import Memory, same_numbers
 from forwardpass.keeping.states import place_of, set_version, version_of
 from forwardpass.recording.arguments import tensors_in
+from forwardpass.tensors.classes import classes_aside, dispatches
 
 
 class Originals:

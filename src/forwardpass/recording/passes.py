@@ -232,8 +232,7 @@ def traced(
         stack.enter_context(calls_visited(tracer.kinds, entering(tracer)))
         for name, doorway in HOST_CALLS.items():
             stack.enter_context(doorway.visited(_leaving(tracer, name)))
-        for doorway in CLASS_CALLS:
-            stack.enter_context(doorway.visited(_turning(tracer)))
+        stack.enter_context(CLASS_CALLS.visited(_turning(tracer)))
         return forwardpass_starts_the_pass(called, args, kwargs)
 
 
@@ -290,11 +289,10 @@ def _turning(tracer: Tracer) -> Around:
 
     def around(beneath: Calling) -> Calling:
         def call(
-            caller: FrameType, first: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+            caller: FrameType, tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
-            result = beneath(caller, first, args, kwargs)
-            given = (first, *args, *kwargs.values())
-            tracer.turned(next(one for one in given if isinstance(one, torch.Tensor)), result)
+            result = beneath(caller, tensor, args, kwargs)
+            tracer.turned(tensor, result)
             return result
 
         return call

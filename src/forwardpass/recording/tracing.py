@@ -25,6 +25,7 @@ from forwardpass.nouns.calls import Ref
 from forwardpass.recording.interception import Interception, aside
 from forwardpass.recording.notes import Failing, RawCall, RawModule, RawValue, meta_of
 from forwardpass.recording.schemas import Schema, flattened
+from forwardpass.tensors.classes import plain_ones
 
 Observer = Callable[[int, list[torch.Tensor], tuple[int, ...]], None]
 """Called after each operator with its index and the tensors it made, with their serials."""
@@ -247,7 +248,7 @@ class Tracer(Interception):
             return (self._serial(tree),)
         found: list[torch.Tensor] = []
         flattened(tree, found)
-        return self.serials(found)
+        return self.serials([plain for tensor in found for plain in plain_ones(tensor)])
 
     # Values
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 
 from forwardpass.errors import UsageError
+from forwardpass.tensors.classes import inside
 
 
 def nest(named: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -54,10 +55,11 @@ def flatten(value: Any) -> dict[str, torch.Tensor]:
     """The tensors in what a forward returned, by path.
 
     One tensor is `output`, a sequence `output_0`, `output_1`, …; mappings and dataclasses go by
-    their keys and fields, nested ones with dots. Whatever is not a tensor is left out.
+    their keys and fields, nested ones with dots; so do the tensors that a tensor stands for.
+    Whatever is not a tensor is left out.
     """
     if isinstance(value, torch.Tensor):
-        return {"output": value}
+        return dict(_leaves(value, "output"))
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         items = cast("list[Any]", value)
         return {
@@ -70,7 +72,11 @@ def flatten(value: Any) -> dict[str, torch.Tensor]:
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(value, torch.Tensor):
-        yield path, value
+        held = inside(value)
+        if not held:
+            yield path, value
+        for name, part in held.items():
+            yield from _leaves(part, f"{path}.{name}" if path else name)
         return
     children: list[tuple[str, Any]] = []
     if isinstance(value, Mapping):

@@ -13,6 +13,7 @@ from forwardpass.errors import UsageError
 from forwardpass.keeping.memories import numbers
 from forwardpass.nouns.validations import Fault
 from forwardpass.recording.recordings import Recording
+from forwardpass.tensors.classes import classes_aside
 from forwardpass.tensors.distances import apart, tolerance
 from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.writing import written
@@ -67,6 +68,7 @@ def _outputs(done: Recording, text: str) -> tuple[Mapping[str, torch.Tensor], Ge
     with this.staged(contents=True) as (state, args, kwargs):
         given = this.named(args, kwargs)
         held = {entry.name: entry.alias for entry in state.held.values()}
-        inputs = [given[path].detach() for path in done.inputs]
+        with classes_aside():  # what the classes of the inputs call stands in the text
+            inputs = [given[path].detach() for path in done.inputs]
         came = forward(*inputs, held, *([done.constants] if takes_constants else []))
         return {path: numbers(tensor) for path, tensor in came.items()}, GeneratorStates.now()

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from forwardpass.keeping.memories import dispatches, is_strided
+from forwardpass.keeping.memories import is_strided
+from forwardpass.tensors.classes import dispatches
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Exempt, Fault

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from forwardpass import operators
-from forwardpass.keeping.memories import dispatches
+from forwardpass.tensors.classes import dispatches
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.validations import Fault
 from forwardpass.recording.costs import bound

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from forwardpass.errors import UsageError, nearest
-from forwardpass.keeping.memories import Copies, classes_aside, dispatches
+from forwardpass.keeping.memories import Copies
 from forwardpass.keeping.states import State
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
@@ -16,6 +16,7 @@ from forwardpass.recording.passes import ONE_PASS_AT_A_TIME
 from forwardpass.recording.recordings import Recording, living
 from forwardpass.recording.schemas import Schema
 from forwardpass.recording.walking import Walk
+from forwardpass.tensors.classes import classes_aside, dispatches
 from forwardpass.tensors.distances import apart, rounding
 from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.tensors.trees import flatten
