@@ -86,6 +86,8 @@ class Doorway:
         if self._door is None and self._visitors:
             self._calls = {}  # a door of before, that somebody may still hold, has no visitors
             method = vars(self._owner).get(self._name)
+            if isinstance(method, staticmethod):  # as `__new__` is
+                method = method.__func__
             if isinstance(method, FunctionType):
                 self._door = _InCode(method, self._calls)
             else:
@@ -208,8 +210,8 @@ def _plainly(beneath: Callable[..., Any]) -> Calling:
 
 
 MODULE_CALLS = Doorway(nn.Module, "__call__")
-CLASS_CALLS = Doorway(torch.Tensor, "as_subclass")
-"""The way by which a tensor becomes an object of another class, past the dispatcher."""
+CLASS_CALLS = Doorway(torch.Tensor, "as_subclass"), Doorway(nn.Parameter, "__new__")
+"""The ways by which a tensor becomes an object of another class, past the dispatcher."""
 HOST_CALLS = {f"Tensor.{name}": Doorway(torch.Tensor, name) for name in ("numpy", "tolist")}
 """The ways by which a tensor leaves for Python that are no operators, by their name in a Record."""
 HIGHER_ORDER_CALLS = Doorway(HigherOrderOperator, "__call__")

@@ -232,7 +232,8 @@ def traced(
         stack.enter_context(calls_visited(tracer.kinds, entering(tracer)))
         for name, doorway in HOST_CALLS.items():
             stack.enter_context(doorway.visited(_leaving(tracer, name)))
-        stack.enter_context(CLASS_CALLS.visited(_turning(tracer)))
+        for doorway in CLASS_CALLS:
+            stack.enter_context(doorway.visited(_turning(tracer)))
         return forwardpass_starts_the_pass(called, args, kwargs)
 
 
@@ -289,10 +290,12 @@ def _turning(tracer: Tracer) -> Around:
 
     def around(beneath: Calling) -> Calling:
         def call(
-            caller: FrameType, tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+            caller: FrameType, first: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
-            result = beneath(caller, tensor, args, kwargs)
-            tracer.turned(tensor, result)
+            result = beneath(caller, first, args, kwargs)
+            for given in (first, *args, *kwargs.values()):
+                if isinstance(given, torch.Tensor):
+                    tracer.turned(given, result)
             return result
 
         return call
