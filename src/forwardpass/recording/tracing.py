@@ -151,12 +151,9 @@ class Tracer(Interception):
     def hands_on(self, module: nn.Module, caller: FrameType) -> bool:
         """Whether a module is called by a `__call__` of its own class, on the way to its forward:
         the module call that runs goes on, and no other one begins."""
-        return (
-            bool(self._stack)
-            and self.modules[self._stack[-1]].module is module
-            and type(module).__call__ is not nn.Module.__call__
-            and not self.frames.is_forward(caller)
-        )
+        runs = self.modules[self._stack[-1]].module if self._stack else None
+        own = runs is module and type(module).__call__ is not nn.Module.__call__
+        return own and not self.frames.is_forward(caller)
 
     def enter(self, module: nn.Module, caller: FrameType | None, direct: bool = False) -> int:
         """Note that a module begins; its number among the module calls."""
