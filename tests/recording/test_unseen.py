@@ -141,7 +141,7 @@ def test_what_stands_for_other_tensors_is_known_by_them() -> None:
 
 
 @pytest.mark.parametrize("grad", ["on", "off", "inference"])
-def test_weights_that_stand_for_others_are_recorded_and_nothing_is_claimed(grad: Any) -> None:
+def test_weights_that_stand_for_others_are_known_by_them(grad: Any) -> None:
     two: Any = import_module("torch.testing._internal.two_tensor").TwoTensor
 
     class Model(nn.Module):
@@ -152,16 +152,15 @@ def test_weights_that_stand_for_others_are_recorded_and_nothing_is_claimed(grad:
 
         def forward(self, x: Tensor) -> Tensor:
             h: Any = nn.functional.linear(x, self.w)
-            return self.fc(h.a)
+            return self.fc(h.a + h.b)
 
     model = Model().eval()
     done = fwd.record(model, X, grad=grad, statistics=True, values="all")
     found = done.validate("f")
-    assert found.verdict == "incomplete", found
-    assert any("TwoTensor" in one.reason for one in found.exempt)
+    assert found.verdict == "valid", found
+    assert {"w.a", "w.b"} < {parameter.name for parameter in done.parameters}
     first = next(call for call in done.calls if call.macs)
-    with pytest.raises(UsageError, match="TwoTensor"):
-        done.explain(f"#{first.index}[0, 0]")
+    assert done.explain(f"#{first.index}[0, 0]").parts
     findings = fwd.check(model, X, mode="eval", grad=grad)
     assert not findings.of("unused")
     assert not [one for one in findings.skipped if "failed" in one.reason]

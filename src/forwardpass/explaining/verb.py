@@ -13,12 +13,12 @@ from forwardpass.explaining.backward import way_back
 from forwardpass.explaining.capturing import Captured, captured, check_numbers
 from forwardpass.explaining.targets import found, is_readable
 from forwardpass.explaining.views import Element, origin, seen_in
-from forwardpass.tensors.classes import dispatches
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.explanations import Equation, Explanation, Part
 from forwardpass.nouns.records import Record
 from forwardpass.recording.costs import bound
 from forwardpass.recording.recordings import Recording, living
+from forwardpass.tensors.classes import dispatches
 
 
 def explain(

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from forwardpass.keeping.memories import is_strided
-from forwardpass.tensors.classes import dispatches
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.validations import Exempt, Fault
 from forwardpass.recording.notes import facts_of, meta_of
 from forwardpass.recording.schemas import Schema, flattened
 from forwardpass.recording.walking import Walk
+from forwardpass.tensors.classes import dispatches
 from forwardpass.tensors.distances import apart, rounding
 from forwardpass.tensors.dtypes import spelled
 from forwardpass.tensors.generators import GeneratorStates

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from forwardpass import operators
-from forwardpass.tensors.classes import dispatches
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.validations import Fault
 from forwardpass.recording.costs import bound
 from forwardpass.recording.schemas import Schema
+from forwardpass.tensors.classes import dispatches
 
 _FORMULA = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 _SAMPLES, _SAMPLED_CALLS = 2, 200
