@@ -29,6 +29,7 @@ from forwardpass.tensors.arrays import Array, spelled
 from forwardpass.tensors.distances import apart
 from forwardpass.tensors.dtypes import coarsest, tensors
 from forwardpass.tensors.dtypes import spelled as spelled_dtype
+from forwardpass.tensors.modules import held_by, put_into_mode
 from forwardpass.tensors.trees import flatten, nest
 
 FAR = 1e-3
@@ -109,7 +110,7 @@ def lower(
         )
     subject = _Subject(module, signature, example)
     draft, truths = _drafted(subject), subject.truths()
-    dtype = spelled_dtype(coarsest({value.dtype for value in module.state_dict().values()}))
+    dtype = spelled_dtype(coarsest({value.dtype for value in held_by(module).values()}))
     declined: list[str] = []
     for route, write in routes.items():
         shutil.rmtree(folder, ignore_errors=True)
@@ -212,7 +213,8 @@ def _drafted(subject: _Subject) -> Draft:
     )
     placed = [subject.placed[path] for path in named]
     plain = Plain(subject.module, placed, [port.path for port in outputs])
-    return Draft(plain.eval(), tuple(named.values()), inputs, outputs)
+    put_into_mode(plain, False)
+    return Draft(plain, tuple(named.values()), inputs, outputs)
 
 
 def _own(signature: Signature, inputs: Mapping[str, Array]) -> dict[str, int]:

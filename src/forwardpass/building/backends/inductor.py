@@ -25,6 +25,7 @@ from forwardpass.building.replicas import Arguments, Example, Inputs, threads_of
 from forwardpass.errors import BuildError
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.programs import Program
+from forwardpass.tensors.modules import held_by
 
 
 class CompiledReplica:
@@ -64,7 +65,7 @@ def build(
         raise BuildError(
             f"inductor compiles modules, and {program.name} is an artefact without one"
         )
-    device = next((t.device for t in module.state_dict().values()), torch.device("cpu"))
+    device = next((t.device for t in held_by(module).values()), torch.device("cpu"))
     threads = threads_of("inductor", threads)
     compiled: Any = torch.compile(module, dynamic=dynamic or None)
     replica = CompiledReplica(EagerReplica(compiled, device, threads, example))
