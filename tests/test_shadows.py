@@ -168,7 +168,13 @@ def test_check_and_diff_say_what_they_say_of_the_plain_one(kind: str) -> None:
     module = like_plain(kind)
     for grad in ("on", "inference"):
         found, expected = (
-            {(one.rule, one.severity, one.message) for one in fwd.check(m, X, grad=grad)}
+            {
+                (one.rule, one.severity, one.message)
+                for one in fwd.check(m, X, grad=grad)
+                # what PyTorch's own exporter makes of such a module is another matter; it is asked
+                # where it is loaded already
+                if one.rule != "static-ready"
+            }
             for m in (module, plain())
         )
         assert {one[:2] for one in found} == {one[:2] for one in expected}

@@ -110,7 +110,7 @@ def test_other_files_say_what_they_are(tmp_path: Path, name: str, said: str) -> 
 
 def test_an_artefact_folder_says_so(tmp_path: Path) -> None:
     (tmp_path / "net.fwd").mkdir()
-    with pytest.raises(LoadError, match="this version of forwardpass cannot open artefacts"):
+    with pytest.raises(LoadError, match=r"is no artefact: it has no artefact\.json"):
         load(tmp_path / "net.fwd")
 
 
