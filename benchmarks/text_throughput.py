@@ -1,8 +1,8 @@
 """How many texts a second does a sentence encoder embed, and who spends the rest on padding?
 
 all-MiniLM-L6-v2 in fp32 over 1,536 real paragraphs (docstrings of the standard library), cut at 256
-tokens, and over 8,000: the same and docstrings of PyTorch. Everything is loaded beforehand; each
-candidate begins with strings and ends with vectors.
+tokens, and over 8,000: the same and docstrings of PyTorch and NumPy. Everything is loaded
+beforehand; each candidate begins with strings and ends with vectors.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ STDLIB = Path(__file__).parent.parent / "examples" / "stdlib.py"
 
 def paragraphs(number: int) -> list[str]:
     """`number` different paragraphs of docstrings, in random order: of the standard library, and
-    of PyTorch where these are too few."""
+    of PyTorch and NumPy where these are too few."""
     stdlib = import_file(STDLIB)
     found: dict[str, None] = {}
     for text in _docstrings(stdlib):
@@ -55,9 +55,10 @@ def paragraphs(number: int) -> list[str]:
 
 def _docstrings(stdlib: Any) -> Iterator[str]:
     yield from (row["text"] for row in stdlib.docs())
-    for module, path in stdlib.modules(Path(torch.__file__).parent):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        yield from (text for _, text in stdlib.documented(tree, module))
+    for library in (torch, np):
+        for module, path in stdlib.modules(Path(str(library.__file__)).parent):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            yield from (text for _, text in stdlib.documented(tree, module))
 
 
 class Bare:

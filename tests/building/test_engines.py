@@ -130,6 +130,7 @@ def test_what_cannot_be_copied_is_said() -> None:
         ("@ eager(threads=0)", "threads must be a whole number from 1"),
         ("@ eager(thread=1)", "has no argument 'thread'; did you mean 'threads'"),
         ("@ eager(device=gpu)", "not a device that torch knows"),
+        ("@ eager where !0", "eager quantizes none; leave it out"),
         ("| cast(f8)", "the dtype must be one of f64, f32, f16, bf16"),
         ("| cast", "cast needs dtype"),
         ("| cast(bf16, f32)", "takes at most 1 arguments"),

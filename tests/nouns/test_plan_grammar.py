@@ -54,6 +54,7 @@ def test_a_forward_prints_and_parses_back(reference: str, plan: Plan) -> None:
         ('a @ eager(note="b | c @ d")', "a", '@ eager(note="b | c @ d")'),
         ("a | cast() @ eager()", "a", "| cast @ eager"),
         ("a | cast(bf16) where e.*,!*.norm", "a", "| cast(bf16) where e.*, !*.norm @ eager"),
+        ("a @ eager(threads=2) where !e.*", "a", "@ eager(threads=2) where !e.*"),
     ],
 )
 def test_what_is_reference_and_what_is_plan(text: str, reference: str, plan: str) -> None:

@@ -187,7 +187,8 @@ def _opened(forward: Forward, program: ArtefactProgram) -> Engine:
 
 
 def require_known(plan: Plan) -> None:
-    """Raise UsageError for a step or a backend that is not there, with the nearest that is."""
+    """Raise UsageError for a step or a backend that is not there, with the nearest that is, and for
+    layers chosen where there is nothing to choose."""
     step_names, backend_names = names(steps), names(backends)
     for step in plan.steps:
         if step.name not in step_names:
@@ -195,6 +196,11 @@ def require_known(plan: Plan) -> None:
     name = plan.backend.name
     if name not in backend_names:
         raise UsageError(f"unknown backend {name!r}; {nearest(name, backend_names)}")
+    if plan.backend.where:
+        raise UsageError(
+            f"@ {plan.backend}: `where` chooses the layers that a backend quantizes, and {name} "
+            "quantizes none; leave it out"
+        )
 
 
 def _stepped(forward: Forward) -> Program:
