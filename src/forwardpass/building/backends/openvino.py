@@ -7,50 +7,35 @@ the library would choose. Needs the extra `openvino`; an artefact needs no torch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from forwardpass.building.replicas import Arguments, Facts, Inputs, threads_of
+from forwardpass.building.arrays import ArrayReplica, Named
+from forwardpass.building.replicas import threads_of
 from forwardpass.errors import LoadError, missing_extra
 from forwardpass.nouns.lowered import Lowered
-from forwardpass.tensors.arrays import Array, to_numpy
+from forwardpass.tensors.arrays import Array
 
 if TYPE_CHECKING:
     from forwardpass.building.lowering import Draft
     from forwardpass.building.replicas import Example
     from forwardpass.nouns.programs import Program, Trust
 
-Named = Mapping[str, np.ndarray[Any, Any]]
 GRAPH = "graph.xml"
 
 
-class OpenVinoReplica:
+class OpenVinoReplica(ArrayReplica):
     """A compiled model of OpenVINO."""
 
-    standing = None
-
     def __init__(self, compiled: Any, lowered: Lowered, library: str, threads: int | None) -> None:
+        super().__init__(lowered, library, threads)
         self._request = compiled.create_infer_request()
-        self._inputs = {port.path: port.name for port in lowered.inputs}
         self._outputs = [(port.path, compiled.output(port.name)) for port in lowered.outputs]
-        self.facts = Facts("cpu", lowered.dtype, library, threads)
-
-    def stage(self, inputs: Inputs) -> Named:
-        """The inputs by the names of the graph."""
-        assert not isinstance(inputs, Arguments)
-        return {self._inputs[path]: to_numpy(value) for path, value in inputs.items()}
 
     def compute(self, staged: Named, seed: int | None = None) -> dict[str, Array]:
         """The outputs by path, in memory of their own."""
         came = self._request.infer(staged, share_inputs=True, share_outputs=False)
         return {path: came[port] for path, port in self._outputs}
-
-    def fetch(self, outputs: Named) -> Named:
-        """They are in CPU memory."""
-        return outputs
 
 
 def save(program: Program, example: Example, fitted: object | None, folder: Path) -> Lowered:

@@ -1,0 +1,37 @@
+"""What graphs of other libraries have in common: they take and give NumPy's arrays, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from forwardpass.building.replicas import Arguments, Facts, Inputs
+from forwardpass.nouns.lowered import Lowered
+from forwardpass.tensors.arrays import to_numpy
+
+Named = Mapping[str, np.ndarray[Any, Any]]
+
+
+class ArrayReplica:
+    """A graph on the CPU, without `compute`. It has nothing that passes change.
+
+    Attributes:
+        facts, standing: see `Replica`.
+    """
+
+    standing = None
+
+    def __init__(self, lowered: Lowered, library: str, threads: int | None) -> None:
+        self._inputs = {port.path: port.name for port in lowered.inputs}
+        self.facts = Facts("cpu", lowered.dtype, library, threads)
+
+    def stage(self, inputs: Inputs) -> Named:
+        """The inputs by the names of the graph."""
+        assert not isinstance(inputs, Arguments)
+        return {self._inputs[path]: to_numpy(value) for path, value in inputs.items()}
+
+    def fetch(self, outputs: Named) -> Named:
+        """They are in CPU memory."""
+        return outputs
