@@ -99,7 +99,6 @@ def _written(forward: Forward, block: Block, folder: Path) -> Artefact:
         inputs=tuple(map(str, block.signature.inputs)),
         outputs=(),
         lowered=saved.lowered,
-        proof=(),
         encode=encode,
         decode=decode,
         sha256=model.program.digest(),

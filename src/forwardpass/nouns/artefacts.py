@@ -36,7 +36,6 @@ class Artefact(
         code: why it is no data, a sentence each; empty for data.
         inputs, outputs: the signature, a line each.
         lowered: the graph, and how it was proved.
-        proof: what was done to the program, a sentence each, as its steps and its backend show it.
         encode, decode: what rows go through, as its `kind` and what that needs; None without.
         sha256: the digest of the Forward that it was made from.
         instructions: the vector instructions of the processor that it was made on.
@@ -51,7 +50,6 @@ class Artefact(
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     lowered: Lowered
-    proof: tuple[str, ...]
     encode: dict[str, Any] | None
     decode: dict[str, Any] | None
     sha256: str

@@ -27,7 +27,6 @@ def _lines(artefact: Artefact) -> list[tuple[str, Text | str]]:
             f"{number(lowered.distance)} of the largest at most",
         )
     )
-    lines += [("", sentence) for sentence in artefact.proof]
     lines.append(("written", f"{amount(size)}B by {lowered.route}"))
     lines += [("not by", why) for why in lowered.declined]
     rows = [("encode", artefact.encode), ("decode", artefact.decode)]
