@@ -16,7 +16,7 @@ from torch import nn
 
 import forwardpass as fwd
 from benchmarks.results import machine, publish, quick, table
-from forwardpass.building.engines import build
+from forwardpass.building import Example, build
 from forwardpass.executing.batches import Batch
 from forwardpass.executing.encoding import EncodedRows, Encoder
 from forwardpass.executing.executors import InProcess
@@ -46,7 +46,7 @@ def main() -> None:
     model = fwd.Model(net, "features: f32[batch 64]", "output: f32[batch 10]")
     block = encoding(net, values)().block
     assert isinstance(block, Block)
-    executor = InProcess(build(fwd.load(model), block.collate(())))
+    executor = InProcess(build(fwd.load(model), Example(model.signature, block.collate(()))))
     batch = Batch(block, (), 1, 0)
 
     def bare() -> torch.Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forwardpass import Forward, Model
-from forwardpass.building import Engine, build
+from forwardpass.building import Engine, Example, build
 from forwardpass.executing.examples import drawn
 
 MODELS: dict[str, Callable[[], Model]] = {}
@@ -38,8 +38,11 @@ def built(forward: Forward) -> Engine:
     """The engine of a Forward whose signature is known, built by three rows drawn by that."""
     return build(
         forward,
-        drawn(forward, batch=3),
-        at=lambda rows, sizes: drawn(forward, batch=len(rows), axes=sizes),
+        Example(
+            forward.model.signature,
+            drawn(forward, batch=3),
+            at=lambda rows, sizes: drawn(forward, batch=len(rows), axes=sizes),
+        ),
     )
 
 

@@ -55,9 +55,9 @@ def under(model: Model, text: str) -> Forward:
 def plugins() -> list[tuple[str, ModuleType, str, int]]:
     """(name, module, the function of the contract, arguments that the contract itself passes)."""
     contracts = (
-        (steps, "apply", 2),
-        (backends, "build", 3),
-        (backends, "save", 4),
+        (steps, "apply", 1),
+        (backends, "build", 2),
+        (backends, "save", 3),
         (backends, "open", 2),
     )
     return [

@@ -14,7 +14,7 @@ from forwardpass.errors import UsageError
 WITHOUT_TORCH = """
 import numpy as np
 from artefact import Artefact
-from forwardpass.building import build
+from forwardpass.building import Example, build
 from forwardpass.executing.batches import Batch
 from forwardpass.executing.encoding import Encoder
 from forwardpass.executing.executors import InProcess, Threaded
@@ -28,7 +28,9 @@ outputs = ["output_0: i64[batch tokens]", "output_1: i64[batch tokens]"]
 model = Model(Artefact(), signature, outputs)
 ids = [np.arange(1, 1 + n) for n in (3, 5, 2)]
 block = Encoder(model)(Rows({"ids": ids}, np.arange(3))).block
-engine = build(Forward(model, Plan.parse("@ null")), block.collate([5]))
+engine = build(
+    Forward(model, Plan.parse("@ null")), Example(model.signature, block.collate([5]))
+)
 for kind in (InProcess, Threaded):
     executor = kind(engine)
     result = executor.submit(Batch(block, (5,), 5, 0)).result()

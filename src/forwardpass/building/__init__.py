@@ -4,6 +4,6 @@ Steps and backends are folders: one file each, its name is the public name.
 """
 
 from forwardpass.building.engines import Engine, build
-from forwardpass.building.replicas import Arguments, Facts, Replica
+from forwardpass.building.replicas import Arguments, Example, Facts, Replica
 
-__all__ = ["Arguments", "Engine", "Facts", "Replica", "build"]
+__all__ = ["Arguments", "Engine", "Example", "Facts", "Replica", "build"]

@@ -6,23 +6,22 @@ import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from forwardpass.building import backends, golden, steps
-from forwardpass.building.replicas import Example, Inputs, Replica, Resized
+from forwardpass.building.calls import bound
+from forwardpass.building.replicas import Example, Inputs, Replica
 from forwardpass.errors import LoadError, UsageError, nearest
 from forwardpass.loading.artefacts import ArtefactProgram
+from forwardpass.nouns.applied import Applied
 from forwardpass.nouns.artefacts import GRAPH
 from forwardpass.nouns.folders import names, plugin, plugins
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.lowered import Lowered
-from forwardpass.nouns.plans import Argument, Backend, Plan, Step
+from forwardpass.nouns.plans import Plan
 from forwardpass.nouns.programs import TRUSTED, Program, Trust
 from forwardpass.nouns.signatures import Output, Signature
 from forwardpass.tensors.arrays import Array
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class Engine:
@@ -31,11 +30,15 @@ class Engine:
     Attributes:
         forward: the Forward it was built from; its module is not touched.
         replicas: one copy a device.
+        applied: what the steps of its plan did.
         signature: the inputs and, once `learn` was told, the outputs that leave.
     """
 
-    def __init__(self, forward: Forward, replicas: Sequence[Replica]) -> None:
+    def __init__(
+        self, forward: Forward, replicas: Sequence[Replica], applied: Sequence[Applied] = ()
+    ) -> None:
         self.forward = forward
+        self.applied = tuple(applied)
         self.replicas = tuple(replicas)
         self.signature = forward.model.signature
 
@@ -91,42 +94,37 @@ class Engine:
         )
 
 
-def build(
-    forward: Forward, inputs: Inputs, fitted: object | None = None, *, at: Resized | None = None
-) -> Engine:
+def build(forward: Forward, example: Example) -> Engine:
     """Build a Forward: apply its steps to a copy of its module, then its backend.
 
-    Args:
-        inputs: a batch that it takes: the example by which backends build.
-        fitted: what an earlier fit found.
-        at: batches of other sizes, see `Example`.
-
     Raises UsageError for unknown names and arguments, LoadError where the module cannot be copied,
-    BuildError where a backend cannot make it.
+    BuildError where a step or a backend cannot make it.
     """
     require_known(forward.plan)
     if isinstance(forward.model.program, ArtefactProgram):
         return _opened(forward, forward.model.program)
     backend = forward.plan.backend
     file = plugin(backends, backend.name)
-    example = Example(forward.model.signature, inputs, at)
     if hasattr(file, "build"):
-        (arguments,) = _bound(backend, (file.build, 3))
-        return Engine(forward, file.build(_stepped(forward), example, fitted, **arguments))
+        (arguments,) = bound(backend, (file.build, 2))
+        program, applied = _stepped(forward, example)
+        return Engine(forward, file.build(program, example, **arguments), applied)
     with TemporaryDirectory(prefix="forwardpass-") as folder:  # what is open stays so without it
-        return Engine(forward, save(forward, example, Path(folder), fitted).replicas)
+        saved = save(forward, example, Path(folder))
+        return Engine(forward, saved.replicas, saved.applied)
 
 
 class Reopened(NamedTuple):
     """What a backend wrote, opened.
 
     Attributes:
-        lowered: what it says of it. replicas: as they were opened.
+        lowered: what it says of it. replicas: as they were opened. applied: what the steps did.
         trust: what opening it may execute, and why, in a sentence.
     """
 
     lowered: Lowered
     replicas: Sequence[Replica]
+    applied: tuple[Applied, ...]
     trust: Trust
     why: str
 
@@ -136,9 +134,7 @@ class Reopened(NamedTuple):
         return replica.fetch(replica.compute(replica.stage(inputs)))
 
 
-def save(
-    forward: Forward, example: Example, folder: Path, fitted: object | None = None
-) -> Reopened:
+def save(forward: Forward, example: Example, folder: Path) -> Reopened:
     """Write a Forward into `folder`, in the way of its backend, and open what was written.
 
     Raises UsageError for unknown names and arguments, and for a backend that writes nothing;
@@ -152,11 +148,16 @@ def save(
         raise UsageError(
             f"{backend.name} writes no artefact; of the backends do: {', '.join(able)}"
         )
-    saving, opening = _bound(backend, (file.save, 4), (file.open, 2))
-    lowered = file.save(_stepped(forward), example, fitted, folder, **saving)
+    saving, opening = bound(backend, (file.save, 3), (file.open, 2))
+    if backend.where:
+        saving["layers"] = backend.selects
+    program, applied = _stepped(forward, example)
+    lowered = file.save(program, example, folder, **saving)
     replicas = file.open(folder, lowered, **opening)
     trust: Trust = file.trust(lowered)
-    return Reopened(lowered, replicas, trust, (inspect.getdoc(file.trust) or "").rstrip("."))
+    return Reopened(
+        lowered, replicas, applied, trust, (inspect.getdoc(file.trust) or "").rstrip(".")
+    )
 
 
 def _opened(forward: Forward, program: ArtefactProgram) -> Engine:
@@ -180,7 +181,7 @@ def _opened(forward: Forward, program: ArtefactProgram) -> Engine:
             f"{program.folder.name} says that it is {artefact.trust}, and its graph for "
             f"{backend.name} is {needed}: it was not opened"
         )
-    _, opening = _bound(backend, (file.save, 4), (file.open, 2))
+    _, opening = bound(backend, (file.save, 3), (file.open, 2))
     replicas = file.open(program.folder / GRAPH, artefact.lowered, **opening)
     golden.replay(replicas[0], program.folder)
     return Engine(forward, replicas)
@@ -196,64 +197,31 @@ def require_known(plan: Plan) -> None:
     name = plan.backend.name
     if name not in backend_names:
         raise UsageError(f"unknown backend {name!r}; {nearest(name, backend_names)}")
-    if plan.backend.where:
+    if plan.backend.where and not _chooses(name):
         raise UsageError(
             f"@ {plan.backend}: `where` chooses the layers that a backend quantizes, and {name} "
             "quantizes none; leave it out"
         )
 
 
-def _stepped(forward: Forward) -> Program:
-    """The program after the steps of the plan: of a module, a copy that is ours to change."""
+def _chooses(backend: str) -> bool:
+    save = getattr(plugin(backends, backend), "save", None)
+    return save is not None and "layers" in inspect.signature(save).parameters
+
+
+def _stepped(forward: Forward, example: Example) -> tuple[Program, tuple[Applied, ...]]:
+    """The program after the steps of the plan, of a module a copy that is ours to change; and what
+    the steps did."""
     program, plan = forward.model.program, forward.plan
     if program.module is None:  # one of the user's own making: what it takes is for it to say
-        return program
+        return program, ()
     from forwardpass.building.copies import copied
+
+    module, applied = copied(program.module), ()
+    if plan.steps:
+        from forwardpass.building.stepping import stepped
+
+        module, applied = stepped(module, plan.steps, example)
     from forwardpass.loading.programs import ModuleProgram
 
-    module = copied(program.module)
-    for step in plan.steps:
-        module = _applied(step, module)
-    return ModuleProgram(module, program.origin, program.trust)
-
-
-def _applied(step: Step, module: nn.Module) -> nn.Module:
-    from forwardpass.tensors.modules import parts_of
-
-    paths = [path for path, _ in parts_of(module, every_name=True)]
-    selected = {path for path in paths if step.selects(path)}
-    if not selected:
-        wanted = next((glob for glob in step.where if not glob.startswith("!")), step.where[0])
-        raise UsageError(f"{step}: no module is called so; {nearest(wanted, filter(None, paths))}")
-    apply = plugin(steps, step.name).apply
-    (arguments,) = _bound(step, (apply, 2))
-    return apply(module, selected, **arguments)
-
-
-def _bound(call: Step | Backend, *functions: tuple[Any, int]) -> list[dict[str, Any]]:
-    """The arguments of a step or a backend by name, for each of the functions that take them.
-
-    With each function stands how many of its first parameters are not the user's. Raises
-    UsageError for arguments that do not fit.
-    """
-    each = [list(inspect.signature(f).parameters.values())[skip:] for f, skip in functions]
-    parameters = {p.name: p for part in each for p in part}
-    known = list(parameters)
-    bound: dict[str, Argument] = {}
-    for place, argument in enumerate(call.arguments):
-        if not argument.name and place >= len(known):
-            raise UsageError(f"{call}: {call.name} takes at most {len(known)} arguments")
-        name = argument.name or known[place]
-        if name not in known:
-            raise UsageError(
-                f"{call}: {call.name} has no argument {name!r}; {nearest(name, known)}"
-            )
-        if name in bound:
-            raise UsageError(f"{call}: {call.name} is given {name!r} twice")
-        bound[name] = argument
-    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in bound]
-    if missing:
-        raise UsageError(
-            f"{call}: {call.name} needs {', '.join(missing)}: {call.name}({missing[0]}=…)"
-        )
-    return [{p.name: bound[p.name].value for p in part if p.name in bound} for part in each]
+    return ModuleProgram(module, program.origin, program.trust), applied

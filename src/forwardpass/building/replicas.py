@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -26,6 +26,10 @@ Inputs: TypeAlias = "Mapping[str, Array] | Arguments"
 """A batch: arrays by the paths of a signature, or what the user's collate made."""
 
 
+Data: TypeAlias = "Iterable[Mapping[str, Array]]"
+"""Batches of the user's rows, by input path; each iteration begins anew."""
+
+
 Resized: TypeAlias = "Callable[[Sequence[int], Mapping[str, int]], Mapping[str, Array]]"
 """A batch of these rows, by number, with the variable axes at these sizes. There is a row for every
 number from 0; they are real ones, or were drawn, and need not differ for long."""
@@ -39,11 +43,13 @@ class Example(NamedTuple):
         inputs: the batch.
         at: batches of other rows and sizes, to build from and to try what was built on; None where
             rows cannot be resized.
+        data: the rows that the user gave to fit to, in batches; None where there are none.
     """
 
     signature: Signature | None
     inputs: Inputs
     at: Resized | None = None
+    data: Data | None = None
 
 
 class Facts(msgspec.Struct, frozen=True):

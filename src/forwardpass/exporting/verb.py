@@ -13,12 +13,13 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from forwardpass.building import golden
+from forwardpass.building import Example, golden
 from forwardpass.building.engines import save
 from forwardpass.errors import DataError, UsageError
 from forwardpass.executing import examples
 from forwardpass.executing.encoding import EncodedRows, Encoder, checked, inferred, together
 from forwardpass.executing.executors import executor
+from forwardpass.executing.fitting import FittingRows
 from forwardpass.exporting.folders import sums, whole_or_not_there
 from forwardpass.loading import load
 from forwardpass.loading.artefacts import ArtefactProgram
@@ -63,7 +64,8 @@ def export(
             is written: `model.py @ onnxruntime`.
         out: the folder, `NAME.fwd`; it must not be there.
         calibrate: data, as `run` reads them: they say what goes in where the model does not, and
-            padding is proved on them. Without data rows are drawn by the signature.
+            padding is proved on them, and steps and backends that need data are fitted to all of
+            them. Without data rows are drawn by the signature, and nothing is fitted.
 
     Returns the Artefact: what the folder's manifest says.
 
@@ -80,12 +82,12 @@ def export(
     with generators_kept(), whole_or_not_there(folder) as staging:
         block = _given(_drawn(loaded) if calibrate is None else _encoded(loaded, calibrate))
         signed = Forward(loaded.model.with_signature(block.signature), loaded.plan)
-        return _written(signed, block, staging)
+        data = None if calibrate is None else FittingRows(signed.model, calibrate)
+        return _written(signed, block, example_of(block)._replace(data=data), staging)
 
 
-def _written(forward: Forward, block: Block, folder: Path) -> Artefact:
+def _written(forward: Forward, block: Block, example: Example, folder: Path) -> Artefact:
     model, plan = forward.model, forward.plan
-    example = example_of(block)
     saved = save(forward, example, folder / GRAPH)
     encode, decode, code = describe(model, folder)
     classes: list[Trust] = [saved.trust, "code" if code else "data"]
@@ -94,6 +96,7 @@ def _written(forward: Forward, block: Block, folder: Path) -> Artefact:
     artefact = Artefact(
         name=model.program.name,
         plan=str(plan),
+        steps=saved.applied,
         trust=max(classes, key=TRUSTED.index),
         code=tuple(reasons),
         inputs=tuple(map(str, block.signature.inputs)),

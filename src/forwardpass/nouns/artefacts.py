@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from forwardpass.nouns.applied import Applied
 from forwardpass.nouns.documents import Document
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.programs import Trust
@@ -32,6 +33,7 @@ class Artefact(
     Attributes:
         name: what errors call the program: the class of the module that it was made from.
         plan: the steps that were applied, and the backend that it was lowered to.
+        steps: what the steps of the plan did.
         trust: what opening it may execute: "data", "code" or "native".
         code: why it is no data, a sentence each; empty for data.
         inputs, outputs: the signature, a line each.
@@ -45,6 +47,7 @@ class Artefact(
 
     name: str
     plan: str
+    steps: tuple[Applied, ...]
     trust: Trust
     code: tuple[str, ...]
     inputs: tuple[str, ...]

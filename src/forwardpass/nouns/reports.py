@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from forwardpass.nouns.applied import Applied
 from forwardpass.nouns.documents import Document
 from forwardpass.nouns.rows import Failure
 
@@ -41,6 +42,7 @@ class RunReport(Document, frozen=True, kw_only=True, tag_field="schema", tag="fo
         quarantined: rows left out.
         padding: what was proved about padding, in a sentence.
         device: where it ran.
+        steps: what the steps of the plan did.
         put_back: what passes changed of their module, and what was put back after each of them, a
             sentence each.
         notes: what was found out about the source or left aside in it, a sentence each.
@@ -65,6 +67,7 @@ class RunReport(Document, frozen=True, kw_only=True, tag_field="schema", tag="fo
     device: str
     resumed_rows: int
     digest: str
+    steps: tuple[Applied, ...] = ()
     put_back: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     limit_share: float | None = None

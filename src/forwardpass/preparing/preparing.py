@@ -115,8 +115,7 @@ def ready(
 def built(forward: Forward, block: Encodings) -> Engine:
     """The engine of a Forward, built by the example of a row of `block`."""
     if isinstance(block, Block):
-        example = example_of(block)
-        return build(forward, example.inputs, at=example.at)
+        return build(forward, example_of(block))
     rows = _spread(block.sizes.prod(axis=1))[:_TRIES]
     first: Exception | None = None
     for row in rows:
@@ -125,7 +124,7 @@ def built(forward: Forward, block: Encodings) -> Engine:
         except Exception as error:  # noqa: BLE001 - raised below unless another row works
             first = first or error
         else:
-            return build(forward, inputs)
+            return build(forward, Example(forward.model.signature, inputs))
     assert first is not None
     raise PassError(f"collate raised on {_each(rows)}: {said(first)}") from first
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from forwardpass.building import Arguments, build
+from forwardpass.building import Arguments, Example, build
 from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.errors import UsageError
 from forwardpass.loading.programs import ModuleProgram
@@ -48,7 +48,7 @@ def called(forward: Forward, inputs: Any) -> Called:
     notes: list[str] = []
     args, kwargs, renamed = _arguments(module, inputs)
     if forward.plan != Plan():
-        replica = build(forward, Arguments(args, kwargs)).replicas[0]
+        replica = build(forward, Example(None, Arguments(args, kwargs))).replicas[0]
         if not isinstance(replica, EagerReplica):
             raise UsageError(
                 f"{forward}: the program of this backend is opaque; record the Forward without it"

@@ -357,6 +357,7 @@ class Run:
             nan_rows=sum(entry.nan_rows for entry in entries),
             quarantined=sum(entry.quarantined for entry in entries),
             padding=padding,
+            steps=self.engine.applied if self.engine else (),
             put_back=self.engine.put_back if self.engine else (),
             notes=self.source.notes(),
             device=", ".join(r.facts.device for r in self.engine.replicas) if self.engine else "",

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from forwardpass.nouns.artefacts import Artefact
-from forwardpass.showing.wording import ORANGE, amount, facts, number, plain
+from forwardpass.showing.wording import ORANGE, amount, facts, number, plain, steps
 
 
 def shown(artefact: Artefact) -> RenderableType:
@@ -20,6 +20,7 @@ def _lines(artefact: Artefact) -> list[tuple[str, Text | str]]:
     size = sum(file.bytes for file in artefact.files.values())
     lines: list[tuple[str, Text | str]] = [("in", line) for line in artefact.inputs]
     lines += [("out", line) for line in artefact.outputs]
+    lines += steps(artefact.steps)
     lines.append(
         (
             "proved",

@@ -6,7 +6,16 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from forwardpass.nouns.reports import RunReport
-from forwardpass.showing.wording import ORANGE, VERMILLION, counted, facts, plain, rate, seconds
+from forwardpass.showing.wording import (
+    ORANGE,
+    VERMILLION,
+    counted,
+    facts,
+    plain,
+    rate,
+    seconds,
+    steps,
+)
 
 _NAMED = 3
 """Of what is put back, how many are named."""
@@ -46,6 +55,7 @@ def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
         lines.append(("limit", f"{report.limit_share:.1%} of the matmul rate of this machine"))
     if report.padding:
         lines.append(("padding", report.padding))
+    lines += steps(report.steps)
     if report.put_back:
         lines.append(("put back", _put_back(report.put_back)))
     lines += [("source", note) for note in report.notes]

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
+from forwardpass.nouns.applied import Applied
+
 # Okabe-Ito: told apart with any colour vision
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
@@ -75,3 +77,14 @@ def number(value: float) -> str:
     if 1e-3 <= abs(value) < 1e5:
         return f"{value:.5g}" if abs(value) >= 1 else f"{value:.4f}"
     return f"{value:.3e}"
+
+
+def steps(applied: Iterable[Applied]) -> list[tuple[str, Text | str]]:
+    """What the steps of a plan did, a line each."""
+    return [
+        (
+            "step",
+            f"{done.step}: {done.did}; outputs move by {number(done.moved)} of the largest at most",
+        )
+        for done in applied
+    ]

@@ -22,7 +22,7 @@ from forwardpass.nouns.programs import Program, Trust
 GRAPH = "graph.pt2"
 
 
-def save(program: Program, example: Example, fitted: object | None, folder: Path) -> Lowered:
+def save(program: Program, example: Example, folder: Path) -> Lowered:
     """Write `graph.pt2`. Raises BuildError."""
     return lower(
         program, example, folder, backend="aot", routes={"torch.export": _packaged}, opened=open

@@ -123,7 +123,7 @@ class EagerReplica:
         return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
 
 
-def save(program: Program, example: Example, fitted: object | None, folder: Path) -> Lowered:
+def save(program: Program, example: Example, folder: Path) -> Lowered:
     """Write an exported program, or a trace where that fails. Raises BuildError."""
     from forwardpass.building.lowering import lower  # which needs all that records
 
@@ -138,7 +138,6 @@ def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[Pla
 def build(
     program: Program,
     example: Example,
-    fitted: object | None,
     device: str | None = None,
     threads: int | None = None,
 ) -> list[EagerReplica]:

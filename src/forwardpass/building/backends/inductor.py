@@ -19,9 +19,10 @@ from forwardpass.building.backends._programs import module_in
 from forwardpass.building.backends._programs import trust as trust
 from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.building.exporting import quiet
-from forwardpass.building.lowering import FAR, lower, tried, truths_of
+from forwardpass.building.lowering import FAR, lower, tried
 from forwardpass.building.plain import PlainReplica
 from forwardpass.building.replicas import Arguments, Example, Inputs, threads_of
+from forwardpass.building.subjects import truths_of
 from forwardpass.errors import BuildError
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.programs import Program
@@ -53,7 +54,7 @@ class CompiledReplica:
 
 
 def build(
-    program: Program, example: Example, fitted: object | None, dynamic: bool = True,
+    program: Program, example: Example, dynamic: bool = True,
     threads: int | None = None,
 ) -> list[CompiledReplica]:  # fmt: skip
     """One replica, which has computed batches of several sizes as the module does.
@@ -71,10 +72,10 @@ def build(
     replica = CompiledReplica(EagerReplica(compiled, device, threads, example))
     try:
         with quiet():
-            if example.signature is None or isinstance(example.inputs, Arguments):
+            if isinstance(example.inputs, Arguments):
                 replica.compute(replica.stage(example.inputs))
             else:
-                tried(replica, truths_of(module, example.signature, example), FAR)
+                tried(replica, truths_of(module, example), FAR)
     except Exception as error:
         raise BuildError(
             f"{program.name} cannot be compiled by inductor: {type(error).__name__}: "
@@ -83,7 +84,7 @@ def build(
     return [replica]
 
 
-def save(program: Program, example: Example, fitted: object | None, folder: Path) -> Lowered:
+def save(program: Program, example: Example, folder: Path) -> Lowered:
     """Write an exported program, or a trace where that fails. Raises BuildError."""
     return lower(program, example, folder, backend="inductor", routes=_programs.ROUTES, opened=open)
 

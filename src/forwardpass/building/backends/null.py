@@ -40,7 +40,7 @@ class NullReplica:
         return outputs
 
 
-def build(program: Program, example: Example, fitted: object | None) -> list[NullReplica]:
+def build(program: Program, example: Example) -> list[NullReplica]:
     """One replica, whatever the program is."""
     if isinstance(example.inputs, Arguments):
         raise UsageError(

@@ -36,7 +36,7 @@ class OnnxReplica(ArrayReplica):
         return dict(zip(self._paths, self._session.run(self._outputs, staged), strict=True))
 
 
-def save(program: Program, example: Example, fitted: object | None, folder: Path) -> Lowered:
+def save(program: Program, example: Example, folder: Path) -> Lowered:
     """Write `graph.onnx`. Raises BuildError."""
     from forwardpass.building.graphs import onnx_of_export, onnx_of_trace
     from forwardpass.building.lowering import lower

@@ -38,7 +38,7 @@ class OpenVinoReplica(ArrayReplica):
         return {path: came[port] for path, port in self._outputs}
 
 
-def save(program: Program, example: Example, fitted: object | None, folder: Path) -> Lowered:
+def save(program: Program, example: Example, folder: Path) -> Lowered:
     """Write `graph.xml` and `graph.bin`. Raises BuildError."""
     from forwardpass.building.lowering import lower
 

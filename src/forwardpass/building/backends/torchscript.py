@@ -21,7 +21,7 @@ from forwardpass.nouns.programs import Program, Trust
 GRAPH = "graph.pt"
 
 
-def save(program: Program, example: Example, fitted: object | None, folder: Path) -> Lowered:
+def save(program: Program, example: Example, folder: Path) -> Lowered:
     """Write `graph.pt`. Raises BuildError."""
     return lower(
         program, example, folder, backend="torchscript", routes={"trace": _written}, opened=open

@@ -1,9 +1,11 @@
 """Steps: torch module → torch module, one file each; the file's name is the step's name.
 
-    apply(module, selected, **arguments) -> module
+    apply(piece, **arguments) -> str
+    FAR: float
 
-`module` is a copy that is ours to change, but its parameters share their storage with the
-user's: put new tensors in their place, never write into them. `selected` holds the paths of the
-submodules that `where` chose ("" is the module itself). Raises UsageError for arguments that make
-no sense, saying which do.
+`apply` changes `piece.module` and says what it did, with numbers; `building.workpieces` has what a
+step may ask. It raises BuildError where there is nothing to do, or it cannot be done, and
+UsageError for arguments that make no sense, saying which do. `FAR` is how far outputs may move, of
+the largest: what was changed computes batches of several sizes, and beyond FAR the step is refused.
+It is infinite for a step that changes numbers on purpose; how far they moved is said.
 """

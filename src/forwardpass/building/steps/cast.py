@@ -7,6 +7,7 @@ that what surrounds them, and the outputs of the model, keep their dtype.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from functools import partial
 from typing import Any
@@ -15,10 +16,12 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from forwardpass.building.workpieces import Workpiece
 from forwardpass.errors import UsageError
 from forwardpass.tensors.dtypes import TORCH
 from forwardpass.tensors.modules import children_of, parameters_of, parts_of, store_of
 
+FAR = math.inf
 FLOATING = ("f64", "f32", "f16", "bf16")
 
 
@@ -42,8 +45,9 @@ class Cast(nn.Module):
             return getattr(super().__getattr__("inner"), name)
 
 
-def apply(module: nn.Module, selected: Collection[str], dtype: str) -> nn.Module:
+def apply(piece: Workpiece, dtype: str) -> str:
     """Compute the selected submodules in `dtype`: f64, f32, f16 or bf16."""
+    module = piece.module
     if dtype not in FLOATING:
         raise UsageError(f"cast({dtype}): the dtype must be one of {', '.join(FLOATING)}")
     outside = next(
@@ -51,7 +55,10 @@ def apply(module: nn.Module, selected: Collection[str], dtype: str) -> nn.Module
     )
     if isinstance(module, torch.jit.ScriptModule):
         raise UsageError("cast: a TorchScript module keeps the dtypes it was scripted with")
-    return _cast(module, "", selected, TORCH[dtype], outside, {})
+    piece.module = _cast(module, "", piece.selected, TORCH[dtype], outside, {})
+    held = [p for _, p in parameters_of(piece.module) if p.is_floating_point()]
+    inside = sum(p.dtype == TORCH[dtype] for p in held)
+    return f"{inside} of {len(held)} parameters are {dtype}"
 
 
 def _cast(

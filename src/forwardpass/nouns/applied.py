@@ -1,0 +1,21 @@
+"""Applied: a step of a plan, and what it did to a module, as plain data."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """A step, and what was measured of it.
+
+    Attributes:
+        step: the step, as text.
+        did: what it changed, with numbers.
+        moved: the largest relative distance of outputs, after it from before it.
+        on: the batches on which that was measured, by their sizes.
+    """
+
+    step: str
+    did: str
+    moved: float
+    on: tuple[str, ...]
