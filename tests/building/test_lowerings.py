@@ -84,3 +84,13 @@ class Baked(nn.Module):
 def test_what_an_exporter_takes_for_a_constant_is_found(backend: str) -> None:
     with pytest.raises(BuildError, match=f"Baked cannot be lowered to {backend}"):
         models.built(Forward(Model(Baked(), "features: f32[batch 16]")) @ backend)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torchscript"])
+def test_a_module_of_which_parts_compute_in_bf16_is_lowered(backend: str) -> None:
+    """Two libraries round such numbers differently: what is too far depends on the dtype."""
+    forward = Forward(models.mlp()) | "cast(bf16)"
+    features = torch.randn(5, 16).numpy()
+    plain = models.built(forward)({"features": features})["output"]
+    lowered = models.built(forward @ backend)({"features": features})["output"]
+    assert torch.as_tensor(lowered).sub(torch.as_tensor(plain)).abs().max() < 5e-2

@@ -12,12 +12,17 @@ from forwardpass.building.replicas import Replica
 from forwardpass.errors import BuildError, LoadError
 from forwardpass.nouns.artefacts import GOLDEN
 from forwardpass.tensors.arrays import Array, to_numpy
-from forwardpass.tensors.distances import apart
+from forwardpass.tensors.distances import apart, tolerance
 
-FAR: Final = 1e-3
-"""Of the largest output: farther, and another machine computes something else."""
+_FAR: Final = 1e-3
 
 Batches = Iterable[tuple[Mapping[str, Array], Mapping[str, Array]]]
+
+
+def far(dtype: str) -> float:
+    """How far outputs may be apart, of the largest, before it is something else that is computed:
+    by another library or another machine, where `dtype` is the coarsest at work."""
+    return max(_FAR, tolerance([dtype]))
 
 
 def write(folder: Path, batches: Batches) -> None:
@@ -48,7 +53,7 @@ def replay(replica: Replica, folder: Path) -> float:
     for name, value in named.items():
         place, kind, path = name.split(" ", 2)
         batches.setdefault(place, ({}, {}))[kind == "out"][path] = value
-    largest = 0.0
+    largest, allowed = 0.0, far(replica.facts.dtype)
     for inputs, outputs in batches.values():
         try:
             came = replica.fetch(replica.compute(replica.stage(inputs)))
@@ -60,11 +65,11 @@ def replay(replica: Replica, folder: Path) -> float:
         for path, expected in outputs.items():
             value = to_numpy(came[path])
             distance = apart(value, expected) if value.shape == expected.shape else float("inf")
-            if distance > FAR:
+            if distance > allowed:
                 raise BuildError(
                     f"{folder.name} computes its golden rows otherwise here: {path} is "
-                    f"{distance:.1e} away from what was exported, and {FAR:.0e} is allowed; export "
-                    "the model again on this machine"
+                    f"{distance:.1e} away from what was exported, and {allowed:.0e} is allowed; "
+                    "export the model again on this machine"
                 )
             largest = max(largest, distance)
     return largest

@@ -17,6 +17,7 @@ import msgspec
 import torch
 from torch import nn
 
+from forwardpass.building import golden
 from forwardpass.building.exporting import quiet
 from forwardpass.building.replicas import Example, Replica
 from forwardpass.building.subjects import Subject, Truth, is_resizable, spoken
@@ -31,8 +32,6 @@ from forwardpass.tensors.dtypes import spelled as spelled_dtype
 from forwardpass.tensors.modules import held_by, put_into_mode
 from forwardpass.tensors.trees import flatten, nest
 
-FAR = 1e-3
-"""Of the largest output: beyond this distance a graph computes something else than the module."""
 _DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -83,7 +82,6 @@ def lower(
     backend: str,
     routes: Mapping[str, Write],
     opened: Callable[[Path, Lowered], Sequence[Replica]],
-    far: float = FAR,
 ) -> Lowered:
     """Write the program into `folder` in the first of the ways that computes what it does.
 
@@ -93,7 +91,6 @@ def lower(
         backend: its name, for errors.
         routes: ways of writing, the preferred ones first.
         opened: opens what a way wrote.
-        far: the relative distance of outputs that is too far.
 
     Raises BuildError where no way does, with what each of them said.
     """
@@ -121,7 +118,7 @@ def lower(
             with torch.no_grad(), quiet():
                 write(draft, folder)
             lowered = Lowered(draft.inputs, draft.outputs, dtype, route, declined=tuple(declined))
-            distance = tried(opened(folder, lowered)[0], truths, far)
+            distance = tried(opened(folder, lowered)[0], truths)
         except (MissingExtraError, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -157,9 +154,10 @@ def _drafted(subject: Subject) -> Draft:
     return Draft(plain, tuple(named.values()), inputs, outputs)
 
 
-def tried(replica: Replica, truths: Sequence[Truth], far: float) -> float:
-    """The largest distance of what was lowered from the module. Raises BuildError beyond `far`."""
-    largest = 0.0
+def tried(replica: Replica, truths: Sequence[Truth]) -> float:
+    """The largest distance of what was lowered from the module. Raises BuildError where it is too
+    far for the dtype in which it computes."""
+    largest, far = 0.0, golden.far(replica.facts.dtype)
     for said, inputs, outputs in truths:
         try:
             came = replica.fetch(replica.compute(replica.stage(inputs)))

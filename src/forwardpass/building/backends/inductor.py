@@ -19,7 +19,7 @@ from forwardpass.building.backends._programs import module_in
 from forwardpass.building.backends._programs import trust as trust
 from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.building.exporting import quiet
-from forwardpass.building.lowering import FAR, lower, tried
+from forwardpass.building.lowering import lower, tried
 from forwardpass.building.plain import PlainReplica
 from forwardpass.building.replicas import Arguments, Example, Inputs, threads_of
 from forwardpass.building.subjects import truths_of
@@ -75,7 +75,7 @@ def build(
             if isinstance(example.inputs, Arguments):
                 replica.compute(replica.stage(example.inputs))
             else:
-                tried(replica, truths_of(module, example), FAR)
+                tried(replica, truths_of(module, example))
     except Exception as error:
         raise BuildError(
             f"{program.name} cannot be compiled by inductor: {type(error).__name__}: "
