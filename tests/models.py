@@ -246,6 +246,25 @@ def similarities() -> Model:
 
 
 @seeded
+def dead_head() -> Model:
+    """A head whose result comes out beside the one output that is declared."""
+
+    class TwoHeads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = nn.Linear(16, 8)
+            self.head = nn.Linear(8, 4)
+            self.auxiliary = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 3))
+
+        def forward(self, features: Tensor) -> dict[str, Tensor]:
+            trunk = F.relu(self.trunk(features))
+            extra = self.auxiliary(trunk).softmax(-1)
+            return {"logits": self.head(trunk), "extra": extra}
+
+    return Model(TwoHeads(), FEATURES, "logits: f32[batch 4]")
+
+
+@seeded
 def constant_axis(size: int = 2) -> Model:
     """One output has a constant axis that may coincide with the batch, and no batch axis."""
     return Model(

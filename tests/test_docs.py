@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from forwardpass.cli import main
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROSE = [*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
 PLUGINS = ("reading.sources", "building.steps", "building.backends", "running.sinks")
 FEWER = {"--limit 200": "--limit 50"}

@@ -7,6 +7,7 @@ in common is tested in checking/test_rules.py.
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,7 @@ from torch import nn
 from forwardpass import Forward, Model
 from forwardpass.building import backends, steps
 from forwardpass.checking import rules
-from forwardpass.errors import UsageError
+from forwardpass.errors import BuildError, UsageError
 from forwardpass.nouns.folders import names, plugin
 from forwardpass.running import sinks
 from forwardpass.running.destinations import opened
@@ -28,8 +29,22 @@ from forwardpass.running.sinks import Shard
 
 ROOT = Path(__file__).parent.parent
 
-# A call that works anywhere, and how far outputs may move by it.
-STEPS = {"cast": ("cast(bf16)", 0.05)}
+# A call that works anywhere, or refuses, and how far outputs may move by it; a model on which it
+# works.
+STEPS = {
+    "cast": ("cast(bf16)", 0.05),
+    "channels_last": ("channels_last", 1e-5),
+    "drop_dead": ("drop_dead", 0.0),
+    "fold_batchnorm": ("fold_batchnorm", 1e-5),
+    "remove_dropout": ("remove_dropout", 1e-6),
+}
+WORKS_ON = {
+    "cast": "mlp",
+    "channels_last": "cnn",
+    "drop_dead": "dead_head",
+    "fold_batchnorm": "cnn",
+    "remove_dropout": "cnn",
+}
 BACKENDS = {
     "aot": ("aot(threads=1)", 1e-5),
     "eager": ("eager(threads=1)", 1e-6),
@@ -41,7 +56,7 @@ BACKENDS = {
 NO_BACKENDS = {"null"}  # they compute nothing, and have tests of their own
 COMPILERS = {"aot", "inductor"}
 """Seconds a model: most of them are for `make soak`."""
-MODELS = ["mlp", "cnn", "tied", "weight_norm", "hooked", "integers"]
+MODELS = ["mlp", "cnn", "tied", "weight_norm", "hooked", "integers", "dead_head"]
 CALLS = [(f"| {call}", moved) for call, moved in STEPS.values()]
 CALLS += [(f"@ {call}", moved) for call, moved in BACKENDS.values()]
 texts = pytest.mark.parametrize(("text", "moved"), CALLS, ids=[text for text, _ in CALLS])
@@ -116,7 +131,18 @@ def test_it_computes_the_same_and_leaves_the_model_alone(
     given = {path: value if floating else value.mul(20).long().abs()}
 
     plain = models.built(Forward(model))(given)
-    changed = models.built(under(model, text))(given)
+    step = text.removeprefix("| ").partition("(")[0]
+    try:
+        built, refused = models.built(under(model, text)), ""
+    except BuildError as error:  # only a step may, which then says why
+        built, refused = None, str(error)
+    if built is None:
+        assert WORKS_ON[step] != name
+        assert re.match(rf"{step}(\(.*\))?: [a-z].{{20,}}", refused)
+        return
+    if text.startswith("| "):
+        assert re.search(r"\d", built.applied[0].did)
+    changed = built(given)
 
     assert changed.keys() == plain.keys()
     for output in plain:

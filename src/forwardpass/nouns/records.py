@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -188,6 +188,21 @@ class Record(
     def of_module(self, path: str) -> Iterator[ModuleCall]:
         """The calls of the module at `path`, in order."""
         return (entry for entry in self.modules if entry.path == path)
+
+    def ends(self, outputs: Collection[str] | None = None) -> set[int]:
+        """The calls for which a pass is made: those that made these outputs, by path, and those
+        that do something beside their results. None: all that came out."""
+        wanted = self.outputs if outputs is None else outputs
+        found = self.graph.makers(self.outputs[path] for path in wanted)
+        outside = {v.storage for v in self.values if v.producer < 0 and v.storage >= 0}
+        for call in self.calls:
+            for_effect = call.kind in ("host", "random") or not call.outputs
+            if for_effect or outside.intersection(call.writes):
+                found.add(call.index)
+        if outputs is None:  # what the pass returned inside of other objects: caches
+            for entry in self.modules[:1]:
+                found |= self.graph.makers(entry.outputs)
+        return found
 
     def validate(self, level: Level = "d", *, against: Record | None = None) -> Validation:
         """Prove a Recording right, and the same as an older record; see validating.validate."""

@@ -46,7 +46,7 @@ def check(probe: Examination) -> Iterable[Finding]:
     are a note where they cost, and the user's code asks for them.
     """
     record = probe.record
-    live = record.graph.leading_to(_ends(record))
+    live = record.graph.leading_to(record.ends())
     used = _used(record, live)
     read = {name for call in record.calls for name in call.parameters}
     own = [p for p in record.parameters if not p.buffer and p.elements]
@@ -59,7 +59,7 @@ def check(probe: Examination) -> Iterable[Finding]:
         yield from _results(probe, calls)
     annulled = {call.index for call in record.calls if _is_times_zero(call)}
     if annulled:
-        by_more = _used(record, record.graph.leading_to(_ends(record), annulled))
+        by_more = _used(record, record.graph.leading_to(record.ends(), annulled))
         yield from _times_zero(probe, [p for p in own if p.name in used - by_more])
     if unread:
         yield from _never_read(probe, unread)
@@ -69,18 +69,6 @@ def _used(record: Record, live: Iterable[int]) -> set[str]:
     """The names of what these calls read, or the outputs are."""
     read = {name for index in live for name in record.calls[index].parameters}
     return read | {record.values[serial].name for serial in record.outputs.values()}
-
-
-def _ends(record: Record) -> Iterator[int]:
-    """The calls that have an effect beside their results, and those that made the outputs."""
-    yield from record.graph.makers(record.outputs.values())
-    outside = {v.storage for v in record.values if v.producer < 0 and v.storage >= 0}
-    for call in record.calls:
-        for_effect = call.kind in ("host", "random") or not call.outputs
-        if for_effect or outside.intersection(call.writes):
-            yield call.index
-    for entry in record.modules[:1]:  # what the pass returned inside of other objects: caches
-        yield from record.graph.makers(entry.outputs)
 
 
 def _names(parameters: Sequence[Parameter]) -> str:
@@ -139,7 +127,7 @@ def _times_zero(probe: Examination, suspects: Sequence[Parameter]) -> Iterator[F
     if twin is None:
         return
     annulled = {call.index for call in twin.calls if _is_times_zero(call)}
-    elsewhere = _used(twin, twin.graph.leading_to(_ends(twin), annulled))
+    elsewhere = _used(twin, twin.graph.leading_to(twin.ends(), annulled))
     suspects = [p for p in suspects if p.name not in elsewhere]
     if not suspects or _moves(probe, suspects):
         return

@@ -1,0 +1,104 @@
+"""Parts: the modules that a step concerns, and what it puts in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from forwardpass.building.workpieces import Workpiece
+from forwardpass.errors import BuildError
+from forwardpass.recording.recordings import Recording, recorded
+from forwardpass.tensors.modules import attributes, held_by, parts_of, store_of
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_MOST_NAMES = 3
+"""In a sentence; how many there are is said beside them."""
+
+
+class Nothing(nn.Identity):
+    """What stands where a module was that need not compute: it gives back what it is given.
+
+    It has the plain attributes of what was there, which others may read: `p`, `num_features`.
+    """
+
+    def __init__(self, was: nn.Module) -> None:
+        super().__init__()
+        keep_attributes(self, was)
+
+
+def keep_attributes(part: nn.Module, was: nn.Module) -> None:
+    """Give `part` the attributes of another that are neither tensors nor modules."""
+    own = attributes(part)
+    for name, value in attributes(was).items():
+        if not name.startswith("_") and name not in own and not isinstance(value, torch.Tensor):
+            own[name] = value
+
+
+def put(piece: Workpiece, was: nn.Module, part: nn.Module) -> None:
+    """Put a part in the place of another, under every name that this has."""
+    if was is piece.module:
+        piece.module = part
+        return
+    for _, parent in list(parts_of(piece.module)):
+        children = store_of(parent, "_modules")
+        for name, child in list(children.items()):
+            if child is was:
+                children[name] = part
+
+
+def put_tensor(piece: Workpiece, name: str, tensor: torch.Tensor) -> None:
+    """Put a tensor in the place of the parameter or buffer of that name, under every name."""
+    was = held_by(piece.module)[name]
+    parameter = nn.Parameter(tensor, requires_grad=False)
+    for _, part in parts_of(piece.module):
+        for store, new in (("_parameters", parameter), ("_buffers", tensor)):
+            held = store_of(part, store)
+            held.update({own: new for own, one in held.items() if one is was})
+
+
+def chosen(piece: Workpiece) -> dict[str, nn.Module]:
+    """The parts of which `where` chose a name, by the path that records have of them.
+
+    Raises BuildError for TorchScript, whose parts cannot be put elsewhere.
+    """
+    if isinstance(piece.module, torch.jit.ScriptModule):
+        raise BuildError(
+            f"{piece.step}: a TorchScript module stays as it was scripted; apply the step to the "
+            "module that it was made from"
+        )
+    every = parts_of(piece.module, every_name=True)
+    wanted = {id(part) for path, part in every if path in piece.selected}
+    return {path: part for path, part in parts_of(piece.module) if id(part) in wanted}
+
+
+def as_deployed(piece: Workpiece) -> Recording:
+    """The pass as engines make it, in inference mode: layers are one operator each."""
+    this = replace(piece.call(), grad="inference")
+    return recorded(type(piece.module).__name__, this, ())
+
+
+def has_hooks(part: nn.Module) -> bool:
+    """Whether code of the user's runs before or after a part, and sees what goes in and out."""
+    return any(store_of(part, name) for name in _HOOKS)
+
+
+def counted(count: int, noun: str) -> str:
+    """A count and its noun: "1 Dropout", "20 Dropouts"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def left(reasons: Mapping[str, Sequence[str]]) -> str:
+    """What was left, by its reason, with the names of some: the end of a sentence."""
+    said = (f"{len(names):,} whose {reason} ({listed(names)})" for reason, names in reasons.items())
+    return ", ".join(said)
+
+
+def listed(names: Sequence[Any]) -> str:
+    """Some of these names."""
+    more = len(names) - _MOST_NAMES
+    shown = ", ".join(str(name) or "the module itself" for name in names[:_MOST_NAMES])
+    return shown + (f" and {more:,} more" if more > 0 else "")
