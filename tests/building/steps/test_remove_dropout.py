@@ -68,6 +68,17 @@ def test_a_transformer_layer_keeps_its_result() -> None:
     assert made.apart < 1e-6
 
 
+def test_lists_of_parts_and_a_model_of_transformers_stay_whole() -> None:
+    model = models.bert()
+    assert model.signature is not None
+    inputs = [str(one) for one in model.signature.inputs]
+    count = len(kinds(model.module, nn.Dropout))
+    made = stepped(model.module, inputs, "remove_dropout")
+    assert made.did.startswith(f"{count} Dropouts removed")
+    assert made.apart < 1e-6
+    assert len(made.module.encoder.layer) == 2
+
+
 class Always(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, 0.5)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.modules import dropout as torchs
 
 from forwardpass.building.steps._parts import (
     Nothing,
@@ -31,7 +30,10 @@ from forwardpass.tensors.modules import children_of, held_by, is_training, set_t
 
 FAR = 1e-5
 _DROP = (attention, dropout, gru, lstm, rnn)
-_FORWARDS = {kind.forward for kind in vars(torchs).values() if hasattr(kind, "forward")}
+_TORCHS = (
+    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout,
+)  # fmt: skip
+_FORWARDS = {kind.forward for kind in _TORCHS}
 
 
 def apply(piece: Workpiece) -> str:

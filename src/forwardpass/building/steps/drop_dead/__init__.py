@@ -68,8 +68,10 @@ def apply(piece: Workpiece) -> str:
                 f"; all outputs leave ({listed(list(record.outputs))}), since the signature "
                 "declares none: declare those that are needed"
             )
-        why = f": there are {left(dropping.reasons)}" if dropping.reasons else ""
-        raise BuildError(f"{piece.step}: no chosen part can be dropped{why}{lines}{leaving}")
+        why = "outputs that leave need every one of them"
+        if dropping.reasons:
+            why = f"there are {left(dropping.reasons)}"
+        raise BuildError(f"{piece.step}: no chosen part can be dropped: {why}{lines}{leaving}")
     if len(needed) < len(record.outputs):
         piece.module.register_forward_hook(_Needed(needed))
     gone = before - sum(parameter.numel() for _, parameter in parameters_of(piece.module))
