@@ -30,7 +30,7 @@ class Engine:
     Attributes:
         forward: the Forward it was built from; its module is not touched.
         replicas: one copy a device.
-        applied: what the steps of its plan did.
+        applied: what the steps of its plan did, and its backend.
         signature: the inputs and, once `learn` was told, the outputs that leave.
     """
 
@@ -38,8 +38,11 @@ class Engine:
         self, forward: Forward, replicas: Sequence[Replica], applied: Sequence[Applied] = ()
     ) -> None:
         self.forward = forward
-        self.applied = tuple(applied)
         self.replicas = tuple(replicas)
+        self.applied = (
+            *applied,
+            *(done for one in self.replicas[:1] for done in one.facts.applied),
+        )
         self.signature = forward.model.signature
 
     def learn(self, outputs: Sequence[Output]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from forwardpass.errors import UsageError
+from forwardpass.nouns.applied import Applied
 from forwardpass.nouns.signatures import Signature
 from forwardpass.tensors.arrays import Array
 
@@ -60,6 +61,7 @@ class Facts(msgspec.Struct, frozen=True):
         library: what computes, with what decides its last bits: "torch 2.13.0 (AVX512)".
         threads: inside an operator while it computes; None: as they are.
         workers: threads that should feed it; with two, one transfers while the other computes.
+        applied: what its backend made of it, as far as that can be said.
     """
 
     device: str
@@ -67,6 +69,7 @@ class Facts(msgspec.Struct, frozen=True):
     library: str
     threads: int | None = None
     workers: int = 1
+    applied: tuple[Applied, ...] = ()
 
 
 class Replica(Protocol):

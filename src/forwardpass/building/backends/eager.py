@@ -53,9 +53,16 @@ class EagerReplica:
     """
 
     def __init__(
-        self, module: nn.Module, device: torch.device, threads: int | None, example: Example
+        self,
+        module: nn.Module,
+        device: torch.device,
+        threads: int | None,
+        example: Example,
+        function: Callable[..., Any] | None = None,
     ) -> None:
+        """`function` is what computes what the module does; None: the module."""
         self.module = module
+        self._function = function or module
         self.standing = Standing(module)
         self._device = device
         dtype = spelled(coarsest({tensor.dtype for tensor in held_by(module).values()}))
@@ -91,7 +98,7 @@ class EagerReplica:
             self._seed(seed)
         try:
             with contained(), torch.inference_mode(), self._on_device():
-                outputs = self.module(*staged.args, **staged.kwargs)
+                outputs = self._function(*staged.args, **staged.kwargs)
         except BaseException:
             self.standing.settle()
             raise

@@ -1,6 +1,6 @@
 """inductor(dynamic=, threads=): compiled by torch.compile, when it is built.
 
-An artefact of it is what eager writes, compiled when it is opened.
+An artefact of it is an exported program, compiled when it is opened.
 
 `dynamic` compiles for all sizes at once (the default); false makes code for each shape that comes,
 and PyTorch goes back to plain operators after a few. `threads` is the number of threads inside an
@@ -13,20 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 
-from forwardpass.building.backends import _programs
-from forwardpass.building.backends._programs import module_in
+from forwardpass.building.backends._programs import ROUTES, module_in
 from forwardpass.building.backends._programs import trust as trust
 from forwardpass.building.backends.eager import EagerReplica
+from forwardpass.building.compiling import Compiled
 from forwardpass.building.exporting import quiet
 from forwardpass.building.lowering import lower, tried
 from forwardpass.building.plain import PlainReplica
 from forwardpass.building.replicas import Arguments, Example, Inputs, threads_of
 from forwardpass.building.subjects import truths_of
-from forwardpass.errors import BuildError
+from forwardpass.errors import BuildError, said
+from forwardpass.nouns.applied import Applied
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.programs import Program
 from forwardpass.tensors.modules import held_by
+
+_EXPORT = "torch.export"
 
 
 class CompiledReplica:
@@ -68,25 +72,27 @@ def build(
         )
     device = next((t.device for t in held_by(module).values()), torch.device("cpu"))
     threads = threads_of("inductor", threads)
-    compiled: Any = torch.compile(module, dynamic=dynamic or None)
-    replica = CompiledReplica(EagerReplica(compiled, device, threads, example))
+    compiled = Compiled(module, dynamic)
+    replica = CompiledReplica(EagerReplica(module, device, threads, example, compiled))
     try:
         with quiet():
             if isinstance(example.inputs, Arguments):
                 replica.compute(replica.stage(example.inputs))
-            else:
-                tried(replica, truths_of(module, example))
+                return [replica]
+            truths = truths_of(module, example)
+            moved = tried(replica, truths)
     except Exception as error:
-        raise BuildError(
-            f"{program.name} cannot be compiled by inductor: {type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0][:300]}"
-        ) from error
+        why = str(error) if isinstance(error, BuildError) else said(error)
+        raise BuildError(f"{program.name} cannot be compiled by inductor: {why}") from error
+    done = Applied("@ inductor", str(compiled), moved, tuple(truth.said for truth in truths))
+    replica.facts = replace(replica.facts, applied=(done,))
     return [replica]
 
 
 def save(program: Program, example: Example, folder: Path) -> Lowered:
-    """Write an exported program, or a trace where that fails. Raises BuildError."""
-    return lower(program, example, folder, backend="inductor", routes=_programs.ROUTES, opened=open)
+    """Write an exported program. Raises BuildError."""
+    ways = {_EXPORT: ROUTES[_EXPORT]}  # a trace stays as it is, whoever compiles it
+    return lower(program, example, folder, backend="inductor", routes=ways, opened=open)
 
 
 def open(
@@ -94,5 +100,4 @@ def open(
 ) -> list[PlainReplica]:
     """One replica, compiled when its first batch comes. Raises LoadError for what is damaged."""
     threads = threads_of("inductor", threads)
-    compiled: Any = torch.compile(module_in(folder, lowered), dynamic=dynamic or None)
-    return [PlainReplica(compiled, lowered, threads)]
+    return [PlainReplica(Compiled(module_in(folder, lowered), dynamic), lowered, threads)]
