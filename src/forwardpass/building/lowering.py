@@ -134,7 +134,7 @@ def lower(
 
 def _drafted(subject: Subject) -> Draft:
     """What is to be written, of sizes that all differ."""
-    batch = subject.batch(*subject.written)
+    batch = subject.draft()
     named = tensors(batch, subject.signature)
     axes = {item.path: item.axes for item in subject.signature.inputs}
     inputs = tuple(
@@ -158,19 +158,22 @@ def tried(replica: Replica, truths: Sequence[Truth]) -> float:
     """The largest distance of what was lowered from the module. Raises BuildError where it is too
     far for the dtype in which it computes."""
     largest, far = 0.0, golden.far(replica.facts.dtype)
-    for said, inputs, outputs in truths:
+    for truth in truths:
+        said = truth.said
         try:
-            came = replica.fetch(replica.compute(replica.stage(inputs)))
+            came = replica.fetch(replica.compute(replica.stage(truth.inputs)))
         except Exception as error:
             raise BuildError(f"it does not take {said}: {_said(error)}") from error
-        for name, expected in outputs.items():
+        for name, expected in truth.outputs.items():
             value = torch.as_tensor(came[name])
             if value.shape != expected.shape:
                 raise BuildError(
                     f"of {said} it makes {name} {list(value.shape)}, and the module "
                     f"{list(expected.shape)}: an axis was taken for a constant"
                 )
-            distance = apart(value.to(expected.dtype), expected)
+            distance = apart(
+                truth.cells(name, value.to(expected.dtype)), truth.cells(name, expected)
+            )
             if distance > far:
                 raise BuildError(f"of {said} it makes {name} {distance:.1e} away from the module's")
             largest = max(largest, distance)

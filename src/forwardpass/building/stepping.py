@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -59,31 +60,27 @@ def _compared(piece: Workpiece, truths: Sequence[Truth], far: float) -> tuple[li
     """What the module makes of the batches now, and how far that is from before at most."""
     largest = 0.0
     after: list[Truth] = []
-    for text, inputs, before in truths:
+    for truth in truths:
         try:
             with contained():
-                now = outputs_of(piece.module, piece.example.signature, inputs)
+                now = outputs_of(piece.module, piece.example.signature, truth.inputs)
         except Exception as error:
             raise BuildError(
-                f"{piece.step}: after it the module does not take {text}: {said(error)}"
+                f"{piece.step}: after it the module does not take {truth.said}: {said(error)}"
             ) from error
-        for name, moved in _distances(piece, before, now, text).items():
+        for name, moved in _distances(piece, truth, now).items():
             if not moved <= far:
                 raise BuildError(
-                    f"{piece.step}: of {text} it moves {name} by {moved:.1e} of the largest value, "
-                    f"and it may move it by {far:.0e}; it was not applied"
+                    f"{piece.step}: of {truth.said} it moves {name} by {moved:.1e} of the largest "
+                    f"value, and it may move it by {far:.0e}; it was not applied"
                 )
             largest = max(largest, moved)
-        after.append(Truth(text, inputs, now))
+        after.append(replace(truth, outputs=now))
     return after, largest
 
 
-def _distances(
-    piece: Workpiece,
-    before: Mapping[str, torch.Tensor],
-    now: Mapping[str, torch.Tensor],
-    text: str,
-) -> dict[str, float]:
+def _distances(piece: Workpiece, truth: Truth, now: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    before, text = truth.outputs, truth.said
     needed = [name for name in before if name in piece.declared] or list(before)
     found: dict[str, float] = {}
     for name in needed:
@@ -92,10 +89,9 @@ def _distances(
             raise BuildError(
                 f"{piece.step}: of {text} {name} was {list(before[name].shape)}, and is {came}"
             )
-        value = now[name].to(before[name].dtype)
-        found[name] = apart(value, before[name])
-        if math.isnan(found[name]) or (
-            math.isinf(found[name]) and bool(before[name].isfinite().all())
-        ):
+        value = truth.cells(name, now[name].to(before[name].dtype))
+        own = truth.cells(name, before[name])
+        found[name] = apart(value, own)
+        if math.isnan(found[name]) or (math.isinf(found[name]) and bool(own.isfinite().all())):
             raise BuildError(f"{piece.step}: of {text} {name} is no longer finite")
     return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,13 +15,20 @@ from forwardpass.building.replicas import Arguments, Example, Inputs
 from forwardpass.keeping.states import State
 from forwardpass.loading.programs import ModuleProgram
 from forwardpass.nouns.signatures import Axis, Signature
-from forwardpass.tensors.arrays import Array
+from forwardpass.tensors.arrays import Array, spelled, to_numpy
+from forwardpass.tensors.blocks import Block
+from forwardpass.tensors.distances import tolerance
 from forwardpass.tensors.dtypes import tensors
 from forwardpass.tensors.generators import generators_kept
 from forwardpass.tensors.trees import flatten, nest
 
-_CANDIDATES = 8
+_CANDIDATES: Final = 8
 """Rows of an example that are tried, of which those that the module takes are used."""
+_FILLED: Final = (1.0, 0.4, 0.7)
+"""How much of a padded batch its rows fill, in turn."""
+_LONG: Final = 512
+"""Sizes up to here are tried whatever the example's are; beyond, up to `_MORE` times its own."""
+_MORE: Final = 4
 
 
 def arguments_of(
@@ -49,12 +58,23 @@ def outputs_of(
             before.restore()
 
 
-class Truth(NamedTuple):
-    """A batch, and what the module makes of it."""
+@dataclass(frozen=True)
+class Truth:
+    """A batch, and what the module makes of it.
+
+    Attributes:
+        said: its sizes.
+        real: of outputs with cells that hold what lies under the padding: the others, as booleans.
+    """
 
     said: str
     inputs: Inputs
     outputs: Mapping[str, torch.Tensor]
+    real: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+
+    def cells(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """What counts of an output of this batch; it has the shape that the module's has."""
+        return value[self.real[name]] if name in self.real else value
 
 
 class Subject:
@@ -72,7 +92,8 @@ class Subject:
         self.module, self.signature, self._at = module, example.signature, example.at
         own = _own(self.signature, example.inputs)
         self.written, *self.others = _batches(self.signature, own)
-        self._rows = [n for n in range(_CANDIDATES) if self._takes([n], own)] or [0]
+        taken = (n for n in range(_CANDIDATES) if self._outputs(example.at([n], own)) is not None)
+        self._rows = list(taken) or [0]
 
     def batch(self, rows: int, sizes: Mapping[str, int]) -> Mapping[str, Array]:
         """Rows that the module takes, at these sizes."""
@@ -82,21 +103,76 @@ class Subject:
         """What the module gives, tensors by path."""
         return outputs_of(self.module, self.signature, batch)
 
+    def draft(self) -> Mapping[str, Array]:
+        """What to write from: rows of several lengths, where the signature says what of them is
+        padding. A module may go another way where all of a mask is real."""
+        padded = self._padded(*self.written)
+        if padded and self._outputs(padded[0]) is not None:
+            return padded[0]
+        return self.batch(*self.written)
+
     def truths(self) -> list[Truth]:
-        """Batches of other sizes than `written`, those of them that the module takes."""
+        """Batches of other sizes than `written`, and a padded one, as far as the module takes
+        them."""
         found: list[Truth] = []
         for rows, sizes in self.others:
-            if self._takes(range(rows), sizes):
-                batch = self.batch(rows, sizes)
-                found.append(Truth(spoken(rows, sizes), batch, self.outputs(batch)))
+            batch = self.batch(rows, sizes)
+            outputs = self._outputs(batch)
+            if outputs is not None:
+                found.append(Truth(spoken(rows, sizes), batch, outputs))
+        rows, sizes = max(self.others, key=lambda other: other[0])
+        padded = self._padded(rows, sizes)
+        outputs, moved = map(self._outputs, padded) if padded else (None, None)
+        if padded and outputs and moved:
+            real = {name: _alike(value, moved[name]) for name, value in outputs.items()}
+            if any(bool(cells.any()) for cells in real.values()):
+                found.append(Truth(f"{spoken(rows, sizes)}, padded", padded[0], outputs, real))
         return found
 
-    def _takes(self, rows: Sequence[int], sizes: Mapping[str, int]) -> bool:
+    def _padded(
+        self, rows: int, sizes: Mapping[str, int]
+    ) -> tuple[Mapping[str, Array], Mapping[str, Array]] | None:
+        """Rows of several lengths as a batch of these sizes; and the same with something else under
+        the padding. None where the signature does not say what is padding."""
+        signature = self.signature
+        marked = {item.derived_from for item in signature.inputs if item.derivation}
+        lengths = np.array([[sizes[name] for name in signature.variable]] * rows, np.int64)
+        for place, (name, axis) in enumerate(signature.variable.items()):
+            if name in marked and signature.padded(name):
+                shares = [_FILLED[n % len(_FILLED)] for n in range(rows)]
+                own = [axis.rounded(round(share * sizes[name])) for share in shares]
+                lengths[:, place] = np.minimum(own, sizes[name])
+        if not lengths.size or (lengths == lengths[0]).all():
+            return None
+        full = self.batch(rows, sizes)
+        values: dict[str, list[np.ndarray[Any, Any]]] = {}
+        for item in signature.given:
+            if item.path not in full:
+                continue
+            whole = np.moveaxis(to_numpy(full[item.path]), item.batch_axis or 0, 0)
+            for row, own in zip(whole, lengths, strict=True):
+                known = dict(zip(signature.variable, map(int, own), strict=True))
+                spans = (known.get(axis.name, axis.size) for axis in item.row_axes)
+                kept = [slice(-n, None) if item.pad_left else slice(n) for n in spans]
+                values.setdefault(item.path, []).append(row[tuple(kept)])
+        block = Block(signature, dict(values), lengths, lengths)
+        padded = block.collate([sizes[name] for name in signature.variable])
+        return padded, {**padded, **{path: full[path] for path in values}}
+
+    def _outputs(self, batch: Mapping[str, Array]) -> dict[str, torch.Tensor] | None:
+        """What the module gives; None where it does not take the batch."""
         try:
-            self.outputs(self._at(rows, sizes))
+            return self.outputs(batch)
         except Exception:  # noqa: BLE001 - a row or a size that the module takes is looked for
-            return False
-        return True
+            return None
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Which elements of two results are the same, but for rounding."""
+    if not one.is_floating_point():
+        return one == other
+    far = tolerance([spelled(one)]) * one.nan_to_num(0.0, 0.0, 0.0).abs().max()
+    return torch.isclose(one, other, rtol=0.0, atol=float(far), equal_nan=True)
 
 
 def is_resizable(example: Example) -> bool:
@@ -140,7 +216,13 @@ def _batches(signature: Signature, own: Mapping[str, int]) -> list[tuple[int, di
         return found
 
     written, longer, shorter = near(1), near(1.6), near(0.7)
-    tried = [(1, written), (2, longer), (rows + 3, shorter), (1, longer)]
+    axes = signature.variable
+    least = {name: axis.rounded(1) for name, axis in axes.items()}
+    most = {
+        name: _near(axis, max(_LONG, _MORE * own.get(name, 1)), set())
+        for name, axis in axes.items()
+    }
+    tried = [(1, written), (2, longer), (rows + 3, shorter), (1, longer), (1, least), (1, most)]
     return [
         (rows, written),
         *(pair for place, pair in enumerate(tried) if pair not in tried[:place]),

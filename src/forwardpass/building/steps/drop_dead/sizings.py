@@ -27,7 +27,7 @@ class Sizings:
         self._piece = piece
 
     def __iter__(self) -> Iterator[Pass]:
-        return map(self._pass, chain([self._piece.example.inputs], self._resized(), self._data()))
+        return map(self._pass, chain([self._piece.example.inputs], self._resized, self._data()))
 
     @property
     def vary(self) -> bool:
@@ -57,10 +57,10 @@ class Sizings:
         piece = self._piece
         return Subject(piece.module, piece.example) if is_resizable(piece.example) else None
 
-    def _resized(self) -> Iterator[Inputs]:
-        if self._subject is not None:
-            for rows, sizes in self._subject.others:
-                yield self._subject.batch(rows, sizes)
+    @cached_property
+    def _resized(self) -> list[Inputs]:
+        """Batches of other sizes that the module takes."""
+        return [] if self._subject is None else [t.inputs for t in self._subject.truths()]
 
     def _data(self) -> Iterator[Inputs]:
         yield from self._piece.example.data or ()
