@@ -34,14 +34,17 @@ def seeded(make: Callable[..., Model]) -> Callable[..., Model]:
     return made
 
 
-def built(forward: Forward) -> Engine:
-    """The engine of a Forward whose signature is known, built by three rows drawn by that."""
+def built(forward: Forward, *, fitted: bool = False) -> Engine:
+    """The engine of a Forward whose signature is known, built by three rows drawn by that, and
+    `fitted` to 64 of them."""
+    rows = drawn(forward, batch=64, seed=1) if fitted else {}
     return build(
         forward,
         Example(
             forward.model.signature,
             drawn(forward, batch=3),
             at=lambda rows, sizes: drawn(forward, batch=len(rows), axes=sizes),
+            data=[{path: value.numpy() for path, value in rows.items()}] if fitted else None,
         ),
     )
 
@@ -262,6 +265,19 @@ def dead_head() -> Model:
             return {"logits": self.head(trunk), "extra": extra}
 
     return Model(TwoHeads(), FEATURES, "logits: f32[batch 4]")
+
+
+@seeded
+def dead_units() -> Model:
+    """Units of both hidden layers are 0 whatever goes in."""
+    net = nn.Sequential(
+        nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 12), nn.ReLU(), nn.Linear(12, 4)
+    )
+    with torch.no_grad():
+        for place, units in ((0, slice(5, 12)), (2, slice(0, 3))):
+            net[place].bias.fill_(9.0)  # type: ignore[operator, union-attr]
+            net[place].bias[units] = -999.0  # type: ignore[index]
+    return Model(net, FEATURES)
 
 
 @seeded

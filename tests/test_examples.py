@@ -108,3 +108,16 @@ def test_a_question_is_answered_from_what_a_run_wrote(tmp_path: Path) -> None:
     found = search.search(search.read(tmp_path / "out"), "pick any item of a list", top=2)
     assert found[0][1] == "random.choice"
     assert found[0][0] > found[1][0]
+
+
+def test_a_pruned_network_tells_the_digits_as_well_and_at_last_does_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import_file(EXAMPLES / "pruned.py").main()
+    whole, dead, small, fifth, less = capsys.readouterr().out.splitlines()
+    right = [float(line.partition("%")[0].split()[-1]) for line in (whole, small, less)]
+    assert right[0] == right[1] > 97
+    assert 90 < right[2] < right[1]
+    assert int(dead.split(": ")[1].split()[0]) > 100
+    assert "which are 0 on all 899 rows of the data" in dead
+    assert "of 2 layers removed; 9" in fifth

@@ -36,6 +36,7 @@ STEPS = {
     "channels_last": ("channels_last", 1e-5),
     "drop_dead": ("drop_dead", 0.0),
     "fold_batchnorm": ("fold_batchnorm", 1e-5),
+    "prune": ("prune(dead)", 1e-5),
     "remove_dropout": ("remove_dropout", 1e-6),
 }
 WORKS_ON = {
@@ -43,6 +44,7 @@ WORKS_ON = {
     "channels_last": "cnn",
     "drop_dead": "dead_head",
     "fold_batchnorm": "cnn",
+    "prune": "dead_units",
     "remove_dropout": "cnn",
 }
 BACKENDS = {
@@ -56,7 +58,7 @@ BACKENDS = {
 NO_BACKENDS = {"null"}  # they compute nothing, and have tests of their own
 COMPILERS = {"aot", "inductor"}
 """Seconds a model: most of them are for `make soak`."""
-MODELS = ["mlp", "cnn", "tied", "weight_norm", "hooked", "integers", "dead_head"]
+MODELS = ["mlp", "cnn", "tied", "weight_norm", "hooked", "integers", "dead_head", "dead_units"]
 CALLS = [(f"| {call}", moved) for call, moved in STEPS.values()]
 CALLS += [(f"@ {call}", moved) for call, moved in BACKENDS.values()]
 texts = pytest.mark.parametrize(("text", "moved"), CALLS, ids=[text for text, _ in CALLS])
@@ -133,7 +135,7 @@ def test_it_computes_the_same_and_leaves_the_model_alone(
     plain = models.built(Forward(model))(given)
     step = text.removeprefix("| ").partition("(")[0]
     try:
-        built, refused = models.built(under(model, text)), ""
+        built, refused = models.built(under(model, text), fitted=True), ""
     except BuildError as error:  # only a step may, which then says why
         built, refused = None, str(error)
     if built is None:
