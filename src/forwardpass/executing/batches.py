@@ -73,12 +73,17 @@ class Planned:
     sizes: tuple[int, ...]
     cells: int
 
+    @cached_property
+    def places(self) -> slice | Indices:
+        """Where its rows stand in the block: a slice where each follows the one before it."""
+        start, stop = int(self.indices[0]), int(self.indices[-1]) + 1
+        follow = stop - start == len(self.indices) and bool((np.diff(self.indices) == 1).all())
+        return slice(start, stop) if follow else self.indices
+
     def batch(self, block: Encodings, positions: Indices) -> Batch:
         """The batch, of a block whose rows have these `positions` in the source."""
-        start, stop = int(self.indices[0]), int(self.indices[-1]) + 1
-        run = stop - start == len(self.indices) and bool((np.diff(self.indices) == 1).all())
-        rows = block.take(slice(start, stop) if run else self.indices)
-        return Batch(rows, self.sizes, self.cells, int(positions[start]), positions[self.indices])
+        own = positions[self.places]
+        return Batch(block.take(self.places), self.sizes, self.cells, int(own[0]), own)
 
 
 @dataclass(frozen=True)
@@ -88,14 +93,12 @@ class Result:
     Attributes:
         pieces: (start, stop, outputs) for each stretch of rows that was computed.
         failures: place in the batch → the error of a row that could not be computed.
-        nan: places of rows with a NaN in an output.
         seconds: time spent computing.
         refused_cells: the fewest cells of several rows that did not fit into memory together.
     """
 
     pieces: tuple[tuple[int, int, Mapping[str, Values]], ...]
     failures: Mapping[int, Exception] = field(default_factory=dict[int, Exception])
-    nan: frozenset[int] = frozenset()
     seconds: float = 0.0
     refused_cells: int | None = None
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import cmath
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import SimpleQueue
@@ -21,7 +20,7 @@ from forwardpass.executing.deaths import Marks, Seam
 from forwardpass.executing.salvaging import salvage
 from forwardpass.measuring.clocks import Stopwatch
 from forwardpass.nouns.models import Model
-from forwardpass.tensors.arrays import Array, Values, is_inexact, is_tensor, rows_first
+from forwardpass.tensors.arrays import Array, Values, rows_first
 from forwardpass.tensors.blocks import Block, cut
 from forwardpass.tensors.items import Items
 from forwardpass.tensors.threads import operator_threads, set_operator_threads
@@ -134,9 +133,8 @@ class InProcess:
                 self._refused = (
                     min(refused) if self._refused is None else min(self._refused, *refused)
                 )
-        nan = {start + i for start, _, outputs in pieces for i in _nan_rows(outputs)}
         fewest = min(refused, default=None)
-        return Result(tuple(pieces), failures, frozenset(nan), stopwatch.seconds, fewest)
+        return Result(tuple(pieces), failures, stopwatch.seconds, fewest)
 
     def _seam(self, batch: Batch) -> Seam | None:
         if self._marks is None or batch.positions is None:
@@ -285,21 +283,3 @@ def _let_go(replica: Replica) -> None:
         import torch
 
         torch.cuda.empty_cache()
-
-
-def _nan_rows(outputs: Mapping[str, Any]) -> Iterator[int]:
-    for value in outputs.values():
-        if not isinstance(value, np.ndarray) and not is_tensor(value):
-            yield from (index for index, row in enumerate(value) if _has_nan(row))
-        elif _has_nan(value):
-            flat = value.reshape(len(value), -1)
-            yield from (index for index, row in enumerate(flat) if _has_nan(row))
-
-
-def _has_nan(value: Any) -> bool:
-    if not (isinstance(value, np.ndarray) or is_tensor(value)) or not is_inexact(value):
-        return False
-    if isinstance(value, np.ndarray):
-        return bool(np.isnan(value).any())
-    look = value.sum().item()
-    return not cmath.isfinite(look) and bool(value.isnan().any())

@@ -19,7 +19,7 @@ from forwardpass.executing.encoding import Encodings
 from forwardpass.executing.executors import Executor
 from forwardpass.nouns.rows import Failure
 from forwardpass.running.feeding import Window
-from forwardpass.tensors.arrays import Values, empty_like, taken
+from forwardpass.tensors.arrays import Values, empty_like, nan_rows, taken
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,16 @@ def _planned(
     others = np.flatnonzero(free)
     sizes = block.sizes
     plan = policy.plan(sizes[others] if places else sizes, ceiling_cells)
+    groups = [*places, *((others[indices] for indices in plan) if places else plan)]
+    if not groups:
+        return []
+    starts = np.cumsum([0, *map(len, groups[:-1])])
+    largest = np.maximum.reduceat(sizes[np.concatenate(groups)], starts, axis=0)
     return [
-        Planned(indices, tuple(map(int, largest)), int(policy.cells(largest[None])[0]))
-        for indices in [*places, *((others[indices] for indices in plan) if places else plan)]
-        for largest in [sizes[indices].max(axis=0)]
+        Planned(*one)
+        for one in zip(
+            groups, map(tuple, largest.tolist()), policy.cells(largest).tolist(), strict=True
+        )
     ]
 
 
@@ -126,7 +132,6 @@ def _assembled(
     count = len(window.rows)
     good = np.ones(count, bool)
     failures: list[Failure] = []
-    nan: list[int] = []
     for batch, result in zip(batches, results, strict=True):
         for place, error in result.failures.items():
             index = int(batch.indices[place])
@@ -139,17 +144,18 @@ def _assembled(
                     int(window.rows.positions[index]),
                 )
             )
-        nan += [int(batch.indices[place]) for place in result.nan]
     pieces = [
-        (batch.indices[start:stop], outputs)
+        (batch.places if stop - start == len(batch.indices) else batch.indices[start:stop], outputs)
         for batch, result in zip(batches, results, strict=True)
         for start, stop, outputs in result.pieces
     ]
     kept = np.flatnonzero(good)
     names = list(dict.fromkeys(name for _, outputs in pieces for name in outputs))
+    whole = {name: _in_order([(i, o[name]) for i, o in pieces], count, kept) for name in names}
+    nan = {int(kept[row]) for values in whole.values() for row in nan_rows(values)}
     return Computed(
         window,
-        {name: _in_order([(i, o[name]) for i, o in pieces], count, kept) for name in names},
+        whole,
         kept,
         tuple(sorted(failures, key=lambda failure: failure.position)),
         tuple(sorted(nan)),
@@ -161,25 +167,21 @@ def _assembled(
     )
 
 
-def _in_order(pieces: list[tuple[Any, Values]], count: int, kept: Indices) -> Values:
+def _in_order(pieces: list[tuple[slice | Indices, Values]], count: int, kept: Indices) -> Values:
     """The values of all batches at the places of their rows, without those that failed."""
     arrays = [value for _, value in pieces if not isinstance(value, list)]
     kinds = {(type(array), array.shape[1:], array.dtype) for array in arrays}
     if len(arrays) == len(pieces) and len(kinds) == 1:
-        if len(pieces) == 1 and len(kept) == count and (np.diff(pieces[0][0]) == 1).all():
+        if len(pieces) == 1 and isinstance(pieces[0][0], slice) and len(kept) == count:
             return arrays[0]
         whole: Any = empty_like(arrays[0], count)
-        for (indices, _), value in zip(pieces, arrays, strict=True):
-            first, last = int(indices[0]), int(indices[-1])
-            if (np.diff(indices) == 1).all():
-                whole[first : last + 1] = value
-            else:
-                whole[np.ascontiguousarray(indices)] = value
+        for (places, _), value in zip(pieces, arrays, strict=True):
+            whole[places if isinstance(places, slice) else np.ascontiguousarray(places)] = value
         return whole if len(kept) == count else taken(whole, kept)
     if arrays and len(arrays) == len(pieces) and len({kind[1] for kind in kinds}) > 1:
         raise DataError("an output changes its shape from batch to batch; declare its axes")
     rows: list[Any] = [None] * count
-    for indices, value in pieces:
-        for index, row in zip(indices, value, strict=True):
-            rows[int(index)] = row
+    for places, value in pieces:
+        for index, row in zip(np.arange(count)[places].tolist(), value, strict=True):
+            rows[index] = row
     return [rows[int(index)] for index in kept]

@@ -6,9 +6,10 @@ not know, is held exactly, as float32.
 
 from __future__ import annotations
 
+import cmath
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar, cast
 
@@ -62,6 +63,24 @@ def is_inexact(value: Array) -> bool:
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "fc"
     return value.is_floating_point() or value.is_complex()
+
+
+def nan_rows(values: Values) -> Iterator[int]:
+    """Which of the values, one a row, hold a NaN."""
+    if isinstance(values, list):
+        yield from (index for index, row in enumerate(values) if _has_nan(row))
+    elif _has_nan(values):
+        flat = values.reshape(len(values), -1)
+        yield from (index for index, row in enumerate(flat) if _has_nan(row))
+
+
+def _has_nan(value: Any) -> bool:
+    if not (isinstance(value, np.ndarray) or is_tensor(value)) or not is_inexact(value):
+        return False
+    if isinstance(value, np.ndarray):
+        return bool(np.isnan(value).any())
+    look = value.sum().item()
+    return not cmath.isfinite(look) and bool(value.isnan().any())
 
 
 def to_numpy(value: Array) -> np.ndarray[Any, Any]:
