@@ -269,3 +269,61 @@ def test_trials_are_kept_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     identity: dict[str, Any] = {"model": "a"}
     caches.store("trials", identity, trials)
     assert caches.load("trials", identity, Trials) == trials
+
+
+def test_rows_of_one_shape_reach_the_best_count_although_first_batches_and_others_are_slow() -> (
+    None
+):
+    """The first batch of a shape makes its kernels; one in ten waits for another process."""
+
+    def cold(rows: int, cells: int) -> float:
+        first = rows not in seen
+        seen.add(rows)
+        return image(rows, cells) + 2e-3 * first
+
+    lost: list[float] = []
+    for seed in range(12):
+        seen: set[int] = set()
+        generator = np.random.default_rng(seed)
+        hits = (1 + 3 * (generator.random() < 0.1) for _ in range(100_000))
+        machine, sizes = Machine(cold, hits.__next__), np.zeros((65_536, 0), np.int64)
+        table = calibrated(machine, sizes).trials.table()
+        count = len(range(8_192)[even(8_192, 1, table)[0]])
+        lost.append(image(count, 1) / count / (image(1_024, 1) / 1_024))
+    assert np.mean(lost) < 1.03
+    assert max(lost) < 1.1
+
+
+def attending(rows: int, cells: int) -> float:
+    """As attention costs: longer rows cost more a cell; 1,024 cells are best, by little."""
+    total = rows * cells
+    return 0.01 + total * (1.6e-4 * (1 + cells / 2_300) + 1e-8 * max(0, total - 1_100))
+
+
+def test_a_larger_batch_is_not_taken_for_better_because_its_rows_are_shorter() -> None:
+    sizes = lengths(1_536)
+    best = min(
+        Machine(attending).seconds(sizes, by_hand(sizes, 1 << power)) for power in range(6, 13)
+    )
+    for seed in range(6):
+        generator = np.random.default_rng(seed)
+        machine = Machine(attending, lambda: 1 + 0.1 * generator.random())  # noqa: B023
+        found = calibrated(machine, sizes)
+        early = machine.batches
+        assert size_of(found.trials.rounds[0][-1]) <= 4_096
+        rest = np.setdiff1d(np.arange(len(sizes)), np.concatenate(early))
+        plan = [rest[batch] for batch in pack(sizes[rest], (True,), area, found.trials.table())]
+        assert machine.seconds(sizes, [*early, *plan]) < best / 0.95
+
+
+def test_no_more_rows_are_taken_than_are_given_to_try_on() -> None:
+    sizes = lengths(256)
+    for most in (0, 1, 40, 128):
+        machine = Machine(text)
+        pool = Pool(sizes, ["tokens"], (True,), area, machine, taken_most=most)
+        clock = Clock(lambda: machine.now)  # noqa: B023
+        found = Calibration(Trials(), free_bytes=1 << 40, growth=Grown(machine), clock=clock)
+        found.over(pool)
+        assert sum(map(len, machine.batches)) <= most
+        assert found.trials.rows == 256, "so many as the run has"
+        assert not most or sizes[machine.batches[0], 0].tolist() == [sizes.max()]

@@ -109,3 +109,39 @@ def test_rows_of_one_length_are_padded_for_the_proof_all_the_same() -> None:
     engine = models.built(Forward(model))
     engine.learn(infer(engine, block, 0))
     assert prove(engine, block, 0).paddable == ()
+
+
+class Counted(nn.Module):
+    """The mean of the real tokens, counting what it is given; beyond `bound`, of all of them."""
+
+    def __init__(self, bound: int) -> None:
+        super().__init__()
+        self.bound, self.cells = bound, list[int]()
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        self.cells.append(ids.numel())
+        if ids.shape[1] > self.bound:
+            mask = torch.ones_like(mask)
+        return (ids * mask).double().sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+
+
+INPUTS = ["ids: i64[batch tokens] pad 0", "mask: i64[batch tokens] = valid(tokens)"]
+
+
+@pytest.mark.parametrize("bound", [25, 30])
+def test_the_smallest_row_is_padded_to_the_largest(bound: int) -> None:
+    """Which alone shows it: the others meet no such size."""
+    assert proof(Model(Counted(bound), INPUTS), "ids").paddable == ()
+    assert proof(Model(Counted(31), INPUTS), "ids").paddable == ("tokens",)
+
+
+def test_one_very_long_row_does_not_make_the_proof_dear() -> None:
+    lengths = [*range(10, 30), 2_000]
+    model = Model(Counted(9_999), INPUTS)
+    block, _ = checked(model.signature, {"ids": [np.ones(n, np.int64) for n in lengths]}, 21)
+    engine = models.built(Forward(model))
+    engine.learn(infer(engine, block, 0))
+    counted = engine.replicas[0].module  # pyright: ignore[reportAttributeAccessIssue]
+    counted.cells.clear()
+    assert prove(engine, block, 0).rows == 6
+    assert sum(counted.cells) < 3 * 2_000 + 400, "alone, and with the smallest"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -15,10 +17,12 @@ from forwardpass.executing.batches import Result
 from forwardpass.measuring.clocks import WALL, Clock
 from forwardpass.measuring.memory import Growth
 from forwardpass.nouns.costs import CostPoint
-from forwardpass.preparing.trials import Round, Trials, gains, size_of
+from forwardpass.preparing.trials import Round, Trials, gains, rate, size_of
 
 _MEMORY_SHARE: Final = 4
 """A batch may take one part in this many of the memory that was free."""
+_SAMPLE_SECONDS: Final = 0.01
+"""Of a climb: longer than another process has its turn, so that it cannot make all of it slow."""
 
 
 class _Exhausted(Exception):
@@ -38,6 +42,10 @@ class Pool:
         compute: one batch: its rows, the sizes that they are padded to, the cells of each. What
             it returns is kept by whoever gave it.
         most_rows: the most rows of a batch.
+        taken_most: the most rows that are taken in all; None: all of them.
+
+    Attributes:
+        alike: whether all rows have one shape.
     """
 
     def __init__(
@@ -48,6 +56,7 @@ class Pool:
         cells: Cells,
         compute: Callable[[Indices, tuple[int, ...], int], Result],
         most_rows: int = WINDOW.rows,
+        taken_most: int | None = None,
     ) -> None:
         order = next(orders(sizes, paddable, cells(sizes)))
         stops = ends(sizes[order], paddable)
@@ -56,6 +65,8 @@ class Pool:
         self._order = order[starts[common] : stops[common]]
         self._sizes, self._cells = sizes[self._order], cells
         self._low, self._high, self._rows = 0, len(self._order), len(sizes)
+        self._untaken = len(sizes) if taken_most is None else taken_most
+        self.alike = not self.varied
         self.names, self.compute, self.most_rows = names, compute, most_rows
 
     def __len__(self) -> int:
@@ -80,7 +91,7 @@ class Pool:
         Raises _Exhausted where they do not fill it.
         """
         left = self._sizes[self._low : self._high]
-        count = min(len(left), self.most_rows)
+        count = min(len(left), self.most_rows, self._untaken)
         some = left[::-1][:count] if longest else left[:count]
         largest = np.maximum.accumulate(some, axis=0)
         cells = self._cells(largest)
@@ -89,6 +100,7 @@ class Pool:
             not count or (count + 1) * int(cells[-1]) <= size
         ):
             raise _Exhausted
+        self._untaken -= fitting
         start = self._high - fitting if longest else self._low
         if longest:
             self._high = start
@@ -105,6 +117,9 @@ class Calibration:
     do not fit, so that what fits there fits everywhere. Then the shortest rows, up to the best size
     so far. From there on the best size and its neighbours take turns, on long rows and on short
     ones, until it is clear which is the best.
+
+    Of rows of one shape, the first batch of a size is not counted: it makes kernels for its shape,
+    and gets memory, which no later one does. Rows of other shapes pay for that again and again.
 
     Args:
         trials: what was tried before.
@@ -125,6 +140,7 @@ class Calibration:
         self._growth, self._grown = growth, {0: 0}  # the peak by the largest size so far
         self._clock = clock
         self._limit = sys.maxsize  # the least size that is known not to fit
+        self._warm: set[int] = set()
 
     def over(self, pool: Pool) -> None:
         """Go on with the rows of a pool, until it is settled or they are spent."""
@@ -145,14 +161,14 @@ class Calibration:
             size = 2 * size_of(climb[-1]) if climb else pool.smallest(longest=varied)
             if not self._fits(size):
                 break
-            climb = (*climb, *self._timed(pool, size, longest=varied))
+            climb = (*climb, *self._doubled(pool, size, climb, longest=varied))
             if climb:
                 self._keep((climb, *rounds[1:]))
         if varied and climb and len(rounds) < 2:
             best, second = self.trials.contest()[0], ()
             size = pool.smallest(longest=False)
             while size <= best:
-                second = (*second, *self._timed(pool, size, longest=False))
+                second = (*second, *self._quickest(pool, size, longest=False))
                 self._keep((climb, second))
                 size *= 2
 
@@ -187,11 +203,45 @@ class Calibration:
                     self._keep((*self.trials.rounds, points))
             fruitless = 0 if useful else fruitless + 1
 
+    def _doubled(self, pool: Pool, size: int, climb: Round, *, longest: bool) -> Round:
+        """A batch of a size; where rows differ, as it would be of the rows that the climb began
+        with: batches of half its size before it and after it tell what shorter rows cost."""
+        if not (climb and pool.varied):
+            return self._quickest(pool, size, longest=longest)
+        half = size_of(climb[-1])
+        beside = self._quickest(pool, half, longest=longest)
+        points = self._quickest(pool, size, longest=longest)
+        if points:
+            with suppress(_Exhausted):
+                beside += self._quickest(pool, half, longest=longest)
+        if not (points and beside):
+            return points
+        level = statistics.mean(map(rate, beside)) / rate(climb[-1])
+        return (msgspec.structs.replace(points[0], seconds=points[0].seconds / level),)
+
+    def _quickest(self, pool: Pool, size: int, *, longest: bool) -> Round:
+        """The quickest of the batches of a size that fill a sample: what else runs only adds."""
+        points, ends = self._timed(pool, size, longest=longest), self.seconds + _SAMPLE_SECONDS
+        if points:
+            ends -= points[0].seconds
+        with suppress(_Exhausted):  # what the rows left have sufficed for
+            while points and self.seconds < ends:
+                points += self._timed(pool, size, longest=longest)
+        return tuple(sorted(points, key=rate)[:1])
+
     def _timed(self, pool: Pool, size: int, *, longest: bool, times: int = 1) -> Round:
         """So many batches of a size, as the one that they are on average; nothing where each holds
         a bad row, or had to be halved."""
-        done = [self._computed(pool, size, longest=longest) for _ in range(times)]
-        points = [point for point in done if point is not None]
+        cold = pool.alike and size not in self._warm
+        self._warm.add(size)
+        done: list[CostPoint | None] = []
+        try:
+            while len(done) < times + cold:
+                done.append(self._computed(pool, size, longest=longest))
+        except _Exhausted:
+            if not (cold and done):
+                raise
+        points = [point for point in done[cold:] or done if point is not None]
         if not points:
             return ()
         seconds = sum(point.seconds for point in points)

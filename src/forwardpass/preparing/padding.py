@@ -35,7 +35,7 @@ UNTRIED: Final = PaddingProof((), 0, 0.0, "")
 
 
 def prove(engine: Engine, block: Block, row: int) -> PaddingProof:
-    """Compute some rows of `block` alone and padded to their largest size, and compare.
+    """Compute some rows of `block` alone and padded to larger ones among them, and compare.
 
     `row` is one that forward accepts; it is among them.
 
@@ -61,19 +61,20 @@ def prove(engine: Engine, block: Block, row: int) -> PaddingProof:
         alone = [outputs for outputs, kept in zip(alone, same, strict=True) if kept]
         chosen = [r for r, kept in zip(chosen, same, strict=True) if kept]
     names = ", ".join(wanted)
-    if len({tuple(block.sizes[r]) for r in chosen}) < 2:
-        # every sampled row has one size: the proof still needs padding, so make some
-        largest = np.array(
-            [_larger(block, i, int(size)) for i, size in enumerate(block.sizes[chosen[0]])]
-        )
-        if (largest == block.sizes[chosen[0]]).all():
-            return PaddingProof((), 0, 0.0, f"{names}: only one size is permitted, nothing to pad")
-    else:
-        largest = block.sizes[chosen].max(axis=0)
-    padded = _results(engine, outputs, block, chosen, largest)
+    batches = _padded(block, chosen)
+    if not batches:
+        return PaddingProof((), 0, 0.0, f"{names}: only one size is permitted, nothing to pad")
     allowed = tolerance([engine.replicas[0].facts.dtype, *(spelled(v) for r in alone for v in r)])
-    pairs = (zip(came, own, strict=True) for came, own in zip(padded, alone, strict=True))
-    distance = max((apart(a, b) for pair in pairs for a, b in pair), default=0.0)
+    own = dict(zip(chosen, alone, strict=True))
+    distance = max(
+        (
+            apart(ours, theirs)
+            for rows, sizes in batches
+            for r, came in zip(rows, _results(engine, outputs, block, rows, sizes), strict=True)
+            for ours, theirs in zip(came, own[r], strict=True)
+        ),
+        default=0.0,
+    )
     if distance <= allowed:
         said = (
             f"{names} padded: proved on {len(chosen)} rows, outputs move by {distance:.1e} at most"
@@ -84,6 +85,23 @@ def prove(engine: Engine, block: Block, row: int) -> PaddingProof:
         f"(tolerance {allowed:.0e}); only equal sizes share a batch"
     )
     return PaddingProof((), len(chosen), distance, said)
+
+
+def _padded(block: Block, rows: Sequence[int]) -> list[tuple[list[int], Sizes]]:
+    """Batches in which rows are padded, each with its sizes; none where nothing may be larger.
+
+    All but the largest are filled up to the next, and the smallest to the largest: that is seldom
+    near the others, and would make all of them cost as much as it does.
+    """
+    ordered = sorted(rows, key=lambda r: (int(block.sizes[r].prod()), *block.sizes[r].tolist()))
+    sizes = block.sizes[ordered]
+    if (sizes == sizes[0]).all():  # the proof still needs padding, so make some
+        larger = np.array([_larger(block, i, int(size)) for i, size in enumerate(sizes[0])])
+        return [] if (larger == sizes[0]).all() else [(ordered, larger)]
+    if (sizes[:-1] == sizes[0]).all():
+        return [(ordered, sizes.max(axis=0))]
+    ends = [ordered[0], ordered[-1]]
+    return [(ordered[:-1], sizes[:-1].max(axis=0)), (ends, sizes[[0, -1]].max(axis=0))]
 
 
 def _alone(

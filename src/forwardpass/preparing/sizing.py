@@ -45,7 +45,8 @@ def sized(
 ) -> Sized:
     """The costs as they are known, or found by computing rows of `blocks`.
 
-    Nothing is tried for runs of no more rows than were there to try on, nor once it is settled.
+    Nothing is tried for runs of no more rows than were there to try on, nor once it is settled; and
+    not on more than half of a run's rows, since what is learned must be of use to the others.
 
     Args:
         ready: all but the costs.
@@ -76,7 +77,11 @@ def sized(
                 break
             sizes = done.block.sizes[:count]
             compute = _keeping(executor, done, early)
-            calibration.over(Pool(sizes, ready.axes, ready.may_pad, ready.cells, compute))
+            taken = sum(len(batch.positions) for batch in early)
+            most = None if expected is None else max(0, (expected + 1) // 2 - taken)
+            calibration.over(
+                Pool(sizes, ready.axes, ready.may_pad, ready.cells, compute, taken_most=most)
+            )
             held += done.block.bytes
             if calibration.trials.settled or count < len(done.block) or held >= (WINDOW.bytes or 0):
                 break

@@ -20,6 +20,8 @@ _WORTH: Final = 0.98
 """Seconds a cell, as a share of another size's: what gains less is not worth looking for."""
 _ROUNDS: Final = 5
 """So many rounds tell two sizes apart; of fewer, nobody knows how much they scatter."""
+_FEW: Final = 3
+"""So many do where one is far off."""
 
 
 def size_of(point: CostPoint) -> int:
@@ -34,15 +36,15 @@ def gains(climb: Sequence[CostPoint]) -> bool:
     """
     best, misses = math.inf, 0
     for point in climb:
-        rate = _rate(point)
-        misses = 0 if rate < _WORTH * best else misses + 1
-        if misses == 2 or rate * _WORTH > best:
+        this = rate(point)
+        misses = 0 if this < _WORTH * best else misses + 1
+        if misses == 2 or this * _WORTH > best:
             return False
-        best = min(best, rate)
+        best = min(best, this)
     return True
 
 
-def _rate(point: CostPoint) -> float:
+def rate(point: CostPoint) -> float:
     """Seconds a cell."""
     return point.seconds / (point.rows * point.cells)
 
@@ -64,16 +66,22 @@ class Trials(msgspec.Struct, frozen=True):
     settled: bool = False
 
     def contest(self) -> tuple[int, tuple[int, ...]]:
-        """The best size as far as is known, and its neighbours that may be better."""
+        """The best size as far as is known, and its neighbours that may be better.
+
+        Of sizes that enough rounds compare, the quicker one in the middle is the better guess,
+        however they scatter; how far they do says whether it is worth going on.
+        """
         rates = [_rates(turn) for turn in self.rounds]
         best = min(rates[0], key=rates[0].__getitem__)
         while True:
             rivals: list[int] = []
             for size in (2 * best, best // 2):
                 ratios = _ratios(rates, size, best)
+                if _is_far_off(ratios):
+                    continue
                 if len(ratios) >= _ROUNDS:
                     ratio = timing(ratios)
-                    if ratio.high < 1:
+                    if ratio.median < 1:
                         best = size
                         break
                     if ratio.low >= _WORTH:
@@ -129,12 +137,17 @@ class Trials(msgspec.Struct, frozen=True):
 
 
 def _rates(turn: Round) -> dict[int, float]:
-    return {size_of(point): _rate(point) for point in turn}
+    return {size_of(point): rate(point) for point in turn}
 
 
 def _ratios(rates: Sequence[Mapping[int, float]], size: int, best: int) -> list[float]:
     """Seconds a cell of one size by those of another, in each round that has both."""
     return [by_size[size] / by_size[best] for by_size in rates if {size, best} <= by_size.keys()]
+
+
+def _is_far_off(ratios: Sequence[float]) -> bool:
+    """Whether a size was slower each time, by more than the times differ among themselves."""
+    return len(ratios) >= _FEW and min(ratios) - 1 > max(ratios) - min(ratios)
 
 
 def _lengths(least: int, most: int) -> Iterator[int]:
