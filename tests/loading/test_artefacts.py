@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from safetensors.numpy import load_file, save_file
 
 import forwardpass as fwd
 from forwardpass import Forward
-from forwardpass.errors import BuildError, LoadError
+from forwardpass.errors import BuildError, LoadError, MissingExtraError
+from forwardpass.tensors.arrays import NUMPY
 
 X = {"features": np.linspace(-1, 1, 48, dtype=np.float32).reshape(3, 16)}
 
@@ -150,4 +152,121 @@ def test_trust_is_asked_of_models_too(tmp_path: Path) -> None:
 def test_a_kind_of_encode_that_nobody_knows(copy: Path) -> None:
     manifest(copy, lambda content: content.update(encode={"kind": "telepathy"}))
     with pytest.raises(LoadError, match="'telepathy', which this version"):
+        fwd.load(copy)
+
+
+def test_a_version_to_come_is_said(copy: Path) -> None:
+    text = (copy / "artefact.json").read_text()
+    (copy / "artefact.json").write_text(text.replace("artefact/1", "artefact/2"))
+    with pytest.raises(LoadError, match=r"artefact/2, and this version of forwardpass reads"):
+        fwd.load(copy)
+
+
+@pytest.mark.parametrize("name", ["graph/graph.onnx", "graph", "more"])
+def test_a_link_is_no_file_of_it(copy: Path, name: str) -> None:
+    outside = copy.parent / "outside"
+    if (copy / name).exists():
+        shutil.move(copy / name, outside)
+    else:
+        outside.mkdir()
+    (copy / name).symlink_to(outside)
+    with pytest.raises(LoadError, match=r"is a link|is missing|is no part of it"):
+        fwd.load(copy)
+
+
+@pytest.mark.parametrize("name", [".fwd", "y.fwd"])
+def test_a_name_alone_makes_no_artefact(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(LoadError, match=r"no artefact\.json|is empty"):
+        fwd.load(tmp_path / name)
+    (tmp_path / "z.fwd").write_text("no folder")
+    with pytest.raises(LoadError):
+        fwd.load(tmp_path / "z.fwd")
+
+
+@pytest.mark.parametrize(
+    "names", [{}, {"what": "what"}, {"0 in features": "0 in x"}, {"0 out output": "7 out output"}]
+)
+def test_golden_rows_of_another_graph(copy: Path, names: dict[str, str]) -> None:
+    arrays = load_file(copy / "golden.safetensors")
+    other = {names.get(name, name): value for name, value in arrays.items()} if names else {}
+    if "what" in names:
+        other = {"what": np.zeros(3, np.float32)}
+    save_file(other, copy / "golden.safetensors")
+    manifest(copy, lambda content: None)
+    with pytest.raises(LoadError, match=r"golden\.safetensors holds other inputs and outputs"):
+        fwd.run(copy, X)
+
+
+def test_golden_rows_that_are_no_safetensors(copy: Path) -> None:
+    (copy / "golden.safetensors").write_bytes(b"\xff" * 64)
+    manifest(copy, lambda content: None)
+    with pytest.raises(LoadError, match=r"golden\.safetensors cannot be read"):
+        fwd.run(copy, X)
+
+
+@pytest.mark.parametrize("dtype", ["f64", "i64"])
+def test_a_graph_that_takes_another_dtype(copy: Path, dtype: str) -> None:
+    def other(content: dict[str, Any]) -> None:
+        content["inputs"] = [f"features: {dtype}[batch 16]"]
+
+    manifest(copy, other)
+    with pytest.raises(LoadError, match=rf"its signature says `features: {dtype}\[batch 16\]`"):
+        fwd.load(copy)
+
+    def both(content: dict[str, Any]) -> None:
+        content["lowered"]["inputs"][0]["dtype"] = dtype
+
+    manifest(copy, both)
+    with pytest.raises(LoadError, match=rf"features should be {dtype}, and it has features as f32"):
+        fwd.run(copy, {"features": np.ones((3, 16), NUMPY[dtype])})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("inputs", ["features f32"]), ("outputs", ["?"]), ("plan", "@ a b c")]
+)
+def test_a_manifest_whose_notation_does_not_parse(copy: Path, field: str, value: Any) -> None:
+    manifest(copy, lambda content: content.update({field: value}))
+    with pytest.raises(LoadError, match=r"artefact\.json is damaged"):
+        fwd.load(copy)
+
+
+def test_a_backend_that_is_not_here(copy: Path) -> None:
+    manifest(copy, lambda content: content.update(plan="@ abacus"))
+    with pytest.raises(LoadError, match="was lowered to abacus, a backend that is not here"):
+        fwd.run(copy, X)
+
+
+def test_a_library_that_is_missing(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'forwardpass\[onnx\]'"):
+        fwd.run(copy, X)
+
+
+def test_a_tokenizer_that_is_none(copy: Path) -> None:
+    (copy / "tokenizer.json").write_text('{"model": 7}')
+    description = {"kind": "text", "inputs": ["a"], "max_tokens": 4, "prompt": "", "pairs": False}
+
+    def texts(content: dict[str, Any]) -> None:
+        content["encode"] = description
+        content["files"]["tokenizer.json"] = {}
+
+    manifest(copy, texts)
+    with pytest.raises(LoadError, match=r"tokenizer\.json is no tokenizer"):
+        fwd.load(copy)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [{"kind": "text"}, {"kind": "picture"}, {"kind": "picture", "recipe": {"crop": "no"}}, {}],
+)
+def test_an_encode_that_says_nothing(copy: Path, description: dict[str, Any]) -> None:
+    manifest(copy, lambda content: content.update(encode=description))
+    with pytest.raises(LoadError):
+        fwd.load(copy)
+
+
+def test_a_decode_that_says_nothing(copy: Path) -> None:
+    manifest(copy, lambda content: content.update(decode={"kind": "one label"}))
+    with pytest.raises(LoadError):
         fwd.load(copy)

@@ -8,10 +8,28 @@ from typing import Any
 import numpy as np
 
 from forwardpass.building.replicas import Arguments, Facts, Inputs
+from forwardpass.errors import LoadError
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.tensors.arrays import to_numpy
 
 Named = Mapping[str, np.ndarray[Any, Any]]
+
+
+def require_ports(lowered: Lowered, graph: Mapping[str, str], file: str) -> None:
+    """Raise LoadError unless a graph takes what was said of it, and gives it names.
+
+    Args:
+        graph: the names of its ports, and their dtypes. file: what the graph was read from.
+    """
+    takes = {port.name: port.dtype for port in lowered.inputs}
+    for port in (*lowered.inputs, *lowered.outputs):
+        there = graph.get(port.name)
+        if there is None or takes.get(port.name, there) != there:
+            has = f"has {port.path} as {there}" if there else f"has {', '.join(graph)} alone"
+            raise LoadError(
+                f"{file} is not the graph that was exported: {port.path} should be {port.dtype}, "
+                f"and it {has}; export the model again"
+            )
 
 
 class ArrayReplica:

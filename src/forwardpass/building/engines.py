@@ -8,18 +8,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from forwardpass.building import backends, golden, steps
+from forwardpass.building import backends, steps
 from forwardpass.building.calls import bound
+from forwardpass.building.opening import opened
 from forwardpass.building.replicas import Example, Inputs, Replica
-from forwardpass.errors import LoadError, UsageError, nearest
+from forwardpass.errors import UsageError, nearest
 from forwardpass.loading.artefacts import ArtefactProgram
 from forwardpass.nouns.applied import Applied
-from forwardpass.nouns.artefacts import GRAPH
 from forwardpass.nouns.folders import names, plugin, plugins
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.plans import Plan
-from forwardpass.nouns.programs import TRUSTED, Program, Trust
+from forwardpass.nouns.programs import Program, Trust
 from forwardpass.nouns.signatures import Output, Signature
 from forwardpass.tensors.arrays import Array
 
@@ -103,9 +103,10 @@ def build(forward: Forward, example: Example) -> Engine:
     Raises UsageError for unknown names and arguments, LoadError where the module cannot be copied,
     BuildError where a step or a backend cannot make it.
     """
+    program = forward.model.program
+    if isinstance(program, ArtefactProgram):
+        return Engine(forward, opened(forward, program), program.artefact.steps)
     require_known(forward.plan)
-    if isinstance(forward.model.program, ArtefactProgram):
-        return _opened(forward, forward.model.program)
     backend = forward.plan.backend
     file = plugin(backends, backend.name)
     if hasattr(file, "build"):
@@ -161,33 +162,6 @@ def save(forward: Forward, example: Example, folder: Path) -> Reopened:
     return Reopened(
         lowered, replicas, applied, trust, (inspect.getdoc(file.trust) or "").rstrip(".")
     )
-
-
-def _opened(forward: Forward, program: ArtefactProgram) -> Engine:
-    """The engine of an artefact: its graph is opened, and computes its golden rows again."""
-    backend, artefact = forward.plan.backend, program.artefact
-    made = Plan.parse(artefact.plan).backend
-    if forward.plan.steps:
-        raise UsageError(
-            f"{forward.plan.steps[0]}: steps change a module, and {program.folder.name} is an "
-            "artefact; give the step to the model that it was made from"
-        )
-    if backend.name != made.name:
-        raise UsageError(
-            f"{program.folder.name} was lowered to {made.name}; for {backend.name} export the "
-            "model that it was made from again"
-        )
-    file = plugin(backends, backend.name)
-    needed: Trust = file.trust(artefact.lowered)
-    if TRUSTED.index(needed) > TRUSTED.index(artefact.trust):
-        raise LoadError(
-            f"{program.folder.name} says that it is {artefact.trust}, and its graph for "
-            f"{backend.name} is {needed}: it was not opened"
-        )
-    _, opening = bound(backend, (file.save, 3), (file.open, 2))
-    replicas = file.open(program.folder / GRAPH, artefact.lowered, **opening)
-    golden.replay(replicas[0], program.folder)
-    return Engine(forward, replicas)
 
 
 def require_known(plan: Plan) -> None:

@@ -9,14 +9,16 @@ from typing import Any, Final
 import numpy as np
 
 from forwardpass.building.replicas import Replica
-from forwardpass.errors import BuildError, LoadError
+from forwardpass.errors import BuildError, LoadError, contained, said
 from forwardpass.nouns.artefacts import GOLDEN
+from forwardpass.nouns.lowered import Lowered
 from forwardpass.tensors.arrays import Array, to_numpy
 from forwardpass.tensors.distances import apart, tolerance
 
 _FAR: Final = 1e-3
 
 Batches = Iterable[tuple[Mapping[str, Array], Mapping[str, Array]]]
+Named = dict[str, np.ndarray[Any, Any]]
 
 
 def far(dtype: str) -> float:
@@ -37,34 +39,47 @@ def write(folder: Path, batches: Batches) -> None:
     save_file(named, folder / GOLDEN)
 
 
-def replay(replica: Replica, folder: Path) -> float:
+def read(folder: Path, lowered: Lowered) -> list[tuple[Named, Named]]:
+    """Inputs and outputs, by path, of each batch. Raises LoadError where they are not those of the
+    graph."""
+    from safetensors.numpy import load_file
+
+    try:
+        with contained():
+            named = load_file(folder / GOLDEN)
+    except Exception as error:
+        raise LoadError(f"{folder / GOLDEN} cannot be read: {said(error)}") from error
+    batches: dict[str, tuple[Named, Named]] = {}
+    for name, value in named.items():
+        place, _, rest = name.partition(" ")
+        kind, _, path = rest.partition(" ")
+        batches.setdefault(place, ({}, {}))[kind == "out"][path] = value
+    ports = tuple({port.path for port in kind} for kind in (lowered.inputs, lowered.outputs))
+    found = list(batches.values())
+    if not found or any((set(given), set(came)) != ports for given, came in found):
+        raise LoadError(
+            f"{folder / GOLDEN} holds other inputs and outputs than the graph has; export the "
+            "model again"
+        )
+    return found
+
+
+def replay(replica: Replica, folder: Path, lowered: Lowered) -> float:
     """Compute the golden rows again; the largest relative distance to what they gave.
 
     Raises BuildError where it is too far or the graph refuses them, LoadError for a file that
     cannot be read.
     """
-    from safetensors.numpy import load_file
-
-    try:
-        named = load_file(folder / GOLDEN)
-    except Exception as error:
-        raise LoadError(f"{folder / GOLDEN} cannot be read: {error}") from error
-    batches: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-    for name, value in named.items():
-        place, kind, path = name.split(" ", 2)
-        batches.setdefault(place, ({}, {}))[kind == "out"][path] = value
     largest, allowed = 0.0, far(replica.facts.dtype)
-    for inputs, outputs in batches.values():
+    for inputs, outputs in read(folder, lowered):
         try:
             came = replica.fetch(replica.compute(replica.stage(inputs)))
         except Exception as error:
             raise BuildError(
-                f"{folder.name} does not compute its golden rows here: {type(error).__name__}: "
-                f"{str(error).splitlines()[0][:300]}"
+                f"{folder.name} does not compute its golden rows here: {said(error)}"
             ) from error
         for path, expected in outputs.items():
-            value = to_numpy(came[path])
-            distance = apart(value, expected) if value.shape == expected.shape else float("inf")
+            distance = apart(to_numpy(came[path]), expected)
             if distance > allowed:
                 raise BuildError(
                     f"{folder.name} computes its golden rows otherwise here: {path} is "

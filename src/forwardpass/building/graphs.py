@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +23,7 @@ def exported(draft: Draft) -> Any:
         {place: Dim.AUTO for place, name in enumerate(port.axes) if name} or None
         for port in draft.inputs
     )
-    return export(draft.plain, draft.args, dynamic_shapes=(shapes,), strict=False)
+    return export(draft.plain, draft.args, dynamic_shapes=shapes, strict=False)
 
 
 def traced(draft: Draft) -> Any:
@@ -38,18 +39,47 @@ def onnx_of_export(draft: Draft, folder: Path) -> None:
 def onnx_of_trace(draft: Draft, folder: Path) -> None:
     """`graph.onnx`, by way of a trace."""
     axes = {
-        port.name: {place: name for place, name in enumerate(port.axes) if name}
-        for port in draft.inputs
+        f"input_{n}": {place: name for place, name in enumerate(port.axes) if name}
+        for n, port in enumerate(draft.inputs)
     }
     _onnx(draft, folder, draft.plain, dynamo=False, dynamic_axes=axes, do_constant_folding=True)
 
 
 def _onnx(draft: Draft, folder: Path, what: Any, **more: Any) -> None:
+    inputs = {f"input_{n}": port.name for n, port in enumerate(draft.inputs)}
+    outputs = {f"result_{n}": port.name for n, port in enumerate(draft.outputs)}
     torch.onnx.export(
         what, draft.args, str(folder / ONNX), external_data=False,
-        input_names=[port.name for port in draft.inputs],
-        output_names=[port.name for port in draft.outputs], **more,
+        input_names=list(inputs), output_names=list(outputs), **more,
     )  # fmt: skip
+    _name(folder / ONNX, {**inputs, **outputs})
+
+
+def _name(path: Path, names: dict[str, str]) -> None:
+    """Give values of an ONNX file these names. The exporter would give an output a name that an
+    inner value has already; here it is the inner one that gets another."""
+    import onnx
+
+    model = onnx.load(path)
+    graphs = [model.graph]
+    for graph in graphs:
+        for node in graph.node:
+            for attribute in node.attribute:
+                graphs += [attribute.g] if attribute.HasField("g") else []
+                graphs += attribute.graphs
+    holders: list[Any] = [v for g in graphs for v in (*g.input, *g.output, *g.value_info)]
+    holders += [tensor for graph in graphs for tensor in graph.initializer]
+    lists: list[Any] = [v for g in graphs for node in g.node for v in (node.input, node.output)]
+    taken = {holder.name for holder in holders} | {name for names in lists for name in names}
+    for new in [name for name in names.values() if name in taken and name not in names]:
+        names[new] = next(
+            name for n in count() if (name := f"{new}.{n}") not in taken | {*names.values()}
+        )
+    for holder in holders:
+        holder.name = names.get(holder.name, holder.name)
+    for values in lists:
+        values[:] = [names.get(name, name) for name in values]
+    onnx.save(model, path)
 
 
 def saved(save: Callable[[BinaryIO], object], path: Path) -> None:

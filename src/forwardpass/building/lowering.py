@@ -8,10 +8,14 @@ of other sizes beside the module. A way that gives other numbers there is not ta
 from __future__ import annotations
 
 import errno
+import inspect
+import logging
+import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from keyword import iskeyword
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
@@ -20,11 +24,13 @@ from torch import nn
 from forwardpass.building import golden
 from forwardpass.building.exporting import quiet
 from forwardpass.building.replicas import Example, Replica
-from forwardpass.building.subjects import Subject, Truth, is_resizable, spoken
+from forwardpass.building.subjects import Subject, Truth, arguments_of, is_resizable, spoken
 from forwardpass.errors import BuildError, DataError, MissingExtraError
 from forwardpass.loading.programs import ModuleProgram
 from forwardpass.nouns.lowered import Lowered, Port
 from forwardpass.nouns.programs import Program
+from forwardpass.recording.passes import Pass
+from forwardpass.recording.recordings import recorded
 from forwardpass.tensors.arrays import spelled
 from forwardpass.tensors.distances import apart
 from forwardpass.tensors.dtypes import coarsest, tensors
@@ -32,11 +38,20 @@ from forwardpass.tensors.dtypes import spelled as spelled_dtype
 from forwardpass.tensors.modules import held_by, put_into_mode
 from forwardpass.tensors.trees import flatten, nest
 
+_LOG = logging.getLogger("forwardpass")
+_OPERATOR = re.compile(r"\b([a-z_]\w*)(?:::|\.)(\w+)")
+_LOOKED_AT = 2000
+"""Characters of an error in which it names an operator: behind them some print the whole graph."""
 _DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class Plain(nn.Module):
-    """A module that takes tensors in the order of its input paths, and gives a tuple of them."""
+    """A module that takes tensors in the order of its input paths, and gives a tuple of them.
+
+    Args:
+        places: where in the arguments of the module's forward each tensor goes.
+        outputs: the paths of the outputs that leave.
+    """
 
     def __init__(self, module: nn.Module, places: Sequence[str], outputs: Sequence[str]) -> None:
         super().__init__()
@@ -55,6 +70,33 @@ class Plain(nn.Module):
             leaving.append(value.clone() if id(value) in seen else value)
             seen.add(id(value))
         return tuple(leaving)
+
+
+class ByName(Plain):
+    """The same, which gives a dict by the paths of the outputs."""
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return dict(zip(self.outputs, super().forward(*inputs), strict=True))
+
+
+def taking(names: Iterable[str], kind: type[Plain]) -> type[Plain]:
+    """A kind of Plain, whose forward has arguments of these names: exporters call inputs so."""
+
+    def forward(self: Plain, *inputs: torch.Tensor) -> Any:
+        return kind.forward(self, *inputs)
+
+    arguments = ["self"]
+    for name in names:
+        argument = re.sub(r"\W", "_", name)
+        if not argument.isidentifier() or iskeyword(argument):
+            argument = f"input_{argument}"
+        while argument in arguments:
+            argument += "_"
+        arguments.append(argument)
+    either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = inspect.Signature([inspect.Parameter(name, either) for name in arguments])
+    setattr(forward, "__signature__", signature)  # noqa: B010 - a function's type has no such name
+    return type(kind.__name__, (kind,), {"forward": forward, "__module__": __name__})
 
 
 class Draft(NamedTuple):
@@ -114,17 +156,18 @@ def lower(
     for route, write in routes.items():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        _LOG.info("writing by %s", route)
         try:
             with torch.no_grad(), quiet():
                 write(draft, folder)
             lowered = Lowered(draft.inputs, draft.outputs, dtype, route, declined=tuple(declined))
-            distance = tried(opened(folder, lowered)[0], truths)
+            distance = _tried(opened(folder, lowered)[0], subject, truths)
         except (MissingExtraError, KeyboardInterrupt):
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _DISK:
                 raise DataError(f"the graph cannot be written: {error.strerror}") from error
-            declined.append(f"{route}: {_said(error)}")
+            declined.append(f"{route}: {_said(error)}{_called(error, subject)}")
             continue
         return msgspec.structs.replace(
             lowered, tried=tuple(truth.said for truth in truths), distance=distance
@@ -139,19 +182,38 @@ def _drafted(subject: Subject) -> Draft:
     axes = {item.path: item.axes for item in subject.signature.inputs}
     inputs = tuple(
         Port(
-            path, f"input_{place}", spelled(value),
+            path, path, spelled(value),
             tuple(a.name if a.is_variable or a.is_batch else "" for a in axes[path]),
         )
-        for place, (path, value) in enumerate(named.items())
+        for path, value in named.items()
     )  # fmt: skip
     outputs = tuple(
-        Port(path, f"result_{place}", spelled(value))
-        for place, (path, value) in enumerate(subject.outputs(batch).items())
+        Port(path, f"{path}.out" if path in named else path, spelled(value))
+        for path, value in subject.outputs(batch).items()
     )
     placed = ModuleProgram(subject.module).placed(list(axes))
-    plain = Plain(subject.module, [placed[path] for path in named], [port.path for port in outputs])
+    places = [placed[path] for path in named]
+    plain = taking(named, Plain)(subject.module, places, [port.path for port in outputs])
     put_into_mode(plain, False)
     return Draft(plain, tuple(named.values()), inputs, outputs)
+
+
+def _tried(replica: Replica, subject: Subject, truths: Sequence[Truth]) -> float:
+    """As `tried`; the error names the axes along which nothing else goes."""
+    try:
+        return tried(replica, truths)
+    except BuildError as error:
+        fixed: list[str] = []
+        for name, rows, sizes in subject.alone():
+            truth = subject.truth(rows, sizes)
+            try:
+                tried(replica, [truth] if truth else [])
+            except BuildError:
+                fixed.append(name)
+        if not fixed:
+            raise
+        axes = ", ".join(f"`{name}`" for name in dict.fromkeys(fixed))
+        raise BuildError(f"{error} ({axes} cannot vary in it)") from error
 
 
 def tried(replica: Replica, truths: Sequence[Truth]) -> float:
@@ -160,6 +222,7 @@ def tried(replica: Replica, truths: Sequence[Truth]) -> float:
     largest, far = 0.0, golden.far(replica.facts.dtype)
     for truth in truths:
         said = truth.said
+        _LOG.info("trying %s", said)
         try:
             came = replica.fetch(replica.compute(replica.stage(truth.inputs)))
         except Exception as error:
@@ -178,6 +241,33 @@ def tried(replica: Replica, truths: Sequence[Truth]) -> float:
                 raise BuildError(f"of {said} it makes {name} {distance:.1e} away from the module's")
             largest = max(largest, distance)
     return largest
+
+
+def _called(error: BaseException, subject: Subject) -> str:
+    """Where the pass calls the operator that an error names; empty where it names none of it."""
+    if isinstance(error, BuildError):
+        return ""
+    text = " ".join(str(cause)[:_LOOKED_AT] for cause in reversed(_causes(error)))
+    named = [f"{space}.{name}" for space, name in _OPERATOR.findall(text)]
+    if not named:
+        return ""
+    args, kwargs = arguments_of(subject.module, subject.signature, subject.batch(*subject.written))
+    done = recorded("", Pass.of(subject.module, args, kwargs, grad="off"), ())
+    for operator in dict.fromkeys(named):
+        call = next((c for c in done.calls if f"{c.operator}.".startswith(f"{operator}.")), None)
+        if call is not None:
+            return f"; the model calls {operator} at {done.site(call)}"
+    return ""
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and what led to it, the outermost first."""
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in found:
+        found.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return found
 
 
 def _said(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -12,6 +12,9 @@ from forwardpass.measuring.machines import pytorch
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.tensors.arrays import is_tensor
 from forwardpass.tensors.dtypes import TORCH
+
+Outputs: TypeAlias = "Sequence[torch.Tensor] | dict[str, torch.Tensor]"
+"""In the order of the graph's outputs."""
 
 
 class PlainReplica:
@@ -24,7 +27,10 @@ class PlainReplica:
     standing = None
 
     def __init__(
-        self, function: Callable[..., Sequence[torch.Tensor]], lowered: Lowered, threads: int | None
+        self,
+        function: Callable[..., Sequence[torch.Tensor] | dict[str, torch.Tensor]],
+        lowered: Lowered,
+        threads: int | None,
     ) -> None:
         self._function = function
         self._inputs = [(port.path, TORCH[port.dtype]) for port in lowered.inputs]
@@ -45,7 +51,9 @@ class PlainReplica:
         if seed is not None:
             torch.default_generator.manual_seed(seed)
         with torch.inference_mode():
-            return dict(zip(self._paths, self._function(*staged), strict=True))
+            came = self._function(*staged)
+        values = came.values() if isinstance(came, dict) else came
+        return dict(zip(self._paths, values, strict=True))
 
     def fetch(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """They are in CPU memory."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -114,12 +114,8 @@ class Subject:
     def truths(self) -> list[Truth]:
         """Batches of other sizes than `written`, and a padded one, as far as the module takes
         them."""
-        found: list[Truth] = []
-        for rows, sizes in self.others:
-            batch = self.batch(rows, sizes)
-            outputs = self._outputs(batch)
-            if outputs is not None:
-                found.append(Truth(spoken(rows, sizes), batch, outputs))
+        each = (self.truth(rows, sizes) for rows, sizes in self.others)
+        found = [truth for truth in each if truth is not None]
         rows, sizes = max(self.others, key=lambda other: other[0])
         padded = self._padded(rows, sizes)
         outputs, moved = map(self._outputs, padded) if padded else (None, None)
@@ -128,6 +124,21 @@ class Subject:
             if any(bool(cells.any()) for cells in real.values()):
                 found.append(Truth(f"{spoken(rows, sizes)}, padded", padded[0], outputs, real))
         return found
+
+    def truth(self, rows: int, sizes: Mapping[str, int]) -> Truth | None:
+        """What the module makes of a batch of these sizes; None where it does not take it."""
+        batch = self.batch(rows, sizes)
+        outputs = self._outputs(batch)
+        return None if outputs is None else Truth(spoken(rows, sizes), batch, outputs)
+
+    def alone(self) -> Iterator[tuple[str, int, dict[str, int]]]:
+        """Rows and sizes that differ from `written` along one axis alone, with its name."""
+        rows, sizes = self.written
+        yield from (("batch", count, sizes) for count in (1, rows + 1))
+        for name, size in sizes.items():
+            other = next((s[name] for _, s in self.others if s[name] != size), size)
+            if other != size:
+                yield name, rows, {**sizes, name: other}
 
     def _padded(
         self, rows: int, sizes: Mapping[str, int]

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from forwardpass.cli.options import given, inputs, leave, names, said, show
+from forwardpass.cli.options import given, inputs, leave, names, said, show, trusted
 from forwardpass.errors import UsageError
 
 _ROWS = 8  # enough for the rules that look at rows and units
@@ -58,6 +58,7 @@ class _Command(click.Command):
 @click.option(
     "--script", metavar="FILE ...", help="Run this script, and check the models that it calls."
 )
+@trusted
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, nothing of what was loaded.")
 @click.pass_context
@@ -72,6 +73,7 @@ def check(
     script: str | None,
     as_json: bool,
     quiet: bool,
+    trust: Any,
     **which: Any,
 ) -> None:
     """Check one forward pass of FORWARD: what is wrong, at which line, and what to do.
@@ -97,7 +99,12 @@ def check(
         if script is None or as_json:
             stack.enter_context(aside())
         if script is not None:
-            for name, value in {"--mode": mode, "--grad": grad, **_spelled(which)}.items():
+            for name, value in {
+                "--mode": mode,
+                "--grad": grad,
+                "--trust": trust,
+                **_spelled(which),
+            }.items():
                 if value:
                     raise UsageError(f"{name} does not go with --script: the script says it itself")
             findings, ended = _of_script(script, ctx.meta.get(_SCRIPT, ()), chosen)
@@ -105,7 +112,7 @@ def check(
             from forwardpass.checking import check as checked
             from forwardpass.loading import load
 
-            loaded = load(forward or "")
+            loaded = load(forward or "", trust=trust)
             console.print(said(loaded), style="dim", highlight=False, markup=False)
             advance = stack.enter_context(steps("checking", len(rules) or len(every()), console))
             loaded, example = given(loaded, rows=_ROWS, **which)

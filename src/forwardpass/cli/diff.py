@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from forwardpass.cli.options import Verb, given, inputs, leave, show
+from forwardpass.cli.options import Verb, given, inputs, leave, rebuild, show, trusted
 from forwardpass.errors import UsageError
 
 
@@ -40,6 +40,8 @@ def _pairs(
 )  # fmt: skip
 @click.option("--expanded", is_flag=True, help="With PyTorch's fused fast path off.")
 @click.option("--against", metavar="FILE", help="In place of B: what record --fingerprint wrote.")
+@trusted
+@rebuild
 @click.option("--json", "as_json", is_flag=True, help="Print the diff as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def diff(
@@ -53,11 +55,15 @@ def diff(
     renamed: dict[str, str],
     expanded: bool,
     against: str | None,
+    trust: Any,
+    rebuild: bool,
     as_json: bool,
     quiet: bool,
     **which: Any,
 ) -> None:
     """Compare the passes of A and B call by call: Forwards, or files that `fwd record -o` wrote.
+
+    Of artefacts and of graphs that a backend made, the outputs are compared.
 
     Exit code 1 where the outputs differ by more than rounding, or the pass is not that of
     --against.
@@ -65,21 +71,26 @@ def diff(
     if (b is None) == (against is None):
         raise UsageError("diff needs B, or --against FILE in its place")
     if b is None:
-        _against(a, str(against), mode=a_mode or mode, as_json=as_json, which=which)
+        _against(a, str(against), mode=a_mode or mode, trust=trust, as_json=as_json, which=which)
         return
     from forwardpass.comparing import diff as compared
     from forwardpass.executing import examples
     from forwardpass.loading import load
+    from forwardpass.loading.artefacts import rebuilt
     from forwardpass.nouns.records import Record
     from forwardpass.recording import is_record
 
     def side(text: str) -> Any:
-        return Record.load(text) if text.endswith(".record") or is_record(text) else load(text)
+        if text.endswith(".record") or is_record(text):
+            return Record.load(text)
+        found = load(text, trust=trust)
+        return rebuilt(found) if rebuild and found.model.program.module is None else found
 
     sides = [side(a), side(b)]
-    place = next((i for i, one in enumerate(sides) if not isinstance(one, Record)), None)
+    places = [i for i, one in enumerate(sides) if not isinstance(one, Record)]
     example: Any = None
-    if place is not None:
+    if places:  # what one says of its inputs is better than a guess at the other's
+        place = min(places, key=lambda i: sides[i].model.signature is None)
         sides[place], example = given(sides[place], **which)
     else:
         said = [name for name, value in which.items() if value]
@@ -102,14 +113,16 @@ def diff(
         leave(1)
 
 
-def _against(a: str, file: str, *, mode: Any, as_json: bool, which: dict[str, Any]) -> None:
+def _against(
+    a: str, file: str, *, mode: Any, trust: Any, as_json: bool, which: dict[str, Any]
+) -> None:
     """Compare a pass with the fingerprint in a file."""
     from forwardpass.comparing.fingerprints import changes, opened
     from forwardpass.loading import load
     from forwardpass.probing import record
 
     before = opened(file)
-    forward, example = given(load(a), **which)
+    forward, example = given(load(a, trust=trust), **which)
     done = record(forward, example, mode=mode, grad="inference", statistics=True)
     found = changes(before, done)
     show(found, as_json=as_json)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from forwardpass.cli.options import Verb, given, inputs, said, show
+from forwardpass.cli.options import Verb, given, inputs, said, show, trusted
 from forwardpass.errors import UsageError
 
 
@@ -21,6 +21,7 @@ from forwardpass.errors import UsageError
     metavar="ELEMENT",
     help="With --gradient: the output element to differentiate. [the sum of the first output]",
 )
+@trusted
 @click.option("--json", "as_json", is_flag=True, help="Print the explanation as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Nothing of what was loaded.")
 def explain(
@@ -31,6 +32,7 @@ def explain(
     loss: str | None,
     as_json: bool,
     quiet: bool,
+    trust: Any,
     **which: Any,
 ) -> None:
     """Explain one number of FORWARD's pass: its arithmetic, with the real numbers.
@@ -51,7 +53,7 @@ def explain(
     from forwardpass.showing.explanations import listed
 
     console = Console(stderr=True, quiet=quiet)
-    loaded = load(forward)
+    loaded = load(forward, trust=trust)
     console.print(said(loaded), style="dim", highlight=False, markup=False)
     grad: Any = "on" if gradient else "off"
     loaded, example = given(loaded, **which)

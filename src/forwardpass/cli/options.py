@@ -76,6 +76,11 @@ trusted = click.option(
     help="The most that may be opened: data, code or native. [any; of NAME.fwd: data]",
 )  # fmt: skip
 """The option that says what reading a model may execute; `load` takes it."""
+rebuild = click.option(
+    "--rebuild", is_flag=True,
+    help="Make NAME.fwd anew where it is machine code for another machine.",
+)  # fmt: skip
+"""The option that lets `load` open an artefact of another machine."""
 
 _INPUTS = (
     signature,

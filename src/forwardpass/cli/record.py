@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from forwardpass.cli.options import Verb, given, inputs, leave, names, said, show
+from forwardpass.cli.options import Verb, given, inputs, leave, names, said, show, trusted
 from forwardpass.errors import UsageError, nearest
 
 
@@ -45,6 +45,7 @@ from forwardpass.errors import UsageError, nearest
 @click.option("--calls", is_flag=True, help="Show every operator call.")
 @click.option("--module", metavar="GLOB", help="Show only these modules.")
 @click.option("--python", "as_python", is_flag=True, help="Print the pass as torch code.")
+@trusted
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 @click.option("--fingerprint", metavar="FILE", help="Write a fingerprint, for diff --against.")
 @click.option("-o", "--out", metavar="FILE", help="Save the record.")
@@ -66,6 +67,7 @@ def record(
     fingerprint: str | None,
     out: str | None,
     quiet: bool,
+    trust: Any,
     **which: Any,
 ) -> None:
     """Record one forward pass of FORWARD: every operator call, where it was written, what it cost.
@@ -86,7 +88,7 @@ def record(
     if saved and grad != "on":
         raise UsageError("--saved needs --grad on: nothing is saved for backward else")
     console = Console(stderr=True, quiet=quiet)
-    loaded = load(forward)
+    loaded = load(forward, trust=trust)
     console.print(said(loaded), style="dim", highlight=False, markup=False)
     loaded, example = given(loaded, **which)
     done = recorded(

@@ -15,6 +15,7 @@ from forwardpass.cli.options import (
     Verb,
     leave,
     names,
+    rebuild,
     said,
     show,
     signature,
@@ -160,6 +161,7 @@ def _outlived(out: str) -> None:
 )
 @signature
 @trusted
+@rebuild
 @click.option("--quiet", "-q", is_flag=True, help="No progress, no report; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def run(
@@ -172,6 +174,7 @@ def run(
     strict: bool,
     signature: tuple[str, ...],
     trust: Any,
+    rebuild: bool,
     **options: Any,
 ) -> None:
     """Compute FORWARD for every row of DATA, once each.
@@ -206,7 +209,9 @@ def run(
                 console.print(said(forward), style="dim", highlight=False, markup=False)
 
         progress = Announced()
-        subject = signed(load(forward, trust=trust), signature) if signature or trust else forward
+        subject: Any = forward
+        if signature or trust or rebuild:
+            subject = signed(load(forward, trust=trust, rebuild=rebuild), signature)
         with live(progress, console):
             report = compute(
                 subject, data, out, resume=resume, strict=strict, progress=progress, **options

@@ -55,7 +55,7 @@ def tolerances(a: KeptRecord) -> Tolerances:
     the unit of rounding counts, and it is said why.
     """
     if not isinstance(a, Recording):
-        return _unmeasured("a record has no pass to run in float64")
+        return unmeasured("a record has no pass to run in float64")
     try:
         probe = Probe(a)
         b = probe.recording(_WIDE, values=False)
@@ -66,7 +66,7 @@ def tolerances(a: KeptRecord) -> Tolerances:
         alone = made(alignment, targets, probe, _WIDE)
     except Exception as reason:  # noqa: BLE001 - not every model runs in float64; it is said
         why = _short(reason.__cause__ or reason)
-        return _unmeasured(f"in float64 it cannot run ({why})")
+        return unmeasured(f"in float64 it cannot run ({why})")
     return Tolerances(
         f"{_MARGIN} × the distance from the same pass in float64, or {_LEAST} units of rounding",
         _LEAST,
@@ -75,13 +75,37 @@ def tolerances(a: KeptRecord) -> Tolerances:
     )
 
 
-def _unmeasured(why: str) -> Tolerances:
+def unmeasured(why: str) -> Tolerances:
+    """What the unit of rounding accounts for, where it is not measured, and why not."""
     return Tolerances(f"{_MARGIN} × the unit of rounding: {why}", _MARGIN)
+
+
+def of_artefact(
+    rounding: Mapping[str, float], outputs: Mapping[str, torch.Tensor]
+) -> tuple[str, dict[str, float]]:
+    """How tolerances of an artefact's outputs were found, and what they are, by path.
+
+    Args:
+        rounding: by output, how far the pass was from itself in float64 when it was exported.
+    """
+    units, told = _LEAST, (
+        f"{_MARGIN} × the distance from float64 when it was exported, or {_LEAST} units of rounding"
+    )  # fmt: skip
+    if not rounding:
+        floor = unmeasured("nothing was measured in float64 when it was exported")
+        units, told = floor.units, floor.said
+    return told, {
+        path: max(_MARGIN * rounding.get(path, 0.0), units * _eps(value.dtype))
+        for path, value in outputs.items()
+    }
 
 
 def unit(record: Record, serial: int) -> float:
     """The unit of rounding of a value, 0 for whole numbers."""
-    dtype = TORCH.get(record.values[serial].dtype)
+    return _eps(TORCH.get(record.values[serial].dtype))
+
+
+def _eps(dtype: torch.dtype | None) -> float:
     if dtype is None or not (dtype.is_floating_point or dtype.is_complex):
         return 0.0
     return torch.finfo(dtype).eps

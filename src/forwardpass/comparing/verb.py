@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,11 +17,14 @@ from forwardpass.comparing.finals import finals_of
 from forwardpass.comparing.forcing import Compare, Made, computed, made
 from forwardpass.comparing.forks import fork
 from forwardpass.comparing.layers import layers
+from forwardpass.comparing.outputs import at_outputs, opaque, under_padding, verdict
+from forwardpass.comparing.outputs import only as only_one
+from forwardpass.comparing.outputs import outputs as outputs_of
 from forwardpass.comparing.pieces import counterpart, in_pieces
 from forwardpass.comparing.tolerances import Tolerances, tolerances
 from forwardpass.errors import UsageError
 from forwardpass.loading import load
-from forwardpass.nouns.diffs import CallDiff, Diff, Error, OutputDiff, Unpaired, Verdict
+from forwardpass.nouns.diffs import CallDiff, Diff, Error, Unpaired
 from forwardpass.nouns.forwards import Forward, ForwardLike
 from forwardpass.nouns.records import KeptRecord, Record, record_fields
 from forwardpass.nouns.signatures import Signature
@@ -31,7 +34,7 @@ from forwardpass.probing.probes import Inapplicable, Probe
 from forwardpass.probing.verb import record
 from forwardpass.recording.passes import Grad, Mode
 from forwardpass.recording.recordings import Recording
-from forwardpass.tensors.errors import error, flips, is_comparable
+from forwardpass.tensors.errors import error, is_comparable
 
 _VALUE_BYTES = 4 << 30
 
@@ -69,13 +72,27 @@ def diff(
 
     Raises:
         UsageError: a Forward without inputs; inputs of a form that no call has; `b_batch` where no
-            input has a batch axis, or for a Record.
+            input has a batch axis, or for a Record; mode "train" of a graph.
         PassError: one of the passes raised.
     """
     how = _How(grad, expanded, value_bytes)
     a, b = (side if isinstance(side, Record) else load(side) for side in (a, b))
-    one = how.side(a, inputs, mode)
-    other = how.side(b, inputs if b_inputs is None else b_inputs, b_mode or mode)
+    sides: tuple[tuple[Forward | Record, Any, Mode | None], ...] = (
+        (a, inputs, mode),
+        (b, inputs if b_inputs is None else b_inputs, b_mode or mode),
+    )
+    closed = [
+        None if isinstance(side, Record) else opaque(side, given, how_mode)
+        for side, given, how_mode in sides
+    ]
+    if any(closed):
+        why = next(side.why for side in closed if side)
+        if b_batch is not None or renamed:
+            what = "renamed" if renamed else "b_batch"
+            raise UsageError(f"{what} is for passes that can be recorded, and {why}")
+        one, other = (shut or how.side(*side) for shut, side in zip(closed, sides, strict=True))
+        return at_outputs(one, other, inputs, b_inputs, lambda whole: how.side(whole, inputs, mode))
+    one, other = (how.side(*side) for side in sides)
     pieces: dict[str, torch.Tensor] = {}
     rows: tuple[int, int] | None = None
     if b_batch is not None:
@@ -91,10 +108,13 @@ def diff(
         return compared(mine, its, cells, floor.of_call(one, serial)).error
 
     found, notes = _made(alignment, targets, compare)
-    finals = [finals_of(side) for side in (one, other)]
-    finals[1] |= pieces
-    outputs = tuple(_outputs(one, finals[0], finals[1], floor, cells))
-    only = tuple(_only(one, other, finals[0], finals[1]))
+    ours, its = finals_of(one), finals_of(other) | pieces
+
+    def allowed(path: str) -> float:
+        return floor.of_total(one, one.outputs[path])
+
+    outputs = tuple(outputs_of(ours, its, allowed, cells))
+    only = tuple(only_one(one.outputs, other.outputs, ours, its))
     steps = tuple(_steps(alignment, targets, floor, found.errors, cells))
     first = next((i for i, step in enumerate(steps) if _parts(one, step, floor)), -1)
     parted = dict.fromkeys(one.outputs, 0.0)
@@ -104,13 +124,13 @@ def diff(
             parted[output.path] = output.tolerance
     rest: Rest | None = None
     if isinstance(other, Recording):
-        rest = rest_of(alignment, targets, {p: finals[0][p] for p in parted if p in finals[0]})
+        rest = rest_of(alignment, targets, {p: ours[p] for p in parted if p in ours})
     if not outputs and not only and not steps:
         raise UsageError('nothing to compare: records need their values, record(values="all")')
     return Diff(
         a=one.forward,
         b=other.forward,
-        verdict=_verdict(outputs, only, steps, first),
+        verdict=verdict(outputs, only, steps, first),
         outputs=outputs,
         only_outputs=only,
         layers=tuple(layers(alignment, floor, found, steps, parted, compare, rest)),
@@ -120,8 +140,8 @@ def diff(
         fork=fork(one, other),
         floor=floor.said,
         notes=(
-            *_unknown(one, other, finals[0], finals[1]),
-            *_under_padding(one, finals[0], finals[1], floor, cells),
+            *_unknown(one, other, ours, its),
+            *under_padding(ours, its, allowed, cells),
             *_nested(one, other),
             *(f"input {path} differs by {off:.2g}" for path, off in _inputs(alignment, targets)),
             *(f"a: {note}" for note in (*one.notes, *_unfollowed(one))),
@@ -221,65 +241,6 @@ def _inputs(
             yield path, error(mine, its).relative
 
 
-def _outputs(
-    record: Record,
-    ours: Mapping[str, torch.Tensor],
-    its: Mapping[str, torch.Tensor],
-    floor: Tolerances,
-    cells: Cells | None,
-) -> Iterator[OutputDiff]:
-    for path, tensor in ours.items():
-        other = its.get(path)
-        if other is None or tensor.shape != other.shape:
-            continue
-        if not (is_comparable(tensor) and is_comparable(other)):
-            continue
-        allowed = floor.of_total(record, record.outputs[path])
-        off, tensor, other = compared(tensor, other, cells, allowed)
-        moved, rows = flips(tensor, other)
-        yield OutputDiff(
-            path=path,
-            shape=tuple(ours[path].shape),
-            error=off,
-            tolerance=allowed,
-            flips=moved,
-            rows=rows,
-        )
-
-
-def _only(
-    a: Record,
-    b: Record,
-    ours: Mapping[str, torch.Tensor],
-    its: Mapping[str, torch.Tensor],
-) -> Iterator[str]:
-    yield from (f"{path} is in a only" for path in ours if path not in {**its, **b.outputs})
-    yield from (f"{path} is in b only" for path in its if path not in {**ours, **a.outputs})
-    for path, tensor in ours.items():
-        if path in its and tensor.shape != its[path].shape:
-            yield f"{path} is {list(tensor.shape)} in a, {list(its[path].shape)} in b"
-
-
-def _under_padding(
-    record: Record,
-    ours: Mapping[str, torch.Tensor],
-    its: Mapping[str, torch.Tensor],
-    floor: Tolerances,
-    cells: Cells | None,
-) -> Iterator[str]:
-    """The outputs that differ in nothing but what stands under the padding."""
-    for path, tensor in ours.items():
-        other = its.get(path)
-        if cells is None or other is None or not (is_comparable(tensor) and is_comparable(other)):
-            continue
-        if tensor.shape != other.shape or not torch.equal(tensor, other):
-            allowed = floor.of_total(record, record.outputs[path])
-            if tensor.shape == other.shape and error(tensor, other).relative <= allowed:
-                continue
-            if cells.agreeing(tensor, other, allowed) is not None:
-                yield f"{path} differs under the padding alone, which `{cells.name}` marks"
-
-
 def _nested(a: Record, b: Record) -> Iterator[str]:
     """Which of two passes computes nested tensors, where the other one does not."""
     places = [nesting(side, side.calls) for side in (a, b)]
@@ -305,16 +266,6 @@ def _unfollowed(record: Record) -> Iterator[str]:
     """That what came by ways which the record does not know is nobody's error."""
     if lack := record.lacks("edges"):
         yield f"{lack}: no error is followed there, and none is blamed for it"
-
-
-def _verdict(
-    outputs: Sequence[OutputDiff], only: Sequence[str], steps: Sequence[CallDiff], first: int
-) -> Verdict:
-    """By the outputs; where none can be compared, by the calls."""
-    if only or not all(output.within for output in outputs) or (not outputs and first >= 0):
-        return "differs"
-    errors = [output.error for output in outputs] or [step.error for step in steps]
-    return "same" if all(error.max_absolute == 0 for error in errors) else "rounding"
 
 
 def _steps(

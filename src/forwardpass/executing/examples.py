@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from forwardpass.building import golden
 from forwardpass.errors import DataError, UsageError, nearest
 from forwardpass.executing.encoding import Encoder, inferred, together
 from forwardpass.guessing.following import tables
 from forwardpass.guessing.forms import random
+from forwardpass.loading.artefacts import ArtefactProgram
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.signatures import Axis, Input, Signature
 from forwardpass.reading import open_source
@@ -51,7 +53,11 @@ def drawn(
     sizes = _sizes(signature, axes or {})
     generator = torch.Generator().manual_seed(seed)
     needed = [item for item in signature.given if not item.optional]
-    words = _words(forward.model.module, signature, needed, sizes)
+    program = forward.model.program
+    if isinstance(program, ArtefactProgram):
+        words = _golden_words(program, needed)
+    else:
+        words = _words(forward.model.module, signature, needed, sizes)
     values = {
         item.path: random(
             item.path, TORCH[item.dtype], _shape(item, batch, sizes), words[item.path], generator
@@ -101,6 +107,15 @@ def _words(
         for path, size in tables(module, _collated(signature, zeros, 1, sizes)).items():
             words[path] = min(size, words.get(path, size))
     return words
+
+
+def _golden_words(program: ArtefactProgram, needed: Sequence[Input]) -> dict[str, int]:
+    """Below what whole numbers must be, by the golden rows: what is as large was computed once."""
+    batches = [given for given, _ in golden.read(program.folder, program.artefact.lowered)]
+    return {
+        item.path: 1 + max((int(batch[item.path].max(initial=0)) for batch in batches), default=1)
+        for item in needed
+    }
 
 
 def _shape(item: Input, batch: int, sizes: Mapping[str, int]) -> list[int]:

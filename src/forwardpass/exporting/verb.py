@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections.abc import Collection, Iterable
@@ -13,14 +14,18 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from forwardpass.batching.windows import WINDOW
 from forwardpass.building import Example, golden
 from forwardpass.building.engines import save
+from forwardpass.building.opening import this_platform
 from forwardpass.errors import DataError, UsageError
 from forwardpass.executing import examples
 from forwardpass.executing.encoding import EncodedRows, Encoder, checked, inferred, together
 from forwardpass.executing.executors import executor
 from forwardpass.executing.fitting import FittingRows
-from forwardpass.exporting.folders import sums, whole_or_not_there
+from forwardpass.exporting.bare import Format, files_of, planned, take
+from forwardpass.exporting.folders import staged, sums, whole_or_not_there
+from forwardpass.exporting.rounding import rounding
 from forwardpass.loading import load
 from forwardpass.loading.artefacts import ArtefactProgram
 from forwardpass.loading.described import describe
@@ -34,65 +39,97 @@ from forwardpass.nouns.programs import TRUSTED, Trust
 from forwardpass.nouns.rows import Rows
 from forwardpass.nouns.signatures import Signature
 from forwardpass.preparing.preparing import example_of, ready
-from forwardpass.preparing.recipes import Ready
+from forwardpass.preparing.recipes import Learned
 from forwardpass.reading import open_source
 from forwardpass.reading.blocks import limited
 from forwardpass.tensors.arrays import to_numpy
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.generators import generators_kept
 
+_LOG: Final = logging.getLogger("forwardpass")
 _ROWS: Final = 256
 """Rows of the data that are looked at: enough for common sizes, and for some that are rare."""
 _DRAWN: Final = 4
 """Rows drawn of each size, where there are no data."""
 _SIZES: Final = (0.4, 1.0, 1.7)
 """Sizes of the variable axes of what is drawn, as shares of an example's."""
+_TIMED: Final = 1024
+"""Rows that batches are timed on; a run goes on where that was too few."""
 _GOLDEN: Final = ((1, 0.25), (3, 0.5), (2, 0.9))
 """Golden batches: how many rows, and around which quantile of their sizes."""
 
 
 def export(
-    forward: ForwardLike, out: str | os.PathLike[str], *, calibrate: object = None
+    forward: ForwardLike,
+    out: str | os.PathLike[str],
+    *,
+    calibrate: object = None,
+    format: Format | None = None,
 ) -> Artefact:
     """Write a Forward as one folder that computes the same without its source.
 
     The graph is written in the way of the Forward's backend, and tried against the module at sizes
-    that it was not made from. Nothing half-written stays, whatever happens.
+    that it was not made from. Nothing half-written stays, whatever happens. What is at work is
+    logged by the logger `forwardpass`.
 
     Args:
         forward: a reference with its plan, a module, a Model or a Forward. Its backend decides what
             is written: `model.py @ onnxruntime`.
         out: the folder, `NAME.fwd`; it must not be there.
-        calibrate: data, as `run` reads them: they say what goes in where the model does not, and
-            padding is proved on them, and steps and backends that need data are fitted to all of
-            them. Without data rows are drawn by the signature, and nothing is fitted.
+        calibrate: data, as `run` reads them: they say what goes in where the model does not;
+            padding is proved on them, batches are timed, and steps and backends that need data are
+            fitted to all of them. Without data rows are drawn by the signature, and nothing is
+            fitted.
+        format: "onnx", "openvino", "pt2" or "torchscript": write that standard file alone to `out`,
+            with nothing that goes around the graph. The forward then needs no backend.
 
-    Returns the Artefact: what the folder's manifest says.
+    Returns the Artefact: what the folder's manifest says, or would.
 
     Raises:
-        UsageError: names and arguments of the plan; a model without a signature and no data.
+        UsageError: names and arguments of the plan; a model without a signature and no data; an
+            artefact, which is exported already; a format that is not the backend's.
             OutputExistsError: `out` is there.
         LoadError: the model. DataError: the data, or the disk.
         BuildError: the backend cannot make it, or makes something else of it.
     """
-    folder = Path(out)
-    if folder.suffix != ".fwd":
-        raise UsageError(f"{folder}: an artefact is a folder NAME.fwd; write -o {folder.name}.fwd")
+    path = Path(out)
+    if format is None and path.suffix != ".fwd":
+        raise UsageError(f"{path}: an artefact is a folder NAME.fwd; write -o {path.name}.fwd")
     loaded = load(forward)
-    with generators_kept(), whole_or_not_there(folder) as staging:
-        block = _given(_drawn(loaded) if calibrate is None else _encoded(loaded, calibrate))
-        signed = Forward(loaded.model.with_signature(block.signature), loaded.plan)
-        data = None if calibrate is None else FittingRows(signed.model, calibrate)
-        return _written(signed, block, example_of(block)._replace(data=data), staging)
+    if isinstance(loaded.model.program, ArtefactProgram):
+        raise UsageError(
+            f"{loaded.model.name} is an artefact already: copy the folder, or export the model "
+            "that it was made from again"
+        )
+    if format is not None:
+        whole = Forward(loaded.model, planned(loaded.plan, format, path))
+        with generators_kept(), staged(*files_of(path, format)) as staging:
+            signed, block, example = _prepared(whole, calibrate)
+            graph = Model(signed.model.program, signed.model.signature)
+            artefact = _written(Forward(graph, signed.plan), block, example, staging)
+            return take(artefact, staging, format, path)
+    with generators_kept(), whole_or_not_there(path) as staging:
+        return _written(*_prepared(loaded, calibrate), staging)
+
+
+def _prepared(forward: Forward, calibrate: object) -> tuple[Forward, Block, Example]:
+    """The Forward with a signature that says what is there, and what it is built from."""
+    block = _given(_drawn(forward) if calibrate is None else _encoded(forward, calibrate))
+    signed = Forward(forward.model.with_signature(block.signature), forward.plan)
+    data = None if calibrate is None else FittingRows(signed.model, calibrate)
+    return signed, block, example_of(block)._replace(data=data)
 
 
 def _written(forward: Forward, block: Block, example: Example, folder: Path) -> Artefact:
     model, plan = forward.model, forward.plan
+    _LOG.info("building")
     saved = save(forward, example, folder / GRAPH)
     encode, decode, code = describe(model, folder)
     classes: list[Trust] = [saved.trust, "code" if code else "data"]
     reasons = [*code, *([saved.why] if saved.trust != "data" else [])]
-    golden.write(folder, ((batch, saved.outputs(batch)) for batch in _golden(block)))
+    _LOG.info("golden rows")
+    batches = list(_golden(block))
+    golden.write(folder, ((batch, saved.outputs(batch)) for batch in batches))
     artefact = Artefact(
         name=model.program.name,
         plan=str(plan),
@@ -105,28 +142,40 @@ def _written(forward: Forward, block: Block, example: Example, folder: Path) -> 
         encode=encode,
         decode=decode,
         sha256=model.program.digest(),
+        rounding=rounding(model, batches[-1]),
+        platform=this_platform(),
         instructions=machine().instructions,
         versions=_versions(saved.replicas[0].facts.library),
         files={},
     )
-    learned = _ready(artefact, block, folder)
+    learned = _learned(artefact, block, folder, timed=example.data is not None)
     (folder / READY).write_bytes(msgspec.json.format(msgspec.json.encode(learned)))
     whole = msgspec.structs.replace(artefact, outputs=learned.outputs, files=sums(folder))
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(whole)))
     return whole
 
 
-def _ready(artefact: Artefact, block: Block, folder: Path) -> Ready:
-    """What is known of the artefact before its first row: outputs, padding, costs."""
+def _learned(artefact: Artefact, block: Block, folder: Path, *, timed: bool) -> Learned:
+    """What is known of the artefact before its first row: outputs, padding, and what batches of the
+    user's own rows cost."""
     program = ArtefactProgram(folder, artefact)
     forward = Forward(Model(program, block.signature), Plan((), Plan.parse(artefact.plan).backend))
+    if timed:  # a few rows say how long rows are; for larger batches they come again
+        most = (WINDOW.bytes or 0) * len(block) // max(1, block.bytes)
+        block = block.take(
+            np.resize(np.arange(len(block)), max(len(block), min(most, WINDOW.rows)))
+        )
     rows = Rows({"": [None] * len(block)}, np.arange(len(block)), None)
     encoded = EncodedRows(rows, block, np.zeros(len(block), bool), ())
-    prepared = ready(forward, [encoded], executor, program.digest(), batch_rows=1)
+    _LOG.info("timing batches" if timed else "what comes out")
+    prepared = ready(
+        forward, [encoded], executor, program.digest(), batch_rows=None if timed else 1
+    )
     assert prepared is not None
     prepared.executor.close()
-    # What batches cost is found where they are computed, by the rows that come.
-    return msgspec.structs.replace(prepared.ready, origin=None, costs=CostTable(()))
+    known = msgspec.structs.asdict(prepared.ready)
+    known |= {"origin": None, "costs": known["costs"] if timed else CostTable(())}
+    return Learned(**known, trials=prepared.trials)
 
 
 def _encoded(forward: Forward, source: object) -> Block:

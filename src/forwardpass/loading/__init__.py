@@ -33,7 +33,10 @@ _BACKEND = re.compile(r"(^|\s)@(\s|$)")
 
 
 def load(
-    reference: str | os.PathLike[str] | nn.Module | Model | Forward, *, trust: Trust | None = None
+    reference: str | os.PathLike[str] | nn.Module | Model | Forward,
+    *,
+    trust: Trust | None = None,
+    rebuild: bool = False,
 ) -> Forward:
     """The Forward that `reference` names.
 
@@ -42,12 +45,25 @@ def load(
             Model, or a Forward, which is returned as it is.
         trust: the highest class that may be opened, "data", "code" or "native". Without it, any
             but of artefacts, of which data alone.
+        rebuild: an artefact that does not fit this machine may be made anew for it, each time that
+            it is built, where it holds what that needs.
 
     Raises:
         GrammarError: the text does not parse, or names no model.
         LoadError: there is no such model, or it cannot be opened; says what is there instead.
-        UsageError: `reference` is something else.
+        UsageError: `reference` is something else; `rebuild` of what is no artefact.
     """
+    found = _found(reference, trust)
+    if rebuild:
+        from forwardpass.loading.artefacts import rebuilt
+
+        return rebuilt(found)
+    return found
+
+
+def _found(
+    reference: str | os.PathLike[str] | nn.Module | Model | Forward, trust: Trust | None
+) -> Forward:
     if isinstance(reference, Forward):
         return reference
     if isinstance(reference, Model):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from forwardpass.errors import LoadError
-from forwardpass.nouns.artefacts import MANIFEST, Artefact
+from forwardpass.errors import GrammarError, LoadError, UsageError
+from forwardpass.nouns.artefacts import GRAPH, MANIFEST, Artefact
 from forwardpass.nouns.documents import schema_of
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.models import Model
@@ -25,12 +25,18 @@ _LARGEST: Final = 64 << 20
 
 @dataclass(frozen=True, eq=False)
 class ArtefactProgram:
-    """A Program without a module: a folder, of which everything was checked and nothing opened."""
+    """A Program without a module: a folder, of which everything was checked and nothing opened.
+
+    Attributes:
+        rebuild: whether a graph that does not fit this machine may be made anew, in a folder of its
+            own, of what lies beside it.
+    """
 
     folder: Path
     artefact: Artefact
     origin: str | None = None
     module: None = None
+    rebuild: bool = False
 
     @property
     def trust(self) -> Trust:
@@ -41,6 +47,18 @@ class ArtefactProgram:
     def name(self) -> str:
         """The class of the module that it was made from."""
         return self.artefact.name
+
+    @property
+    def instead(self) -> str:
+        """What to give where a module is needed."""
+        program = next((n for n in self.artefact.files if n == f"{GRAPH}/graph.pt2"), None)
+        if (
+            program is None
+            or self.artefact.lowered.route != "torch.export"
+            or self.trust == "native"
+        ):
+            return "the model that it was made from"
+        return f"the model that it was made from, or the exported program {self.folder / program}"
 
     def arguments(self) -> tuple[str, ...]:
         """The paths of its inputs."""
@@ -54,6 +72,21 @@ class ArtefactProgram:
 def is_artefact(folder: Path) -> bool:
     """Whether a folder is one, or is called as one."""
     return (folder / MANIFEST).is_file() or folder.suffix == ".fwd"
+
+
+def rebuilt(forward: Forward) -> Forward:
+    """The Forward of an artefact, whose graph may be made anew for this machine.
+
+    Raises UsageError for what is no artefact.
+    """
+    model = forward.model
+    if not isinstance(model.program, ArtefactProgram):
+        raise UsageError(f"{model.name} is no artefact: there is nothing to rebuild")
+    again = Model(
+        replace(model.program, rebuild=True), model.signature, encode=model.encode,
+        decode=model.decode, origin=model.origin, trust=model.trust,
+    )  # fmt: skip
+    return Forward(again, forward.plan)
 
 
 def from_artefact(folder: Path, origin: str, allowed: Trust) -> Forward:
@@ -74,13 +107,35 @@ def from_artefact(folder: Path, origin: str, allowed: Trust) -> Forward:
         )
     from forwardpass.loading.described import decoder, encoder
 
+    signature, plan = _said(folder, artefact)
     model = Model(
         ArtefactProgram(folder, artefact, origin),
-        Signature.parse(artefact.inputs, artefact.outputs),
+        signature,
         encode=encoder(artefact.encode, folder),
         decode=decoder(artefact.decode),
     )
-    return Forward(model, Plan((), Plan.parse(artefact.plan).backend))
+    return Forward(model, Plan((), plan.backend))
+
+
+def _said(folder: Path, artefact: Artefact) -> tuple[Signature, Plan]:
+    """What the manifest says in the notations. Raises LoadError where they do not parse, or say
+    something else than the graph."""
+    try:
+        signature = Signature.parse(artefact.inputs, artefact.outputs)
+        plan = Plan.parse(artefact.plan)
+    except GrammarError as error:
+        raise LoadError(
+            f"{folder / MANIFEST} is damaged: {error}; export the model again"
+        ) from error
+    takes = {port.path: port.dtype for port in artefact.lowered.inputs}
+    for item in signature.inputs:
+        if takes.get(item.path) != item.dtype:
+            raise LoadError(
+                f"{folder / MANIFEST} is damaged: its signature says `{item}`, and its graph takes "
+                f"{', '.join(f'{path}: {dtype}' for path, dtype in takes.items())}; export the "
+                "model again"
+            )
+    return signature, plan
 
 
 def _manifest(folder: Path) -> Artefact:
@@ -115,18 +170,22 @@ def _unreadable(path: Path, text: bytes, error: Exception) -> str:
 def _require_files(folder: Path, artefact: Artefact) -> None:
     """Raise LoadError unless the files are those of the manifest, to the bit, and no others."""
     there = {
-        (Path(parent) / name).relative_to(folder).as_posix()
-        for parent, _, names in os.walk(folder)
-        for name in names
+        place.relative_to(folder).as_posix()
+        for parent, inner, names in os.walk(folder)
+        for place in (Path(parent) / name for name in (*inner, *names))
+        if place.is_symlink() or not place.is_dir()
     }
     for name in sorted(there ^ {MANIFEST, *artefact.files}):
         what = "is missing" if name not in there else "is no part of it"
         raise LoadError(f"{folder}: {name} {what}; copy or export the artefact again")
     for name, expected in artefact.files.items():
         path = folder / name
-        if path.is_symlink() or path.stat().st_size != expected.bytes or (
-            digest_of(path) != expected.sha256
-        ):  # fmt: skip
+        if path.is_symlink() or not path.is_file():
+            raise LoadError(
+                f"{folder}: {name} is a link or a device, and no file; copy or export the artefact "
+                "again"
+            )
+        if path.stat().st_size != expected.bytes or digest_of(path) != expected.sha256:
             raise LoadError(
                 f"{folder}: {name} is not what was exported (its checksum differs); copy or export "
                 "the artefact again"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from forwardpass.errors import LoadError
+from forwardpass.errors import LoadError, said
 from forwardpass.nouns.models import Model
 
 Description = dict[str, Any]
@@ -49,7 +50,13 @@ def encoder(description: Description | None, folder: Path) -> Callable[[Any], An
     if description.get("kind") == "text":
         from forwardpass.loading.text_encoders import TextEncoder
 
-        return TextEncoder.of(description, folder)
+        with _read("encode"):
+            return TextEncoder.of(description, folder)
+    if description.get("kind") == "picture":
+        from forwardpass.loading.image_encoders import ImageEncoder
+
+        with _read("encode"):
+            return ImageEncoder.of(description)
     raise _unknown("encode", description)
 
 
@@ -64,7 +71,19 @@ def decoder(description: Description | None) -> Callable[[Any], Any] | None:
     kind = DECODERS.get(str(description.get("kind")))
     if kind is None:
         raise _unknown("decode", description)
-    return kind.of(description)
+    with _read("decode"):
+        return kind.of(description)
+
+
+@contextmanager
+def _read(part: str) -> Generator[None]:
+    """Within, a description is read. Raises LoadError where it lacks what it needs."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise LoadError(
+            f"the artefact's {part} is damaged: {said(error)}; export the model again"
+        ) from error
 
 
 def _of_code(description: Description, part: str) -> Any:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from forwardpass.errors import LoadError, missing_extra
+from forwardpass.errors import LoadError, contained, missing_extra, said
 
 
 class FastTokens:
@@ -22,9 +22,10 @@ class FastTokens:
         except ImportError as error:
             raise missing_extra("tokenizers", "text", "an artefact that takes text") from error
         try:
-            self.backend_tokenizer: Any = Tokenizer.from_file(str(path))
+            with contained():
+                self.backend_tokenizer: Any = Tokenizer.from_file(str(path))
         except Exception as error:
-            raise LoadError(f"{path} is no tokenizer: {error}") from error
+            raise LoadError(f"{path} is no tokenizer: {said(error)}") from error
         self.backend_tokenizer.no_padding()
 
     def __call__(

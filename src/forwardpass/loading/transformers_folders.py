@@ -59,9 +59,9 @@ def from_transformers_folder(folder: Path, origin: str) -> Model:
         inputs = text_inputs(tokenizer, module, limit)
         encode = TextEncoder(tokenizer, encoded_names(inputs), limit)
     elif has_pictures and not has_text:
-        from forwardpass.loading.image_encoders import ImageEncoder
+        from forwardpass.loading.image_encoders import ImageEncoder, Processor
 
-        encode = ImageEncoder(_image_processor(library, folder))
+        encode = ImageEncoder(Processor(_image_processor(library, folder)))
         inputs = [encode.signature()]
     from forwardpass.loading.label_decoders import decoder
 

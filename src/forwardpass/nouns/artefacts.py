@@ -40,7 +40,10 @@ class Artefact(
         lowered: the graph, and how it was proved.
         encode, decode: what rows go through, as its `kind` and what that needs; None without.
         sha256: the digest of the Forward that it was made from.
-        instructions: the vector instructions of the processor that it was made on.
+        rounding: by output, how far the module's own pass is from the same one in float64,
+            ‖f32 − f64‖₂ ÷ ‖f64‖₂; empty where it does not run in float64.
+        platform: the system and the kind of processor that it was made on.
+        instructions: the vector instructions that this processor has.
         versions: of Python and the libraries that made it.
         files: all others of the folder, by their path in it.
     """
@@ -56,6 +59,8 @@ class Artefact(
     encode: dict[str, Any] | None
     decode: dict[str, Any] | None
     sha256: str
+    rounding: dict[str, float] = msgspec.field(default_factory=dict[str, float])
+    platform: str = ""
     instructions: tuple[str, ...]
     versions: dict[str, str]
     files: dict[str, Sum]

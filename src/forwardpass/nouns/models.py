@@ -122,8 +122,10 @@ class Model:
     def module(self) -> nn.Module:
         """The module. Raises UsageError for an artefact, which has none."""
         if self.program.module is None:
+            instead = getattr(self.program, "instead", "the model that it was made from")
             raise UsageError(
-                f"{self.name} is an artefact and holds no module; load the model it was made from"
+                f"{self.name} is an artefact and holds no module: it computes, and cannot be "
+                f"looked into; give {instead}"
             )
         return self.program.module
 

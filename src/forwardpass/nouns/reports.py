@@ -41,6 +41,7 @@ class RunReport(Document, frozen=True, kw_only=True, tag_field="schema", tag="fo
         nan_rows: rows with a NaN in an output.
         quarantined: rows left out.
         padding: what was proved about padding, in a sentence.
+        costs: where the costs of batches come from, of an artefact that has some.
         device: where it ran.
         steps: what the steps of the plan did.
         put_back: what passes changed of their module, and what was put back after each of them, a
@@ -67,6 +68,7 @@ class RunReport(Document, frozen=True, kw_only=True, tag_field="schema", tag="fo
     device: str
     resumed_rows: int
     digest: str
+    costs: str = ""
     steps: tuple[Applied, ...] = ()
     put_back: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

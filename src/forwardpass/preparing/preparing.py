@@ -27,6 +27,7 @@ from forwardpass.preparing.outputs import infer, probe, resized, verify
 from forwardpass.preparing.padding import PaddingProof, prove
 from forwardpass.preparing.recipes import Ready, costs_key, machine_of, stored
 from forwardpass.preparing.sizing import Sized, sized, timed
+from forwardpass.preparing.trials import Trials
 from forwardpass.tensors.blocks import Block
 
 Array = np.ndarray[Any, Any]
@@ -39,12 +40,19 @@ _TRIES = 32
 
 
 class Prepared(NamedTuple):
-    """What computes, what is known, and what finding the costs has computed already."""
+    """What computes, what is known, and what finding the costs has computed already.
+
+    Attributes:
+        trials: that the costs come from; none where no size was to be found.
+        costs: where the costs come from, in a sentence; empty where they were found here, as ever.
+    """
 
     executor: Executor
     ready: Ready
     early: Sequence[Early]
     seconds: float
+    trials: Trials
+    costs: str
 
 
 def ready(
@@ -91,15 +99,18 @@ def ready(
                 with seam.at(0, len(done.rows)) if seam else nullcontext():
                     place, known, identity = _learned(engine, running, block, sha256)
                 row = rows[place]
+                begun, source = _begun(engine.forward, known)
                 if batch_rows is None:
                     rest = chain([done], blocks)
                     found = sized(
-                        known, running, rest, row, identity, expected=expected, most_rows=most_rows
-                    )
+                        known, running, rest, row, identity,
+                        expected=expected, most_rows=most_rows, begun=begun,
+                    )  # fmt: skip
                 else:
-                    found = Sized(timed(known, running, done, row, batch_rows))
+                    found = Sized(timed(known, running, done, row, batch_rows), kept=True)
                 known = msgspec.structs.replace(known, costs=found.costs)
-                return Prepared(running, known, found.early, found.seconds)
+                source = "" if found.kept else source
+                return Prepared(running, known, found.early, found.seconds, found.trials, source)
             except BaseException:
                 running.close()
                 raise
@@ -241,6 +252,16 @@ def _told(engine: Engine, known: Ready) -> PaddingProof:
     """What an artefact says may be padded, the engine having learned its outputs from it."""
     engine.learn([Output.parse(text) for text in known.outputs])
     return known.padding
+
+
+def _begun(forward: Forward, known: Ready) -> tuple[Trials | None, str]:
+    """What an artefact says that batches cost on this machine, and what became of that."""
+    kept = stored(forward)
+    if kept is None or not kept.trials.rounds:
+        return None, ""
+    if kept.machine.digest != known.machine.digest:
+        return None, f"measured here: those of the artefact are of {kept.machine}"
+    return kept.trials, "those of the artefact, which were measured on this machine"
 
 
 def _submitted(executor: Executor, batch: Batch) -> int | None:

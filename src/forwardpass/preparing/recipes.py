@@ -16,6 +16,7 @@ from forwardpass.nouns.costs import CostTable
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.signatures import Signature
 from forwardpass.preparing.padding import UNTRIED, PaddingProof
+from forwardpass.preparing.trials import Trials
 from forwardpass.tensors.threads import operator_threads
 
 _EDITION = 2
@@ -88,6 +89,16 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
         return (lambda sizes: sizes[..., 0]) if signature is None else cells_of(signature)
 
 
+class Learned(Ready, frozen=True, kw_only=True):
+    """What an artefact says of itself.
+
+    Attributes:
+        trials: the sizes of batches that were tried on that machine; none without data.
+    """
+
+    trials: Trials = Trials()
+
+
 def machine_of(facts: Facts) -> Machine:
     """This machine, as it is when a replica of these facts computes."""
     return machine(facts.device, facts.library, facts.threads or operator_threads() or 0)
@@ -98,13 +109,13 @@ def costs_key(sha256: str, machine: Machine) -> dict[str, Any]:
     return {"edition": _EDITION, "forward": sha256, "machine": machine.digest}
 
 
-def stored(forward: Forward) -> Ready | None:
+def stored(forward: Forward) -> Learned | None:
     """What an artefact holds of this; None for all else. Raises LoadError where it is damaged."""
     program = forward.model.program
     if not isinstance(program, ArtefactProgram) or not program.artefact.outputs:
         return None
     path = program.folder / READY
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Ready)
+        return msgspec.json.decode(path.read_bytes(), type=Learned)
     except (OSError, msgspec.MsgspecError) as error:
         raise LoadError(f"{path} cannot be read: {error}; export the model again") from error

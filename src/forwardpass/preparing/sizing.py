@@ -18,19 +18,22 @@ from forwardpass.measuring.memory import available_bytes, peak_growth
 from forwardpass.nouns.costs import CostPoint, CostTable
 from forwardpass.preparing.calibrating import Calibration, Pool
 from forwardpass.preparing.recipes import Ready
-from forwardpass.preparing.trials import Trials
+from forwardpass.preparing.trials import NOTHING, Trials
 
 
 @dataclass(frozen=True)
 class Sized:
     """What batches cost, and the batches that told it.
 
-    `seconds` went into computing `early`: they are not lost.
+    `seconds` went into computing `early`: they are not lost. `trials` is what they were added to,
+    and `kept` whether some of these were found here before.
     """
 
     costs: CostTable
     early: tuple[Early, ...] = ()
     seconds: float = 0.0
+    trials: Trials = NOTHING
+    kept: bool = False
 
 
 def sized(
@@ -42,6 +45,7 @@ def sized(
     *,
     expected: int | None,
     most_rows: int = SHARD.rows,
+    begun: Trials | None = None,
 ) -> Sized:
     """The costs as they are known, or found by computing rows of `blocks`.
 
@@ -54,11 +58,13 @@ def sized(
         identity: what the costs belong to.
         expected: rows to compute in all, where that is known.
         most_rows: positions from here on are left to the run.
+        begun: what was tried on this machine before, where nothing is kept here.
     """
     key = {**identity, "device": ready.device}
-    known = caches.load("trials", key, Trials) or Trials()
+    kept = caches.load("trials", key, Trials)
+    known = kept or begun or Trials()
     if known.settled or (expected is not None and expected <= known.rows):
-        return Sized(known.table())
+        return Sized(known.table(), trials=known, kept=kept is not None)
     early: list[Early] = []
     alone, held = CostTable(()), 0
     with peak_growth(ready.device) as growth:
@@ -88,7 +94,8 @@ def sized(
     trials = calibration.trials
     if trials.rounds:
         caches.store("trials", key, trials)
-    return Sized(trials.table() if trials.rounds else alone, tuple(early), calibration.seconds)
+    table = trials.table() if trials.rounds else alone
+    return Sized(table, tuple(early), calibration.seconds, trials, kept is not None)
 
 
 def timed(ready: Ready, executor: Executor, done: EncodedRows, row: int, count: int) -> CostTable:

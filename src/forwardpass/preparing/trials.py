@@ -136,6 +136,9 @@ class Trials(msgspec.Struct, frozen=True):
         return CostTable(tuple(found.values()))
 
 
+NOTHING: Final = Trials()
+
+
 def _rates(turn: Round) -> dict[int, float]:
     return {size_of(point): rate(point) for point in turn}
 

@@ -66,6 +66,7 @@ class Run:
         self.engine: Engine | None = None
         self.mac_table: MacTable | None = None
         self.macs = 0.0
+        self.costs = ""
         self.marks: Marks | None = None
         self._threads: list[Ahead[Any]] = []
         self._closing = ExitStack()
@@ -89,7 +90,10 @@ class Run:
                     self.marks = Marks(self.journal.folder)
                 else:
                     forget(self.journal.folder)
-            require_known(self.forward.plan)
+            if (
+                self.forward.model.program.module is not None
+            ):  # an artefact says itself what it takes
+                require_known(self.forward.plan)
             self.identity = Identity(self.forward, self.source, options)
         except BaseException:
             self._end_in_order()
@@ -264,11 +268,12 @@ class Run:
             )
             if found is None:
                 return None, nothing, ()
-            executor, ready, batches, seconds = found
+            executor, ready, batches = found.executor, found.ready, found.early
+            self.costs = found.costs
             if self.options.stateful:
                 batches = ()  # what a model keeps across rows was put back after each of them
             else:
-                self.calibrate_seconds -= seconds  # it went into rows that count as computed
+                self.calibrate_seconds -= found.seconds  # it went into rows that count as computed
             block = next(done.block for done in kept if len(done.block))
         assert self.engine is not None
         key = costs_key(self.identity.sha256, ready.machine)
@@ -357,6 +362,7 @@ class Run:
             nan_rows=sum(entry.nan_rows for entry in entries),
             quarantined=sum(entry.quarantined for entry in entries),
             padding=padding,
+            costs=self.costs,
             steps=self.engine.applied if self.engine else (),
             put_back=self.engine.put_back if self.engine else (),
             notes=self.source.notes(),

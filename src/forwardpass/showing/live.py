@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
@@ -100,3 +101,22 @@ def steps(title: str, total: int, console: Console) -> Generator[Callable[[], ob
     ) as progress:
         task = progress.add_task(title, total=total)
         yield lambda: progress.advance(task)
+
+
+@contextmanager
+def logged(show: Callable[[str], object]) -> Generator[None]:
+    """Show what is at work, as the logger `forwardpass` has it, until the block ends."""
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            show(record.getMessage())
+
+    log, handler = logging.getLogger("forwardpass"), Shown()
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        log.removeHandler(handler)

@@ -55,6 +55,8 @@ def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
         lines.append(("limit", f"{report.limit_share:.1%} of the matmul rate of this machine"))
     if report.padding:
         lines.append(("padding", report.padding))
+    if report.costs:
+        lines.append(("costs", report.costs))
     lines += steps(report.steps)
     if report.put_back:
         lines.append(("put back", _put_back(report.put_back)))

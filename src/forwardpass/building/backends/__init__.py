@@ -4,10 +4,12 @@
     save(program, example, folder, **arguments) -> Lowered
     open(folder, lowered, **arguments) -> Sequence[Replica]
     trust(lowered) -> "data" | "code" | "native"
+    rebuild(graph, folder) -> None
 
 A file has `build`, or the other three, or all. Without `build` a Forward is built by saving it and
 opening what was saved; without `save` the backend makes no artefacts. `trust` says what opening the
-graph may execute, and its docstring why.
+graph may execute, and its docstring why. `rebuild` is there where a graph is for one kind of
+machine: it makes another one, into `folder`, of what `save` left in `graph` beside it.
 
 `program` is what the Forward's steps left: a module is a copy in eval mode that is ours to move; an
 artefact has none. `example` is a batch that the program takes, and nothing is built without one;

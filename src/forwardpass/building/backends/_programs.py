@@ -10,6 +10,7 @@ import torch
 from forwardpass.errors import LoadError
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.programs import Trust
+from forwardpass.tensors.modules import put_into_mode
 
 if TYPE_CHECKING:
     from forwardpass.building.lowering import Draft
@@ -19,8 +20,13 @@ _PROGRAM, _TRACE = "graph.pt2", "graph.pt"
 
 def _exported(draft: Draft, folder: Path) -> None:
     from forwardpass.building.graphs import exported, saved
+    from forwardpass.building.lowering import ByName, taking
 
-    program = exported(draft)
+    plain = draft.plain
+    by_name = taking([port.path for port in draft.inputs], ByName)
+    twin = by_name(plain.module, plain.places, plain.outputs)
+    put_into_mode(twin, False)
+    program = exported(draft._replace(plain=twin))
     saved(lambda file: torch.export.save(program, file), folder / _PROGRAM)
 
 

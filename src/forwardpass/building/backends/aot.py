@@ -1,7 +1,8 @@
 """aot(threads=): machine code for this kind of processor, made ahead of time by AOTInductor.
 
-Needs a C++ compiler where it is made, none where it is opened. `threads` is the number of threads
-inside an operator.
+Needs a C++ compiler where it is made, none where it is opened. An artefact holds the exported
+program beside the machine code, so that it can be made anew on another kind of machine. `threads`
+is the number of threads inside an operator.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ from typing import Any
 
 import torch
 
+from forwardpass.building.exporting import quiet
 from forwardpass.building.graphs import exported, saved
 from forwardpass.building.lowering import Draft, lower
 from forwardpass.building.plain import PlainReplica
 from forwardpass.building.replicas import Example, threads_of
-from forwardpass.errors import LoadError
+from forwardpass.errors import BuildError, LoadError, said
+from forwardpass.loading.archives import prove_data
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.programs import Program, Trust
 
 GRAPH = "graph.pt2"
+_PROGRAM = "program.pt2"
+"""The exported program that the machine code was made of: for another machine it is made again."""
 
 
 def save(program: Program, example: Example, folder: Path) -> Lowered:
@@ -49,8 +54,27 @@ def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[Pla
     return [PlainReplica(computed, lowered, threads)]
 
 
+def rebuild(graph: Path, folder: Path) -> None:
+    """Machine code for this machine, into `folder`. Raises LoadError, or BuildError."""
+    if not (graph / _PROGRAM).is_file():
+        raise LoadError(
+            f"{graph.parent} has no {_PROGRAM} to rebuild it from; export the model again"
+        )
+    prove_data(graph / _PROGRAM)
+    try:
+        with quiet():
+            _compiled(torch.export.load(graph / _PROGRAM), folder)
+    except Exception as error:
+        raise BuildError(f"{graph.parent} cannot be rebuilt here: {said(error)}") from error
+
+
 def _packaged(draft: Draft, folder: Path) -> None:
+    program = exported(draft)
+    saved(lambda file: torch.export.save(program, file), folder / _PROGRAM)
+    _compiled(program, folder)
+
+
+def _compiled(program: Any, folder: Path) -> None:
     from torch._inductor import aoti_compile_and_package
 
-    program = exported(draft)
     saved(lambda file: aoti_compile_and_package(program, package_path=file), folder / GRAPH)

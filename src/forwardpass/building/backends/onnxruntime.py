@@ -7,9 +7,9 @@ number of threads inside an operator. Needs the extra `onnx`; an artefact needs 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from forwardpass.building.arrays import ArrayReplica, Named
+from forwardpass.building.arrays import ArrayReplica, Named, require_ports
 from forwardpass.building.replicas import threads_of
 from forwardpass.errors import LoadError, missing_extra
 from forwardpass.nouns.lowered import Lowered
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from forwardpass.nouns.programs import Program, Trust
 
 GRAPH = "graph.onnx"
+_DTYPES: Final = {
+    "tensor(double)": "f64", "tensor(float)": "f32", "tensor(float16)": "f16",
+    "tensor(bfloat16)": "bf16", "tensor(int64)": "i64", "tensor(int32)": "i32",
+    "tensor(int16)": "i16", "tensor(int8)": "i8", "tensor(uint8)": "u8", "tensor(bool)": "bool",
+}  # fmt: skip
+"""Of ports as ONNX Runtime calls them, and as the notation does."""
 
 
 class OnnxReplica(ArrayReplica):
@@ -72,6 +78,9 @@ def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[Onn
             f"{GRAPH} cannot be opened by ONNX Runtime {library.__version__}: "
             f"{str(error).splitlines()[0][:300]}"
         ) from error
+    ports = (*session.get_inputs(), *session.get_outputs())
+    takes = {str(port.name): _DTYPES.get(str(port.type), str(port.type)) for port in ports}
+    require_ports(lowered, takes, GRAPH)
     return [OnnxReplica(session, lowered, f"onnxruntime {library.__version__}", threads)]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.building.arrays import ArrayReplica, Named
+from forwardpass.building.arrays import ArrayReplica, Named, require_ports
 from forwardpass.building.replicas import threads_of
 from forwardpass.errors import LoadError, missing_extra
 from forwardpass.nouns.lowered import Lowered
@@ -75,7 +75,16 @@ def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[Ope
             f"{GRAPH} cannot be opened by OpenVINO {library.__version__}: "
             f"{str(error).strip().splitlines()[-1][:300]}"
         ) from error
+    ports = {
+        name: _spelled(port.get_element_type().get_type_name())
+        for port in (*compiled.inputs, *compiled.outputs) for name in port.get_names()
+    }  # fmt: skip
+    require_ports(lowered, ports, GRAPH)
     return [OpenVinoReplica(compiled, lowered, f"openvino {library.__version__}", threads)]
+
+
+def _spelled(element_type: str) -> str:
+    return "bool" if element_type == "boolean" else element_type
 
 
 def _of_trace(draft: Draft, folder: Path) -> None:
