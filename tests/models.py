@@ -268,6 +268,24 @@ def dead_head() -> Model:
 
 
 @seeded
+def attention() -> Model:
+    """Attention that is written out, of four parts of the features to each other."""
+
+    class Mixer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv = nn.Linear(4, 12)
+            self.head = nn.Linear(16, 4)
+
+        def forward(self, features: Tensor) -> Tensor:
+            q, k, v = self.qkv(features.unflatten(1, (4, 4))).chunk(3, dim=-1)
+            weights = (q @ k.transpose(1, 2) / 2).softmax(dim=-1)
+            return self.head((weights @ v).flatten(1))
+
+    return Model(Mixer(), FEATURES)
+
+
+@seeded
 def dead_units() -> Model:
     """Units of both hidden layers are 0 whatever goes in."""
     net = nn.Sequential(

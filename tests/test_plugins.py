@@ -38,6 +38,7 @@ STEPS = {
     "fold_batchnorm": ("fold_batchnorm", 1e-5),
     "prune": ("prune(dead)", 1e-5),
     "remove_dropout": ("remove_dropout", 1e-6),
+    "sdpa": ("sdpa", 1e-5),
 }
 WORKS_ON = {
     "cast": "mlp",
@@ -46,6 +47,7 @@ WORKS_ON = {
     "fold_batchnorm": "cnn",
     "prune": "dead_units",
     "remove_dropout": "cnn",
+    "sdpa": "attention",
 }
 BACKENDS = {
     "aot": ("aot(threads=1)", 1e-5),
@@ -58,7 +60,17 @@ BACKENDS = {
 NO_BACKENDS = {"null"}  # they compute nothing, and have tests of their own
 COMPILERS = {"aot", "inductor"}
 """Seconds a model: most of them are for `make soak`."""
-MODELS = ["mlp", "cnn", "tied", "weight_norm", "hooked", "integers", "dead_head", "dead_units"]
+MODELS = [
+    "mlp",
+    "cnn",
+    "tied",
+    "weight_norm",
+    "hooked",
+    "integers",
+    "dead_head",
+    "dead_units",
+    "attention",
+]
 CALLS = [(f"| {call}", moved) for call, moved in STEPS.values()]
 CALLS += [(f"@ {call}", moved) for call, moved in BACKENDS.values()]
 texts = pytest.mark.parametrize(("text", "moved"), CALLS, ids=[text for text, _ in CALLS])
