@@ -54,6 +54,25 @@ def test_from_rows_to_shards_and_on_after_a_kill(
     assert rows == [list(range(i, i + n)) for i, n in enumerate(lengths)]
 
 
+ONE_ROW = """
+import sys
+import forwardpass as fwd
+from artefact import Artefact
+
+model = fwd.Model(Artefact(), "ids: i64[batch tokens=1..16] pad 0")
+fwd.run(fwd.load(model) @ "null", [{"ids": [1, 2, 3]}])
+slow = {"fsspec", "asyncio", "ssl", "numpy.ma", "numpy.random"} & sys.modules.keys()
+assert not slow, slow
+"""
+
+
+def test_one_row_loads_nothing_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDPASS_CACHE", str(tmp_path / "cache"))
+    ran(ONE_ROW)
+
+
 MODEL = """
 import forwardpass as fwd
 from artefact import Artefact

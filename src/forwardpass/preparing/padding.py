@@ -122,10 +122,8 @@ def _alone(
 def _spread(block: Block) -> list[int]:
     """Up to 6 of the rows, from the smallest to the largest."""
     order = np.argsort(block.sizes.prod(axis=1), kind="stable").tolist()
-    return [
-        order[int(i)]
-        for i in np.unique(np.linspace(0, len(order) - 1, min(6, len(order))).astype(int))
-    ]
+    places = np.linspace(0, len(order) - 1, min(6, len(order))).astype(int).tolist()
+    return [order[place] for place in dict.fromkeys(places)]
 
 
 def _larger(block: Block, axis: int, size: int) -> int:

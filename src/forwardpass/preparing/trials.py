@@ -124,7 +124,9 @@ class Trials(msgspec.Struct, frozen=True):
         # The longest rows prove how much fits.
         most = max(size_of(p) for turn in self.rounds for p in turn if p.cells >= middle)
         ends = [[pair for pair in levels if (pair[0] > middle) == long] for long in (False, True)]
-        lengths, prices = zip(*(np.median(pairs, axis=0) for pairs in ends if pairs), strict=True)
+        # NumPy's own median loads its masked arrays, which costs more than a short run.
+        middles = [map(statistics.median, zip(*pairs, strict=True)) for pairs in ends if pairs]
+        lengths, prices = map(list, zip(*middles, strict=True))
         found: dict[tuple[int, int], CostPoint] = {}
         for length in _lengths(min(cells), max(cells)):
             price = float(np.interp(length, lengths, prices))

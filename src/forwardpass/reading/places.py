@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import fsspec
-from fsspec.registry import known_implementations
-
 from forwardpass.errors import DataError, MissingExtraError, nearest
 from forwardpass.reading.files import File, file_of
 
@@ -49,6 +46,10 @@ def find(reference: str) -> Place:
 
 
 def _filesystem(reference: str) -> tuple[Any, str]:
+    # Rows in memory need neither it nor what it loads, which is half of what starting costs.
+    import fsspec
+    from fsspec.registry import known_implementations
+
     protocol = reference.rpartition("://")[0].rpartition("::")[2] or "file"
     try:
         filesystem, path = fsspec.core.url_to_fs(os.path.expanduser(reference))

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class GeneratorStates(NamedTuple):
     """The states of torch's, NumPy's and Python's global generators at one moment.
 
-    Where PyTorch is not loaded it has none yet, and it is not loaded for that.
+    Where PyTorch is not loaded it has none yet, and it is not loaded for that; nor then are those
+    of NumPy, which loads them when they are first asked for.
     """
 
     torch: torch.Tensor | None
@@ -30,10 +31,11 @@ class GeneratorStates(NamedTuple):
         """The states as they are; of CUDA devices only where CUDA is in use."""
         torch = sys.modules.get("torch")
         used = torch is not None and torch.cuda.is_initialized()
+        drawn = torch is not None or "numpy.random" in sys.modules
         return cls(
             None if torch is None else torch.get_rng_state(),
             tuple(torch.cuda.get_rng_state_all()) if torch is not None and used else (),
-            np.random.get_state(),
+            np.random.get_state() if drawn else None,
             random.getstate(),
         )
 
@@ -58,8 +60,7 @@ class GeneratorStates(NamedTuple):
         return (
             len(mine) == len(its)
             and all(_equal(a, b) for a, b in zip(mine, its, strict=True))
-            and np.array_equal(self.numpy[1], other.numpy[1])
-            and self.numpy[2:] == other.numpy[2:]
+            and _alike(self.numpy, other.numpy)
             and self.python == other.python
         )
 
@@ -72,12 +73,19 @@ class GeneratorStates(NamedTuple):
             torch.set_rng_state(begin)
         if torch is not None and self.devices:
             torch.cuda.set_rng_state_all(list(self.devices))
-        np.random.set_state(self.numpy)
+        if self.numpy is not None:
+            np.random.set_state(self.numpy)
         random.setstate(self.python)
 
 
 def _equal(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
     return one is other or (one is not None and other is not None and one.equal(other))
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one[1], other[1]) and one[2:] == other[2:]
 
 
 @contextmanager
