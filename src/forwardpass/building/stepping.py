@@ -34,6 +34,7 @@ def stepped(
         return module, ()
     piece = Workpiece(module, example)
     truths = truths_of(module, example)
+    piece.tried = tuple(truth.inputs for truth in truths)
     done: list[Applied] = []
     for step in plan:
         file = plugin(steps, step.name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from torch import nn
 
-from forwardpass.building.replicas import Example
+from forwardpass.building.replicas import Example, Inputs
 from forwardpass.building.subjects import arguments_of
 from forwardpass.errors import BuildError
 from forwardpass.nouns.plans import Step
@@ -24,6 +24,7 @@ class Workpiece:
             tensors in their place, never write into them. Another module may take its place.
         example: a batch that it takes.
         step: the step that is at work, for errors.
+        tried: the batches by which steps are proved: the example, and other sizes where there are any.
         selected: the paths that its `where` chose; "" is the module itself.
         declared: the outputs that leave, by name; empty while all do.
     """
@@ -32,6 +33,7 @@ class Workpiece:
         self.module = module
         self.example = example
         self.step = Step("")
+        self.tried: Sequence[Inputs] = (example.inputs,)
         self.selected: Collection[str] = ()
         outputs = example.signature.outputs if example.signature else ()
         self.declared = tuple(output.path for output in outputs)

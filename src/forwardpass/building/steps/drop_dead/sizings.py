@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 import torch
@@ -15,29 +15,34 @@ from forwardpass.building.subjects import Subject, arguments_of, is_resizable
 from forwardpass.building.workpieces import Workpiece
 from forwardpass.recording.passes import Pass
 
+_ENOUGH: Final = 12
+"""Batches of the user's data, by which sizes are told."""
 _SIDE_BY_SIDE: Final = 24
 """Sizes of one axis in which a stride of up to half as much shows."""
 
 
 class Sizings:
-    """The passes of the module as it is now: on the example, at other sizes where these can be
-    had, and on the user's data."""
+    """The passes of the module as it is now: on the batches by which steps are proved, and on the
+    user's data."""
 
     def __init__(self, piece: Workpiece) -> None:
         self._piece = piece
+        self._shapes: set[tuple[torch.Size, ...]] = set()
 
     def __iter__(self) -> Iterator[Pass]:
-        return map(self._pass, chain([self._piece.example.inputs], self._resized, self._data()))
+        data = islice(self._piece.example.data or (), _ENOUGH)
+        for inputs in chain(self._piece.tried, data):
+            this = self._pass(inputs)
+            leaves = pytree.tree_leaves((this.arguments, this.keywords))
+            shapes = tuple(leaf.shape for leaf in leaves if isinstance(leaf, torch.Tensor))
+            if shapes not in self._shapes:
+                self._shapes.add(shapes)
+                yield this
 
     @property
     def vary(self) -> bool:
-        """Whether what goes in is not always of the same sizes."""
-        shapes = {
-            tuple(leaf.shape for leaf in pytree.tree_leaves((this.arguments, this.keywords))
-                  if isinstance(leaf, torch.Tensor))
-            for this in self
-        }  # fmt: skip
-        return len(shapes) > 1
+        """Whether what went in so far is not always of the same sizes."""
+        return len(self._shapes) > 1
 
     @property
     def sweep(self) -> Iterator[Pass]:
@@ -56,14 +61,6 @@ class Sizings:
     def _subject(self) -> Subject | None:
         piece = self._piece
         return Subject(piece.module, piece.example) if is_resizable(piece.example) else None
-
-    @cached_property
-    def _resized(self) -> list[Inputs]:
-        """Batches of other sizes that the module takes."""
-        return [] if self._subject is None else [t.inputs for t in self._subject.truths()]
-
-    def _data(self) -> Iterator[Inputs]:
-        yield from self._piece.example.data or ()
 
     def _pass(self, inputs: Inputs) -> Pass:
         piece = self._piece
