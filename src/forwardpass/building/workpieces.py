@@ -24,7 +24,7 @@ class Workpiece:
             tensors in their place, never write into them. Another module may take its place.
         example: a batch that it takes.
         step: the step that is at work, for errors.
-        tried: the batches by which steps are proved: the example, and other sizes where there are any.
+        tried: the batches by which steps are proved: the example, and those of other sizes.
         selected: the paths that its `where` chose; "" is the module itself.
         declared: the outputs that leave, by name; empty while all do.
     """

@@ -93,6 +93,10 @@ CONSUMED: dict[str, tuple[nn.Module, Any]] = {
         nn.Conv1d(8, 3, 4, stride=3, padding=2),
         lambda m, h, y: (m.auxiliary(h.transpose(1, 2)).flatten(1), y)[1],
     ),
+    "a stride behind strides": (
+        nn.Sequential(nn.Conv1d(8, 8, 3, stride=2, padding=1), nn.Conv1d(8, 3, 3, 3, padding=1)),
+        lambda m, h, y: (m.auxiliary(h.transpose(1, 2)).flatten(1), y)[1],
+    ),
     "changed in place": (
         nn.Linear(8, 3), lambda m, h, y: (m.auxiliary(h).mul_(2), y)[1],
     ),

@@ -17,8 +17,9 @@ from forwardpass.recording.passes import Pass
 
 _ENOUGH: Final = 12
 """Batches of the user's data, by which sizes are told."""
-_SIDE_BY_SIDE: Final = 24
-"""Sizes of one axis in which a stride of up to half as much shows."""
+_BESIDE: Final = sorted({step * count for step in (1, 5, 25, 125) for count in range(12)})
+"""How much longer an axis is than in the example: side by side, and so far apart that sizes behind
+layers with strides of their own lie side by side."""
 
 
 class Sizings:
@@ -46,13 +47,13 @@ class Sizings:
 
     @property
     def sweep(self) -> Iterator[Pass]:
-        """One row, with sizes of each variable axis that lie side by side."""
+        """One row, with many sizes of each variable axis."""
         signature = self._piece.example.signature
         if self._subject is None or signature is None:
             return
         sizes = self._subject.written[1]
         for name, axis in signature.variable.items():
-            for step in range(_SIDE_BY_SIDE):
+            for step in _BESIDE:
                 size = axis.rounded(sizes[name] + step * axis.multiple)
                 if axis.high is None or size <= axis.high:
                     yield self._pass(self._subject.batch(1, {**sizes, name: size}))
