@@ -38,12 +38,17 @@ def built(forward: Forward, *, fitted: bool = False) -> Engine:
     """The engine of a Forward whose signature is known, built by three rows drawn by that, and
     `fitted` to 64 of them."""
     rows = drawn(forward, batch=64, seed=1) if fitted else {}
+
+    @functools.cache
+    def sized(count: int, sizes: tuple[tuple[str, int], ...]) -> Any:
+        return drawn(forward, batch=count, axes=dict(sizes))  # which asks a model by a pass
+
     return build(
         forward,
         Example(
             forward.model.signature,
             drawn(forward, batch=3),
-            at=lambda rows, sizes: drawn(forward, batch=len(rows), axes=sizes),
+            at=lambda rows, sizes: sized(len(rows), tuple(sizes.items())),
             data=[{path: value.numpy() for path, value in rows.items()}] if fitted else None,
         ),
     )
