@@ -121,3 +121,18 @@ def test_a_pruned_network_tells_the_digits_as_well_and_at_last_does_not(
     assert int(dead.split(": ")[1].split()[0]) > 100
     assert "which are 0 on all 899 rows of the data" in dead
     assert "of 2 layers removed; 9" in fifth
+
+
+def test_digits_are_read_where_neither_torch_nor_the_source_is(tmp_path: Path) -> None:
+    digits = import_file(EXAMPLES / "digits.py")
+    pixels, labels = digits.images()
+    np.savez(tmp_path / "digits.npz", pixels=pixels[1::2], label=labels[1::2])
+    artefact = fwd.export(f"{EXAMPLES / 'reader.py'} @ onnxruntime", tmp_path / "digits.fwd")
+    assert artefact.trust == "data"
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "alone.py"), "digits.fwd", "digits.npz"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert not done.returncode, done.stderr
+    assert "of 898 digits are right, by digits.fwd alone: 9" in done.stdout
+    assert "transformers, digits, examples: nothing" in done.stdout

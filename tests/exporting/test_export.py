@@ -69,7 +69,7 @@ print(sorted(outputs), len(outputs[sorted(outputs)[0]]))
 """
 
 
-def alone(folder: Path, rows: list[Any], without: set[str]) -> str:
+def alone(folder: Path, rows: list[Any] | str, without: set[str]) -> str:
     """What a fresh process prints that cannot import these."""
     program = WITHOUT.format(without=without, folder=str(folder), rows=rows)
     done = subprocess.run(
@@ -201,3 +201,94 @@ def test_an_artefact_takes_no_steps_and_no_other_backend(bert: Path) -> None:
         fwd.record(bert, rows_of_ids())
     came, _ = fwd.run(f"{bert} @ onnxruntime(threads=1)", rows_of_ids())
     assert len(came["pooler_output"]) == 6
+
+
+def test_two_exports_to_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from forwardpass.exporting import verb
+
+    def meanwhile(folder: Path) -> Any:
+        monkeypatch.undo()
+        fwd.export(Forward(models.mlp()) @ "torchscript", tmp_path / "x.fwd")
+        return verb.sums(folder)
+
+    monkeypatch.setattr(verb, "sums", meanwhile)
+    with pytest.raises(OutputExistsError, match="came to be there while it was exported"):
+        fwd.export(Forward(models.mlp()) @ "torchscript", tmp_path / "x.fwd")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.fwd"]
+    fwd.load(tmp_path / "x.fwd", trust="code")
+
+
+def test_an_artefact_is_exported_already(bert: Path, tmp_path: Path) -> None:
+    for format, name in ((None, "y.fwd"), ("onnx", "y.onnx")):
+        with pytest.raises(UsageError, match="is an artefact already: copy the folder"):
+            fwd.export(bert, tmp_path / name, format=format)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_with_nan_stay_as_they_are(tmp_path: Path) -> None:
+    model = models.mlp()
+    with torch.no_grad():
+        model.module[0].weight[0, 0] = float("nan")  # type: ignore[index, union-attr]
+    fwd.export(Forward(model) @ "onnxruntime", tmp_path / "x.fwd")
+    rows = {"features": np.ones((4, 16), np.float32)}
+    came, report = fwd.run(tmp_path / "x.fwd", rows)
+    assert np.isnan(np.asarray(came["output"])).all()
+    assert report.nan_rows == 4
+
+
+def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
+    program = """
+import logging, os, signal
+import torch
+from click.testing import CliRunner
+from forwardpass.__main__ import main
+
+class Stop(logging.Handler):
+    def emit(self, record):
+        print(record.getMessage(), flush=True)
+        if record.getMessage().startswith("trying"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+open("net.py", "w").write("import torch\\nfrom forwardpass import Model\\n"
+    "model = Model(torch.nn.Linear(4, 2), 'x: f32[batch 4]')\\n")
+logging.getLogger("forwardpass").addHandler(Stop())
+import sys
+sys.argv = ["fwd", "export", "net.py @ torchscript", "-o", "x.fwd"]
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stderr
+    assert "writing by trace\ntrying 1 row" in done.stderr
+    assert [path.name for path in tmp_path.iterdir() if "x.fwd" in path.name] == []
+
+
+def test_pictures_need_no_transformers(tmp_path: Path) -> None:
+    from PIL import Image
+    from transformers import ViTConfig, ViTForImageClassification
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        image_size=16, patch_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, id2label={0: "bad", 1: "good"}, label2id={"bad": 0, "good": 1},
+    )  # fmt: skip
+    ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "vit")
+    (tmp_path / "pictures").mkdir()
+    for n in range(5):
+        pixels = np.random.default_rng(n).integers(0, 256, (20 + n, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{n}.png")
+    out = tmp_path / "vit.fwd"
+    artefact = fwd.export(f"{tmp_path / 'vit'} @ onnxruntime", out)
+    assert artefact.trust == "data"
+    assert artefact.encode is not None
+    assert artefact.encode["kind"] == "picture"
+    pictures = str(tmp_path / "pictures")
+    expected, _ = fwd.run(tmp_path / "vit", pictures)
+    came, _ = fwd.run(out, pictures)
+    assert list(came["label"]) == list(expected["label"])
+    np.testing.assert_allclose(came["score"], expected["score"], atol=1e-5)
+    assert alone(out, pictures, {"torch", "transformers"}) == "['label', 'score'] 5"

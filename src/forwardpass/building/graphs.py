@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,7 +44,26 @@ def onnx_of_trace(draft: Draft, folder: Path) -> None:
         f"input_{n}": {place: name for place, name in enumerate(port.axes) if name}
         for n, port in enumerate(draft.inputs)
     }
-    _onnx(draft, folder, draft.plain, dynamo=False, dynamic_axes=axes, do_constant_folding=True)
+    with _mute():
+        _onnx(draft, folder, draft.plain, dynamo=False, dynamic_axes=axes, do_constant_folding=True)
+
+
+@contextmanager
+def _mute() -> Generator[None]:
+    """Without standard error: where it fails, PyTorch's older exporter writes its graph there, past
+    Python."""
+    try:
+        kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _onnx(draft: Draft, folder: Path, what: Any, **more: Any) -> None:

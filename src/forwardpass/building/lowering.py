@@ -25,7 +25,7 @@ from forwardpass.building import golden
 from forwardpass.building.exporting import quiet
 from forwardpass.building.replicas import Example, Replica
 from forwardpass.building.subjects import Subject, Truth, arguments_of, is_resizable, spoken
-from forwardpass.errors import BuildError, DataError, MissingExtraError
+from forwardpass.errors import BuildError, DataError, MissingExtraError, said
 from forwardpass.loading.programs import ModuleProgram
 from forwardpass.nouns.lowered import Lowered, Port
 from forwardpass.nouns.programs import Program
@@ -275,4 +275,8 @@ def _said(error: BaseException) -> str:
     text = lines[0][:300] if lines else ""
     if isinstance(error, BuildError):
         return text
-    return f"{type(error).__name__}: {text}"
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    because = f" ({said(root)[:300]})" if root is not error and str(root) != str(error) else ""
+    return f"{type(error).__name__}: {text}{because}"

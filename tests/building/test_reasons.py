@@ -1,0 +1,56 @@
+"""Why a model cannot be lowered: the operator with its line, the axis by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from forwardpass.cli import main
+
+NET = """
+import torch
+from torch import nn
+import forwardpass as fwd
+
+class Bessel(nn.Module):
+    def forward(self, x):
+        h = x * 2
+        return torch.special.bessel_j0(h)
+
+class Counted(nn.Module):
+    def forward(self, ids):
+        return ids * len(ids.tolist()[0])
+
+class Rows(nn.Module):
+    def forward(self, ids):
+        return ids * len(ids.tolist())
+
+bessel = fwd.Model(Bessel(), "x: f32[batch 4]")
+counted = fwd.Model(Counted(), "ids: i64[batch tokens=1..64]")
+rows = fwd.Model(Rows(), "ids: i64[batch tokens=1..64]")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("bessel", "the model calls aten.special_bessel_j0 at net.py:9"),
+        ("counted", "(`tokens` cannot vary in it)"),
+        ("rows", "(`batch` cannot vary in it)"),
+    ],
+)
+def test_the_reason_is_named(
+    tmp_path: Path, name: str, said: str, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    done = CliRunner().invoke(
+        main, ["export", f"net.py:{name} @ onnxruntime", "-o", "net.fwd", "--quiet"]
+    )
+    assert done.exit_code == 3
+    assert said in done.output
+    assert not [path for path in tmp_path.iterdir() if "net.fwd" in path.name]
+    assert "graph(" not in capfd.readouterr().err
