@@ -15,7 +15,7 @@ import forwardpass as fwd
 from forwardpass.building import Arguments, build
 from forwardpass.building.replicas import Example
 from forwardpass.building.steps.drop_dead.shapes import Size, size_of
-from forwardpass.errors import BuildError
+from forwardpass.errors import BuildError, UsageError
 
 TOKENS = "x: f32[batch tokens=1..64 16]"
 
@@ -58,8 +58,20 @@ def test_berts_pooler_is_gone() -> None:
 
 def test_without_declared_outputs_all_are_needed() -> None:
     model = models.bert()
-    with pytest.raises(BuildError, match=r"all outputs leave.*declare those that are needed"):
+    with pytest.raises(
+        BuildError, match=r"all outputs leave.*as in drop_dead\(last_hidden_state\)"
+    ):
         models.built(fwd.load(model) | "drop_dead")
+
+
+def test_outputs_that_are_needed_may_be_named() -> None:
+    forward = fwd.load(models.bert())
+    engine = models.built(forward | "drop_dead(last_hidden_state)")
+    assert engine.applied[0].did.startswith("pooler dropped")
+    with pytest.raises(UsageError, match=r"no output 'last_hidden'; did you mean 'last_hidden_st"):
+        models.built(forward | "drop_dead(last_hidden)")
+    with pytest.raises(UsageError, match="declares 'logits' as well"):
+        models.built(fwd.load(models.dead_head()) | "drop_dead(extra)")
 
 
 def test_what_is_dead_does_not_come_out() -> None:

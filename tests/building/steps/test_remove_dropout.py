@@ -89,16 +89,27 @@ class MonteCarlo(nn.Dropout):
         return F.dropout(x, self.p, True)
 
 
+class Unregistered(nn.Module):
+    """A Dropout in a plain list, which `eval()` does not reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = [nn.Dropout()]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.parts[0](x)
+
+
 class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         heads = x.reshape(-1, 2, 4, 2)
         return F.scaled_dot_product_attention(heads, heads, heads, dropout_p=0.1)
 
 
-@pytest.mark.parametrize("drawing", [Always(), MonteCarlo(), Attention()])
+@pytest.mark.parametrize("drawing", [Always(), MonteCarlo(), Attention(), Unregistered()])
 def test_what_draws_in_evaluation_is_refused_with_its_line(drawing: nn.Module) -> None:
     module = nn.Sequential(nn.Dropout(), drawing)
-    with pytest.raises(BuildError, match=r"draws in evaluation too \(.*test_remove_dropout\.py:"):
+    with pytest.raises(BuildError, match=r"draws in evaluation too \(.*\.py:\d+"):
         models.built(fwd.load(fwd.Model(module, FEATURES)) | "remove_dropout")
 
 

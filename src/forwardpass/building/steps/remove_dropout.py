@@ -26,7 +26,7 @@ from forwardpass.nouns.records import Record
 from forwardpass.operators import attention, dropout, find, gru, kinds, lstm, rnn
 from forwardpass.tensors.dtypes import TORCH
 from forwardpass.tensors.generators import GeneratorStates, generators_kept
-from forwardpass.tensors.modules import children_of, held_by, is_training, set_training
+from forwardpass.tensors.modules import children_of, held_by, is_training, parts_of, set_training
 
 FAR = 1e-5
 _DROP = (attention, dropout, gru, lstm, rnn)
@@ -41,7 +41,8 @@ def apply(piece: Workpiece) -> str:
     and where one draws."""
     parts = chosen(piece)
     record = as_deployed(piece)
-    drawing = [c for c in record.calls if _draws(c) and record.module(c).path in parts]
+    outside = {path for path, _ in parts_of(piece.module)} - parts.keys()
+    drawing = [c for c in record.calls if _draws(c) and record.module(c).path not in outside]
     if drawing:
         sites = listed(list(dict.fromkeys(record.site(call) for call in drawing)))
         raise BuildError(

@@ -1,8 +1,8 @@
-"""drop_dead: parts of which no output needs anything are no longer computed.
+"""drop_dead(outputs): parts of which no output needs anything are no longer computed.
 
 What an output needs is read from the record of a pass: the calls that lead to it, and those that
 do something beside their results, such as to draw or to write what the module holds. Where the
-signature declares outputs, only those leave, and only they need anything.
+signature declares outputs, or `outputs` names them, only those leave, and only they need anything.
 
 A part that is dropped is replaced by a stand-in, which gives zeros of the shapes that it gave, so
 that the code around it goes on as before. How large they are follows from what the part is given:
@@ -31,7 +31,7 @@ from forwardpass.building.steps._parts import (
 from forwardpass.building.steps.drop_dead.sizings import Sizings
 from forwardpass.building.steps.drop_dead.standing_in import Seen, StandIn, Untold, seen, template
 from forwardpass.building.workpieces import Workpiece
-from forwardpass.errors import BuildError, PassError, UsageError, said
+from forwardpass.errors import BuildError, PassError, UsageError, nearest, said
 from forwardpass.nouns.calls import Call, ModuleCall
 from forwardpass.nouns.records import Record
 from forwardpass.tensors.modules import parameters_of
@@ -51,9 +51,12 @@ class _Needed:
         return {name: found[name] for name in self.names}
 
 
-def apply(piece: Workpiece) -> str:
-    """Drop the selected parts that no output needs. Raises BuildError where there is none."""
+def apply(piece: Workpiece, outputs: str = "") -> str:
+    """Drop the selected parts that no output needs. Raises BuildError where there is none,
+    UsageError for outputs that are not there."""
     record = as_deployed(piece)
+    if outputs:
+        piece.declared = _named(piece, outputs, record)
     names = [name for name in piece.declared if name in record.outputs]
     needed = names if len(names) == len(piece.declared) and names else list(record.outputs)
     ends = record.ends(needed if len(needed) < len(record.outputs) else None)
@@ -66,7 +69,7 @@ def apply(piece: Workpiece) -> str:
         if not piece.declared and len(record.outputs) > 1:
             leaving = (
                 f"; all outputs leave ({listed(list(record.outputs))}), since the signature "
-                "declares none: declare those that are needed"
+                f"declares none: name those that are needed, as in drop_dead({needed[0]})"
             )
         why = "outputs that leave need every one of them"
         if dropping.reasons:
@@ -80,6 +83,23 @@ def apply(piece: Workpiece) -> str:
         f"{listed(dropping.dropped)} dropped ({gone:,} numbers in parameters, "
         f"{dropping.share:.1%} of the multiply-accumulates){stay}{lines}"
     )
+
+
+def _named(piece: Workpiece, outputs: str, record: Record) -> tuple[str, ...]:
+    """The outputs that the user names, with commas or spaces between."""
+    names = tuple(outputs.replace(",", " ").split())
+    for name in names:
+        if name not in record.outputs:
+            raise UsageError(
+                f"{piece.step}: the model has no output {name!r}; {nearest(name, record.outputs)}"
+            )
+    for name in piece.declared:
+        if name not in names:
+            raise UsageError(
+                f"{piece.step}: the signature declares {name!r} as well; name it, too, or leave "
+                "the names out"
+            )
+    return names
 
 
 class _Dropping:
