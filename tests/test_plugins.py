@@ -37,6 +37,7 @@ STEPS = {
     "drop_dead": ("drop_dead", 0.0),
     "fold_batchnorm": ("fold_batchnorm", 1e-5),
     "prune": ("prune(dead)", 1e-5),
+    "quantize": ("quantize(int8)", 0.05),
     "remove_dropout": ("remove_dropout", 1e-6),
     "sdpa": ("sdpa", 1e-5),
 }
@@ -46,6 +47,7 @@ WORKS_ON = {
     "drop_dead": "dead_head",
     "fold_batchnorm": "cnn",
     "prune": "dead_units",
+    "quantize": "mlp",
     "remove_dropout": "cnn",
     "sdpa": "attention",
 }

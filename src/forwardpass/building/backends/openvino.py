@@ -64,7 +64,11 @@ def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[Ope
     """One replica. Raises LoadError for files that OpenVINO does not take."""
     threads = threads_of("openvino", threads)
     library = _library("an artefact of openvino")
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": lowered.dtype}
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": lowered.dtype,
+        # beside weights in int8 it would round what goes in, too, and say nothing
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+    }
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
