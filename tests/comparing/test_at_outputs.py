@@ -77,6 +77,27 @@ def test_a_lowered_plan_beside_its_model(backend: str) -> None:
     assert fwd.diff(off(models.mlp(), 0.1), lowered, X).verdict == "differs"
 
 
+def test_a_signature_of_one_side_goes_for_both(tmp_path: Path) -> None:
+    lowered = Forward(Model(models.mlp().module)) @ "torchscript"
+    assert fwd.diff(models.mlp(), lowered, X).verdict in ("same", "rounding")
+    with pytest.raises(UsageError, match=r"nothing says what Sequential takes, which torchscript"):
+        fwd.diff(models.mlp().module, lowered, X)
+    net = tmp_path / "net.py"
+    net.write_text("import torch\ntorch.manual_seed(0)\nmodel = torch.nn.Linear(16, 4)\n")
+    done = CliRunner().invoke(main, ["diff", str(net), f"{net} @ torchscript"])
+    assert done.exit_code == 0, done.output
+    assert "guessed" in done.output
+
+
+@pytest.mark.parametrize("verb", ["record", "explain", "check"])
+def test_verbs_that_look_inside_refuse_a_graph(tmp_path: Path, verb: str) -> None:
+    net = tmp_path / "net.py"
+    net.write_text("import torch\nmodel = torch.nn.Linear(16, 4)\n")
+    done = CliRunner().invoke(main, [verb, f"{net} @ openvino"])
+    assert done.exit_code == 2, done.output
+    assert "openvino computes a graph of its own, which cannot be looked into" in done.output
+
+
 def test_two_lowered_plans_are_compared_on_their_module() -> None:
     a, b = (Forward(models.mlp()) @ backend for backend in ("onnxruntime", "openvino"))
     found = fwd.diff(a, b, X)

@@ -47,8 +47,13 @@ class Opaque(NamedTuple):
     outputs: Outputs
 
 
-def opaque(forward: Forward, inputs: Any, mode: Mode | None = None) -> Opaque | None:
+def opaque(
+    forward: Forward, inputs: Any, mode: Mode | None, signature: Signature | None
+) -> Opaque | None:
     """A side that was computed, and cannot be recorded; None for one that can.
+
+    Args:
+        signature: what it takes, where it does not say so itself.
 
     Raises UsageError for inputs that do not fit, and for the mode "train"; PassError where it does
     not compute them, and what building raises.
@@ -58,6 +63,13 @@ def opaque(forward: Forward, inputs: Any, mode: Mode | None = None) -> Opaque | 
         return None
     if inputs is None:
         raise UsageError("diff of Forwards needs inputs, as record takes them")
+    if forward.model.signature is None and forward.model.collate is None:
+        if signature is None:
+            raise UsageError(
+                f"{forward}: nothing says what {forward.model.name} takes, which {backend} needs: "
+                "--signature INPUT, or Model(module, inputs=…)"
+            )
+        forward = Forward(forward.model.with_signature(signature), forward.plan)
     forward, given = _named(forward, inputs)
     engine = build(forward, _example(forward, given))
     if isinstance(engine.replicas[0], EagerReplica):

@@ -81,9 +81,10 @@ def diff(
         (a, inputs, mode),
         (b, inputs if b_inputs is None else b_inputs, b_mode or mode),
     )
+    signature = next((said for said in map(_signature, (a, b)) if said), None)
     closed = [
-        None if isinstance(side, Record) else opaque(side, given, how_mode)
-        for side, given, how_mode in sides
+        None if isinstance(side, Record) else opaque(side, given, its_mode, signature)
+        for side, given, its_mode in sides
     ]
     if any(closed):
         why = next(side.why for side in closed if side)

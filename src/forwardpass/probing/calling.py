@@ -10,10 +10,12 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from forwardpass.building import Arguments, Example, build
+from forwardpass.building import Arguments, Example, backends, build
 from forwardpass.building.backends.eager import EagerReplica
+from forwardpass.building.engines import require_known
 from forwardpass.errors import UsageError
 from forwardpass.loading.programs import ModuleProgram
+from forwardpass.nouns.folders import plugin
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.plans import Plan
 from forwardpass.tensors.modules import parts_of
@@ -48,10 +50,14 @@ def called(forward: Forward, inputs: Any) -> Called:
     notes: list[str] = []
     args, kwargs, renamed = _arguments(module, inputs)
     if forward.plan != Plan():
-        replica = build(forward, Example(None, Arguments(args, kwargs))).replicas[0]
+        require_known(forward.plan)
+        backend, replica = forward.plan.backend.name, None
+        if hasattr(plugin(backends, backend), "build"):
+            replica = build(forward, Example(None, Arguments(args, kwargs))).replicas[0]
         if not isinstance(replica, EagerReplica):
             raise UsageError(
-                f"{forward}: the program of this backend is opaque; record the Forward without it"
+                f"{forward}: {backend} computes a graph of its own, which cannot be looked into; "
+                "give the Forward without it. `fwd diff` compares its outputs"
             )
         module, threads, device = replica.module, replica.facts.threads, replica.facts.device
         notes.append(f"recorded is the copy that `{forward.plan}` makes of the module")
