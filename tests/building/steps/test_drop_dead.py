@@ -146,7 +146,7 @@ def test_a_part_in_what_cannot_be_made_again_is_dropped_by_its_own_parts() -> No
 
     made = stepped(Heads(Scored(), lambda m, h, y: (m.auxiliary(h), y)[1]), TOKENS, "drop_dead")
     assert made.did.startswith("auxiliary.linear dropped")
-    assert "there stay 1 whose results are in a Scores, which cannot be made again" in made.did
+    assert "left: 1 whose results are in a Scores, which cannot be made again" in made.did
 
 
 class Counting(nn.Module):

@@ -193,7 +193,7 @@ def test_what_would_not_compute_the_same_is_left_with_its_reason(name: str) -> N
     module, reason = LEFT[name]
     with pytest.raises(BuildError) as caught:
         stepped(trained(module), IMAGE, "fold_batchnorm")
-    assert str(caught.value).startswith("fold_batchnorm: no BatchNorm can be folded: there ")
+    assert str(caught.value).startswith("fold_batchnorm: no BatchNorm can be folded; left: ")
     assert f"whose {reason}" in str(caught.value)
 
 
@@ -258,7 +258,7 @@ def test_a_layer_of_the_users_own_is_given_a_bias_only_where_it_uses_one() -> No
     made = stepped(trained(module), IMAGE, "fold_batchnorm")
     assert made.did == (
         "1 of 2 BatchNorms folded into the layers before them; "
-        "there stay 1 whose layer takes no bias (3)"
+        "left: 1 whose layer takes no bias (3)"
     )
     assert made.module[2].bias is None
     assert module[0].bias is None

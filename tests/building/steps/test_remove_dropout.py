@@ -117,7 +117,7 @@ def test_a_hook_keeps_a_dropout() -> None:
     module = nn.Sequential(nn.Dropout(), nn.Dropout())
     module[1].register_forward_hook(lambda part, inputs, output: output + 1)
     made = stepped(module, FEATURES, "remove_dropout")
-    assert made.did == "1 Dropout removed; there stay 1 whose hooks see what goes through (1)"
+    assert made.did == "1 Dropout removed; left: 1 whose hooks see what goes through (1)"
     assert made.apart == 0
 
 

@@ -95,8 +95,8 @@ def apply(piece: Workpiece) -> str:
     if not seen:
         raise BuildError(f"{piece.step}: the pass normalises by no BatchNorm among what was chosen")
     if not folded:
-        raise BuildError(f"{piece.step}: no BatchNorm can be folded: there are {left(reasons)}")
-    rest = f"; there stay {left(reasons)}" if reasons else ""
+        raise BuildError(f"{piece.step}: no BatchNorm can be folded; left: {left(reasons)}")
+    rest = f"; left: {left(reasons)}" if reasons else ""
     return f"{folded:,} of {counted(seen, 'BatchNorm')} folded into the layers before them{rest}"
 
 

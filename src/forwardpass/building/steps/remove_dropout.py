@@ -53,7 +53,7 @@ def apply(piece: Workpiece) -> str:
     found = {path: part for path, part in parts.items() if _is_dropout(record, path, part)}
     gone = {path: part for path, part in found.items() if not has_hooks(part)}
     hooked = [path for path in found if path not in gone]
-    rest = f"; there stay {left({'hooks see what goes through': hooked})}" if hooked else ""
+    rest = f"; left: {left({'hooks see what goes through': hooked})}" if hooked else ""
     off = sum(record.module(c).path in parts.keys() - found for c in record.calls if _is_off(c))
     if off:
         draw = f"draw{'s' * (off == 1)} nothing in evaluation"

@@ -73,12 +73,12 @@ def apply(piece: Workpiece, outputs: str = "") -> str:
             )
         why = "outputs that leave need every one of them"
         if dropping.reasons:
-            why = f"there are {left(dropping.reasons)}"
-        raise BuildError(f"{piece.step}: no chosen part can be dropped: {why}{lines}{leaving}")
+            why = f"left: {left(dropping.reasons)}"
+        raise BuildError(f"{piece.step}: no chosen part can be dropped; {why}{lines}{leaving}")
     if len(needed) < len(record.outputs):
         piece.module.register_forward_hook(_Needed(needed))
     gone = before - sum(parameter.numel() for _, parameter in parameters_of(piece.module))
-    stay = f"; there stay {left(dropping.reasons)}" if dropping.reasons else ""
+    stay = f"; left: {left(dropping.reasons)}" if dropping.reasons else ""
     return (
         f"{listed(dropping.dropped)} dropped ({gone:,} numbers in parameters, "
         f"{dropping.share:.1%} of the multiply-accumulates){stay}{lines}"
