@@ -73,6 +73,10 @@ bench: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.planted_differences
 	$(BIN)/python -m benchmarks.held_out_models
 	$(BIN)/python -m benchmarks.check_cost
+	$(BIN)/python -m benchmarks.lowering_table
+	$(BIN)/python -m benchmarks.lowering_speed
+	$(BIN)/python -m benchmarks.cold_start
+	$(BIN)/python -m benchmarks.artefact_throughput
 
 bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.start_up --quick
@@ -85,6 +89,10 @@ bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.planted_differences --quick
 	$(BIN)/python -m benchmarks.held_out_models --quick
 	$(BIN)/python -m benchmarks.check_cost --quick
+	$(BIN)/python -m benchmarks.lowering_table --quick
+	$(BIN)/python -m benchmarks.lowering_speed --quick
+	$(BIN)/python -m benchmarks.cold_start --quick
+	$(BIN)/python -m benchmarks.artefact_throughput --quick
 
 # Other people's recorders, pinned, in a venv of their own: recording_cost beside them. After
 # make bench, whose table lists them as not installed. ARGS=--quick for a small smoke run.

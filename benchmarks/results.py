@@ -61,13 +61,15 @@ def machine(*libraries: str) -> str:
     import torch
 
     capability = torch.backends.cpu.get_cpu_capability()
-    matrix = "AMX" if _flags() & {"amx_tile"} else "no AMX"
+    flags = _flags()
+    integers = "VNNI" if flags & {"avx512_vnni", "avx_vnni"} else "no VNNI"
+    matrix = "AMX" if "amx_tile" in flags else "no AMX"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     names = ("forwardpass", "torch", *libraries)
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     return (
-        f"{_processor()}, {os.cpu_count()} cores ({capability}, {matrix}), {memory:.0f} GiB, "
-        f"{platform.system()}; {torch.get_num_threads()} threads; "
+        f"{_processor()}, {os.cpu_count()} cores ({capability}, {integers}, {matrix}), "
+        f"{memory:.0f} GiB, {platform.system()}; {torch.get_num_threads()} threads; "
         f"Python {platform.python_version()}, {versions}; {date.today().isoformat()}."
     )
 
