@@ -43,7 +43,14 @@ class ArrayReplica:
 
     def __init__(self, lowered: Lowered, library: str, threads: int | None) -> None:
         self._inputs = {port.path: port.name for port in lowered.inputs}
-        self.facts = Facts("cpu", lowered.dtype, library, threads)
+        self.facts = Facts(
+            "cpu",
+            lowered.dtype,
+            library,
+            threads,
+            rounding=lowered.rounding,
+            applied=lowered.applied,
+        )
 
     def stage(self, inputs: Inputs) -> Named:
         """The inputs by the names of the graph."""

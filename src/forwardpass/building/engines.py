@@ -18,7 +18,7 @@ from forwardpass.nouns.applied import Applied
 from forwardpass.nouns.folders import names, plugin, plugins
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.lowered import Lowered
-from forwardpass.nouns.plans import Plan
+from forwardpass.nouns.plans import Plan, Where
 from forwardpass.nouns.programs import Program, Trust
 from forwardpass.nouns.signatures import Output, Signature
 from forwardpass.tensors.arrays import Array
@@ -154,7 +154,7 @@ def save(forward: Forward, example: Example, folder: Path) -> Reopened:
         )
     saving, opening = bound(backend, (file.save, 3), (file.open, 2))
     if backend.where:
-        saving["layers"] = backend.selects
+        saving["layers"] = Where(backend.where)
     program, applied = _stepped(forward, example)
     lowered = file.save(program, example, folder, **saving)
     replicas = file.open(folder, lowered, **opening)

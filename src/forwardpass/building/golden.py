@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from forwardpass.building.replicas import Replica
+from forwardpass.building.replicas import Facts, Replica
 from forwardpass.errors import BuildError, LoadError, contained, said
 from forwardpass.nouns.artefacts import GOLDEN
 from forwardpass.nouns.lowered import Lowered
@@ -21,10 +21,10 @@ Batches = Iterable[tuple[Mapping[str, Array], Mapping[str, Array]]]
 Named = dict[str, np.ndarray[Any, Any]]
 
 
-def far(dtype: str) -> float:
+def far(facts: Facts) -> float:
     """How far outputs may be apart, of the largest, before it is something else that is computed:
-    by another library or another machine, where `dtype` is the coarsest at work."""
-    return max(_FAR, tolerance([dtype]))
+    by another library or another machine."""
+    return max(_FAR, tolerance([facts.dtype]), facts.rounding)
 
 
 def write(folder: Path, batches: Batches) -> None:
@@ -70,7 +70,7 @@ def replay(replica: Replica, folder: Path, lowered: Lowered) -> float:
     Raises BuildError where it is too far or the graph refuses them, LoadError for a file that
     cannot be read.
     """
-    largest, allowed = 0.0, far(replica.facts.dtype)
+    largest, allowed = 0.0, far(replica.facts)
     for inputs, outputs in read(folder, lowered):
         try:
             came = replica.fetch(replica.compute(replica.stage(inputs)))

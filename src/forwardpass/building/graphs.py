@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from ast import literal_eval
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from itertools import count
@@ -77,14 +78,18 @@ def _onnx(draft: Draft, folder: Path, what: Any, **more: Any) -> None:
 
 
 def _name(path: Path, names: dict[str, str]) -> None:
-    """Give values of an ONNX file these names. The exporter would give an output a name that an
-    inner value has already; here it is the inner one that gets another."""
+    """Give values of an ONNX file these names, and nodes those of their modules. The exporter would
+    give an output a name that an inner value has already; here the inner one gets another."""
     import onnx
 
     model = onnx.load(path)
     graphs = [model.graph]
     for graph in graphs:
         for node in graph.node:
+            told = {item.key: item.value for item in node.metadata_props}
+            scopes = literal_eval(told.get("pkg.torch.onnx.name_scopes", "[]"))
+            if len(scopes) > 1:  # named by its module, as in a trace
+                node.name = f"{scopes[-2]}/{node.name}"
             for attribute in node.attribute:
                 graphs += [attribute.g] if attribute.HasField("g") else []
                 graphs += attribute.graphs

@@ -25,8 +25,9 @@ from forwardpass.building import golden
 from forwardpass.building.exporting import quiet
 from forwardpass.building.replicas import Example, Replica
 from forwardpass.building.subjects import Subject, Truth, arguments_of, is_resizable, spoken
-from forwardpass.errors import BuildError, DataError, MissingExtraError, said
+from forwardpass.errors import BuildError, DataError, MissingExtraError, UsageError, said
 from forwardpass.loading.programs import ModuleProgram
+from forwardpass.nouns.applied import Applied
 from forwardpass.nouns.lowered import Lowered, Port
 from forwardpass.nouns.programs import Program
 from forwardpass.recording.passes import Pass
@@ -42,6 +43,8 @@ _LOG = logging.getLogger("forwardpass")
 _OPERATOR = re.compile(r"\b([a-z_]\w*)(?:::|\.)(\w+)")
 _LOOKED_AT = 2000
 """Characters of an error in which it names an operator: behind them some print the whole graph."""
+_BROKEN = 1.0
+"""Of the largest output: beyond this distance quantization has left nothing of an output."""
 _DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -114,6 +117,7 @@ class Draft(NamedTuple):
 
 
 Write = Callable[[Draft, Path], None]
+Quantize = Callable[[Draft, Path], str]
 
 
 def lower(
@@ -124,6 +128,7 @@ def lower(
     backend: str,
     routes: Mapping[str, Write],
     opened: Callable[[Path, Lowered], Sequence[Replica]],
+    quantize: Quantize | None = None,
 ) -> Lowered:
     """Write the program into `folder` in the first of the ways that computes what it does.
 
@@ -133,8 +138,11 @@ def lower(
         backend: its name, for errors.
         routes: ways of writing, the preferred ones first.
         opened: opens what a way wrote.
+        quantize: rewrites what was written, once that computes what the module does, and says what
+            it did and what proves it.
 
-    Raises BuildError where no way does, with what each of them said.
+    Raises BuildError where no way does, with what each of them said; UsageError for layers to
+    quantize that are not there.
     """
     module = program.module
     if module is None:
@@ -152,6 +160,11 @@ def lower(
             "that nothing made from it could be proved"
         )
     dtype = spelled_dtype(coarsest({value.dtype for value in held_by(module).values()}))
+    if quantize is not None and dtype != "f32":
+        raise BuildError(
+            f"{backend} quantizes models in f32, and {program.name} computes in {dtype} somewhere: "
+            "leave that out, or the quantization"
+        )
     declined: list[str] = []
     for route, write in routes.items():
         shutil.rmtree(folder, ignore_errors=True)
@@ -162,16 +175,23 @@ def lower(
                 write(draft, folder)
             lowered = Lowered(draft.inputs, draft.outputs, dtype, route, declined=tuple(declined))
             distance = _tried(opened(folder, lowered)[0], subject, truths)
-        except (MissingExtraError, KeyboardInterrupt):
+            on = tuple(truth.said for truth in truths)
+            lowered = msgspec.structs.replace(lowered, tried=on, distance=distance)
+            if quantize is None:
+                return lowered
+            with torch.no_grad(), quiet():
+                did = quantize(draft, folder)
+            moved = tried(opened(folder, lowered)[0], truths, _BROKEN)
+            if moved and moved == distance:
+                raise BuildError("its outputs are to the last bit those of before quantizing")
+            done = Applied(f"{backend}(quantize=int8)", did, moved, on)
+            return msgspec.structs.replace(lowered, quantized=done)
+        except (MissingExtraError, UsageError, KeyboardInterrupt):
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _DISK:
                 raise DataError(f"the graph cannot be written: {error.strerror}") from error
             declined.append(f"{route}: {_said(error)}{_called(error, subject)}")
-            continue
-        return msgspec.structs.replace(
-            lowered, tried=tuple(truth.said for truth in truths), distance=distance
-        )
     raise BuildError(f"{program.name} cannot be lowered to {backend}. " + "; ".join(declined))
 
 
@@ -216,10 +236,10 @@ def _tried(replica: Replica, subject: Subject, truths: Sequence[Truth]) -> float
         raise BuildError(f"{error} ({axes} cannot vary in it)") from error
 
 
-def tried(replica: Replica, truths: Sequence[Truth]) -> float:
-    """The largest distance of what was lowered from the module. Raises BuildError where it is too
-    far for the dtype in which it computes."""
-    largest, far = 0.0, golden.far(replica.facts.dtype)
+def tried(replica: Replica, truths: Sequence[Truth], far: float | None = None) -> float:
+    """The largest distance of what was lowered from the module. Raises BuildError where it is
+    beyond `far`, or else too far for the dtype in which it computes."""
+    largest, far = 0.0, golden.far(replica.facts) if far is None else far
     for truth in truths:
         said = truth.said
         _LOG.info("trying %s", said)

@@ -51,7 +51,15 @@ def opened(forward: Forward, program: ArtefactProgram) -> Sequence[Replica]:
             f"{name} says that it is {artefact.trust}, and its graph for {backend.name} is "
             f"{needed}: it was not opened"
         )
-    _, opening = bound(backend, (file.save, 3), (file.open, 2))
+    saving, opening = bound(backend, (file.save, 3), (file.open, 2))
+    wrote, _ = bound(made, (file.save, 3), (file.open, 2))
+    if backend.where not in ((), made.where) or any(
+        (value or None) != (wrote.get(argument) or None) for argument, value in saving.items()
+    ):
+        raise UsageError(
+            f"@ {backend}: {name} was written as @ {made}, and is not written anew; export the "
+            "model that it was made from"
+        )
 
     def of(graph: Path) -> Sequence[Replica]:
         replicas = file.open(graph, artefact.lowered, **opening)

@@ -35,7 +35,14 @@ class PlainReplica:
         self._function = function
         self._inputs = [(port.path, TORCH[port.dtype]) for port in lowered.inputs]
         self._paths = [port.path for port in lowered.outputs]
-        self.facts = Facts("cpu", lowered.dtype, pytorch(), threads)
+        self.facts = Facts(
+            "cpu",
+            lowered.dtype,
+            pytorch(),
+            threads,
+            rounding=lowered.rounding,
+            applied=lowered.applied,
+        )
 
     def stage(self, inputs: Inputs) -> list[torch.Tensor]:
         """The inputs as tensors, in the order of the graph."""

@@ -61,6 +61,8 @@ class Facts(msgspec.Struct, frozen=True):
         library: what computes, with what decides its last bits: "torch 2.13.0 (AVX512)".
         threads: inside an operator while it computes; None: as they are.
         workers: threads that should feed it; with two, one transfers while the other computes.
+        rounding: the relative distance by which two right results of a row may differ,
+            where it was quantized.
         applied: what its backend made of it, as far as that can be said.
     """
 
@@ -69,6 +71,7 @@ class Facts(msgspec.Struct, frozen=True):
     library: str
     threads: int | None = None
     workers: int = 1
+    rounding: float = 0.0
     applied: tuple[Applied, ...] = ()
 
 
@@ -103,3 +106,15 @@ def threads_of(backend: str, threads: object) -> int | None:
     if threads is not None and (type(threads) is not int or threads < 1):
         raise UsageError(f"{backend}(threads={threads}): threads must be a whole number from 1")
     return threads
+
+
+def quantizes(backend: str, quantize: object, layers: object) -> None:
+    """Raise UsageError for an argument `quantize` of a backend that it does not know, and for
+    layers that are chosen where nothing is quantized."""
+    if quantize not in (None, "int8"):
+        raise UsageError(f"{backend}(quantize={quantize}): int8 is what {backend} quantizes to")
+    if layers is not None and quantize is None:
+        raise UsageError(
+            f"@ {backend} where …: `where` chooses the layers to quantize, and nothing is "
+            f"quantized; write {backend}(quantize=int8) where …"
+        )

@@ -148,14 +148,16 @@ def _written(forward: Forward, block: Block, example: Example, folder: Path) -> 
         versions=_versions(saved.replicas[0].facts.library),
         files={},
     )
-    learned = _learned(artefact, block, folder, timed=example.data is not None)
+    learned = _learned(artefact, model, block, folder, timed=example.data is not None)
     (folder / READY).write_bytes(msgspec.json.format(msgspec.json.encode(learned)))
     whole = msgspec.structs.replace(artefact, outputs=learned.outputs, files=sums(folder))
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(whole)))
     return whole
 
 
-def _learned(artefact: Artefact, block: Block, folder: Path, *, timed: bool) -> Learned:
+def _learned(
+    artefact: Artefact, model: Model, block: Block, folder: Path, *, timed: bool
+) -> Learned:
     """What is known of the artefact before its first row: outputs, padding, and what batches of the
     user's own rows cost."""
     program = ArtefactProgram(folder, artefact)
@@ -169,8 +171,9 @@ def _learned(artefact: Artefact, block: Block, folder: Path, *, timed: bool) -> 
     encoded = EncodedRows(rows, block, np.zeros(len(block), bool), ())
     _LOG.info("timing batches" if timed else "what comes out")
     prepared = ready(
-        forward, [encoded], executor, program.digest(), batch_rows=None if timed else 1
-    )
+        forward, [encoded], executor, program.digest(), batch_rows=None if timed else 1,
+        made_of=model,
+    )  # fmt: skip
     assert prepared is not None
     prepared.executor.close()
     known = msgspec.structs.asdict(prepared.ready)

@@ -17,6 +17,7 @@ Left of `@` a module becomes a module, from left to right; right of it stands th
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -85,6 +86,21 @@ class Backend(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return _call(self.name, self.arguments, self.where)
+
+
+class Where(msgspec.Struct, frozen=True):
+    """Globs of the paths of modules, as `where` has them; called with a path, whether it is chosen:
+    by a glob, and by no `!` glob."""
+
+    globs: tuple[str, ...]
+
+    def __call__(self, path: str) -> bool:
+        return _selects(self.globs, path)
+
+    def idle(self, paths: Collection[str]) -> list[str]:
+        """The globs that match none of the paths."""
+        bare = (glob.removeprefix("!") for glob in self.globs)
+        return [glob for glob in bare if not any(fnmatchcase(path, glob) for path in paths)]
 
 
 class Plan(msgspec.Struct, frozen=True):

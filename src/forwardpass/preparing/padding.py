@@ -64,7 +64,9 @@ def prove(engine: Engine, block: Block, row: int) -> PaddingProof:
     batches = _padded(block, chosen)
     if not batches:
         return PaddingProof((), 0, 0.0, f"{names}: only one size is permitted, nothing to pad")
-    allowed = tolerance([engine.replicas[0].facts.dtype, *(spelled(v) for r in alone for v in r)])
+    facts = engine.replicas[0].facts
+    dtypes = [facts.dtype, *(spelled(value) for row in alone for value in row)]
+    allowed = max(tolerance(dtypes), facts.rounding)
     own = dict(zip(chosen, alone, strict=True))
     distance = max(
         (

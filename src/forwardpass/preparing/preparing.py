@@ -21,6 +21,7 @@ from forwardpass.executing.executors import Executor, collated
 from forwardpass.executing.salvaging import salvage
 from forwardpass.measuring import caches
 from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.models import Model
 from forwardpass.nouns.rows import Failure
 from forwardpass.nouns.signatures import Output
 from forwardpass.preparing.outputs import infer, probe, resized, verify
@@ -65,6 +66,7 @@ def ready(
     batch_rows: int | None = None,
     most_rows: int = SHARD.rows,
     marks: Marks | None = None,
+    made_of: Model | None = None,
 ) -> Prepared | None:
     """Build a Forward by its first rows, and learn what must be known before the others.
 
@@ -80,6 +82,7 @@ def ready(
         batch_rows: rows of a batch, where no size is to be found.
         most_rows: positions from here on are left alone.
         marks: where it is noted over which rows processes died.
+        made_of: the model of which an artefact that is being written was made.
 
     Raises PassError where no row of the block can be computed, UsageError where the outputs cannot
     be told, DataError where a hundred rows could not be encoded and none could.
@@ -97,7 +100,9 @@ def ready(
                     rows = _survivors(engine, running, block, seam)
                     block = block if len(rows) == len(block) else block.take(np.array(rows))
                 with seam.at(0, len(done.rows)) if seam else nullcontext():
-                    place, known, identity = _learned(engine, running, block, sha256)
+                    place, known, identity = _learned(
+                        engine, made_of or forward.model, running, block, sha256
+                    )
                 row = rows[place]
                 begun, source = _begun(engine.forward, known)
                 if batch_rows is None:
@@ -152,7 +157,7 @@ def example_of(block: Block) -> Example:
 
 
 def _learned(
-    engine: Engine, executor: Executor, block: Encodings, sha256: str
+    engine: Engine, model: Model, executor: Executor, block: Encodings, sha256: str
 ) -> tuple[int, Ready, dict[str, Any]]:
     """A row that is computed, all but the costs, and what the costs belong to."""
     identity = costs_key(sha256, machine_of(engine.replicas[0].facts))
@@ -161,7 +166,7 @@ def _learned(
     if known is not None:
         proof = _told(engine, known)
     elif isinstance(block, Block):
-        proof = _proved(engine, block, row, identity)
+        proof = _proved(engine, model, block, row, identity)
     else:
         proof = PaddingProof(("size",), 0, 0.0, "left to the model's collate")
     return row, Ready.of(engine.forward, sha256, engine, proof), identity
@@ -230,7 +235,9 @@ class _Known(msgspec.Struct, frozen=True):
     proof: PaddingProof
 
 
-def _proved(engine: Engine, block: Block, row: int, identity: dict[str, Any]) -> PaddingProof:
+def _proved(
+    engine: Engine, model: Model, block: Block, row: int, identity: dict[str, Any]
+) -> PaddingProof:
     """What may be padded, the engine having learned its outputs; kept as measured costs are."""
     key = {**identity, "inputs": sorted(block.values)}
     known = caches.load("proofs", key, _Known)
@@ -242,10 +249,34 @@ def _proved(engine: Engine, block: Block, row: int, identity: dict[str, Any]) ->
     else:
         engine.learn(infer(engine, block, row))
     proof = prove(engine, block, row)
+    if proof.paddable and engine.replicas[0].facts.rounding:
+        proof = _unquantized(engine, model, block, row, proof)
     assert engine.signature is not None
     outputs = tuple(str(output) for output in engine.signature.outputs)
     caches.store("proofs", key, _Known(outputs, proof))
     return proof
+
+
+def _unquantized(
+    engine: Engine, model: Model, block: Block, row: int, proof: PaddingProof
+) -> PaddingProof:
+    """What may be padded of a graph that was quantized, where its own `proof` found nothing.
+
+    What is under the padding could move outputs by less than quantization does. So the model
+    itself is asked, too.
+    """
+    assert engine.signature is not None
+    plain = built(Forward(model), block)
+    plain.learn(engine.signature.outputs)
+    exact = prove(plain, block, row)
+    if not exact.paddable:
+        return exact
+    said = (
+        f"{', '.join(proof.paddable)} padded: proved on {exact.rows} rows of the model, whose "
+        f"outputs move by {exact.distance:.1e} at most; quantized, what shares their batch moves "
+        f"them by {proof.distance:.1e}"
+    )
+    return msgspec.structs.replace(proof, said=said)
 
 
 def _told(engine: Engine, known: Ready) -> PaddingProof:

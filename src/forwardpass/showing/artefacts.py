@@ -21,13 +21,22 @@ def _lines(artefact: Artefact) -> list[tuple[str, Text | str]]:
     lines: list[tuple[str, Text | str]] = [("in", line) for line in artefact.inputs]
     lines += [("out", line) for line in artefact.outputs]
     lines += steps(artefact.steps)
+    before = "" if lowered.quantized is None else "before it was quantized, "
     lines.append(
         (
             "proved",
-            f"computes {', '.join(lowered.tried)} as the model does: outputs move by "
+            f"{before}computes {', '.join(lowered.tried)} as the model does: outputs move by "
             f"{number(lowered.distance)} of the largest at most",
         )
     )
+    if lowered.quantized is not None:
+        lines.append(
+            (
+                "quantized",
+                f"{lowered.quantized.did}; outputs are {number(lowered.quantized.moved)} of the "
+                "largest from the model's at most",
+            )
+        )
     lines.append(("written", f"{amount(size)}B by {lowered.route}"))
     lines += [("not by", why) for why in lowered.declined]
     rows = [("encode", artefact.encode), ("decode", artefact.decode)]

@@ -1,7 +1,9 @@
-"""onnxruntime(threads=): ONNX Runtime, on the CPU.
+"""onnxruntime(quantize=, threads=): ONNX Runtime, on the CPU.
 
-The graph is ONNX, made by way of torch.export, or of a trace where that fails. `threads` is the
-number of threads inside an operator. Needs the extra `onnx`; an artefact needs no torch.
+The graph is ONNX, made by way of torch.export, or of a trace where that fails. `quantize=int8`
+computes matrix products with constants, and LSTMs, in int8: weights by channel, activations by a
+scale that is taken from each batch. `threads` is the number of threads inside an operator. Needs
+the extra `onnx`; an artefact needs no torch.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from forwardpass.building.arrays import ArrayReplica, Named, require_ports
-from forwardpass.building.replicas import threads_of
+from forwardpass.building.replicas import quantizes, threads_of
 from forwardpass.errors import LoadError, missing_extra
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.tensors.arrays import Array
 
 if TYPE_CHECKING:
+    from forwardpass.building.lowering import Draft
     from forwardpass.building.replicas import Example
+    from forwardpass.nouns.plans import Where
     from forwardpass.nouns.programs import Program, Trust
 
 GRAPH = "graph.onnx"
@@ -42,17 +46,28 @@ class OnnxReplica(ArrayReplica):
         return dict(zip(self._paths, self._session.run(self._outputs, staged), strict=True))
 
 
-def save(program: Program, example: Example, folder: Path) -> Lowered:
-    """Write `graph.onnx`. Raises BuildError."""
+def save(
+    program: Program, example: Example, folder: Path, quantize: str | None = None,
+    *, layers: Where | None = None,
+) -> Lowered:  # fmt: skip
+    """Write `graph.onnx`. Raises BuildError, and UsageError for layers that are not there."""
     from forwardpass.building.graphs import onnx_of_export, onnx_of_trace
     from forwardpass.building.lowering import lower
 
+    quantizes("onnxruntime", quantize, layers)
     _library("to lower a model to it")
+
+    def to_int8(draft: Draft, folder: Path) -> str:
+        from forwardpass.building.backends._onnx_int8 import quantized
+
+        return quantized(draft, folder / GRAPH, layers)
+
     return lower(
         program, example, folder,
         backend="onnxruntime",
         routes={"torch.export": onnx_of_export, "trace": onnx_of_trace},
         opened=open,
+        quantize=to_int8 if quantize else None,
     )  # fmt: skip
 
 

@@ -1,8 +1,10 @@
-"""openvino(threads=): OpenVINO, on the CPU.
+"""openvino(quantize=, weight_only=, threads=): OpenVINO, on the CPU.
 
-The graph is OpenVINO's IR, made of a trace, or by way of ONNX where that fails. `threads` is the
-number of threads of one pass. Floats are computed as they are, never in a coarser precision that
-the library would choose. Needs the extra `openvino`; an artefact needs no torch.
+The graph is OpenVINO's IR, made of a trace, or by way of ONNX where that fails. `quantize=int8`
+computes convolutions and matrix products in int8, by ranges of values that are found on data; with
+`weight_only=true` only weights are kept so, which needs no data. `threads` is the number of threads
+of one pass. Floats are computed as they are, never in a coarser precision that the library would
+choose. Needs the extra `openvino`, and to quantize `nncf`; an artefact needs no torch.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forwardpass.building.arrays import ArrayReplica, Named, require_ports
-from forwardpass.building.replicas import threads_of
-from forwardpass.errors import LoadError, missing_extra
+from forwardpass.building.backends._intel import openvino
+from forwardpass.building.replicas import quantizes, threads_of
+from forwardpass.errors import BuildError, LoadError, UsageError
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.tensors.arrays import Array
 
 if TYPE_CHECKING:
     from forwardpass.building.lowering import Draft
     from forwardpass.building.replicas import Example
+    from forwardpass.nouns.plans import Where
     from forwardpass.nouns.programs import Program, Trust
 
 GRAPH = "graph.xml"
@@ -38,11 +42,35 @@ class OpenVinoReplica(ArrayReplica):
         return {path: came[port] for path, port in self._outputs}
 
 
-def save(program: Program, example: Example, folder: Path) -> Lowered:
-    """Write `graph.xml` and `graph.bin`. Raises BuildError."""
+def save(
+    program: Program, example: Example, folder: Path, quantize: str | None = None,
+    weight_only: bool = False, *, layers: Where | None = None,
+) -> Lowered:  # fmt: skip
+    """Write `graph.xml` and `graph.bin`. Raises BuildError, and UsageError for layers that are not
+    there."""
     from forwardpass.building.lowering import lower
 
-    _library("to lower a model to it")
+    quantizes("openvino", quantize, layers)
+    if weight_only and quantize is None:
+        raise UsageError(
+            "openvino(weight_only=true) quantizes; write (quantize=int8, weight_only=true)"
+        )
+    openvino("to lower a model to it")
+    data = example.data
+    if quantize and not weight_only and data is None:
+        raise BuildError(
+            "openvino(quantize=int8) finds the ranges of values on data, and there are none: write "
+            "an artefact with `fwd export FORWARD -o NAME.fwd --calibrate DATA`, and use that; or "
+            "quantize weights alone, which needs none: openvino(quantize=int8, weight_only=true)"
+        )
+
+    def to_int8(draft: Draft, folder: Path) -> str:
+        from forwardpass.building.backends._openvino_int8 import compressed, quantized
+
+        if weight_only or data is None:
+            return compressed(draft, folder / GRAPH, layers)
+        return quantized(draft, folder / GRAPH, data, layers)
+
     return lower(
         program, example, folder,
         backend="openvino",
@@ -52,6 +80,7 @@ def save(program: Program, example: Example, folder: Path) -> Lowered:
             "ONNX of a trace": _of_onnx,
         },
         opened=open,
+        quantize=to_int8 if quantize else None,
     )  # fmt: skip
 
 
@@ -63,7 +92,7 @@ def trust(lowered: Lowered) -> Trust:
 def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[OpenVinoReplica]:
     """One replica. Raises LoadError for files that OpenVINO does not take."""
     threads = threads_of("openvino", threads)
-    library = _library("an artefact of openvino")
+    library = openvino("an artefact of openvino")
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": lowered.dtype,
         # beside weights in int8 it would round what goes in, too, and say nothing
@@ -94,7 +123,7 @@ def _spelled(element_type: str) -> str:
 def _of_trace(draft: Draft, folder: Path) -> None:
     from forwardpass.building.graphs import traced
 
-    library = _library("to lower a model to it")
+    library = openvino("to lower a model to it")
     shapes = [
         library.PartialShape(
             [-1 if name else size for name, size in zip(port.axes, value.shape, strict=True)]
@@ -120,7 +149,7 @@ def _of_onnx(draft: Draft, folder: Path) -> None:
 def _through_onnx(draft: Draft, folder: Path, write: Any) -> None:
     from forwardpass.building.graphs import ONNX
 
-    library = _library("to lower a model to it")
+    library = openvino("to lower a model to it")
     write(draft, folder)
     model = library.convert_model(folder / ONNX)
     (folder / ONNX).unlink()
@@ -131,12 +160,4 @@ def _written(model: Any, draft: Draft, folder: Path) -> None:
     for kind, ports in ((model.inputs, draft.inputs), (model.outputs, draft.outputs)):
         for tensor, port in zip(kind, ports, strict=True):
             tensor.get_tensor().set_names({port.name})
-    _library("to lower a model to it").save_model(model, folder / GRAPH, compress_to_fp16=False)
-
-
-def _library(purpose: str) -> Any:
-    try:
-        import openvino as library
-    except ImportError as error:
-        raise missing_extra("openvino", "openvino", purpose) from error
-    return library
+    openvino("to lower a model to it").save_model(model, folder / GRAPH, compress_to_fp16=False)
