@@ -57,10 +57,11 @@ BACKENDS = {
     "inductor": ("inductor(threads=1)", 1e-5),
     "onnxruntime": ("onnxruntime(threads=1)", 1e-5),
     "openvino": ("openvino(threads=1)", 1e-5),
+    "pt2e": ("pt2e(int8, dynamic=true, threads=1)", 0.05),
     "torchscript": ("torchscript(threads=1)", 1e-6),
 }
 NO_BACKENDS = {"null"}  # they compute nothing, and have tests of their own
-COMPILERS = {"aot", "inductor"}
+COMPILERS = {"aot", "inductor", "pt2e"}
 """Seconds a model: most of them are for `make soak`."""
 MODELS = [
     "mlp",
@@ -104,7 +105,11 @@ def calls_of_models() -> list[Any]:
     found: list[Any] = []
     for text, moved in CALLS:
         for name in MODELS:
-            slow = name != "mlp" and any(f"@ {compiler}(" in text for compiler in COMPILERS)
+            if name == "integers" and "@ pt2e(" in text:
+                continue  # it has no layer to quantize
+            slow = (name != "mlp" or "@ pt2e(" in text) and any(
+                f"@ {compiler}(" in text for compiler in COMPILERS
+            )
             marks = [pytest.mark.soak] if slow else []
             found.append(pytest.param(name, text, moved, marks=marks, id=f"{name}-{text}"))
     return found

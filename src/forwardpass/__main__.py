@@ -1,15 +1,23 @@
 """The command `fwd`, and `python -m forwardpass`."""
 
+import logging
 import os
 import signal
 import sys
 from types import FrameType
+from typing import Final
+
+_TALKATIVE: Final = ("torchao", "torch.utils._pytree")
+"""Loggers that speak whenever torchao is imported, which transformers does where it is installed:
+of files for CUDA that cannot be loaded, and of a deprecation in its own code."""
 
 
 def main() -> None:
     """Run the command."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupted)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     from forwardpass.cli import main
 
     main(prog_name="fwd")

@@ -21,6 +21,7 @@ from forwardpass.tensors.arrays import to_numpy
 
 FILES = plugins(backends)
 LOWERINGS = sorted(name for name, file in FILES.items() if not hasattr(file, "build"))
+LOWERINGS.remove("pt2e")  # it only quantizes, and has tests of its own
 COMPILERS = {"aot", "inductor"}
 """Seconds a model: one is quick enough, the others are for `make soak`."""
 CASES: list[tuple[Callable[[], Model], list[dict[str, int]]]] = [

@@ -100,8 +100,12 @@ class Subject:
         return self._at([self._rows[n % len(self._rows)] for n in range(rows)], sizes)
 
     def outputs(self, batch: Mapping[str, Array]) -> dict[str, torch.Tensor]:
-        """What the module gives, tensors by path."""
-        return outputs_of(self.module, self.signature, batch)
+        """What leaves of what the module gives, tensors by path: what is declared, or all."""
+        found = outputs_of(self.module, self.signature, batch)
+        declared = [output.path for output in self.signature.outputs]
+        if declared and all(path in found for path in declared):
+            return {path: found[path] for path in declared}
+        return found
 
     def draft(self) -> Mapping[str, Array]:
         """What to write from: rows of several lengths, where the signature says what of them is
