@@ -340,3 +340,77 @@ def test_what_goes_is_what_is_0_at_every_position(widths: list[int], seed: int, 
         torch.testing.assert_close(
             torch.as_tensor(engine(batch)["output"]), torch.as_tensor(plain(batch)["output"])
         )
+
+
+def bert() -> tuple[nn.Module, str, str]:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=60, hidden_size=24, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=40, max_position_embeddings=48,
+    )  # fmt: skip
+    layer = "encoder.layer.0.attention"
+    return (
+        BertModel(config, add_pooling_layer=False),
+        f"{layer}.self.value",
+        f"{layer}.output.dense",
+    )
+
+
+def distilbert() -> tuple[nn.Module, str, str]:
+    from transformers import DistilBertConfig, DistilBertModel
+
+    config = DistilBertConfig(
+        vocab_size=60, dim=24, n_layers=1, n_heads=4, hidden_dim=40, max_position_embeddings=48
+    )
+    layer = "transformer.layer.0.attention"
+    return DistilBertModel(config), f"{layer}.v_lin", f"{layer}.out_lin"
+
+
+def gpt2() -> tuple[nn.Module, str, str]:
+    from transformers import GPT2Config, GPT2Model
+
+    config = GPT2Config(
+        vocab_size=60, n_embd=24, n_layer=1, n_head=4, n_positions=48, n_inner=40,
+        bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    return GPT2Model(config), "h.0.attn.c_attn", "h.0.attn.c_proj"
+
+
+@pytest.mark.parametrize("make", [bert, distilbert, gpt2])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_heads_of_transformers_go_whole(
+    make: Callable[[], tuple[Any, str, str]], attention: str
+) -> None:
+    """What is left computes as if nobody read the heads that went, and the units of the MLP."""
+    net, value, out = make()
+    net.set_attn_implementation(attention)
+    engine = pruned(net, TOKENS, "prune(structured, 0.25)")
+    small: Any = module_of(engine)
+    transposed = make is gpt2
+    before, after = net.get_submodule(value).weight, small.get_submodule(value).weight
+    whole, less = net.get_submodule(out).weight, small.get_submodule(out).weight
+    if transposed:  # GPT-2 keeps its weights the other way, and three of them in one
+        before, after, whole, less = (w.T for w in (before[:, 48:], after[:, 36:], whole, less))
+    kept = [n for n, row in enumerate(before) if any(torch.equal(row, one) for one in after)]
+    assert len(kept) == len(after) == 18
+    assert all(kept[n : n + 6] == list(range(kept[n], kept[n] + 6)) for n in (0, 6, 12))
+    assert torch.equal(less, whole[:, kept])
+    assert "normalised together" in engine.applied[0].did
+
+
+def test_heads_that_share_keys_and_turn_by_position_go_with_these() -> None:
+    """Two heads of queries to one of keys, a causal mask, and rotary positions."""
+    from transformers import LlamaConfig, LlamaModel
+
+    config = LlamaConfig(
+        vocab_size=60, hidden_size=32, num_hidden_layers=1, num_attention_heads=8,
+        num_key_value_heads=4, intermediate_size=40, max_position_embeddings=48,
+    )  # fmt: skip
+    net = LlamaModel(config)
+    small = sizes(module_of(pruned(net, TOKENS, "prune(structured, 0.25)")))
+    layer = "layers.0.self_attn"
+    assert small[f"{layer}.q_proj.weight"] == (24, 32)
+    assert small[f"{layer}.k_proj.weight"] == small[f"{layer}.v_proj.weight"] == (12, 32)
+    assert small[f"{layer}.o_proj.weight"] == (32, 24)
+    assert small["layers.0.mlp.gate_proj.weight"] == (30, 32)

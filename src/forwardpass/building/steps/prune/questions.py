@@ -54,7 +54,7 @@ class Question(NamedTuple):
                 several[place] |= one & zero
                 none[place] &= ~(one | zero)
         return [
-            f.masked_fill(s | (f >= size), SEVERAL).masked_fill(n, NONE)
+            _filled(f.masked_fill(s | (f >= size), SEVERAL).masked_fill(n, NONE))
             for f, s, n in zip(found, several, none, strict=True)
         ]
 
@@ -94,6 +94,18 @@ class Question(NamedTuple):
                 if relative_distance(two, one) > rounding(one.dtype):
                     return False
         return True
+
+
+def _filled(trace: torch.Tensor) -> torch.Tensor:
+    """With what depends on none taken for its like, where along an axis all others agree: zeros of
+    padding lie in a channel, and what a first token gives under a causal mask in a head."""
+    for axis in range(trace.dim()):
+        if not trace.numel() or not bool((trace == NONE).any()):
+            break
+        top = trace.amax(axis, keepdim=True)
+        if bool(((trace == top) | (trace == NONE)).all()):
+            trace = top.expand_as(trace)
+    return trace
 
 
 def _noise(tensor: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ there; or the call mixes them, and they are one unit from there on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -218,10 +219,11 @@ class Relating(Walk):
                 for place, fields in enumerate(found):
                     along = {axis: (traces[axis] or [])[place] for axis in axes}
                     fields += self._carried(asked, place, units, along)
-        for field in (field for fields in found for field in fields):
-            if mixed_sizes & {size for size in field.shape if size > 1}:
+        merged = [self._merged(fields, asked.call) for fields in found]
+        for field in chain.from_iterable(merged):
+            if mixed_sizes & {size for size in _slim(self.units.of(field)).shape if size > 1}:
                 self.units.keep(field, self._mixes(asked.call))  # as many as are mixed come out
-        return found
+        return merged
 
     def _carried(
         self, asked: Question, place: int, units: torch.Tensor, traces: Mapping[int, torch.Tensor]
