@@ -22,8 +22,8 @@ _INTEGER: Final = {
 """Operators of ONNX Runtime that compute in int8."""
 _WEIGHTED: Final = ("Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
 _ABLE: Final = ("Gemm", "LSTM", "MatMul")
-"""What is quantized of these: with ranges found anew in each batch, convolutions are slower in int8
-than in f32."""
+"""What is quantized of these: for convolutions by ranges found anew in each batch ONNX Runtime has
+no operator that does all of it at once."""
 
 
 def quantized(draft: Draft, graph: Path, where: Where | None) -> str:
