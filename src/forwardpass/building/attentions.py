@@ -72,7 +72,7 @@ class _Finder:
         (first, up), (last, down) = before, after
         found = Attention(first, softmax, last, [*up, softmax, *down])
         found.module = self._around([first, *found.between, last])
-        found.left = next(self._reasons(found, up), "")
+        found.left = next(self._reasons(found, up, down), "")
         return found
 
     def _product(self, serial: int, reader: Call) -> tuple[Call, list[Call]] | None:
@@ -96,8 +96,12 @@ class _Finder:
         return None
 
     def _weighed(self, softmax: Call) -> tuple[Call, list[Call]] | None:
-        """The product that reads the weights as its first operand, and what lies between."""
+        """The product that reads the weights as its first operand, and what is done to them on the
+        way."""
+        values = self._record.values
+        wanted = values[softmax.outputs[0]].elements
         waiting: list[tuple[int, list[Call]]] = [(softmax.outputs[0], [])]
+        seen: set[int] = set()
         while waiting:
             serial, path = waiting.pop(0)
             for call in self._graph.readers(serial):
@@ -105,11 +109,13 @@ class _Finder:
                 if name in _PRODUCTS:
                     if call.inputs[1 if name == "baddbmm" else 0] == serial:
                         return call, path
-                elif len(path) < _FAR and call.outputs and _passes(call):
-                    waiting.append((call.outputs[0], [*path, call]))
+                elif len(path) < _FAR and call.index not in seen and name not in _SOFTMAX:
+                    seen.add(call.index)
+                    same = [s for s in call.outputs if values[s].elements == wanted]
+                    waiting += [(one, [*path, call]) for one in same]
         return None
 
-    def _reasons(self, found: Attention, up: Sequence[Call]) -> Iterator[str]:
+    def _reasons(self, found: Attention, up: Sequence[Call], down: Sequence[Call]) -> Iterator[str]:
         """Why it may not be replaced."""
         record, softmax = self._record, found.softmax
         for call in up:
@@ -118,6 +124,9 @@ class _Finder:
                 yield f"{self._at(call)} stands between its product and its softmax"
             if name in ("masked_fill", "where"):
                 yield from self._fill(call)
+        for call in down:
+            if not _passes(call):
+                yield f"{self._at(call)} stands between its softmax and its product"
         shape = record.values[softmax.inputs[0]].shape
         axis = softmax.arguments[1] if len(softmax.arguments) > 1 else softmax.keywords.get("dim")
         if not isinstance(axis, int) or axis % len(shape) != len(shape) - 1:

@@ -176,10 +176,7 @@ def plainly(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     target = args[0] if args else None
     if isinstance(target, Late) and _writes(func, kwargs):
         if target.shared:
-            raise BuildError(
-                "attention is written into in place while a view of it is held, and cannot be put "
-                "off; leave the module out: `| sdpa where !…`"
-            )
+            raise BuildError("scores are written over in place while a view of them is held")
         value = target.made.value().clone()  # what was made of it before stays
         target.made = _Deferred(target.made.scores, torch.clone, (value,), {})
         target.made.computed = value

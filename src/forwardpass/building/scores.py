@@ -60,17 +60,20 @@ class Scores:
         aligned = zip(tensor.shape, shape[len(shape) - tensor.dim() :], strict=True)
         return all(size == 1 or size == full for size, full in aligned)
 
-    def settled(self) -> Scores | None:
-        """The same with queries and keys in the shape that a view gave; None where a mask lies
-        beneath that."""
+    def settled(self) -> Scores:
+        """The same with queries, keys and mask in the shape that a view gave."""
         if self.outer is None:
             return self
-        if self.mask is not None:
-            return None
-        queries, keys = (_led(one, self.inner) for one in (self.queries, self.keys))
-        queries = queries.reshape(*self.outer, *queries.shape[-2:])
-        keys = keys.reshape(*self.outer, *keys.shape[-2:])
-        return replace(self, queries=queries, keys=keys, outer=None)
+        queries, keys, mask = self.queries, self.keys, self.mask
+        if mask is not None:
+            mask = self._viewed(mask[(None,) * (queries.dim() - mask.dim())])
+        return replace(
+            self, queries=self._viewed(queries), keys=self._viewed(keys), mask=mask, outer=None
+        )
+
+    def _viewed(self, tensor: torch.Tensor) -> torch.Tensor:
+        assert self.outer is not None
+        return _led(tensor, self.inner).reshape(*self.outer, *tensor.shape[-2:])
 
     def plus(self, added: torch.Tensor) -> Scores:
         """With a mask that is added."""

@@ -31,24 +31,16 @@ def products(queries: Any = None, others: Any = None, *rest: Any, **more: Any) -
 
 
 def added_products(
-    added: Any = None,
-    queries: Any = None,
-    others: Any = None,
-    *rest: Any,
-    beta: Any = 1,
-    alpha: Any = 1,
-    **more: Any,
-) -> Scores | None:
-    """beta · added + alpha · queries · others, as `baddbmm` has it."""
-    if rest or more or not _are_factors(queries, others) or not _are_numbers(beta, alpha):
+    added: Any = None, batch1: Any = None, batch2: Any = None, *rest: Any, beta: Any = 1,
+    alpha: Any = 1, **more: Any,
+) -> Scores | None:  # fmt: skip
+    """beta · added + alpha · batch1 · batch2, as `baddbmm` has it."""
+    if rest or more or not _are_factors(batch1, batch2) or not _are_numbers(beta, alpha):
         return None
-    begun = _begun(queries, others.transpose(-1, -2))
-    if begun is None:
-        return None
-    scaled = replace(begun, scale=float(alpha))
-    if beta == 0 or not _is_tensor(added):
-        return scaled if beta == 0 else None
-    return plus(scaled, added * beta)
+    scaled = replace(_begun(batch1, batch2.transpose(-1, -2)), scale=float(alpha))
+    if beta == 0:
+        return scaled
+    return plus(scaled, added * beta) if _is_tensor(added) else None
 
 
 def contracted(equation: Any = None, *operands: Any, **more: Any) -> Scores | torch.Tensor | None:
@@ -116,8 +108,7 @@ def plus(one: Any = None, other: Any = None, *rest: Any, **more: Any) -> Scores 
         return None
     if not added.is_floating_point() or (added.dim() and added.dtype != scores.dtype):
         return None
-    settled = scores.settled()
-    return None if settled is None else settled.plus(added)
+    return scores.settled().plus(added)
 
 
 def minus(scores: Any = None, other: Any = None, *rest: Any, **more: Any) -> Scores | None:
@@ -147,8 +138,6 @@ def filled(
     if not _is_tensor(mask) or mask.dtype != torch.bool or not scores.takes(mask):
         return None
     settled = scores.settled()
-    if settled is None:
-        return None
     if isinstance(value, Real) and leaves_no_weight(float(value)):
         return settled.without(mask, float(value))
     return settled.without(mask, value) if _is_tensor(value) and not value.dim() else None
@@ -284,7 +273,7 @@ FOLLOWING: dict[str, Rule] = {
 """Operators, by name, that make something of scores."""
 
 
-def _begun(queries: torch.Tensor, keys: torch.Tensor) -> Scores | None:
+def _begun(queries: torch.Tensor, keys: torch.Tensor) -> Scores:
     more = queries.dim() - keys.dim()
     keys, queries = keys[(None,) * more], queries[(None,) * -more]
     return Scores(queries, keys, dtype=queries.dtype)

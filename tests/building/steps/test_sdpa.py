@@ -309,12 +309,36 @@ def normalised(self: ByHand, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> T
     return (weights / (1e-9 + weights.sum(-1, keepdim=True))) @ v
 
 
+def cleaned(self: ByHand, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    return torch.nan_to_num((q @ k.mT).softmax(-1)) @ v
+
+
+def written_through_a_view(self: ByHand, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    scores = q @ k.mT
+    scores = scores.view(scores.shape)
+    scores += (1 - mask[:, None, None].float()) * -1e9
+    return scores.softmax(-1) @ v
+
+
+@torch.jit.script
+def scripted(scores: Tensor, mask: Tensor) -> Tensor:
+    return scores.masked_fill(mask, -1e9).softmax(-1)
+
+
+def through_a_script(self: ByHand, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    return scripted(q @ k.mT, mask[:, None, None] == 0) @ v
+
+
 LEFT = [
     (given_out, r"its weights are also read by .*mean"),
     (looked_at, r"its weights are also read by .*amax"),
     (over_queries, "does not go over the keys"),
     (capped, r"tanh at .*test_sdpa.py:\d+ stands between its product and its softmax"),
     (no_mask, "puts -1 in place of scores, which is no mask"),
+    (normalised, r"/ at .* stands between its softmax and its product"),
+    (cleaned, r"nan_to_num at .* stands between its softmax and its product"),
+    (written_through_a_view, "written over in place while a view of them is held"),
+    (through_a_script, "ByHand does not run with scores put off: .*scripted"),
     (written_over, r"zero_ at .* writes over what goes into it"),
 ]
 
@@ -346,13 +370,43 @@ def test_weights_that_leave_are_named() -> None:
 
 
 def test_a_model_without_attention_is_refused() -> None:
-    with pytest.raises(BuildError, match="no attention is written out in this model: it has none"):
+    with pytest.raises(
+        BuildError,
+        match="no softmax was found between two products",
+    ):
         models.built(Forward(models.mlp()) | "sdpa")
 
 
 def test_a_model_that_is_fused_already_is_refused() -> None:
-    with pytest.raises(BuildError, match="its 2 attentions are fused already"):
+    with pytest.raises(BuildError, match="2 attentions there, fused already"):
         models.built(Forward(models.bert()) | "sdpa")
+
+
+def test_queries_that_no_key_answers_are_nan_in_one_and_not_in_the_other() -> None:
+    """The mechanism sees it, where it reaches an output."""
+
+    def nobody(self: ByHand, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        now = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).triu(0)
+        return (q @ k.mT).masked_fill(now, -math.inf).softmax(-1) @ v
+
+    def nobody_finite(self: ByHand, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        now = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).triu(0)
+        return (q @ k.mT).masked_fill(now, -1e4).softmax(-1) @ v
+
+    with pytest.raises(BuildError, match="it was not applied"):
+        models.built(Forward(by_hand(nobody)) | "sdpa")
+    check(by_hand(nobody_finite), 1)
+
+
+def test_an_exported_program_is_left_because_its_copies_would_be() -> None:
+    model = by_hand(plainest)
+    inputs = drawn(Forward(model), batch=3, axes={"tokens": 11})
+    args, auto = (inputs["ids"], inputs["mask"]), torch.export.Dim.AUTO
+    shapes = ({0: auto, 1: auto}, {0: auto, 1: auto})
+    program = torch.export.export(model.module.eval(), args, dynamic_shapes=shapes)
+    opened = Model(program.module(check_guards=False), [IDS, MASK])
+    with pytest.raises(BuildError, match="GraphModule is copied by code of its own"):
+        models.built(Forward(opened) | "sdpa")
 
 
 def test_where_chooses_layers() -> None:
@@ -430,7 +484,23 @@ def eager_llama() -> Model:
     return Model(LlamaModel(LlamaConfig(vocab_size=60, num_key_value_heads=1, **SMALL)), TOKENS)
 
 
+def eager_bloom() -> Model:
+    from transformers import BloomConfig, BloomModel
+
+    return Model(
+        BloomModel(BloomConfig(vocab_size=60, hidden_size=16, n_layer=2, n_head=2, **EAGER)), TOKENS
+    )
+
+
+def eager_deberta() -> Model:
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    kinds: dict[str, Any] = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+    return Model(DebertaV2Model(DebertaV2Config(vocab_size=60, **kinds, **SMALL)), TOKENS)
+
+
 TRANSFORMERS = [
+    eager_bloom, eager_deberta,
     eager_bert, eager_distilbert, eager_gpt2, eager_vit, eager_t5, eager_whisper, eager_llama,
 ]  # fmt: skip
 

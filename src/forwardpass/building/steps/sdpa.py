@@ -31,7 +31,11 @@ def apply(piece: Workpiece) -> str:
     found = attentions(record)
     fused = sum(map(is_fused, record.calls))
     if not found:
-        there = f"its {fused} attentions are fused already" if fused else "it has none"
+        there = (
+            f"{_counted(fused)} there, fused already"
+            if fused
+            else "no softmax was found between two products"
+        )
         raise BuildError(f"{piece.step}: no attention is written out in this model: {there}")
     for attention in found:
         if attention.module not in piece.selected and not attention.left:
@@ -54,6 +58,10 @@ def _fused(piece: Workpiece, record: Record, found: Sequence[Attention]) -> None
     for attention in found:
         if not attention.left:
             path = attention.module
+            if hasattr(parts[path], "__deepcopy__"):
+                kind = type(parts[path]).__name__
+                attention.left = f"{kind} is copied by code of its own, which would lose the change"
+                continue
             by_kind.setdefault(type(parts[path]), {})[path] = parts[path]
     for kind, modules in by_kind.items():
         concerned = [a for a in found if not a.left and a.module in modules]
@@ -65,7 +73,8 @@ def _fused(piece: Workpiece, record: Record, found: Sequence[Attention]) -> None
         try:
             record = piece.recording()
         except Exception as error:  # noqa: BLE001 - then this class stays as it was
-            why = said(error)
+            raised = said(error.__cause__ or error)
+            why = f"{kind.__name__} does not run with scores put off: {raised}"
         else:
             now = sum(map(is_fused, record.calls)) - before
             if now != len(concerned):
