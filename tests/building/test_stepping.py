@@ -7,6 +7,8 @@ from pathlib import Path
 import models
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import forwardpass as fwd
 from forwardpass.building import steps
@@ -75,3 +77,14 @@ def test_what_needs_data_is_refused_without_and_fitted_to_all_of_them(tmp_path: 
     rows = {"features": np.random.default_rng(0).normal(size=(300, 16)).astype("f4")}
     artefact = fwd.export(forward @ "torchscript", tmp_path / "m.fwd", calibrate=rows)
     assert [done.did for done in artefact.steps] == ["looked at 300 rows"]
+
+
+def test_how_far_a_step_may_move_follows_the_dtype() -> None:
+    """In bf16 a sum is rounded by more than a thousandth of the largest output."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 16, 3))
+    net[1].running_mean.normal_()
+    net[1].running_var.uniform_(0.2, 2)
+    model = fwd.Model(net.eval(), "x: f32[batch 3 16 16]")
+    engine = models.built(fwd.load(model) | "cast(bf16)" | "fold_batchnorm")
+    assert engine.applied[1].did.startswith("1 of 1 BatchNorm folded")

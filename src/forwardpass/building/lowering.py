@@ -34,9 +34,8 @@ from forwardpass.recording.passes import Pass
 from forwardpass.recording.recordings import recorded
 from forwardpass.tensors.arrays import spelled
 from forwardpass.tensors.distances import apart
-from forwardpass.tensors.dtypes import coarsest, tensors
-from forwardpass.tensors.dtypes import spelled as spelled_dtype
-from forwardpass.tensors.modules import held_by, put_into_mode
+from forwardpass.tensors.dtypes import tensors
+from forwardpass.tensors.modules import dtype_of, put_into_mode
 from forwardpass.tensors.trees import flatten, nest
 
 _LOG = logging.getLogger("forwardpass")
@@ -159,7 +158,7 @@ def lower(
             f"{program.name} takes {spoken(*subject.written)} and no other size that was tried, so "
             "that nothing made from it could be proved"
         )
-    dtype = spelled_dtype(coarsest({value.dtype for value in held_by(module).values()}))
+    dtype = dtype_of(module)
     if quantize is not None and dtype != "f32":
         raise BuildError(
             f"{backend} quantizes models in f32, and {program.name} computes in {dtype} somewhere: "

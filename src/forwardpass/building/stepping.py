@@ -18,8 +18,8 @@ from forwardpass.errors import BuildError, UsageError, contained, nearest, said
 from forwardpass.nouns.applied import Applied
 from forwardpass.nouns.folders import plugin
 from forwardpass.nouns.plans import Step
-from forwardpass.tensors.distances import apart
-from forwardpass.tensors.modules import parts_of
+from forwardpass.tensors.distances import apart, tolerance
+from forwardpass.tensors.modules import dtype_of, parts_of
 
 
 def stepped(
@@ -42,7 +42,7 @@ def stepped(
         apply = file.apply
         (arguments,) = bound(step, (apply, 1))
         did = apply(piece, **arguments)
-        after, moved = _compared(piece, truths, file.FAR)
+        after, moved = _compared(piece, truths, max(file.FAR, tolerance([dtype_of(piece.module)])))
         done.append(Applied(str(step), did, moved, tuple(truth.said for truth in truths)))
         truths = after
     return piece.module, tuple(done)

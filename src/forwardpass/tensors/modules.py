@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from forwardpass.errors import UsageError
+from forwardpass.tensors.dtypes import coarsest, spelled
 
 
 def store_of(part: nn.Module, name: str) -> MutableMapping[str, Any]:
@@ -82,6 +83,11 @@ def held_by(module: nn.Module) -> dict[str, torch.Tensor]:
         **dict(buffers_of(module, every_name=True)),
         **dict(parameters_of(module, every_name=True)),
     }
+
+
+def dtype_of(module: nn.Module) -> str:
+    """The coarsest floating dtype that a module holds, in the notation."""
+    return spelled(coarsest({tensor.dtype for tensor in held_by(module).values()}))
 
 
 def _kept_in(name: str, module: nn.Module, every_name: bool) -> Iterator[tuple[str, Any]]:

@@ -29,8 +29,8 @@ from forwardpass.measuring.machines import pytorch
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.programs import Program
 from forwardpass.tensors.arrays import Array
-from forwardpass.tensors.dtypes import TORCH, coarsest, spelled
-from forwardpass.tensors.modules import held_by, moved
+from forwardpass.tensors.dtypes import TORCH
+from forwardpass.tensors.modules import dtype_of, held_by, moved
 from forwardpass.tensors.trees import flatten, nest
 
 _CPU: Final = torch.device("cpu")
@@ -65,7 +65,7 @@ class EagerReplica:
         self._function = function or module
         self.standing = Standing(module)
         self._device = device
-        dtype = spelled(coarsest({tensor.dtype for tensor in held_by(module).values()}))
+        dtype = dtype_of(module)
         self.facts = Facts(
             str(device), dtype, pytorch(), threads, 2 if device.type == "cuda" else 1
         )
