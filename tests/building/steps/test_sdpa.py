@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import forwardpass as fwd
 from forwardpass import Model
 from forwardpass.building import Engine
-from forwardpass.building.attentions import is_fused
+from forwardpass.building.steps.sdpa.attentions import is_fused
 from forwardpass.errors import BuildError
 from forwardpass.executing.examples import drawn
 from forwardpass.nouns.forwards import Forward

@@ -11,6 +11,7 @@ from zipfile import ZipFile
 import torch
 from torch import nn
 
+from forwardpass.building import torchao
 from forwardpass.building.backends import aot
 from forwardpass.building.golden import far
 from forwardpass.building.graphs import exported, saved
@@ -111,12 +112,10 @@ def _require_same(draft: Draft, converted: Any, folder: Path) -> None:
 
 
 class _Quantizer:
-    """torchao, imported without what it changes of PyTorch when it is."""
+    """torchao's quantizer for processors of the x86 kind."""
 
     def __init__(self) -> None:
-        from torch._inductor import config
-
-        with config.patch(pre_grad_custom_pass=config.pre_grad_custom_pass):
+        with torchao.importing():
             from torchao.quantization.pt2e import quantize_pt2e
             from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer
         self._flow: Any = quantize_pt2e

@@ -14,15 +14,14 @@ faster on CPUs that multiply int8, are a matter of the backends.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 from torch import nn
 
+from forwardpass.building import torchao
 from forwardpass.building.steps._parts import has_hooks, keep_attributes, put
 from forwardpass.building.workpieces import Workpiece
 from forwardpass.errors import BuildError, UsageError, missing_extra
@@ -138,10 +137,11 @@ def _layers(piece: Workpiece) -> tuple[int, dict[str, nn.Linear], dict[str, list
 
 def _quantized(layer: nn.Linear) -> Int8Linear:
     """What torchao makes of a layer."""
-    rounding_of, quantize = _torchao()
+    with torchao.importing():
+        from torchao.quantization import Int8WeightOnlyConfig, quantize_
     twin = nn.Linear(layer.in_features, layer.out_features, device="meta")
     twin.weight = nn.Parameter(layer.weight.detach(), requires_grad=False)
-    quantize(twin, rounding_of(set_inductor_config=False))
+    quantize_(twin, Int8WeightOnlyConfig(set_inductor_config=False))
     held = inside(twin.weight)
     numbers, scale = held.get("qdata"), held.get("scale")
     shift = held.get("zero_point")
@@ -156,24 +156,6 @@ def _quantized(layer: nn.Linear) -> Int8Linear:
             f"{', '.join(held) or 'nothing'} in it; it is known for int8 with a scale"
         )
     return Int8Linear(layer, numbers, scale.reshape(-1, 1))
-
-
-def _torchao() -> tuple[Any, Any]:
-    """torchao, imported without what it says of itself meanwhile (files for CUDA that cannot be
-    loaded, a deprecation) and what it changes of PyTorch (a pass of inductor's)."""
-    from torch._inductor import config
-
-    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with config.patch(pre_grad_custom_pass=config.pre_grad_custom_pass):
-            from torchao.quantization import Int8WeightOnlyConfig, quantize_
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-    return Int8WeightOnlyConfig, quantize_
 
 
 def _bytes(module: nn.Module) -> int:

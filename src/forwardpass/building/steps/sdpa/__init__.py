@@ -2,7 +2,7 @@
 
 What is found on the record as product, softmax, product is computed by
 `scaled_dot_product_attention`, which holds no scores in memory. The modules keep their code and
-their names: see `building.deferring`. A second record shows whether each of them is fused.
+their names: see `deferring`. A second record shows whether each of them is fused.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from forwardpass.building.attentions import Attention, attentions, is_fused
-from forwardpass.building.deferring import fusing
+from forwardpass.building.steps.sdpa.attentions import Attention, attentions, is_fused
+from forwardpass.building.steps.sdpa.deferring import fusing
 from forwardpass.building.workpieces import Workpiece
 from forwardpass.errors import BuildError, said
 from forwardpass.nouns.records import Record

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias, TypeGuard
 
 import torch
 
-from forwardpass.building.contractions import Contraction
-from forwardpass.building.scores import Scores, leaves_no_weight
+from forwardpass.building.steps.sdpa.contractions import Contraction
+from forwardpass.building.steps.sdpa.scores import Scores, leaves_no_weight
 
 Rule: TypeAlias = "Callable[..., Scores | torch.Tensor | None]"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from forwardpass.building.scores import leaves_no_weight
+from forwardpass.building.steps.sdpa.scores import leaves_no_weight
 from forwardpass.nouns.calls import Call, Ref
 from forwardpass.operators.kinds import bare, casts, copies, keeps_numbers, moves
 from forwardpass.recording import Recording

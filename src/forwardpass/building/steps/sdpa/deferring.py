@@ -1,7 +1,7 @@
 """Attention written out by hand, computed by the fused operator while the module's own code runs.
 
 In a module that was changed so, a product of matrices gives a `Late`: scores that nobody has
-computed yet. What the code does to them goes into the formula of `building.scores`; where it comes
+computed yet. What the code does to them goes into the formula of `scores`; where it comes
 to weights · values, the fused operator computes that. Where the code does anything else with them,
 they are computed as it is written. So a module keeps its code, its parts and their names; and what
 is written in other ways, or needed elsewhere, comes out as before.
@@ -21,8 +21,8 @@ from torch.jit._trace import is_tracing
 from torch.overrides import TorchFunctionMode, handle_torch_function
 from torch.utils import _pytree as pytree
 
-from forwardpass.building.scores import Scores
-from forwardpass.building.scoring import BEGINNING, FOLLOWING
+from forwardpass.building.steps.sdpa.scores import Scores
+from forwardpass.building.steps.sdpa.scoring import BEGINNING, FOLLOWING
 from forwardpass.errors import BuildError
 
 _SELF = ("contiguous", "detach", "dropout", "float", "to", "type", "type_as")
