@@ -88,3 +88,15 @@ def test_how_far_a_step_may_move_follows_the_dtype() -> None:
     model = fwd.Model(net.eval(), "x: f32[batch 3 16 16]")
     engine = models.built(fwd.load(model) | "cast(bf16)" | "fold_batchnorm")
     assert engine.applied[1].did.startswith("1 of 1 BatchNorm folded")
+
+
+def test_an_overflow_is_said_and_no_artefact_is_made_of_it(tmp_path: Path) -> None:
+    """To look into it `diff` needs the pass as it is."""
+    net = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2))
+    net[0].weight.data *= 1e6
+    forward = fwd.load(fwd.Model(net, "x: f32[batch 8]")) | "cast(f16)"
+    _, report = fwd.run(forward, {"x": np.ones((4, 8), "f4")})
+    assert not report.steps[0].stays_finite
+    assert "outputs are no longer finite" in str(report)
+    with pytest.raises(BuildError, match=r"cast\(f16\): .* no longer finite.*where"):
+        fwd.export(forward, tmp_path / "net.fwd")

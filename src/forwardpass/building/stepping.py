@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -18,7 +17,7 @@ from forwardpass.errors import BuildError, UsageError, contained, nearest, said
 from forwardpass.nouns.applied import Applied
 from forwardpass.nouns.folders import plugin
 from forwardpass.nouns.plans import Step
-from forwardpass.tensors.distances import apart, tolerance
+from forwardpass.tensors.distances import BOUNDLESS, apart, tolerance
 from forwardpass.tensors.modules import dtype_of, parts_of
 
 
@@ -92,7 +91,5 @@ def _distances(piece: Workpiece, truth: Truth, now: Mapping[str, torch.Tensor]) 
             )
         value = truth.cells(name, now[name].to(before[name].dtype))
         own = truth.cells(name, before[name])
-        found[name] = apart(value, own)
-        if math.isnan(found[name]) or (math.isinf(found[name]) and bool(own.isfinite().all())):
-            raise BuildError(f"{piece.step}: of {text} {name} is no longer finite")
+        found[name] = min(apart(value, own), BOUNDLESS)
     return found

@@ -18,7 +18,7 @@ from forwardpass.batching.windows import WINDOW
 from forwardpass.building import Example, golden
 from forwardpass.building.engines import save
 from forwardpass.building.opening import this_platform
-from forwardpass.errors import DataError, UsageError
+from forwardpass.errors import BuildError, DataError, UsageError
 from forwardpass.executing import examples
 from forwardpass.executing.encoding import EncodedRows, Encoder, checked, inferred, together
 from forwardpass.executing.executors import executor
@@ -124,6 +124,12 @@ def _written(forward: Forward, block: Block, example: Example, folder: Path) -> 
     model, plan = forward.model, forward.plan
     _LOG.info("building")
     saved = save(forward, example, folder / GRAPH)
+    broken = next((done for done in saved.applied if not done.stays_finite), None)
+    if broken is not None:
+        raise BuildError(
+            f"{broken.step}: {broken.did}, and outputs are no longer finite. `fwd diff` of the "
+            "model without and with it says in which layer; leave that out by `where`"
+        )
     encode, decode, code = describe(model, folder)
     classes: list[Trust] = [saved.trust, "code" if code else "data"]
     reasons = [*code, *([saved.why] if saved.trust != "data" else [])]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 
 
@@ -11,7 +13,8 @@ class Applied(msgspec.Struct, frozen=True):
     Attributes:
         step: the step, as text.
         did: what it changed, with numbers.
-        moved: the largest relative distance of outputs, after it from before it.
+        moved: the largest relative distance of outputs, after it from before it; the largest float
+            where they are no longer finite.
         on: the batches on which that was measured, by their sizes.
     """
 
@@ -19,3 +22,8 @@ class Applied(msgspec.Struct, frozen=True):
     did: str
     moved: float
     on: tuple[str, ...]
+
+    @property
+    def stays_finite(self) -> bool:
+        """Whether outputs that were finite are so still."""
+        return self.moved < sys.float_info.max

@@ -81,10 +81,12 @@ def number(value: float) -> str:
 
 def steps(applied: Iterable[Applied]) -> list[tuple[str, Text | str]]:
     """What the steps of a plan did, a line each."""
-    return [
-        (
-            "step",
-            f"{done.step}: {done.did}; outputs move by {number(done.moved)} of the largest at most",
-        )
-        for done in applied
-    ]
+    lines: list[tuple[str, Text | str]] = []
+    for done in applied:
+        if done.stays_finite:
+            moved = f"outputs move by {number(done.moved)} of the largest at most"
+            lines.append(("step", f"{done.step}: {done.did}; {moved}"))
+        else:
+            text = f"! {done.step}: {done.did}; outputs are no longer finite"
+            lines.append(("step", Text(text, VERMILLION)))
+    return lines
