@@ -58,7 +58,7 @@ def test_where_a_module_falls_apart_is_said() -> None:
 def test_what_is_not_compiled_at_all_is_refused() -> None:
     trace: Any = torch.jit.trace(nn.Linear(4, 2).eval(), torch.randn(3, 4))
     with torch.inference_mode(), pytest.raises(BuildError, match="nothing of it was compiled"):
-        Compiled(trace, True)(torch.randn(3, 4))
+        Compiled(trace, True, frozen=True)(torch.randn(3, 4))
 
 
 def test_two_modules_of_a_class_share_nothing() -> None:
@@ -67,4 +67,4 @@ def test_two_modules_of_a_class_share_nothing() -> None:
     value = torch.randn(3, 4)
     with torch.inference_mode():
         for module in (one, other):
-            torch.testing.assert_close(Compiled(module, True)(value), module(value))
+            torch.testing.assert_close(Compiled(module, True, frozen=True)(value), module(value))

@@ -15,7 +15,7 @@ from forwardpass.errors import BuildError, said
 
 
 class Compiled:
-    """A function that PyTorch compiles when it is called, with weights as constants.
+    """A function that PyTorch compiles when it is called; `frozen`, with weights as constants.
 
     It falls apart where it cannot be compiled: several graphs then, and plain Python between them.
 
@@ -24,7 +24,8 @@ class Compiled:
         broken: the first place where it falls apart, and why; empty where it is whole.
     """
 
-    def __init__(self, function: Callable[..., Any], dynamic: bool) -> None:
+    def __init__(self, function: Callable[..., Any], dynamic: bool, frozen: bool) -> None:
+        self._frozen = frozen
         self.graphs = 0
         self.broken = ""
         self._anew: list[str] = []
@@ -40,7 +41,7 @@ class Compiled:
         if sizes in self._seen:
             return self._parts(*args, **kwargs)
         before = _graphs()
-        with _compiling():
+        with _compiling(self._frozen):
             outputs = (self._parts if self._seen else self._first)(*args, **kwargs)
         made = _graphs() - before
         if not made and not self._seen:
@@ -57,6 +58,7 @@ class Compiled:
         """What became of it, in a sentence."""
         parts = ["1 graph" if self.graphs == 1 else f"{self.graphs} graphs"]
         parts.append(f"broken at {self.broken}" if self.broken else "no break")
+        parts += [] if self._frozen else ["weights are no constants"]
         if self._anew:
             parts.append(f"compiled anew for inputs of {', '.join(self._anew)}")
         return ", ".join(parts)
@@ -80,13 +82,13 @@ def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def _compiling() -> Generator[None]:
-    """Within, weights are taken for constants, which are packed for the processor, and LSTMs are
-    compiled as one operator each."""
+def _compiling(frozen: bool) -> Generator[None]:
+    """Within, LSTMs are compiled as one operator each; and where it is frozen, weights are taken
+    for constants, which are packed for the processor."""
     from torch._dynamo import config as of_dynamo
     from torch._inductor import config as of_inductor
 
-    with of_inductor.patch(freezing=True), of_dynamo.patch(allow_rnn=True):
+    with of_inductor.patch(freezing=frozen), of_dynamo.patch(allow_rnn=True):
         yield
 
 

@@ -54,7 +54,7 @@ class ArtefactProgram:
         program = next((n for n in self.artefact.files if n == f"{GRAPH}/graph.pt2"), None)
         if (
             program is None
-            or self.artefact.lowered.route != "torch.export"
+            or not self.artefact.lowered.route.startswith("torch.export")
             or self.trust == "native"
         ):
             return "the model that it was made from"

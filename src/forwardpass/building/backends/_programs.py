@@ -37,17 +37,18 @@ def _traced(draft: Draft, folder: Path) -> None:
     saved(lambda file: torch.jit.save(trace, file), folder / _TRACE)
 
 
-ROUTES = {"torch.export": _exported, "trace": _traced}
+EXPORT = "torch.export"
+ROUTES = {EXPORT: _exported, "trace": _traced}
 
 
 def trust(lowered: Lowered) -> Trust:
     """An exported program is opened after proof that it is data; opening a trace may run code."""
-    return "data" if lowered.route == "torch.export" else "code"
+    return "data" if lowered.route.startswith(EXPORT) else "code"
 
 
 def module_in(folder: Path, lowered: Lowered) -> Any:
     """What was written, as a module. Raises LoadError where it is damaged, or no data."""
-    if lowered.route == "torch.export":
+    if lowered.route.startswith(EXPORT):
         from forwardpass.loading.archives import prove_data
 
         prove_data(folder / _PROGRAM)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from msgspec.structs import replace
 
-from forwardpass.building.backends._programs import ROUTES, module_in
+from forwardpass.building.backends._programs import EXPORT, ROUTES, module_in
 from forwardpass.building.backends._programs import trust as trust
 from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.building.compiling import Compiled
@@ -30,7 +30,8 @@ from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.programs import Program
 from forwardpass.tensors.modules import held_by
 
-_EXPORT = "torch.export"
+_WAYS = {"frozen": True, "not frozen": False}
+"""Whether weights are constants, which are packed; PyTorch may then mistake a layout."""
 
 
 class CompiledReplica:
@@ -72,26 +73,31 @@ def build(
         )
     device = next((t.device for t in held_by(module).values()), torch.device("cpu"))
     threads = threads_of("inductor", threads)
-    compiled = Compiled(module, dynamic)
-    replica = CompiledReplica(EagerReplica(module, device, threads, example, compiled))
-    try:
-        with quiet():
-            if isinstance(example.inputs, Arguments):
-                replica.compute(replica.stage(example.inputs))
-                return [replica]
-            truths = truths_of(module, example)
-            moved = tried(replica, truths)
-    except Exception as error:
-        why = str(error) if isinstance(error, BuildError) else said(error)
-        raise BuildError(f"{program.name} cannot be compiled by inductor: {why}") from error
-    done = Applied("@ inductor", str(compiled), moved, tuple(truth.said for truth in truths))
-    replica.facts = replace(replica.facts, applied=(done,))
-    return [replica]
+    declined: list[str] = []
+    for way, frozen in _WAYS.items():
+        compiled = Compiled(module, dynamic, frozen)
+        replica = CompiledReplica(EagerReplica(module, device, threads, example, compiled))
+        try:
+            with quiet():
+                if isinstance(example.inputs, Arguments):
+                    replica.compute(replica.stage(example.inputs))
+                    return [replica]
+                truths = truths_of(module, example)
+                moved = tried(replica, truths)
+        except Exception as error:  # noqa: BLE001 - raised below, unless the other way works
+            why = str(error) if isinstance(error, BuildError) else said(error)
+            declined += [] if any(why in other for other in declined) else [f"{way}: {why}"]
+            continue
+        done = Applied("@ inductor", str(compiled), moved, tuple(truth.said for truth in truths))
+        replica.facts = replace(replica.facts, applied=(done,))
+        return [replica]
+    raise BuildError(f"{program.name} cannot be compiled by inductor. {'; '.join(declined)}")
 
 
 def save(program: Program, example: Example, folder: Path) -> Lowered:
     """Write an exported program. Raises BuildError."""
-    ways = {_EXPORT: ROUTES[_EXPORT]}  # a trace stays as it is, whoever compiles it
+    # A trace stays as it is, whoever compiles it.
+    ways = {f"{EXPORT}, {way}": ROUTES[EXPORT] for way in _WAYS}
     return lower(program, example, folder, backend="inductor", routes=ways, opened=open)
 
 
@@ -100,4 +106,5 @@ def open(
 ) -> list[PlainReplica]:
     """One replica, compiled when its first batch comes. Raises LoadError for what is damaged."""
     threads = threads_of("inductor", threads)
-    return [PlainReplica(Compiled(module_in(folder, lowered), dynamic), lowered, threads)]
+    frozen = _WAYS.get(lowered.route.partition(", ")[2], True)
+    return [PlainReplica(Compiled(module_in(folder, lowered), dynamic, frozen), lowered, threads)]
