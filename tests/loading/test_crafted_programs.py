@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+from forwardpass.building.backends import aot
 from forwardpass.errors import LoadError
 from forwardpass.loading import load
+from forwardpass.nouns.lowered import Lowered
 
 
 @pytest.fixture
@@ -296,3 +298,16 @@ def test_what_pytorch_cannot_open_says_why(program: Path, tmp_path: Path) -> Non
     path = crafted(program, tmp_path / "x.pt2", {"models/model.json": in_json(drop)})
     with pytest.raises(LoadError, match=r"cannot be opened by PyTorch .*: SerializeError: Failed"):
         load(path)
+
+
+def test_a_pickle_in_a_package_of_machine_code_must_be_data(tmp_path: Path, marker: Path) -> None:
+    """`aoti_load_package` unpickles what does not load otherwise; ours refuses before."""
+    member = "data/constants/model.pt"
+    package = tmp_path / "graph.pt2"
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("archive/archive_format", b"pt2")
+        archive.writestr("archive/data/aotinductor/model/code.so", b"\x7fELF")
+        archive.writestr(f"archive/{member}", pickled(marker))
+    with pytest.raises(LoadError, match=f"member {member!r} is a pickle that does not load"):
+        aot.open(tmp_path, Lowered((), (), "f32", "torch.export"))
+    assert not marker.exists()

@@ -52,6 +52,23 @@ def prove_data(path: Path) -> set[str]:
         raise LoadError(f"{path} is not a .pt2 archive: {error}") from error
 
 
+def prove_pickles(path: Path) -> None:
+    """Prove of a package of machine code that what is pickled in it is data. LoadError names the
+    member that is not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                name = member.filename.partition("/")[2]
+                if _RAW.fullmatch(name) or _NATIVE.fullmatch(name):
+                    continue
+                with archive.open(member) as file:
+                    head = file.read(4)
+                if _is_pickle(head):
+                    check_pickle(path, name, archive.read(member))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        raise LoadError(f"{path} is no package of AOTInductor: {error}") from error
+
+
 def _check(path: Path, archive: zipfile.ZipFile) -> set[str]:
     import torch
 

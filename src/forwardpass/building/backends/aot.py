@@ -18,7 +18,7 @@ from forwardpass.building.lowering import Draft, lower
 from forwardpass.building.plain import PlainReplica
 from forwardpass.building.replicas import Example, threads_of
 from forwardpass.errors import BuildError, LoadError, said
-from forwardpass.loading.archives import prove_data
+from forwardpass.loading.archives import prove_data, prove_pickles
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.programs import Program, Trust
 
@@ -42,6 +42,7 @@ def trust(lowered: Lowered) -> Trust:
 def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[PlainReplica]:
     """One replica. The loader reads machine code, and unpickles nothing. Raises LoadError."""
     threads = threads_of("aot", threads)
+    prove_pickles(folder / GRAPH)
     native: Any = torch._C  # pyright: ignore[reportPrivateUsage]
     try:
         loader = native._aoti.AOTIModelPackageLoader(str(folder / GRAPH), "model", False, 1, -1)
