@@ -27,6 +27,23 @@ class Rows(nn.Module):
     def forward(self, ids):
         return ids * len(ids.tolist())
 
+class Turned(nn.Module):
+    def forward(self, x):
+        if x.abs().max() > 1e6:
+            return -x
+        return x
+
+class Noisy(nn.Module):
+    def forward(self, x):
+        return x + torch.randn(4)
+
+class Total(nn.Module):
+    def forward(self, x):
+        return x.sum()
+
+turned = fwd.Model(Turned(), "x: f32[batch 4]")
+noisy = fwd.Model(Noisy(), "x: f32[batch 4]")
+total = fwd.Model(Total(), "x: f32[batch 4]")
 bessel = fwd.Model(Bessel(), "x: f32[batch 4]")
 counted = fwd.Model(Counted(), "ids: i64[batch tokens=1..64]")
 rows = fwd.Model(Rows(), "ids: i64[batch tokens=1..64]")
@@ -37,6 +54,8 @@ rows = fwd.Model(Rows(), "ids: i64[batch tokens=1..64]")
     ("name", "said"),
     [
         ("bessel", "the model calls aten.special_bessel_j0 at net.py:9"),
+        ("turned", "trace: at net.py:21 Python goes on by a number of the data, False in all"),
+        ("noisy", "away from the module's: the model draws random numbers"),
         ("counted", "(`tokens` cannot vary in it)"),
         ("rows", "(`batch` cannot vary in it)"),
     ],
@@ -54,3 +73,11 @@ def test_the_reason_is_named(
     assert said in done.output
     assert not [path for path in tmp_path.iterdir() if "net.fwd" in path.name]
     assert "graph(" not in capfd.readouterr().err
+
+
+def test_a_model_without_one_value_a_row_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    given = [f"{tmp_path / 'net.py'}:total @ onnxruntime", "-o", str(tmp_path / "net.fwd")]
+    done = CliRunner().invoke(main, ["export", *given, "--quiet"])
+    assert done.exit_code == 2
+    assert "each output needs exactly one axis as long as the batch" in done.output

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Final
 
 from forwardpass.errors import UsageError, nearest
-from forwardpass.nouns.plans import Argument, Backend, Step
+from forwardpass.nouns.plans import Argument, Backend, Scalar, Step
+
+_KINDS: Final = {
+    "str": "a text", "bool": "true or false", "int": "a whole number", "float": "a number",
+}  # fmt: skip
 
 
 def bound(call: Step | Backend, *functions: tuple[Any, int]) -> list[dict[str, Any]]:
@@ -42,4 +46,20 @@ def bound(call: Step | Backend, *functions: tuple[Any, int]) -> list[dict[str, A
         raise UsageError(
             f"{call}: {call.name} needs {', '.join(missing)}: {call.name}({missing[0]}=…)"
         )
-    return [{p.name: bound[p.name].value for p in part if p.name in bound} for part in each]
+    values = {name: _value(call, parameters[name], given) for name, given in bound.items()}
+    return [{p.name: values[p.name] for p in part if p.name in values} for part in each]
+
+
+def _value(call: Step | Backend, parameter: inspect.Parameter, given: Argument) -> Scalar:
+    """What an argument is for a parameter. A number is a text where one is asked for: an output may
+    be called 0. Of annotations those are compared that name nothing but kinds of arguments."""
+    value, annotation = given.value, parameter.annotation
+    wanted = set(str(getattr(annotation, "__name__", annotation)).split(" | "))
+    if not wanted <= {*_KINDS, "None"} or (kind := type(value).__name__) in wanted:
+        return value
+    if (kind == "NoneType" and "None" in wanted) or (kind == "int" and "float" in wanted):
+        return value
+    if "str" in wanted:
+        return given.text
+    expected = " or ".join(_KINDS[name] for name in _KINDS if name in wanted)
+    raise UsageError(f"{call}: {parameter.name} must be {expected}, and it is {given.text}")

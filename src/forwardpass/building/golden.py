@@ -35,7 +35,7 @@ def write(folder: Path, batches: Batches) -> None:
     for place, pair in enumerate(batches):
         for kind, arrays in zip(("in", "out"), pair, strict=True):
             for path, value in arrays.items():
-                named[f"{place} {kind} {path}"] = np.ascontiguousarray(to_numpy(value))
+                named[f"{place} {kind} {path}"] = np.asarray(to_numpy(value), order="C")
     save_file(named, folder / GOLDEN)
 
 

@@ -31,7 +31,8 @@ def exported(draft: Draft) -> Any:
 
 def traced(draft: Draft) -> Any:
     """A TorchScript trace."""
-    return torch.jit.trace(draft.plain, draft.args, check_trace=False)
+    with draft.reads:
+        return torch.jit.trace(draft.plain, draft.args, check_trace=False)
 
 
 def onnx_of_export(draft: Draft, folder: Path) -> None:
@@ -45,7 +46,7 @@ def onnx_of_trace(draft: Draft, folder: Path) -> None:
         f"input_{n}": {place: name for place, name in enumerate(port.axes) if name}
         for n, port in enumerate(draft.inputs)
     }
-    with _mute():
+    with _mute(), draft.reads:
         _onnx(draft, folder, draft.plain, dynamo=False, dynamic_axes=axes, do_constant_folding=True)
 
 

@@ -24,7 +24,15 @@ from torch import nn
 from forwardpass.building import golden
 from forwardpass.building.exporting import quiet
 from forwardpass.building.replicas import Example, Replica
-from forwardpass.building.subjects import Subject, Truth, arguments_of, is_resizable, spoken
+from forwardpass.building.subjects import (
+    Subject,
+    Truth,
+    arguments_of,
+    is_resizable,
+    outputs_of,
+    spoken,
+)
+from forwardpass.building.value_reads import TracedReads, ValueReads
 from forwardpass.errors import BuildError, DataError, MissingExtraError, UsageError, said
 from forwardpass.loading.programs import ModuleProgram
 from forwardpass.nouns.applied import Applied
@@ -44,6 +52,8 @@ _LOOKED_AT = 2000
 """Characters of an error in which it names an operator: behind them some print the whole graph."""
 _BROKEN = 1.0
 """Of the largest output: beyond this distance quantization has left nothing of an output."""
+_SHOWN = 30
+"""Characters of a value that are shown."""
 _DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -107,12 +117,14 @@ class Draft(NamedTuple):
     Attributes:
         plain: the module, as a function of tensors. args: a batch of them, sizes all different.
         inputs, outputs: its ports.
+        reads: what Python reads of the data while it is traced.
     """
 
     plain: Plain
     args: tuple[torch.Tensor, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    reads: TracedReads
 
 
 Write = Callable[[Draft, Path], None]
@@ -169,11 +181,13 @@ def lower(
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         _LOG.info("writing by %s", route)
+        draft.reads.found.clear()
         try:
             with torch.no_grad(), quiet():
                 write(draft, folder)
             lowered = Lowered(draft.inputs, draft.outputs, dtype, route, declined=tuple(declined))
             distance = _tried(opened(folder, lowered)[0], subject, truths)
+            _other_ways(draft.reads, subject, truths)
             on = tuple(truth.said for truth in truths)
             lowered = msgspec.structs.replace(lowered, tried=on, distance=distance)
             if quantize is None:
@@ -214,14 +228,24 @@ def _drafted(subject: Subject) -> Draft:
     places = [placed[path] for path in named]
     plain = taking(named, Plain)(subject.module, places, [port.path for port in outputs])
     put_into_mode(plain, False)
-    return Draft(plain, tuple(named.values()), inputs, outputs)
+    return Draft(plain, tuple(named.values()), inputs, outputs, TracedReads())
 
 
 def _tried(replica: Replica, subject: Subject, truths: Sequence[Truth]) -> float:
-    """As `tried`; the error names the axes along which nothing else goes."""
+    """As `tried`; the error names the axes along which nothing else goes, or says that it is the
+    module that does not repeat itself."""
     try:
         return tried(replica, truths)
     except BuildError as error:
+        if subject.draws():
+            raise BuildError(
+                f"{error}: the model draws random numbers, which no graph draws alike"
+            ) from error
+        same = subject.truth(*subject.written)
+        try:
+            tried(replica, [same] if same else [])
+        except BuildError:  # so it is no axis that makes the difference
+            raise error from None
         fixed: list[str] = []
         for name, rows, sizes in subject.alone():
             truth = subject.truth(rows, sizes)
@@ -233,6 +257,24 @@ def _tried(replica: Replica, subject: Subject, truths: Sequence[Truth]) -> float
             raise
         axes = ", ".join(f"`{name}`" for name in dict.fromkeys(fixed))
         raise BuildError(f"{error} ({axes} cannot vary in it)") from error
+
+
+def _other_ways(traced: TracedReads, subject: Subject, truths: Sequence[Truth]) -> None:
+    """Raises BuildError where Python goes on by numbers of the data which are the same in all that
+    was tried as in the pass that was traced: what the model does where they are others is not in
+    the trace, and nobody would see that."""
+    if not traced.found:
+        return
+    with ValueReads() as reads:
+        for truth in truths:
+            outputs_of(subject.module, subject.signature, truth.inputs)
+    for site, values in traced.found.items():
+        if set(reads.found.get(site, ())) <= set(values):
+            raise BuildError(
+                f"at {site} Python goes on by a number of the data, {values[0][:_SHOWN]} in all "
+                "that was tried; a trace holds what the model does then, and not what it does "
+                "with another. Rows where it is another may be given by --calibrate"
+            )
 
 
 def tried(replica: Replica, truths: Sequence[Truth], far: float | None = None) -> float:

@@ -44,14 +44,14 @@ def arguments_of(
 
 
 def outputs_of(
-    module: nn.Module, signature: Signature | None, inputs: Inputs
+    module: nn.Module, signature: Signature | None, inputs: Inputs, *, seed: int = 0
 ) -> dict[str, torch.Tensor]:
-    """What a module gives for a batch, tensors by path. What it draws is the same each time, and
+    """What a module gives for a batch, tensors by path. What it draws is the same for one seed, and
     what the pass changes of it is put back."""
     args, kwargs = arguments_of(module, signature, inputs)
     before = State(module)
     with generators_kept(), torch.inference_mode():
-        torch.default_generator.manual_seed(0)
+        torch.default_generator.manual_seed(seed)
         try:
             return flatten(module(*args, **kwargs))
         finally:
@@ -134,6 +134,17 @@ class Subject:
         batch = self.batch(rows, sizes)
         outputs = self._outputs(batch)
         return None if outputs is None else Truth(spoken(rows, sizes), batch, outputs)
+
+    def draws(self) -> bool:
+        """Whether the module draws numbers that move what it gives."""
+        batch = self.batch(*self.written)
+        one, other = (
+            outputs_of(self.module, self.signature, batch, seed=seed) for seed in range(2)
+        )
+        return any(
+            value.shape != other[name].shape or not bool(_alike(value, other[name]).all())
+            for name, value in one.items()
+        )
 
     def alone(self) -> Iterator[tuple[str, int, dict[str, int]]]:
         """Rows and sizes that differ from `written` along one axis alone, with its name."""

@@ -53,7 +53,7 @@ def apply(piece: Workpiece, kind: str, share: float = 0.0) -> str:
     if kind == "dead" and share:
         raise UsageError("prune(dead) removes what is dead, and takes no share")
     if kind == "structured" and not 0 < share < 1:
-        raise UsageError(f"prune(structured, {share:g}): a share is between 0 and 1, such as 0.2")
+        raise UsageError(f"{piece.step}: a share is between 0 and 1: prune(structured, 0.2)")
     if isinstance(piece.module, torch.jit.ScriptModule):
         raise UsageError("prune: a TorchScript module keeps the sizes it was scripted with")
     rows = _rows(piece)
