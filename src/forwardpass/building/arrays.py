@@ -43,6 +43,7 @@ class ArrayReplica:
 
     def __init__(self, lowered: Lowered, library: str, threads: int | None) -> None:
         self._inputs = {port.path: port.name for port in lowered.inputs}
+        self._bounds = [(p.path, *p.bounds) for p in lowered.inputs if p.bounds is not None]
         self.facts = Facts(
             "cpu",
             lowered.dtype,
@@ -53,9 +54,18 @@ class ArrayReplica:
         )
 
     def stage(self, inputs: Inputs) -> Named:
-        """The inputs by the names of the graph."""
+        """The inputs by the names of the graph. Raises IndexError for whole numbers that no table
+        has, which the library would look up all the same."""
         assert not isinstance(inputs, Arguments)
-        return {self._inputs[path]: to_numpy(value) for path, value in inputs.items()}
+        arrays = {path: to_numpy(value) for path, value in inputs.items()}
+        for path, low, high in self._bounds:
+            value = arrays[path]
+            if value.size and not (low <= value.min() and value.max() <= high):
+                wrong = value[(value < low) | (value > high)][0]
+                raise IndexError(
+                    f"{path} holds {wrong}, and is looked up in a table that takes {low} to {high}"
+                )
+        return {self._inputs[path]: value for path, value in arrays.items()}
 
     def fetch(self, outputs: Named) -> Named:
         """They are in CPU memory."""

@@ -23,6 +23,7 @@ from torch import nn
 
 from forwardpass.building import golden
 from forwardpass.building.exporting import quiet
+from forwardpass.building.lookups import bounds
 from forwardpass.building.replicas import Example, Replica
 from forwardpass.building.subjects import (
     Subject,
@@ -213,10 +214,12 @@ def _drafted(subject: Subject) -> Draft:
     batch = subject.draft()
     named = tensors(batch, subject.signature)
     axes = {item.path: item.axes for item in subject.signature.inputs}
+    known = bounds(subject.module, subject.signature, batch)
     inputs = tuple(
         Port(
             path, path, spelled(value),
             tuple(a.name if a.is_variable or a.is_batch else "" for a in axes[path]),
+            known.get(path),
         )
         for path, value in named.items()
     )  # fmt: skip

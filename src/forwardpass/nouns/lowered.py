@@ -15,12 +15,15 @@ class Port(msgspec.Struct, frozen=True):
         name: the name that the graph has for it.
         dtype: of the notation.
         axes: names of the axes that vary, "" for the others.
+        bounds: the smallest and the largest whole number that it takes, where it is looked up in
+            tables; None where nothing is known.
     """
 
     path: str
     name: str
     dtype: str
     axes: tuple[str, ...] = ()
+    bounds: tuple[int, int] | None = None
 
 
 class Lowered(msgspec.Struct, frozen=True):
