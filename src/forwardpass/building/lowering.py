@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import inspect
 import logging
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,8 +52,9 @@ _LOG = logging.getLogger("forwardpass")
 _OPERATOR = re.compile(r"\b([a-z_]\w*)(?:::|\.)(\w+)")
 _LOOKED_AT = 2000
 """Characters of an error in which it names an operator: behind them some print the whole graph."""
-_BROKEN = 1.0
-"""Of the largest output: beyond this distance quantization has left nothing of an output."""
+_BROKEN = math.nextafter(1.0, 0.0)
+"""Of the largest output: beyond this distance quantization has left nothing of an output; zeros lie
+1 away."""
 _SHOWN = 30
 """Characters of a value that are shown."""
 _DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}

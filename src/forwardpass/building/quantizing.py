@@ -9,7 +9,7 @@ normalisation gave each of them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -57,6 +57,23 @@ class Chosen(NamedTuple):
 
     nodes: dict[str, str]
     others: dict[str, str]
+
+    def told(self, whose: str, by: Mapping[str, str], to: str, proof: str) -> str:
+        """What was done, in a sentence. Raises BuildError where nothing was.
+
+        Args:
+            whose: the library and its verb: "OpenVINO has".
+            by: the nodes that the library has in fewer bits, with what it has them as; `proof`
+                says `{kinds}` where these go.
+        """
+        if not by:
+            raise BuildError(
+                f"{whose} none of {len(self.nodes)} layers in {to}: nothing was quantized"
+            )
+        done = [path for node, path in self.nodes.items() if node in by]
+        left = [path for node, path in self.nodes.items() if node not in by]
+        kinds = ", ".join(f"{count} × {kind}" for kind, count in Counter(by.values()).most_common())
+        return summed(done, [*left, *self.others.values()], to, proof.format(kinds=kinds))
 
 
 def chosen(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -11,8 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from forwardpass.building.lowering import Draft
-from forwardpass.building.quantizing import Weighted, chosen, summed
-from forwardpass.errors import BuildError
+from forwardpass.building.quantizing import Weighted, chosen
 from forwardpass.nouns.plans import Where
 
 _INTEGER: Final = {
@@ -52,18 +50,9 @@ def quantized(draft: Draft, graph: Path, where: Where | None) -> str:
         for name, operator in integer.items()
         if re.fullmatch(rf"{re.escape(weight)}(_Transposed(_\d+)?)?_quantized", name)
     }
-    if not by:
-        raise BuildError(
-            f"ONNX Runtime computes none of {len(some.nodes)} layers in int8: nothing was quantized"
-        )
-    done = [path for node, path in some.nodes.items() if node in by]
-    left = [path for node, path in some.nodes.items() if node not in by]
-    kinds = ", ".join(f"{count} × {kind}" for kind, count in Counter(by.values()).most_common())
     size = f"the file has {graph.stat().st_size / before:.0%} of its size"
-    return summed(
-        done, [*left, *some.others.values()], "int8",
-        f"ONNX Runtime runs {kinds}, scales are taken from each batch, {size}",
-    )  # fmt: skip
+    proof = "ONNX Runtime runs {kinds}, scales are taken from each batch, " + size
+    return some.told("ONNX Runtime computes", by, "int8", proof)
 
 
 def _layers(model: Any) -> dict[str, Weighted]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +11,7 @@ import numpy as np
 
 from forwardpass.building.backends._intel import nncf, openvino
 from forwardpass.building.lowering import Draft
-from forwardpass.building.quantizing import Chosen, Weighted, chosen, summed
+from forwardpass.building.quantizing import Chosen, Weighted, chosen
 from forwardpass.errors import BuildError
 from forwardpass.nouns.plans import Where
 
@@ -76,15 +75,8 @@ def compressed(draft: Draft, graph: Path, where: Where | None) -> str:
 def _told(
     graph: Path, before: int, some: Chosen, by: Mapping[str, str], to: str, proof: str
 ) -> str:
-    if not by:
-        raise BuildError(
-            f"OpenVINO has none of {len(some.nodes)} layers in {to}: nothing was quantized"
-        )
-    done = [path for node, path in some.nodes.items() if node in by]
-    left = [path for node, path in some.nodes.items() if node not in by]
-    kinds = ", ".join(f"{count} × {kind}" for kind, count in Counter(by.values()).most_common())
-    said = f"{proof.format(kinds=kinds)}, weights have {_weights(graph) / before:.0%} of their size"
-    return summed(done, [*left, *some.others.values()], to, said)
+    size = f"weights have {_weights(graph) / before:.0%} of their size"
+    return some.told("OpenVINO has", by, to, f"{proof}, {size}")
 
 
 def _layers(model: Any, able: Iterable[str]) -> list[Weighted]:
