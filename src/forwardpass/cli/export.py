@@ -35,8 +35,9 @@ def export(
     \b
     The backend of FORWARD decides what is written:
       @ onnxruntime   ONNX             @ eager      .pt2, or a trace
-      @ openvino      OpenVINO's IR    @ inductor   the same, compiled when opened
+      @ openvino      OpenVINO's IR    @ inductor   .pt2, compiled when opened
       @ torchscript   a trace          @ aot        machine code
+                                       @ pt2e       the same, layers in int8
 
     What was written computes batches of other sizes beside the model, or it is refused. `fwd run
     NAME.fwd DATA` computes with it.
