@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from forwardpass.measuring import machines
-from forwardpass.measuring.machines import Machine, machine, pytorch
+from forwardpass.measuring.machines import machine, pytorch
+from forwardpass.nouns.machines import Machine
 
 ARM = """processor\t: 0
 BogoMIPS\t: 243.75

@@ -11,24 +11,11 @@ from forwardpass.measuring import caches
 from forwardpass.measuring.clocks import Clock, measure
 from forwardpass.measuring.machines import machine, pytorch
 from forwardpass.measuring.memory import available_bytes
+from forwardpass.nouns.machines import Limits
 
 _MATMUL_DTYPES: Final = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 _LONG_ENOUGH_SECONDS = 0.01
 _EDITION = 2  # of the way limits are measured; a new one makes the old ones stale
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """The most a device can do, as measured.
-
-    Attributes:
-        matmul_flops_per_second: by dtype; a multiply-add counts as two.
-        copy_bytes_per_second: bytes read plus bytes written by a copy larger than the caches.
-        dispatch_seconds: one operator on a single element.
-    """
-
-    matmul_flops_per_second: dict[str, float]
-    copy_bytes_per_second: float
-    dispatch_seconds: float
 
 
 def limits(device: str) -> Limits:

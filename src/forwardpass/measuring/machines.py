@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from forwardpass.measuring.memory import total_bytes
+from forwardpass.nouns.machines import Machine
 
 _CPUS: Final = Path("/proc/cpuinfo")
 _VECTOR_INSTRUCTIONS: Final = {
@@ -19,42 +17,6 @@ _VECTOR_INSTRUCTIONS: Final = {
 }
 """How the names of instructions begin that compute on many numbers at once, by the field in which
 the kernel lists all that there are."""
-
-
-class Machine(msgspec.Struct, frozen=True):
-    """The hardware and the versions that decide how fast a pass is, and its last bits.
-
-    Attributes:
-        cpu: the model.
-        instructions: the vector instructions that it has, by the kernel's names, sorted; empty
-            where the system does not tell.
-        cores: cores this process may run on.
-        memory_bytes: memory this process may use.
-        os: system, release without patch level, architecture.
-        library: what computes, with its version; empty where nothing does.
-        threads: threads that it computes with inside one operator; 0 where that is not known.
-        devices: names of the accelerators in use; empty on a CPU.
-    """
-
-    cpu: str
-    instructions: tuple[str, ...]
-    cores: int
-    memory_bytes: int
-    os: str
-    python: str
-    library: str
-    threads: int
-    devices: tuple[str, ...]
-
-    @property
-    def digest(self) -> str:
-        """16 hex digits of a hash over everything; memory counts in whole GiB."""
-        known = msgspec.structs.replace(self, memory_bytes=round(self.memory_bytes / (1 << 30)))
-        return hashlib.sha256(msgspec.json.encode(known)).hexdigest()[:16]
-
-    def __str__(self) -> str:
-        places = ", ".join(self.devices) or self.cpu
-        return f"{places}; {self.cores} cores, {self.memory_bytes / (1 << 30):.0f} GiB, {self.os}"
 
 
 def machine(device: str = "cpu", library: str = "", threads: int = 0) -> Machine:

@@ -24,3 +24,20 @@ class Progress:
 
     def loaded(self, forward: Forward) -> None:
         """Called once, when the model is loaded: a place to say what it is."""
+
+
+@dataclass
+class Steps:
+    """How far work has come that goes step by step: `done` of `total` steps of a stage."""
+
+    stage: str = "loading"
+    done: int = 0
+    total: int = 1
+
+    def begin(self, stage: str, total: int) -> None:
+        """A new stage."""
+        self.stage, self.done, self.total = stage, 0, total
+
+    def advance(self) -> None:
+        """One step more is done."""
+        self.done += 1

@@ -10,10 +10,11 @@ from forwardpass.batching.packing import Cells, cells_of
 from forwardpass.building import Engine, Facts
 from forwardpass.errors import LoadError
 from forwardpass.loading.artefacts import ArtefactProgram
-from forwardpass.measuring.machines import Machine, machine
+from forwardpass.measuring.machines import machine
 from forwardpass.nouns.artefacts import READY
 from forwardpass.nouns.costs import CostTable
 from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.machines import Machine
 from forwardpass.nouns.signatures import Signature
 from forwardpass.preparing.padding import UNTRIED, PaddingProof
 from forwardpass.preparing.trials import Trials

@@ -12,8 +12,9 @@ import numpy as np
 from forwardpass.building import Facts
 from forwardpass.errors import ResumeError
 from forwardpass.executing.batches import Early, Indices
-from forwardpass.measuring.machines import Machine, machine
+from forwardpass.measuring.machines import machine
 from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.machines import Machine
 from forwardpass.preparing.identity import digest
 from forwardpass.preparing.recipes import Ready, machine_of
 from forwardpass.reading import Source

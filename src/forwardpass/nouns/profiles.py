@@ -1,0 +1,287 @@
+"""Profile: what a forward pass costs on this machine, and what holds it back."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from forwardpass.nouns.costs import CostTable
+from forwardpass.nouns.documents import Document
+from forwardpass.nouns.machines import Limits, Machine
+
+Bound = Literal["compute", "memory", "overhead", "unknown"]
+"""Which of this machine's limits a call stands nearest to: multiplying, moving bytes, or calling an
+operator at all. Unknown: no formula covers its contraction."""
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A number as it was measured: the median of samples, and its 95 % interval by bootstrap."""
+
+    median: float
+    low: float
+    high: float
+
+    def overlaps(self, other: Estimate) -> bool:
+        """Whether the intervals share a number: then nobody can tell which is larger."""
+        return self.low <= other.high and other.low <= self.high
+
+
+class CurvePoint(msgspec.Struct, frozen=True):
+    """One batch, measured again and again.
+
+    Attributes:
+        rows: rows of the batch. sizes: of its variable axes. cells: of one row at these sizes.
+        threads: inside an operator; 0 where that is not known.
+        seconds: by the wall clock, of one batch.
+        cpu_seconds: of all threads of this process, of one batch.
+        p50, p95, p99: quantiles of the seconds of single batches.
+        rounds: how many were timed.
+        peak_bytes: by how much memory grew at most while it was computed; None where that was not
+            measured.
+    """
+
+    rows: int
+    sizes: dict[str, int]
+    cells: int
+    threads: int
+    seconds: Estimate
+    cpu_seconds: Estimate
+    p50: float
+    p95: float
+    p99: float
+    rounds: int
+    peak_bytes: int | None = None
+
+    @property
+    def rows_per_second(self) -> Estimate:
+        """Rows of the batch by its seconds."""
+        took = self.seconds
+        return Estimate(self.rows / took.median, self.rows / took.high, self.rows / took.low)
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """Batches that differ in one thing.
+
+    Attributes:
+        along: `batch`, the name of a variable axis, or `threads`.
+        ended: why there are no further points, in a sentence.
+    """
+
+    along: str
+    points: tuple[CurvePoint, ...]
+    ended: str
+
+
+class Advice(msgspec.Struct, frozen=True):
+    """The rows of a batch that serve a goal best.
+
+    Attributes:
+        goal: `throughput`, or `latency <= 0.01 s`.
+        rows: 0 where no batch meets it.
+        why: in a sentence, with the numbers.
+    """
+
+    goal: str
+    rows: int
+    why: str
+
+
+class CallCost(msgspec.Struct, frozen=True):
+    """What one call of the pass took, and what this machine's limits allow.
+
+    Attributes:
+        call: its index in the record. layer: path of the module that made it.
+        seconds: as timed in passes of their own.
+        macs: None where no formula covers it. bytes: read and written.
+        limit_seconds: the least that this machine's limits allow; bound: by which of them.
+    """
+
+    call: int
+    operator: str
+    layer: str
+    seconds: Estimate
+    macs: int | None
+    bytes: int
+    limit_seconds: float
+    bound: Bound
+
+
+class LayerCost(msgspec.Struct, frozen=True):
+    """The calls that a module made itself, all its calls together; not those of its children.
+
+    Attributes:
+        kind: its class. calls: operators that it called.
+        bound: that of most of its seconds.
+    """
+
+    path: str
+    kind: str
+    calls: int
+    seconds: Estimate
+    macs: int | None
+    bytes: int
+    limit_seconds: float
+    bound: Bound
+
+    @property
+    def limit_share(self) -> float:
+        """Share of the limit that it reaches, 0 to 1; more where caches are quicker than memory."""
+        return self.limit_seconds / self.seconds.median if self.seconds.median else 0.0
+
+    @property
+    def gain_seconds(self) -> float:
+        """What there would be to gain at the limit."""
+        return max(0.0, self.seconds.median - self.limit_seconds)
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """Where the seconds of one batch went. Whole and parts come from separate, interleaved passes.
+
+    Attributes:
+        rows, sizes: of the batch.
+        whole: seconds of the pass as it is.
+        noise: by how much, as a share, the whole differs from itself: timed as two candidates of
+            one contest, the wider end of the interval of their ratio.
+        layers: the dearest first. calls: in the order of the pass.
+        unattributed: seconds of the whole that no call took: Python between the operators.
+        why: where parts are missing or do not add up, the reason; empty where all is well.
+    """
+
+    rows: int
+    sizes: dict[str, int]
+    whole: Estimate
+    noise: float
+    layers: tuple[LayerCost, ...] = ()
+    calls: tuple[CallCost, ...] = ()
+    unattributed: Estimate | None = None
+    why: str = ""
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """What holds memory at the peak: a call's result, by its layer; or what is there all along."""
+
+    name: str
+    bytes: int
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """The peak of a batch that was not recorded: from the others, and as it was measured then."""
+
+    rows: int
+    predicted_bytes: int
+    measured_bytes: int | None
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    """Live bytes of one batch, call by call.
+
+    Attributes:
+        rows, sizes: of the batch.
+        parameter_bytes, buffer_bytes, input_bytes: there all along.
+        live_bytes: what the pass has made and still holds, after each call; by call index.
+        within_bytes: the most that was held inside each call, its scratch included.
+        peak_call: index of the call with the most of these. peak_bytes: that most.
+        holders: what holds memory then, the largest first.
+        saved_bytes: what would be kept for a backward pass; None where grad is off.
+        slope_bytes: by how much the peak grows with each further row.
+        predictions: peaks that were predicted first and measured then.
+        why: where there is no timeline, the reason.
+    """
+
+    rows: int
+    sizes: dict[str, int]
+    parameter_bytes: int
+    buffer_bytes: int
+    input_bytes: int
+    live_bytes: tuple[int, ...] = ()
+    within_bytes: tuple[int, ...] = ()
+    peak_call: int = -1
+    peak_bytes: int = 0
+    holders: tuple[Holder, ...] = ()
+    saved_bytes: int | None = None
+    slope_bytes: float = 0.0
+    predictions: tuple[Prediction, ...] = ()
+    why: str = ""
+
+
+class Way(msgspec.Struct, frozen=True):
+    """One way to put rows into batches: what it reaches, and how much of it was padding."""
+
+    name: str
+    rows_per_second: Estimate
+    padding_share: float
+
+
+class Lesson(msgspec.Struct, frozen=True):
+    """What batching buys here: the same rows one at a time, in batches, and sorted by length."""
+
+    rows: int
+    ways: tuple[Way, ...]
+    said: str
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """The profile of one Forward.
+
+    Attributes:
+        forward: its text. device, dtype: where and in what it computes.
+        headline: what bounds it here, in one sentence.
+        parts: of a batch of one row, and of the batch that throughput wants.
+        costs: what batches cost, as `run` and `serve` use it.
+        notes: what one should know, a sentence each.
+    """
+
+    forward: str
+    device: str
+    dtype: str
+    headline: str
+    curves: tuple[Curve, ...]
+    advice: tuple[Advice, ...]
+    parts: tuple[Parts, ...]
+    memory: Timeline | None
+    lesson: Lesson | None
+    costs: CostTable
+    notes: tuple[str, ...] = ()
+
+
+class Profile(Document, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/profile/1"):
+    """What Forwards cost on this machine, side by side, and what holds them back.
+
+    Attributes:
+        passes: one for each Forward, in their order.
+        machine, limits: what computed, and the most that it can do.
+        noise: the share by which a pass differs from itself here, as timed; what is within it
+            cannot be told apart.
+        verdict: which Forward is the fastest, or that it is too close to call; empty for one.
+        seconds: that profiling took.
+        notes: of the machine and the clock, a sentence each.
+    """
+
+    passes: tuple[Passed, ...]
+    machine: Machine
+    limits: Limits
+    noise: float
+    verdict: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+class Shift(msgspec.Struct, frozen=True):
+    """A figure of two profiles: seconds or bytes; `ratio` is after by before, with its interval.
+
+    `regressed`: it is larger, beyond both intervals.
+    """
+
+    name: str
+    before: Estimate
+    after: Estimate
+    ratio: Estimate
+    regressed: bool
+
+
+class Shifts(Document, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/shifts/1"):
+    """A profile beside an older one of the same Forwards."""
+
+    shifts: tuple[Shift, ...]
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,128 @@
+"""Load: the rows that a profile computes, in batches of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from forwardpass.building.replicas import Arguments, Inputs
+from forwardpass.errors import DataError, UsageError
+from forwardpass.executing import examples
+from forwardpass.executing.encoding import Encoder, Encodings, inferred, together
+from forwardpass.executing.executors import collated
+from forwardpass.loading.programs import ModuleProgram
+from forwardpass.nouns.forwards import Forward
+from forwardpass.preparing.outputs import resized
+from forwardpass.reading import open_source
+from forwardpass.reading.blocks import limited
+from forwardpass.tensors.arrays import to_numpy
+from forwardpass.tensors.blocks import Block
+from forwardpass.tensors.items import Items
+
+_DRAWN = 8
+"""Rows of an example that are drawn: a batch repeats them."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Rows that were encoded once, from which batches are made.
+
+    Attributes:
+        forward: with the signature by which they were encoded.
+        rows: the rows.
+        real: whether they are data; else they were drawn by the signature.
+    """
+
+    forward: Forward
+    rows: Encodings
+    real: bool
+
+    @classmethod
+    def of(cls, forward: Forward, inputs: Any, limit: int) -> Load:
+        """The load of a Forward.
+
+        Args:
+            inputs: a source of rows as `run` reads it; a tensor, a tuple or a dict of tensors that
+                hold one row or more each; None: drawn by the signature.
+            limit: the most rows of a source.
+
+        Raises UsageError where nothing says what goes in, DataError where no row can be encoded.
+        """
+        model = forward.model
+        if inputs is None:
+            needed = {item.path for item in model.signature.given} if model.signature else set()
+            drawn = examples.drawn(forward, batch=_DRAWN)
+            source: Any = {path: to_numpy(v) for path, v in drawn.items() if path in needed}
+        elif isinstance(inputs, torch.Tensor | tuple):
+            tensors = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
+            said = model.signature
+            names = (
+                [item.path for item in said.given]
+                if said
+                else ModuleProgram(model.module).arguments()
+            )
+            if len(names) < len(tensors):
+                raise UsageError(
+                    f"profile got {len(tensors)} positional inputs, and {model.name} takes "
+                    f"{len(names)}; give a dict by name"
+                )
+            source = dict(zip(names, tensors, strict=False))
+        else:
+            source = inputs
+        blocks = list(limited(open_source(source, wanted=model.text_columns).read(0), limit))
+        rows = next((block for block in blocks if len(block)), None)
+        if rows is None:
+            raise DataError(f"{forward}: there is no row to profile with")
+        if model.signature is None and model.collate is None:
+            model = model.with_signature(inferred(model, rows, {}))
+        encoder = Encoder(model)
+        done = [encoder(block) for block in blocks]
+        whole = together([part.block for part in done])
+        if not len(whole):
+            failures = [failure for part in done for failure in part.failures]
+            raise DataError(f"none of {len(failures)} rows can be encoded: {failures[0].error}")
+        return cls(Forward(model, forward.plan), whole, inputs is not None)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The variable axes, in the order of the signature; none where a collate makes batches."""
+        return tuple(self.rows.signature.variable) if isinstance(self.rows, Block) else ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Of the row in the middle by its cells: what a batch has unless other sizes are asked."""
+        if not isinstance(self.rows, Block):
+            return {}
+        sizes = self.rows.sizes
+        order = np.argsort(sizes.prod(axis=1), kind="stable")
+        return dict(zip(self.axes, map(int, sizes[order[len(order) // 2]]), strict=True))
+
+    def cells(self, sizes: Mapping[str, int]) -> int:
+        """Cells of one row at these sizes; 1 where there are no axes."""
+        return self.rows.signature.cells(dict(sizes)) if isinstance(self.rows, Block) else 1
+
+    def batch(self, rows: int, sizes: Mapping[str, int] | None = None) -> Inputs:
+        """A batch of so many rows, in turn, each repeated or cut to `sizes`; None: see `sizes`.
+
+        Where a collate makes batches they have their own sizes.
+        """
+        places = [n % len(self.rows) for n in range(rows)]
+        if isinstance(self.rows, Block):
+            return resized(self.rows, places, {**self.sizes, **(sizes or {})})
+        taken = self.rows.take(np.array(places))
+        assert isinstance(taken, Items)
+        return collated(self.forward.model, taken)
+
+    def arguments(self, rows: int, sizes: Mapping[str, int] | None = None) -> Any:
+        """The same batch as `record` takes inputs: tensors by path, or positional arguments."""
+        batch = self.batch(rows, sizes)
+        if isinstance(batch, Arguments):
+            return batch.kwargs if batch.kwargs else batch.args
+        assert isinstance(self.rows, Block)
+        from forwardpass.tensors.dtypes import tensors
+
+        return tensors({p: to_numpy(v) for p, v in batch.items()}, self.rows.signature)

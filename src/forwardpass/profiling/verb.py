@@ -1,0 +1,124 @@
+"""The verb: what a forward pass costs here, and what holds it back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from forwardpass.building.backends.eager import EagerReplica
+from forwardpass.loading import load
+from forwardpass.measuring.clocks import WALL
+from forwardpass.measuring.limits import limits
+from forwardpass.nouns.forwards import ForwardLike
+from forwardpass.nouns.profiles import Parts, Passed, Profile, Timeline
+from forwardpass.nouns.progress import Steps
+from forwardpass.preparing.recipes import machine_of
+from forwardpass.profiling.contenders import Contender
+from forwardpass.profiling.curves import Sweep, noise_of, sweep
+from forwardpass.profiling.headlines import headline, verdict
+from forwardpass.profiling.lessons import lesson
+from forwardpass.profiling.memory import timeline
+from forwardpass.profiling.parts import parts
+from forwardpass.recording.passes import Grad
+
+_ROWS = 256
+_SHARES = {"curves": 0.45, "parts": 0.35, "lesson": 0.2}
+"""How the seconds of the budget are spent."""
+
+
+def profile(
+    forward: ForwardLike | Sequence[ForwardLike],
+    inputs: Any = None,
+    *,
+    batch: Sequence[int] | None = None,
+    axes: Mapping[str, Sequence[int]] | None = None,
+    threads: Sequence[int] | None = None,
+    latency_seconds: float | None = None,
+    grad: Grad = "inference",
+    limit: int = _ROWS,
+    budget_seconds: float = 30.0,
+    progress: Steps | None = None,
+) -> Profile:
+    """What Forwards cost on this machine, and what holds them back.
+
+    Everything is timed side by side in interleaved rounds, with intervals. Their modules are left
+    as they were.
+
+    Args:
+        forward: a reference with its plan, a module, a Model or a Forward; or several of them.
+        inputs: rows as `run` reads them, or a tensor, a tuple or a dict of tensors with a row each
+            along axis 0; None: drawn by the signature.
+        batch: rows of the batches to time; None: they double until larger ones gain nothing or do
+            not fit.
+        axes: sizes to time along variable axes, by name.
+        threads: thread counts inside an operator to time.
+        latency_seconds: a bound for one batch: the rows that keep it at the 99th percentile.
+        grad: of the passes that are taken apart; with "on" what is saved for a backward pass is
+            counted.
+        limit: the most rows of a source.
+        budget_seconds: what timing may take in all, about.
+
+    Raises:
+        UsageError: nothing says what goes in; an unknown axis; a device that is not there.
+        LoadError, DataError, BuildError, PassError: as `run` raises them.
+    """
+    began = WALL.now()
+    steps = progress or Steps()
+    given: Sequence[Any] = forward if isinstance(forward, list | tuple) else [forward]
+    steps.begin("building", len(given))
+    contenders: list[Contender] = []
+    for one in given:
+        contenders.append(Contender.of(load(one), inputs, limit))
+        steps.advance()
+    facts = contenders[0].engine.replicas[0].facts
+    steps.begin("measuring this machine", 1)
+    known = limits(facts.device)
+    noise = noise_of(contenders[0])
+    sweeps = sweep(
+        contenders, noise=noise, batch=batch, axes=axes or {}, threads=threads or (),
+        latency_seconds=latency_seconds, budget_seconds=_SHARES["curves"] * budget_seconds,
+        steps=steps,
+    )  # fmt: skip
+    share = budget_seconds / len(contenders)
+    passes: list[Passed] = []
+    for one, swept in zip(contenders, sweeps, strict=True):
+        inside: tuple[Parts, ...] = ()
+        memory: Timeline | None = None
+        notes = list(swept.notes)
+        if isinstance(one.engine.replicas[0], EagerReplica):
+            inside = parts(one, known, _rows(swept), grad, _SHARES["parts"] * share, steps)
+            memory = timeline(one, _rows(swept)[-1], grad, steps)
+        else:
+            backend = one.load.forward.plan.backend.name
+            notes.append(f"{backend} computes a graph of its own: it is timed end to end only")
+        learned = lesson(one, swept, _SHARES["lesson"] * share, steps)
+        passes.append(
+            Passed(
+                forward=str(one.load.forward),
+                device=one.engine.replicas[0].facts.device,
+                dtype=one.engine.replicas[0].facts.dtype,
+                headline=headline(inside, swept, known),
+                curves=swept.curves,
+                advice=swept.advice,
+                parts=inside,
+                memory=memory,
+                lesson=learned,
+                costs=swept.costs,
+                notes=tuple(notes),
+            )
+        )
+    return Profile(
+        passes=tuple(passes),
+        machine=machine_of(facts),
+        limits=known,
+        noise=noise,
+        verdict=verdict(passes),
+        seconds=WALL.now() - began,
+        notes=(),
+    )
+
+
+def _rows(swept: Sweep) -> list[int]:
+    """One row, and what throughput wants."""
+    best = next((one.rows for one in swept.advice if one.goal == "throughput"), 1)
+    return sorted({1, max(1, best)})
