@@ -21,7 +21,8 @@ from benchmarks.results import machine, publish, quick, table
 from benchmarks.text_throughput import CELLS, MODEL, paragraphs
 from forwardpass.building import Engine
 from forwardpass.executing.encoding import Encoder
-from forwardpass.measuring.clocks import Timing, measure, ratio
+from forwardpass.measuring.clocks import measure
+from forwardpass.measuring.timings import Timing, ratio
 from forwardpass.nouns.rows import Rows
 from forwardpass.preparing.preparing import built
 from forwardpass.tensors.blocks import Block

@@ -24,7 +24,8 @@ from benchmarks.recording_models import (
 )
 from benchmarks.recording_peers import Tool, ours, peers
 from benchmarks.results import machine, publish, quick, table
-from forwardpass.measuring.clocks import Ratio, Timing, measure, ratio
+from forwardpass.measuring.clocks import measure
+from forwardpass.measuring.timings import Ratio, Timing, ratio
 
 MISSING = "not installed"
 PLAIN = "plain pass"

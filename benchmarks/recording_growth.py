@@ -12,7 +12,8 @@ import torch
 
 from benchmarks.recording_models import Chain
 from benchmarks.results import table
-from forwardpass.measuring.clocks import measure, ratio
+from forwardpass.measuring.clocks import measure
+from forwardpass.measuring.timings import ratio
 from forwardpass.probing import record
 from forwardpass.recording import save
 

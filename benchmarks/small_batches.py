@@ -20,7 +20,8 @@ from forwardpass.building import Example, build
 from forwardpass.executing.batches import Batch
 from forwardpass.executing.encoding import EncodedRows, Encoder
 from forwardpass.executing.executors import InProcess
-from forwardpass.measuring.clocks import measure, ratio
+from forwardpass.measuring.clocks import measure
+from forwardpass.measuring.timings import ratio
 from forwardpass.nouns.rows import Rows
 from forwardpass.reading import open_source
 from forwardpass.tensors.blocks import Block

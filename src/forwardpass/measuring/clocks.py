@@ -1,4 +1,4 @@
-"""The clock: what calls cost, side by side, with intervals that say how sure that is."""
+"""The clock: what calls cost, timed side by side in rounds."""
 
 from __future__ import annotations
 
@@ -6,46 +6,29 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+
+from forwardpass.measuring.timings import Timing, ratio, timing
 
 Item = TypeVar("Item")
 _END: Final = object()
-_RESAMPLES = 1_000
-_CONFIDENCE = (2.5, 97.5)
-_SAMPLE_SECONDS = 1e-4  # a sample lasts at least this long, so that the clock itself is small
+_SAMPLE_SECONDS = 2e-5  # a sample lasts at least this long: some hundred times a look at the clock
+_LOOKS = 9
 _WARMUP_CALLS = 20
 _STABLE = 1.1
 
 
-class Timing(msgspec.Struct, frozen=True):
-    """Seconds of one call: the median of `samples`, and its 95 % interval by bootstrap."""
+class Took(NamedTuple):
+    """What a call took: by the wall clock, and of the cores, all threads of this process added."""
 
-    median: float
-    low: float
-    high: float
-    samples: tuple[float, ...]
+    seconds: float
+    cpu_seconds: float
 
 
-class Ratio(msgspec.Struct, frozen=True):
-    """How many times longer one call takes than another, with its 95 % interval."""
-
-    median: float
-    low: float
-    high: float
-
-    @property
-    def verdict(self) -> str:
-        """ "slower", "faster", or "inside the noise" when the interval spans 1."""
-        if self.low <= 1.0 <= self.high:
-            return "inside the noise"
-        return "slower" if self.low > 1.0 else "faster"
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} × ({self.low:.2f} to {self.high:.2f}; {self.verdict})"
+_FREE: Final = Took(0.0, 0.0)
 
 
 def _nothing() -> None:
@@ -59,14 +42,19 @@ class Clock:
     Attributes:
         now: seconds since some instant; a test gives a clock that it moves itself.
         wait: returns when the device has finished what was given to it.
+        cpu: seconds that cores spent on this process, all its threads added.
     """
 
     now: Callable[[], float] = time.perf_counter
     wait: Callable[[], None] = _nothing
+    cpu: Callable[[], float] = time.process_time
 
     @classmethod
     def on(cls, devices: str) -> Clock:
-        """The wall clock that waits for devices: "cpu", "cuda:0", "mps", or "cuda:0, cpu"."""
+        """The clock that waits for devices: "cpu", "cuda:0", "mps", or "cuda:0, cpu"; of one CUDA
+        device it is the device's own, else the wall clock."""
+        if devices.partition(":")[0] == "cuda" and "," not in devices:
+            return _Events.of(devices)
         waits = [wait for name in devices.split(", ") if (wait := _waiting(name)) is not None]
 
         def wait_for_all() -> None:
@@ -77,9 +65,16 @@ class Clock:
 
     def seconds(self, call: Callable[[], object]) -> float:
         """What one call takes, from an idle device until the device has finished."""
-        with Stopwatch(self) as stopwatch:
-            call()
-        return stopwatch.seconds
+        return self.took(call).seconds
+
+    def took(self, call: Callable[[], object]) -> Took:
+        """The same by both clocks."""
+        self.wait()
+        cpu, began = self.cpu(), self.now()
+        call()
+        self.wait()
+        seconds = self.now() - began
+        return Took(seconds, self.cpu() - cpu)
 
     def least(
         self, *runs: Callable[[], float], rounds: int, enough_seconds: float = math.inf
@@ -96,6 +91,33 @@ class Clock:
             if self.now() - began > enough_seconds:
                 break
         return found
+
+
+@dataclass(frozen=True)
+class _Events(Clock):
+    """Of one CUDA device: its own events around a call, so that the way back to the host is not
+    timed."""
+
+    device: str = "cuda"
+
+    @classmethod
+    def of(cls, device: str) -> Self:
+        wait = _waiting(device)
+        assert wait is not None
+        return cls(wait=wait, device=device)
+
+    def took(self, call: Callable[[], object]) -> Took:
+        import torch
+
+        with torch.cuda.device(self.device):
+            began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            self.wait()
+            cpu = self.cpu()
+            began.record()
+            call()
+            ended.record()
+            self.wait()
+            return Took(began.elapsed_time(ended) / 1e3, self.cpu() - cpu)
 
 
 def _waiting(device: str) -> Callable[[], None] | None:
@@ -164,57 +186,68 @@ def measure(
     """
     share = budget_seconds / 4 / max(len(calls), 1)
     repeats = {name: _warm_up(call, clock, share) for name, call in calls.items()}
-    samples: dict[str, list[float]] = {name: [] for name in calls}
+    looks = [clock.took(_nothing) for _ in range(_LOOKS)]
+    look = Took(*(float(np.median(each)) for each in zip(*looks, strict=True)))
+    samples: dict[str, list[Took]] = {name: [] for name in calls}
     names, rounds, began = list(calls), 0, clock.now()
     while rounds < min_rounds or (rounds < max_rounds and clock.now() - began < budget_seconds):
         for name in names:
-            samples[name].append(_sample(calls[name], repeats[name], clock))
+            samples[name].append(_sample(calls[name], repeats[name], clock, look))
         names.reverse()
         rounds += 1
-    return {name: timing(seconds) for name, seconds in samples.items()}
+    return {
+        name: msgspec.structs.replace(
+            timing([one.seconds for one in taken]),
+            cpu_samples=tuple(one.cpu_seconds for one in taken),
+            calls=repeats[name],
+        )
+        for name, taken in samples.items()
+    }
 
 
-def timing(samples: list[float]) -> Timing:
-    """The Timing of these samples, in seconds."""
-    values = np.asarray(samples)
-    low, high = np.percentile(np.median(values[_draws(len(values))], axis=1), _CONFIDENCE)
-    return Timing(float(np.median(values)), float(low), float(high), tuple(samples))
+def noise(
+    call: Callable[[], object],
+    *,
+    clock: Clock = WALL,
+    threads: int = 0,
+    budget_seconds: float = 1.0,
+    min_rounds: int = 10,
+) -> float:
+    """The share by which a call differs from itself: timed under two names in one contest.
 
-
-def ratio(one: Timing, other: Timing) -> Ratio:
-    """How many times longer `one` takes than `other`.
-
-    Timings of the same `measure` are resampled round by round, so that what disturbed both in a
-    round cancels out.
+    What differs by less cannot be told apart here. It is the wider end of the interval of the ratio
+    of the two, by the clock that `Timing.trust` says of so many threads.
     """
-    ones, others = np.asarray(one.samples), np.asarray(other.samples)
-    draws = _draws(len(ones))
-    paired = draws if len(ones) == len(others) else _draws(len(others), seed=1)
-    ratios = np.median(ones[draws], axis=1) / np.median(others[paired], axis=1)
-    low, high = np.percentile(ratios, _CONFIDENCE)
-    return Ratio(one.median / other.median, float(low), float(high))
+    twice = measure(
+        {"one": call, "same": call},
+        clock=clock,
+        budget_seconds=budget_seconds,
+        min_rounds=min_rounds,
+    )
+    one, same = twice["one"], twice["same"]
+    if one.trust(threads).clock == "cpu":
+        one, same = one.cpu, same.cpu
+    return ratio(one, same).width
 
 
-def _draws(count: int, seed: int = 0) -> NDArray[np.int64]:
-    """Bootstrap: which samples each resample holds [resamples, count]; the same every time."""
-    generator: np.random.Generator = np.random.default_rng(seed)
-    return generator.integers(0, count, size=(_RESAMPLES, count))
+def _sample(call: Callable[[], Any], repeats: int, clock: Clock, look: Took = _FREE) -> Took:
+    """What a call takes, as the mean of `repeats`, less what a look at the clock takes."""
 
-
-def _sample(call: Callable[[], Any], repeats: int, clock: Clock) -> float:
     def repeated() -> None:
         for _ in range(repeats):
             call()
 
-    return clock.seconds(repeated) / repeats
+    took = clock.took(call if repeats == 1 else repeated)
+    seconds, cpu_seconds = (max(0.0, a - b) / repeats for a, b in zip(took, look, strict=True))
+    return Took(seconds, cpu_seconds)
 
 
 def _warm_up(call: Callable[[], Any], clock: Clock, budget_seconds: float) -> int:
     """Call until two calls in a row come near the fastest; returns the repeats of a sample."""
     began = clock.now()
-    fastest, stable = _sample(call, 1, clock), 0
+    fastest, stable = _sample(call, 1, clock).seconds, 0
     for _ in range(_WARMUP_CALLS):
-        seconds = _sample(call, 1, clock)
+        seconds = _sample(call, 1, clock).seconds
         stable = stable + 1 if seconds <= _STABLE * fastest else 0
         fastest = min(fastest, seconds)
         if stable == 2 or clock.now() - began > budget_seconds:

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from forwardpass.measuring.clocks import timing
+from forwardpass.measuring.timings import timing
 from forwardpass.nouns.costs import CostPoint, CostTable
 
 Round = tuple[CostPoint, ...]

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from forwardpass.errors import PassError
-from forwardpass.measuring.clocks import Clock, Timing, timing
+from forwardpass.measuring.clocks import Clock
+from forwardpass.measuring.timings import Timing, timing
 from forwardpass.nouns.signatures import Signature
 from forwardpass.probing.changes import SAME, Change, as_dtype, cast
 from forwardpass.recording.observing import Watching
