@@ -39,15 +39,22 @@ def test_dir_and_version_load_nothing_heavy() -> None:
 
 def test_the_nouns_need_no_torch() -> None:
     program = (
-        "from forwardpass import Explanation, Forward, Model, Plan, Record, Rows, RunReport, "
-        "Signature, Validation, Watched"
+        "from forwardpass import Explanation, Forward, Model, Plan, Profile, Record, Rows, "
+        "RunReport, Signature, Validation, Watched"
     )
     assert "torch" not in loaded(program)
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "--help"], ["record", "--help"], ["explain", "--help"], ["--version"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["record", "--help"],
+        ["explain", "--help"],
+        ["profile", "--help"],
+        ["--version"],
+    ],
 )
 def test_help_loads_no_torch(arguments: list[str]) -> None:
     program = (

@@ -47,7 +47,15 @@ ROOMS = (
 LONGEST = 400
 DRAWERS = {"util", "utils", "helper", "helpers", "misc", "common", "tools", "shared"}
 # Heavy and optional, or heavy and not needed by most: imported where they are used.
-OPTIONAL = {"transformers", "PIL", "huggingface_hub", "sklearn", "sentence_transformers", "ray"}
+OPTIONAL = {
+    "transformers",
+    "PIL",
+    "huggingface_hub",
+    "sklearn",
+    "sentence_transformers",
+    "ray",
+    "matplotlib",
+}
 
 
 def room(path: Path) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from forwardpass.nouns.forwards import Forward
     from forwardpass.nouns.models import Encoded, Model
     from forwardpass.nouns.plans import Plan
+    from forwardpass.nouns.profiles import Profile
     from forwardpass.nouns.records import Record
     from forwardpass.nouns.reports import RunReport
     from forwardpass.nouns.rows import Rows
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from forwardpass.nouns.validations import Validation
     from forwardpass.nouns.watched import Watched
     from forwardpass.probing import record
+    from forwardpass.profiling import profile
     from forwardpass.recording import Recording, watch
     from forwardpass.running import run
 
@@ -43,6 +45,7 @@ __all__ = [
     "ForwardpassError",
     "Model",
     "Plan",
+    "Profile",
     "Record",
     "Recording",
     "Rows",
@@ -55,6 +58,7 @@ __all__ = [
     "explain",
     "export",
     "load",
+    "profile",
     "record",
     "run",
     "watch",
@@ -71,6 +75,7 @@ _HOMES = {
     "ForwardpassError": "errors",
     "Model": "nouns.models",
     "Plan": "nouns.plans",
+    "Profile": "nouns.profiles",
     "Record": "nouns.records",
     "Recording": "recording",
     "Rows": "nouns.rows",
@@ -83,6 +88,7 @@ _HOMES = {
     "explain": "explaining",
     "export": "exporting",
     "load": "loading",
+    "profile": "profiling",
     "record": "probing",
     "run": "running",
     "watch": "recording",

@@ -11,6 +11,7 @@ from forwardpass.cli.check import check
 from forwardpass.cli.diff import diff
 from forwardpass.cli.explain import explain
 from forwardpass.cli.export import export
+from forwardpass.cli.profile import profile
 from forwardpass.cli.record import record
 from forwardpass.cli.run import run
 from forwardpass.errors import Escaped, ForwardpassError, PassError, contained
@@ -72,5 +73,5 @@ def main(ctx: click.Context) -> None:
         click.echo(_FIRST)
 
 
-for _command in (record, explain, check, diff, export, run):
+for _command in (record, explain, check, diff, profile, export, run):
     main.add_command(_command)

@@ -82,10 +82,13 @@ rebuild = click.option(
 )  # fmt: skip
 """The option that lets `load` open an artefact of another machine."""
 
-_INPUTS = (
+_SOURCES = (
     signature,
     click.option("--inputs", "file", metavar="FILE", help="Inputs from .npz, .npy, .safetensors."),
     click.option("--data", metavar="SOURCE", help="Inputs from rows of data, as `fwd run` reads."),
+)  # fmt: skip
+_INPUTS = (
+    *_SOURCES,
     click.option(
         "--limit", type=click.IntRange(1), metavar="N", help="Rows of --data. [4; check: 8]"
     ),
@@ -107,6 +110,13 @@ def inputs(command: Command) -> Command:
     return command
 
 
+def sources(command: Command) -> Command:
+    """Those of them that say where rows come from, for a verb that makes batches of its own."""
+    for option in reversed(_SOURCES):
+        command = option(command)
+    return command
+
+
 def signed(forward: Any, lines: tuple[str, ...]) -> Any:
     """The Forward with the inputs that --signature says."""
     from forwardpass.nouns.forwards import Forward
@@ -119,7 +129,7 @@ def signed(forward: Any, lines: tuple[str, ...]) -> Any:
     return Forward(forward.model.with_signature(Signature.parse(lines)), forward.plan)
 
 
-def _guessed(forward: Any) -> tuple[Any, bool]:
+def guessed(forward: Any) -> tuple[Any, bool]:
     """The Forward with a signature that was found by trying, which is said; and whether rows were
     apart with it, which alone speaks for its batch."""
     from forwardpass.guessing import guess
@@ -164,9 +174,9 @@ def given(
     if data:
         return forward, examples.encoded(forward, data, limit or max(rows, 4))
     if forward.model.signature is None and forward.model.collate is None:
-        guessed, apart = _guessed(forward)
-        inputs = examples.drawn(guessed, batch=batch or rows, axes=axis, seed=seed or 0)
-        return (guessed if apart else forward), inputs
+        sure, apart = guessed(forward)
+        inputs = examples.drawn(sure, batch=batch or rows, axes=axis, seed=seed or 0)
+        return (sure if apart else forward), inputs
     return forward, examples.drawn(forward, batch=batch or rows, axes=axis, seed=seed or 0)
 
 

@@ -26,6 +26,12 @@ class Estimate(msgspec.Struct, frozen=True):
         """Whether the intervals share a number: then nobody can tell which is larger."""
         return self.low <= other.high and other.low <= self.high
 
+    def over(self, other: Estimate) -> Estimate:
+        """How many times as large it is as `other`: the interval holds whatever both allow."""
+        if not (other.low > 0 and other.median > 0):
+            return Estimate(float("nan"), 0.0, float("inf"))
+        return Estimate(self.median / other.median, self.low / other.high, self.high / other.low)
+
 
 class CurvePoint(msgspec.Struct, frozen=True):
     """One batch, measured again and again.
@@ -266,22 +272,49 @@ class Profile(Document, frozen=True, kw_only=True, tag_field="schema", tag="forw
     seconds: float
     notes: tuple[str, ...] = ()
 
+    def compare(self, older: Profile) -> Shifts:
+        """Each figure beside that of an older profile of the same Forwards on this hardware.
+
+        Raises UsageError where the two have nothing in common, or other hardware.
+        """
+        from forwardpass.profiling.shifts import compared
+
+        return compared(older, self)
+
 
 class Shift(msgspec.Struct, frozen=True):
-    """A figure of two profiles: seconds or bytes; `ratio` is after by before, with its interval.
+    """A figure of two profiles of the same Forward.
 
-    `regressed`: it is larger, beyond both intervals.
+    Attributes:
+        forward: its text. name: of the figure: its batch, and the layer where it is that of one.
+        unit: of `before` and `after`.
+        ratio: after by before, with the interval that both allow.
+        verdict: slower and larger are `worse`, beyond both intervals and the noise of both
+            profiles; what lies within is `alike`.
     """
 
+    forward: str
     name: str
+    unit: Literal["seconds", "bytes"]
     before: Estimate
     after: Estimate
     ratio: Estimate
-    regressed: bool
+    verdict: Literal["worse", "alike", "better"]
 
 
 class Shifts(Document, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/shifts/1"):
-    """A profile beside an older one of the same Forwards."""
+    """A profile beside an older one of the same Forwards.
+
+    Attributes:
+        noise: the share that nothing can be told within: the noise of both profiles together.
+        notes: what differs between the two besides, and what has no counterpart, a sentence each.
+    """
 
     shifts: tuple[Shift, ...]
+    noise: float
     notes: tuple[str, ...] = ()
+
+    @property
+    def regressed(self) -> tuple[Shift, ...]:
+        """What became worse."""
+        return tuple(shift for shift in self.shifts if shift.verdict == "worse")

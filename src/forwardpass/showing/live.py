@@ -1,4 +1,4 @@
-"""A run while it runs: one line on standard error."""
+"""A verb while it works: one line on standard error."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     Task,
     TextColumn,
@@ -20,12 +21,30 @@ from rich.progress import (
 from rich.text import Text
 
 from forwardpass.nouns.progress import Progress as Counters
+from forwardpass.nouns.progress import Steps
 from forwardpass.showing.wording import VERMILLION, rate
 
 
 @contextmanager
 def live(counters: Counters, console: Console) -> Generator[None]:
     """Show the counters of a run until the block ends; nothing where the console is no terminal."""
+    columns = (_Counters(counters), TimeElapsedColumn(), TimeRemainingColumn(compact=True))
+    with _followed(lambda: (counters.stage, counters.rows, counters.total), console, *columns):
+        yield
+
+
+@contextmanager
+def stepping(steps: Steps, console: Console) -> Generator[None]:
+    """Show how far the steps of a verb have come until the block ends, likewise."""
+    with _followed(lambda: (steps.stage, steps.done, steps.total), console, TimeElapsedColumn()):
+        yield
+
+
+@contextmanager
+def _followed(
+    state: Callable[[], tuple[str, int, int | None]], console: Console, *columns: ProgressColumn
+) -> Generator[None]:
+    """A bar that reads stage, done and total each time it is drawn."""
     if not console.is_terminal:
         yield
         return
@@ -34,35 +53,29 @@ def live(counters: Counters, console: Console) -> Generator[None]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        _Counters(counters),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
+        *columns,
         console=console,
         transient=True,
         refresh_per_second=5,
     )
-    progress.counters = counters
-    progress.add_task(counters.stage, total=counters.total)
+    progress.state = state
+    stage, _, total = state()
+    progress.add_task(stage, total=total)
     with progress:
         yield
 
 
 class _ProgressLine(Progress):
-    """Reads the counters each time it is drawn."""
+    """Asks how far it is each time it is drawn."""
 
-    counters: Counters | None = None
+    state: Callable[[], tuple[str, int, int | None]] | None = None
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The line as the counters stand now."""
-        counters = self.counters
-        if counters is not None:
+        """The line as things stand now."""
+        if self.state is not None:
+            stage, done, total = self.state()
             for task in self.task_ids:
-                self.update(
-                    task,
-                    description=counters.stage,
-                    completed=counters.rows,
-                    total=counters.total,
-                )
+                self.update(task, description=stage, completed=done, total=total)
         return super().get_renderables()
 
 

@@ -18,7 +18,16 @@ from rich.text import Text
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.showing.drawing import pieces, sizes
-from forwardpass.showing.wording import ORANGE, VERMILLION, amount, facts, plain, seconds, visible
+from forwardpass.showing.wording import (
+    ORANGE,
+    VERMILLION,
+    amount,
+    amount_of,
+    facts,
+    plain,
+    seconds,
+    visible,
+)
 
 _DEPTH = 3
 _MOST_CALLS = 200
@@ -145,8 +154,8 @@ def _facts(record: Record) -> Iterator[tuple[str, Text | str]]:
     yield (
         "totals",
         f"{_many(totals.calls, 'call')} · {_many(totals.parameters, 'parameter')} · "
-        f"{amount(totals.macs)} macs ({_in(totals.flops, 'flops')}) · "
-        f"{_in(totals.bytes, 'B')} moved",
+        f"{amount(totals.macs)} macs ({amount_of(totals.flops, 'flops')}) · "
+        f"{amount_of(totals.bytes, 'B')} moved",
     )
     if totals.unknown:
         yield "unknown", Text(f"! no formula for {', '.join(totals.unknown)}: not counted", ORANGE)
@@ -165,7 +174,7 @@ def _facts(record: Record) -> Iterator[tuple[str, Text | str]]:
     for saved in record.saved[:5]:
         yield (
             "saved",
-            f"{_in(saved.bytes, 'B')} in {_many(saved.tensors, 'tensor')} at {saved.site}",
+            f"{amount_of(saved.bytes, 'B')} in {_many(saved.tensors, 'tensor')} at {saved.site}",
         )
     for note in record.notes:
         yield "note", note
@@ -178,12 +187,6 @@ def _facts(record: Record) -> Iterator[tuple[str, Text | str]]:
 
 def _many(count: int, thing: str) -> str:
     return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
-
-
-def _in(value: float, unit: str) -> str:
-    """`18.9 kB`, `48 B`."""
-    number, _, prefix = amount(value).partition(" ")
-    return f"{number} {prefix}{unit}"
 
 
 def _some(items: tuple[str, ...], most: int = 4) -> str:

@@ -11,6 +11,7 @@ from forwardpass.nouns.diffs import Diff
 from forwardpass.nouns.explanations import Explanation
 from forwardpass.nouns.findings import Findings
 from forwardpass.nouns.fingerprints import Changes
+from forwardpass.nouns.profiles import Profile, Shifts
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.reports import RunReport
 from forwardpass.nouns.validations import Validation
@@ -20,8 +21,10 @@ from forwardpass.showing import (
     diffs,
     explanations,
     findings,
+    profiles,
     records,
     reports,
+    shifts,
     validations,
     watched,
 )
@@ -36,6 +39,8 @@ _SHOWN: tuple[tuple[type, Any], ...] = (
     (Changes, diffs.changed),
     (Findings, findings.shown),
     (Artefact, artefacts.shown),
+    (Profile, profiles.shown),
+    (Shifts, shifts.shown),
 )
 
 

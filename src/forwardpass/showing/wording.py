@@ -13,6 +13,7 @@ from forwardpass.nouns.applied import Applied
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SPANS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
 def visible(text: str) -> str:
@@ -58,14 +59,33 @@ def seconds(value: float) -> str:
     return f"{int(value // 60)} min {int(value % 60):02d} s"
 
 
+def duration(value: float) -> str:
+    """A span of time to three digits, for what is compared: `1.42 ms`."""
+    if value < 0:  # of a difference
+        return f"-{duration(-value)}"
+    for size, unit in _SPANS:
+        if value >= 0.9995 * size:
+            return f"{_digits(value / size)} {unit}"
+    return f"{value * 1e9:.0f} ns"
+
+
+def _digits(value: float) -> str:
+    """Three digits of a number from 1 up."""
+    return f"{value:,.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
+
+
 def amount(value: float) -> str:
     """A count to three digits, with the prefix that suits it: `2.52 G`."""
     for size, prefix in _UNITS:
         if abs(value) >= 0.9995 * size:
-            scaled = value / size
-            digits = 0 if abs(scaled) >= 99.95 else 1 if abs(scaled) >= 9.995 else 2
-            return f"{scaled:.{digits}f} {prefix}"
+            return f"{'-' if value < 0 else ''}{_digits(abs(value) / size)} {prefix}"
     return f"{value:,.0f}"
+
+
+def amount_of(value: float, unit: str) -> str:
+    """A count with its unit: `18.9 kB`, `48 B`."""
+    count, _, prefix = amount(value).partition(" ")
+    return f"{count} {prefix}{unit}"
 
 
 def number(value: float) -> str:
