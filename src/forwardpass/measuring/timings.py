@@ -74,6 +74,11 @@ class Timing(msgspec.Struct, frozen=True):
         wall = math.fsum(self.samples)
         return max(0.0, 1.0 - math.fsum(self.cpu_samples) / wall) if wall else 0.0
 
+    @property
+    def waits(self) -> bool:
+        """Whether so much of the wall time was waited that it is worth a word."""
+        return self.waited_share > _WAITED
+
     def trust(self, threads: int) -> Trust:
         """Which clock to trust for a call that computes on a CPU with so many threads; for what a
         device computes, and where that is not known, `threads` is 0."""
@@ -82,7 +87,7 @@ class Timing(msgspec.Struct, frozen=True):
         if not statistics.median(self.cpu_samples):
             return Trust("wall", "the CPU clock of this system is too coarse for this call")
         waited = self.waited_share
-        if threads == 1 and waited > _WAITED:
+        if threads == 1 and self.waits:
             return Trust(
                 "cpu",
                 f"{waited:.0%} of the wall time went by without computing: the machine is busy, or "
@@ -90,7 +95,7 @@ class Timing(msgspec.Struct, frozen=True):
             )
         if threads == 1:
             return Trust("cpu", "one thread: other work on the machine adds no CPU seconds")
-        if waited > _WAITED:
+        if self.waits:
             return Trust(
                 "wall",
                 f"{waited:.0%} of the wall time went by without computing: the machine is busy, or "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -17,10 +16,9 @@ from forwardpass.executing.batches import Result
 from forwardpass.measuring.clocks import WALL, Clock
 from forwardpass.measuring.memory import Growth
 from forwardpass.nouns.costs import CostPoint
+from forwardpass.preparing.headroom import Headroom
 from forwardpass.preparing.trials import Round, Trials, gains, rate, size_of
 
-_MEMORY_SHARE: Final = 4
-"""A batch may take one part in this many of the memory that was free."""
 _SAMPLE_SECONDS: Final = 0.01
 """Of a climb: longer than another process has its turn, so that it cannot make all of it slow."""
 
@@ -136,10 +134,8 @@ class Calibration:
     ) -> None:
         self.trials = trials
         self.seconds = 0.0
-        self._most_bytes = free_bytes // _MEMORY_SHARE
-        self._growth, self._grown = growth, {0: 0}  # the peak by the largest size so far
+        self._growth, self._headroom = growth, Headroom(free_bytes)
         self._clock = clock
-        self._limit = sys.maxsize  # the least size that is known not to fit
         self._warm: set[int] = set()
 
     def over(self, pool: Pool) -> None:
@@ -159,7 +155,7 @@ class Calibration:
         climb = rounds[0] if rounds else ()
         while gains(climb):
             size = 2 * size_of(climb[-1]) if climb else pool.smallest(longest=varied)
-            if not self._fits(size):
+            if not self._headroom.fits(size):
                 break
             climb = (*climb, *self._doubled(pool, size, climb, longest=varied))
             if climb:
@@ -172,20 +168,11 @@ class Calibration:
                 self._keep((climb, second))
                 size *= 2
 
-    def _fits(self, size: int) -> bool:
-        """Whether a size may be tried: it was not refused, and the peak, carried on as it grew from
-        one size to the next, stays within bounds: what is allocated once for all does not grow."""
-        *_, before, last = [0, *self._grown]
-        slope = (self._grown[last] - self._grown[before]) / max(1, last - before)
-        if self._grown[last] + slope * (size - last) > self._most_bytes and size > last:
-            self._limit = min(self._limit, size)
-        return size < self._limit
-
     def _contest(self, pool: Pool) -> None:
         fruitless = 0
         while self.trials.rounds and fruitless < 2:  # once with long rows, once with short ones
             best, rivals = self.trials.contest()
-            rivals = [size for size in rivals if self._fits(size)]
+            rivals = [size for size in rivals if self._headroom.fits(size)]
             if not rivals:
                 return
             turn = len(self.trials.rounds) + fruitless
@@ -254,11 +241,11 @@ class Calibration:
         result = pool.compute(rows, sizes, cells)
         seconds = self._clock.now() - began
         self.seconds += seconds
-        if size > max(self._grown):
-            self._grown[size] = self._growth.bytes
+        if size > self._headroom.largest:
+            self._headroom.grew(size, self._growth.bytes)
         whole = len(result.pieces) == 1
         if len(rows) == pool.most_rows or not (whole or result.failures):
-            self._limit = min(self._limit, 2 * size if whole else size)
+            self._headroom.refuse(2 * size if whole else size)
         if not whole or result.failures:
             return None
         return CostPoint(len(rows), dict(zip(pool.names, sizes, strict=True)), cells, seconds)

@@ -100,7 +100,7 @@ def ready(
                     rows = _survivors(engine, running, block, seam)
                     block = block if len(rows) == len(block) else block.take(np.array(rows))
                 with seam.at(0, len(done.rows)) if seam else nullcontext():
-                    place, known, identity = _learned(
+                    place, known, identity = learned(
                         engine, made_of or forward.model, running, block, sha256
                     )
                 row = rows[place]
@@ -156,7 +156,7 @@ def example_of(block: Block) -> Example:
     return Example(block.signature, probe(block, rows[0], _COPIES, sizes), at)
 
 
-def _learned(
+def learned(
     engine: Engine, model: Model, executor: Executor, block: Encodings, sha256: str
 ) -> tuple[int, Ready, dict[str, Any]]:
     """A row that is computed, all but the costs, and what the costs belong to."""

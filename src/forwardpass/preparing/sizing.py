@@ -60,8 +60,7 @@ def sized(
         most_rows: positions from here on are left to the run.
         begun: what was tried on this machine before, where nothing is kept here.
     """
-    key = {**identity, "device": ready.device}
-    kept = caches.load("trials", key, Trials)
+    kept = remembered(ready, identity)
     known = kept or begun or Trials()
     if known.settled or (expected is not None and expected <= known.rows):
         return Sized(known.table(), trials=known, kept=kept is not None)
@@ -93,9 +92,23 @@ def sized(
                 break
     trials = calibration.trials
     if trials.rounds:
-        caches.store("trials", key, trials)
+        remember(trials, ready, identity)
     table = trials.table() if trials.rounds else alone
     return Sized(table, tuple(early), calibration.seconds, trials, kept is not None)
+
+
+def remembered(ready: Ready, identity: dict[str, Any]) -> Trials | None:
+    """What was tried with this Forward on this machine before; None where nothing is kept."""
+    return caches.load("trials", _key(ready, identity), Trials)
+
+
+def remember(trials: Trials, ready: Ready, identity: dict[str, Any]) -> None:
+    """Keep what was tried, so that the next run begins with it."""
+    caches.store("trials", _key(ready, identity), trials)
+
+
+def _key(ready: Ready, identity: dict[str, Any]) -> dict[str, Any]:
+    return {**identity, "device": ready.device}
 
 
 def timed(ready: Ready, executor: Executor, done: EncodedRows, row: int, count: int) -> CostTable:

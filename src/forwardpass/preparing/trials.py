@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
-from forwardpass.measuring.timings import timing
+from forwardpass.measuring.timings import Timing, timing
 from forwardpass.nouns.costs import CostPoint, CostTable
 
 Round = tuple[CostPoint, ...]
@@ -139,6 +139,33 @@ class Trials(msgspec.Struct, frozen=True):
 
 
 NOTHING: Final = Trials()
+
+
+class Choice(NamedTuple):
+    """The best of several sizes, the smallest that is nearly as good, and how many times the
+    seconds a cell of the best that one takes."""
+
+    best: int
+    smallest: int
+    ratio: Timing
+
+
+def chosen(rates: Sequence[Mapping[int, float]]) -> Choice:
+    """The best size and the smallest that is slower by less than what is worth looking for: it pads
+    less, and waits less.
+
+    Args:
+        rates: for each round, seconds a cell (or a row) by size; one size is in all of them.
+    """
+    first = max(rates[0], key=lambda size: sum(size in by_size for by_size in rates))
+    sizes = sorted({size for by_size in rates for size in by_size})
+    ratios = {size: _ratios(rates, size, first) for size in sizes}
+    best = min((size for size in sizes if ratios[size]), key=lambda s: statistics.median(ratios[s]))
+    for size in sizes:
+        beside = _ratios(rates, size, best)
+        if beside and statistics.median(beside) * _WORTH <= 1:
+            return Choice(best, size, timing(beside))
+    raise AssertionError("the best is as good as itself")
 
 
 def _rates(turn: Round) -> dict[int, float]:

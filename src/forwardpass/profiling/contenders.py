@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
+import msgspec
+import numpy as np
+import torch
+
+from forwardpass.building.arrays import ArrayReplica
 from forwardpass.building.engines import Engine
-from forwardpass.measuring.clocks import Clock
+from forwardpass.building.replicas import Inputs
+from forwardpass.errors import UsageError
+from forwardpass.executing.executors import executor
+from forwardpass.measuring.clocks import Clock, Took
 from forwardpass.nouns.forwards import Forward
-from forwardpass.preparing.preparing import built
+from forwardpass.nouns.plans import Argument
+from forwardpass.preparing.identity import digest
+from forwardpass.preparing.preparing import built, learned
+from forwardpass.preparing.recipes import Ready
 from forwardpass.profiling.loads import Load
+from forwardpass.tensors.arrays import Array, copied
+from forwardpass.tensors.distances import apart
 from forwardpass.tensors.threads import operator_threads, set_operator_threads
+from forwardpass.tensors.trees import flatten
+
+
+class Preparation(NamedTuple):
+    """What a run learns before its first row.
+
+    Attributes:
+        ready: all but the costs; None where the outputs cannot be told.
+        identity: what costs belong to.
+        why: there is none, in a sentence.
+    """
+
+    ready: Ready | None
+    identity: dict[str, Any]
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -21,38 +50,123 @@ class Contender:
 
     Attributes:
         load: its rows. engine: what computes them.
+        sha256: the digest of the Forward, from before a row was encoded.
     """
 
     load: Load
     engine: Engine
+    sha256: str
 
     @classmethod
     def of(cls, forward: Forward, inputs: Any, limit: int) -> Contender:
         """Build a Forward by its rows; see `Load.of`."""
+        sha256 = digest(forward)
         load = Load.of(forward, inputs, limit)
-        return cls(load, built(load.forward, load.rows))
+        return cls(load, built(load.forward, load.rows), sha256)
 
     @property
     def clock(self) -> Clock:
         """The one that waits for its device."""
-        return Clock.on(self.engine.replicas[0].facts.device)
+        return Clock.on(self.device)
 
-    def call(self, rows: int, sizes: Mapping[str, int] | None = None) -> Callable[[], object]:
-        """What computes one batch of so many rows each time: from host memory, and back there."""
-        replica, inputs = self.engine.replicas[0], self.load.batch(rows, sizes)
+    @property
+    def device(self) -> str:
+        """Where it computes, as text."""
+        return self.engine.replicas[0].facts.device
 
-        def compute() -> object:
+    def trusted(self, took: Took, threads: int) -> float:
+        """Seconds by the CPU's clock where one thread of a CPU computes: what else runs on the
+        machine adds nothing to those. By the wall clock elsewhere."""
+        return took.cpu_seconds if threads == 1 and self.device == "cpu" else took.seconds
+
+    @cached_property
+    def prepared(self) -> Preparation:
+        """As `run` learns it: the outputs, and whether rows may be padded.
+
+        Raises PassError where no row can be computed.
+        """
+        model = self.load.forward.model
+        with closing(executor(self.engine)) as running:
+            try:
+                _, ready, identity = learned(
+                    self.engine, model, running, self.load.rows, self.sha256
+                )
+            except UsageError as error:
+                return Preparation(None, {}, str(error))
+        return Preparation(ready, identity)
+
+    def call(
+        self, rows: int, sizes: Mapping[str, int] | None = None, first: int = 0
+    ) -> Callable[[], Any]:
+        """What computes one batch of so many rows each time; see `Load.batch` and `calling`."""
+        return self.calling(self.load.batch(rows, sizes, first))
+
+    def calling(self, inputs: Inputs) -> Callable[[], Any]:
+        """What computes a batch each time, and gives its outputs: from host memory, and back there.
+
+        The numbers are the same each time: what the model writes into its inputs is found after the
+        first call, and put back before the others.
+        """
+        replica = self.engine.replicas[0]
+        begun: dict[str, Array] | None = None
+
+        def compute() -> Any:
+            nonlocal begun
+            arrays = _arrays(inputs) if begun is None or begun else {}
+            if begun is None:
+                before = {path: copied(value) for path, value in arrays.items()}
+                outputs = replica.fetch(replica.compute(replica.stage(inputs)))
+                begun = {path: v for path, v in before.items() if apart(arrays[path], v)}
+                return outputs
+            for path, value in begun.items():
+                _put(arrays[path], value)
             return replica.fetch(replica.compute(replica.stage(inputs)))
 
         return compute
+
+    def with_threads(self, count: int) -> Contender:
+        """The same where `count` threads can be set around a call; where a library has threads of
+        its own, one that was built anew with so many."""
+        if not isinstance(self.engine.replicas[0], ArrayReplica):
+            return self
+        plan = self.load.forward.plan
+        others = (one for one in plan.backend.arguments if one.name != "threads")
+        backend = msgspec.structs.replace(
+            plan.backend, arguments=(*others, Argument(str(count), "threads"))
+        )
+        plan = msgspec.structs.replace(plan, backend=backend)
+        forward = Forward(self.load.forward.model, plan)
+        load = Load(forward, self.load.rows, self.load.real)
+        return Contender(load, built(forward, load.rows), self.sha256)
 
     @contextmanager
     def threads(self, count: int | None = None) -> Generator[int]:
         """Compute with `count` threads inside an operator, else with those of the plan; yields how
         many there are, 0 where that is not known. What was set before holds again afterwards."""
+        replica = self.engine.replicas[0]
         before = operator_threads()
-        set_operator_threads(count or self.engine.replicas[0].facts.threads)
+        set_operator_threads(count or replica.facts.threads)
         try:
-            yield operator_threads() or 0
+            own = isinstance(replica, ArrayReplica)
+            yield (replica.facts.threads if own else operator_threads()) or 0
         finally:
             set_operator_threads(before)
+
+
+def _arrays(inputs: Inputs) -> dict[str, Array]:
+    """The arrays and tensors of a batch, by path; memory is shared."""
+    found: dict[str, Array] = {}
+    if isinstance(inputs, tuple):
+        found.update(flatten({"args": inputs.args, "kwargs": inputs.kwargs}))
+    else:
+        found.update(inputs)
+    return found
+
+
+def _put(there: Array, value: Array) -> None:
+    """Write these numbers into that memory."""
+    if isinstance(there, np.ndarray):
+        np.copyto(there, value)
+    else:
+        with torch.no_grad():
+            there.copy_(torch.as_tensor(value))

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
+from forwardpass.errors import ForwardpassError, UsageError, nearest, said
+from forwardpass.measuring.clocks import WALL, noise
 from forwardpass.nouns.costs import CostTable
 from forwardpass.nouns.profiles import Advice, Curve
 from forwardpass.nouns.progress import Steps
+from forwardpass.nouns.signatures import Axis
+from forwardpass.profiling.advising import for_latency, for_throughput, within
 from forwardpass.profiling.contenders import Contender
+from forwardpass.profiling.ladders import PLATEAU, Ladder
+from forwardpass.profiling.points import Point, round_seconds, turn_seconds
+from forwardpass.tensors.blocks import Block
+
+_NOISE_SECONDS: Final = 1.0
+_CLIMB_SHARE: Final = 0.4
+"""Of the seconds, for finding which batches there are; the others time them side by side."""
+_FEWEST_ROUNDS: Final = 5
+_MOST_ROUNDS: Final = 50
+_BEATS: Final = 20
+"""Of a progress bar while rounds are timed."""
+_SIZES: Final = 4
+"""Of an axis, where nobody asks for some."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +42,11 @@ class Sweep:
 
 def noise_of(contender: Contender) -> float:
     """The share by which a pass differs from itself, timed as two candidates of one contest."""
-    raise NotImplementedError
+    with contender.threads() as threads:
+        return noise(
+            contender.call(1), clock=contender.clock, threads=threads,
+            budget_seconds=_NOISE_SECONDS,
+        )  # fmt: skip
 
 
 def sweep(
@@ -31,5 +54,219 @@ def sweep(
     axes: Mapping[str, Sequence[int]], threads: Sequence[int], latency_seconds: float | None,
     budget_seconds: float, steps: Steps,
 ) -> list[Sweep]:  # fmt: skip
-    """The curves of all contenders, each point timed in rounds that they share."""
-    raise NotImplementedError
+    """The curves of all contenders, each point timed in rounds that they share.
+
+    Raises UsageError for rows, threads and sizes that cannot be; PassError where one row raises.
+    """
+    _require_counts("batch", batch or ())
+    _require_counts("threads", threads)
+    wanted = [_wanted(contender, axes) for contender in contenders]
+    began = WALL.now()
+    ladders = [Ladder(contender, batch) for contender in contenders]
+    steps.begin("trying batches", len(ladders))
+    while growing := [ladder for ladder in ladders if not ladder.ended]:
+        for ladder in growing:
+            left = _CLIMB_SHARE * budget_seconds - (WALL.now() - began)
+            ladder.step(left / len(growing) / _FEWEST_ROUNDS)
+            steps.advance()
+    sides = [_Side(*pair, bool(axes)) for pair in zip(ladders, wanted, strict=True)]
+    for side in sides:
+        side.measure_axes(steps)
+        side.measure_threads(threads, steps)
+        side.measure_ends(steps)
+    _time(sides, latency_seconds, began + budget_seconds, steps)
+    return [side.sweep(noise, latency_seconds) for side in sides]
+
+
+def _time(
+    sides: Sequence[_Side], latency_seconds: float | None, until: float, steps: Steps
+) -> None:
+    """Round by round, all points of all contenders; what the rounds ask for is added."""
+    steps.begin("timing batches", _BEATS)
+    began, number = WALL.now(), 0
+    span, refined = max(until - began, 1e-9), latency_seconds is None
+    while number < _MOST_ROUNDS:
+        points = [point for side in sides for point in side.points]
+        turn = turn_seconds(points)
+        for point in points if number % 2 else reversed(points):
+            point.take_turn(number, turn)
+            passed = (WALL.now() - began) / span
+            while steps.done < min(_BEATS, math.floor(_BEATS * passed)):
+                steps.advance()
+        number += 1
+        left = until - WALL.now()
+        if number >= _FEWEST_ROUNDS and left < round_seconds(points):
+            for side in sides:
+                side.spent(number)
+            return
+        if number % 2 == 0 and number <= 2 * _FEWEST_ROUNDS:
+            for side in sides:
+                side.extend(left / _FEWEST_ROUNDS)
+        if not refined and number >= _FEWEST_ROUNDS:
+            refined = True
+            for side in sides:
+                side.refine(latency_seconds or 0.0)
+
+
+@dataclass
+class _Side:
+    """One contender: its batches, its axes, its thread counts.
+
+    Attributes:
+        sizes: to time along each axis. asked: whether somebody asked for them.
+    """
+
+    ladder: Ladder
+    sizes: Mapping[str, Sequence[int]]
+    asked: bool
+    curves: dict[str, list[Point]] = field(default_factory=dict[str, list[Point]])
+    ended: dict[str, str] = field(default_factory=dict[str, str])
+    notes: list[str] = field(default_factory=list[str])
+
+    @property
+    def points(self) -> list[Point]:
+        """All that is timed."""
+        along = [point for points in self.curves.values() for point in points]
+        return [*self.ladder.points, *self.ladder.ends, *along]
+
+    @property
+    def contender(self) -> Contender:
+        """Whose they are."""
+        return self.ladder.contender
+
+    def measure_axes(self, steps: Steps) -> None:
+        """A batch of one row at each size; where batches are asked for, of the most rows."""
+        rows = self.ladder.points[-1].rows if self.ladder.asked else 1
+        for axis, sizes in self.sizes.items():
+            self.ended[axis] = (
+                "these sizes were asked for"
+                if self.asked
+                else "between the shortest and the longest row"
+            )
+            points = self.curves[axis] = []
+            for size in sizes:
+                steps.advance()
+                try:
+                    points.append(Point(self.contender, rows, {axis: size}))
+                except Exception as error:  # noqa: BLE001 - not every size that is allowed; it is said
+                    self.ended[axis] = f"at {axis}={size} forward raised: {said(error)}"
+                else:
+                    points[-1].forget()
+
+    def measure_threads(self, counts: Sequence[int], steps: Steps) -> None:
+        """The best batch so far with each number of threads."""
+        if not counts:
+            return
+        rows = min(self.ladder.points, key=lambda point: point.quickest / point.rows).rows
+        self.ended["threads"] = "these counts were asked for"
+        points = self.curves["threads"] = []
+        for count in sorted(set(counts)):
+            steps.advance()
+            try:
+                points.append(Point(self.contender.with_threads(count), rows, threads=count))
+            except ForwardpassError as error:
+                self.notes.append(f"with {count} threads it cannot be built: {said(error)}")
+                continue
+            points[-1].forget()
+
+    def measure_ends(self, steps: Steps) -> None:
+        """Batches of the best size of the shortest and the longest rows: what these cost a cell."""
+        load = self.contender.load
+        if self.ladder.asked or not load.axes:
+            return
+        sizes = load.rows.sizes
+        cells = [load.cells(dict(zip(load.axes, map(int, row), strict=True))) for row in sizes]
+        best = min(self.ladder.points, key=lambda point: point.quickest / point.rows)
+        for row in {cells.index(min(cells)), cells.index(max(cells))}:
+            rows = best.rows * best.cells // cells[row]
+            if cells[row] == best.cells or not rows:
+                continue
+            steps.advance()
+            own = dict(zip(load.axes, map(int, sizes[row]), strict=True))
+            try:
+                point = Point(self.contender, rows, own)
+            except Exception as error:  # noqa: BLE001 - a size that rows have, and the model refuses
+                self.notes.append(f"{rows:,} rows of {own} could not be computed: {said(error)}")
+                continue
+            point.forget()
+            self.ladder.ends.append(point)
+
+    def extend(self, seconds: float) -> None:
+        """Add the batches that may be better than the best one, unless they take longer."""
+        if self.ladder.asked:
+            return
+        have = {point.rows for point in self.ladder.points}
+        for rows in self.ladder.rivals(self.ladder.trials()):
+            if rows not in have:
+                self.ladder.ended = self.ladder.slow(rows, seconds) or self.ladder.add(rows)
+                self.ladder.ended = self.ladder.ended or PLATEAU
+
+    def refine(self, latency_seconds: float) -> None:
+        """Add the batch that just keeps the bound, by those that do and do not."""
+        rows = None if self.ladder.asked else within(self.ladder.points, latency_seconds)
+        if rows is not None:
+            self.ladder.add(rows)
+
+    def spent(self, rounds: int) -> None:
+        """The budget ended the rounds."""
+        if rounds <= _FEWEST_ROUNDS:
+            self.notes.append(
+                f"the budget lasted for {rounds} rounds: intervals are wide; a larger one narrows "
+                "them"
+            )
+
+    def sweep(self, noise: float, latency_seconds: float | None) -> Sweep:
+        """What was found."""
+        ladder = self.ladder
+        ladder.keep()
+        curves = [Curve("batch", tuple(p.measured() for p in ladder.points), ladder.why())]
+        curves += [
+            Curve(along, tuple(point.measured() for point in points), self.ended[along])
+            for along, points in self.curves.items()
+            if points
+        ]
+        advice = [for_throughput(ladder.points, noise)]
+        if latency_seconds is not None:
+            advice.append(for_latency(ladder.points, latency_seconds))
+        notes = (*ladder.agreement.notes, *self.notes)
+        return Sweep(tuple(curves), tuple(advice), ladder.costs(), notes)
+
+
+def _require_counts(name: str, counts: Sequence[int]) -> None:
+    for count in counts:
+        if type(count) is not int or count < 1:
+            raise UsageError(f"profile({name}=…): {count!r} is no whole number from 1")
+
+
+def _wanted(contender: Contender, axes: Mapping[str, Sequence[int]]) -> Mapping[str, Sequence[int]]:
+    """The sizes to time along each axis: those asked for, else some between what rows have.
+
+    Raises UsageError for an axis that is not there, and for a size that it cannot have.
+    """
+    load = contender.load
+    known = load.rows.signature.variable if isinstance(load.rows, Block) else {}
+    for name, sizes in axes.items():
+        if name not in known:
+            hint = nearest(name, known) if known else "its inputs have no variable axis"
+            raise UsageError(f"{load.forward}: axes={{{name!r}: …}}: no such axis; {hint}")
+        for size in sizes:
+            if type(size) is not int or not _permitted(known[name], size):
+                raise UsageError(f"{load.forward}: {name}={size} is out of bounds: {known[name]}")
+    found = {name: sorted(set(sizes)) for name, sizes in axes.items()}
+    return found or {name: _usual(load.rows.sizes[:, i].tolist(), axis)
+                     for i, (name, axis) in enumerate(known.items())}  # fmt: skip
+
+
+def _permitted(axis: Axis, size: int) -> bool:
+    return size >= 1 and axis.rounded(size) == size and (axis.high is None or size <= axis.high)
+
+
+def _usual(lengths: Sequence[int], axis: Axis) -> list[int]:
+    """A few sizes from the shortest to the longest row; where all are alike, around that."""
+    low, high = min(lengths), max(lengths)
+    if low == high:
+        low, high = max(1, low // 2), 4 * high
+    steps = min(_SIZES, 1 + math.ceil(math.log2(high / low)))
+    even = (low * (high / low) ** (step / max(1, steps - 1)) for step in range(steps))
+    rounded = {axis.rounded(round(size)) for size in even}
+    return sorted(size for size in rounded if _permitted(axis, size))

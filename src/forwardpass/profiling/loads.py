@@ -102,15 +102,18 @@ class Load:
         return dict(zip(self.axes, map(int, sizes[order[len(order) // 2]]), strict=True))
 
     def cells(self, sizes: Mapping[str, int]) -> int:
-        """Cells of one row at these sizes; 1 where there are no axes."""
-        return self.rows.signature.cells(dict(sizes)) if isinstance(self.rows, Block) else 1
+        """Cells of one row at these sizes; where a collate makes batches, of the largest row."""
+        if isinstance(self.rows, Block):
+            return self.rows.signature.cells(dict(sizes))
+        return int(self.rows.sizes.max())
 
-    def batch(self, rows: int, sizes: Mapping[str, int] | None = None) -> Inputs:
-        """A batch of so many rows, in turn, each repeated or cut to `sizes`; None: see `sizes`.
+    def batch(self, rows: int, sizes: Mapping[str, int] | None = None, first: int = 0) -> Inputs:
+        """A batch of so many rows, in turn from the `first` on, each repeated or cut to `sizes`;
+        None: see `sizes`.
 
         Where a collate makes batches they have their own sizes.
         """
-        places = [n % len(self.rows) for n in range(rows)]
+        places = [n % len(self.rows) for n in range(first, first + rows)]
         if isinstance(self.rows, Block):
             return resized(self.rows, places, {**self.sizes, **(sizes or {})})
         taken = self.rows.take(np.array(places))

@@ -1,0 +1,93 @@
+"""Agreement: whether rows come out of a batch as they come out alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from forwardpass.profiling.contenders import Contender
+from forwardpass.tensors.arrays import Array, spelled
+from forwardpass.tensors.distances import apart, share, tolerance
+from forwardpass.tensors.trees import flatten
+
+
+class Agreement:
+    """Compares the first and the last row of batches with the same rows alone.
+
+    Outputs that change from call to call, and those without an axis as long as the batch, tell
+    nothing.
+    """
+
+    def __init__(self, contender: Contender) -> None:
+        self._contender = contender
+        call = contender.call(1)
+        self._first = _named(call())
+        facts = contender.engine.replicas[0].facts
+        dtypes = [facts.dtype, *map(spelled, self._first.values())]
+        self._allowed = max(tolerance(dtypes), facts.rounding)
+        self._random = _distance(self._first, _named(call())) > self._allowed
+        self._far: dict[int, float] = {}
+
+    def see(self, rows: int, outputs: Any) -> None:
+        """Compare what a batch of so many rows came out as."""
+        if self._random or rows < 2:
+            return
+        found, far = _named(outputs), 0.0
+        for place in (0, rows - 1):
+            alone = self._first if place == 0 else _named(self._contender.call(1, first=place)())
+            far = max(far, _distance(_row(found, alone, rows, place), alone))
+        if far > self._allowed:
+            self._far[rows] = far
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was seen, a sentence each; nothing where all is well."""
+        if self._random:
+            return (
+                "its outputs change from call to call, so those of batches were not compared with "
+                "those of one row",
+            )
+        if not self._far:
+            return ()
+        several = list(self._far)
+        where = f"{several[0]:,}" if len(several) == 1 else (
+            f"{', '.join(f'{rows:,}' for rows in several[:-1])} and {several[-1]:,}"
+        )  # fmt: skip
+        return (
+            f"at {where} rows the outputs differ by {share(max(self._far.values()))} from those of "
+            f"one row alone (rounding accounts for {self._allowed:.0e}): see `fwd check`, "
+            "batch-variance",
+        )
+
+
+def _named(outputs: Any) -> Mapping[str, Array]:
+    """The arrays that came out, by path."""
+    if isinstance(outputs, Mapping):
+        whole = cast("Mapping[str, Any]", outputs)
+        if all(isinstance(value, np.ndarray) for value in whole.values()):
+            return whole
+    return dict(flatten(outputs))
+
+
+def _row(
+    found: Mapping[str, Array], alone: Mapping[str, Array], rows: int, place: int
+) -> dict[str, Array]:
+    """One row of each output that has an axis as long as the batch, all others as of one row."""
+    taken: dict[str, Array] = {}
+    for path, one in alone.items():
+        value = found.get(path)
+        if value is None or len(value.shape) != len(one.shape):
+            continue
+        pairs = list(zip(value.shape, one.shape, strict=True))
+        differing = [axis for axis, pair in enumerate(pairs) if pair[0] != pair[1]]
+        if len(differing) == 1 and pairs[differing[0]] == (rows, 1):
+            where = (slice(None),) * differing[0] + (slice(place, place + 1),)
+            taken[path] = value[where]
+    return taken
+
+
+def _distance(one: Mapping[str, Array], other: Mapping[str, Array]) -> float:
+    """The largest relative distance over the outputs that both have."""
+    return max((apart(one[path], other[path]) for path in one if path in other), default=0.0)
