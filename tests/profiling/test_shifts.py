@@ -84,6 +84,16 @@ def test_other_forwards_are_refused() -> None:
         profile(passed(forward="b.py @ eager")).compare(profile())
 
 
+def test_a_checkout_in_another_folder_is_the_same_forward() -> None:
+    then = profile(passed(forward="/a/net.py @ eager"))
+    assert profile(passed(forward="/b/c/net.py @ eager")).compare(then).shifts
+    with pytest.raises(UsageError, match="no figure"):
+        profile(passed(forward="/b/c/net.py | cast(bf16) @ eager")).compare(then)
+    two = profile(passed(forward="/a/net.py @ eager"), passed(forward="/b/net.py @ eager"))
+    with pytest.raises(UsageError, match="no figure"):  # of which of the two?
+        profile(passed(forward="/c/net.py @ eager")).compare(two)
+
+
 def test_what_has_no_counterpart_is_noted() -> None:
     fewer = passed(curves=(replace(passed().curves[0], points=passed().curves[0].points[:2]),))
     notes = profile(fewer, passed(forward="b")).compare(profile()).notes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -56,11 +56,10 @@ def compared(before: Profile, after: Profile) -> Shifts:
     the machine; and where they have no figure in common.
     """
     notes = list(_require_same(before, after))
-    older = {one.forward: one for one in before.passes}
     noise = (1 + before.noise) * (1 + after.noise) - 1
     shifts: list[Shift] = []
     for one in after.passes:
-        other = older.get(one.forward)
+        other = _counterpart(one.forward, before.passes)
         if other is None:
             notes.append(f"{one.forward}: the older profile has no such Forward")
         elif (one.device, one.dtype) != (other.device, other.dtype):
@@ -79,9 +78,20 @@ def compared(before: Profile, after: Profile) -> Shifts:
     if not shifts:
         raise UsageError(
             f"no figure of {', '.join(one.forward for one in after.passes)} stands in the older "
-            f"profile, of {', '.join(older)}: profile the same Forwards, in the same batches"
+            f"profile, of {', '.join(one.forward for one in before.passes)}: profile the same Forwards, in the same batches"
         )
     return Shifts(shifts=tuple(shifts), noise=noise, notes=tuple(notes))
+
+
+def _counterpart(forward: str, passes: Sequence[Passed]) -> Passed | None:
+    """The same Forward; one of a file may stand in another folder: a checkout elsewhere."""
+    same = [one for one in passes if one.forward == forward]
+    moved = [one for one in passes if _within_folder(one.forward) == _within_folder(forward)]
+    return next(iter(same or (moved if len(moved) == 1 else [])), None)
+
+
+def _within_folder(forward: str) -> str:
+    return forward.rpartition(os.sep)[2] if os.path.isabs(forward) else forward
 
 
 def _require_same(before: Profile, after: Profile) -> Iterator[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from forwardpass.building.backends.eager import EagerReplica
+from forwardpass.errors import UsageError, nearest
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL
 from forwardpass.measuring.limits import limits
@@ -24,6 +25,8 @@ from forwardpass.recording.passes import Grad
 _ROWS = 256
 _SHARES = {"curves": 0.45, "parts": 0.35, "lesson": 0.2}
 """How the seconds of the budget are spent."""
+_QUIET = 0.05
+"""The most that a pass differs from itself on a machine that does nothing else."""
 
 
 def profile(
@@ -70,6 +73,12 @@ def profile(
     for one in given:
         contenders.append(Contender.of(load(one), inputs, limit))
         steps.advance()
+    for one in contenders:
+        for name in axes or {}:
+            if name not in one.load.axes:
+                raise UsageError(
+                    f"{one.load.forward} has no axis {name}; {nearest(name, one.load.axes)}"
+                )
     facts = contenders[0].engine.replicas[0].facts
     steps.begin("measuring this machine", 1)
     known = limits(facts.device)
@@ -114,8 +123,17 @@ def profile(
         noise=noise,
         verdict=verdict(passes),
         seconds=WALL.now() - began,
-        notes=(),
+        notes=tuple(_busy(noise)),
     )
+
+
+def _busy(noise: float) -> Iterator[str]:
+    """What a noise that hides most differences takes away."""
+    if noise > _QUIET:
+        yield (
+            f"this machine is too busy to tell differences below {noise:.0%}: a pass differs from "
+            "itself by that much, timed side by side. Profile again when nothing else runs on it"
+        )
 
 
 def _rows(swept: Sweep) -> list[int]:

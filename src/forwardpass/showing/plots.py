@@ -22,6 +22,7 @@ from forwardpass.showing.wording import (
     amount_of,
     counted,
     duration,
+    near,
     rate,
     visible,
 )
@@ -108,7 +109,7 @@ def _is_svg(path: str) -> bool:
 
 def _literal(text: str) -> str:
     """Names of the user's, which are no formulas."""
-    return visible(text).replace("$", r"\$")
+    return visible(near(text)).replace("$", r"\$")
 
 
 def _title(profile: Profile) -> str:

@@ -30,6 +30,7 @@ from forwardpass.showing.wording import (
     counted,
     duration,
     facts,
+    near,
     plain,
     rate,
     seconds,
@@ -46,7 +47,7 @@ def shown(profile: Profile, layers: int = _LAYERS) -> RenderableType:
     """A Profile as rich draws it, with so many of the dearest layers."""
     parts: list[RenderableType] = []
     if profile.verdict:
-        parts.append(plain(Text(profile.verdict, style="bold")))
+        parts.append(plain(Text(near(profile.verdict), style="bold")))
     if len(profile.passes) > 1:
         parts += [_beside(profile.passes), ""]
     for one in profile.passes:
@@ -56,7 +57,7 @@ def shown(profile: Profile, layers: int = _LAYERS) -> RenderableType:
 
 
 def _passed(one: Passed, layers: int) -> Iterator[RenderableType]:
-    yield plain(Text(one.forward, style="bold"))
+    yield plain(Text(near(one.forward), style="bold"))
     yield plain(Text(one.headline, style=BLUE))
     for curve in one.curves:
         yield ""
@@ -77,7 +78,7 @@ def _passed(one: Passed, layers: int) -> Iterator[RenderableType]:
         yield from _lesson(one.lesson)
     if one.notes:
         yield ""
-        yield facts(("note", Text(f"! {note}", ORANGE)) for note in one.notes)
+        yield facts(("note", Text(f"! {near(note)}", ORANGE)) for note in one.notes)
 
 
 def _advised(rows: int) -> str:
@@ -244,7 +245,7 @@ def _beside(passes: Sequence[Passed]) -> Table:
     for one in passes:
         best, single = _best(one), _single(one)
         table.add_row(
-            plain(one.forward),
+            plain(near(one.forward)),
             "" if single is None else duration(single.p50),
             "" if best is None else _ranged(best.rows_per_second, rate),
             "" if best is None else counted(best.rows),
@@ -289,7 +290,7 @@ def _machine(profile: Profile) -> Iterator[tuple[str, Text | str]]:
         f"call · took {seconds(profile.seconds)}",
     )
     for note in profile.notes:
-        yield "note", Text(f"! {note}", ORANGE)
+        yield "note", Text(f"! {near(note)}", ORANGE)
 
 
 def machine_line(machine: Machine) -> str:

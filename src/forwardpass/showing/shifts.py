@@ -17,6 +17,7 @@ from forwardpass.showing.wording import (
     amount_of,
     duration,
     facts,
+    near,
     plain,
 )
 
@@ -56,7 +57,7 @@ def _table(moved: Sequence[Shift]) -> Table:
     ordered = sorted(moved, key=lambda shift: shift.ratio.median, reverse=True)
     for shift in ordered[:_MOST]:
         sign, colour = _SIGNS[shift.verdict]
-        name = f"{shift.forward}, {shift.name}" if several else shift.name
+        name = f"{near(shift.forward)}, {shift.name}" if several else shift.name
         ratio = shift.ratio
         table.add_row(
             Text(sign, colour),
@@ -81,4 +82,4 @@ def _facts(found: Shifts, alike: int) -> Iterator[tuple[str, Text | str]]:
         f"both profiles, {found.noise:.1%}",
     )
     for note in found.notes:
-        yield "note", Text(f"! {note}", ORANGE)
+        yield "note", Text(f"! {near(note)}", ORANGE)

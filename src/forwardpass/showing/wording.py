@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from rich.table import Table
@@ -26,6 +27,11 @@ def plain(value: Text | str) -> Text:
     text = value if isinstance(value, Text) else Text(value)
     text.plain = visible(text.plain)
     return text
+
+
+def near(text: str) -> str:
+    """Text in which files below the current folder are named from there."""
+    return text.replace(f"{os.getcwd()}{os.sep}", "")
 
 
 def facts(lines: Iterable[tuple[str, Text | str]]) -> Table:

@@ -1,0 +1,111 @@
+"""How much of what a GPU multiplies do passes of BERT-base and of ResNet-50 reach?
+
+Their shapes with random weights, eager and compiled, in f32 and in bf16; each by `fwd.profile`,
+from host memory and back there. Share of the matmul rate that was measured for the dtype on this
+device. With --quick small ones, on whatever there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+import forwardpass as fwd
+from benchmarks.results import publish, quick, table
+from forwardpass.errors import ForwardpassError
+from forwardpass.nouns.profiles import CurvePoint, Parts, Profile
+from forwardpass.showing.profiles import limits_line, machine_line
+from forwardpass.showing.wording import duration, rate
+
+PLANS = ("@ eager", "@ inductor", "| cast(bf16) @ eager", "| cast(bf16) @ inductor")
+
+
+def bert(small: bool) -> fwd.Model:
+    """BERT-base over 128 tokens."""
+    from transformers import BertConfig, BertModel
+
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "intermediate_size": 64}  # fmt: skip
+    config = BertConfig(**(sizes if small else {}))
+    tokens = 16 if small else 128
+    module = BertModel(config, add_pooling_layer=False)
+    return placed(module, f"input_ids: i64[batch {tokens}]", "BERT-base")
+
+
+def resnet(small: bool) -> fwd.Model:
+    """ResNet-50 over images of 224 × 224."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    sizes: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
+    config = ResNetConfig(**(sizes if small else {}))
+    side = 32 if small else 224
+    module = ResNetForImageClassification(config)
+    return placed(module, f"pixel_values: f32[batch 3 {side} {side}]", "ResNet-50")
+
+
+def placed(module: nn.Module, inputs: str, name: str) -> fwd.Model:
+    """A Model where the GPU is, if there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return fwd.Model(module.eval().to(device), inputs, origin=name)
+
+
+def macs_of_a_row(profile: Profile) -> float:
+    """By the record of the largest batch."""
+    parts: Parts = profile.passes[0].parts[-1]
+    return sum(call.macs or 0 for call in parts.calls) / parts.rows
+
+
+def best(profile: Profile) -> CurvePoint:
+    """The batch with the most rows a second."""
+    curve = next(curve for curve in profile.passes[0].curves if curve.along == "batch")
+    return max(curve.points, key=lambda point: point.rows_per_second.median)
+
+
+def line(name: str, plan: str, profile: Profile, macs: float) -> list[str]:
+    point, done = best(profile), profile.passes[0]
+    limit = profile.limits.matmul_flops_per_second.get(done.dtype)
+    flops = 2 * macs * point.rows_per_second.median
+    return [
+        name, f"`{plan}`", f"{point.rows:,}", duration(point.seconds.median),
+        f"{rate(point.rows_per_second.median)}", f"{flops / 1e12:.2f}",
+        f"{100 * flops / limit:.0f}" if limit else "", f"{100 * profile.noise:.1f}",
+    ]  # fmt: skip
+
+
+def main() -> None:
+    small = quick(__doc__)
+    batches, budget = ((1, 4), 1.0) if small else ((1, 32, 128), 10.0)
+    models: Sequence[tuple[str, Callable[[bool], fwd.Model]]] = (
+        ("BERT-base", bert), ("ResNet-50", resnet),
+    )  # fmt: skip
+    lines: list[list[str]] = []
+    about, failed = "", ""
+    for name, made in models:
+        model, macs = made(small), 0.0
+        for plan in PLANS[: 3 if small else 4]:
+            forward = fwd.Forward(model, fwd.Plan.parse(plan))
+            try:
+                profile = fwd.profile(forward, batch=batches, budget_seconds=budget)
+            except ForwardpassError as error:
+                failed += f"\n- {name} `{plan}`: {str(error).splitlines()[0]}"
+                continue
+            macs = macs or macs_of_a_row(profile)
+            lines.append(line(name, plan, profile, macs))
+            about = f"{machine_line(profile.machine)}; {limits_line(profile.limits)}."
+            print(" | ".join(lines[-1]), flush=True)
+    head = [
+        "", "plan", "batch", "one batch", "rows/s", "Tflops/s", "% of the limit", "noise, %",
+    ]  # fmt: skip
+    text = (
+        "The batch with the most rows a second, inputs and outputs in host memory; flops by "
+        "recorded macs, beside the matmul rate of the dtype on this device."
+    )
+    parts = [text, table(head, lines), about, *([f"Failed:\n{failed}"] if failed else [])]
+    publish("gpu_passes", "Passes on a GPU", parts, write=not small)
+
+
+if __name__ == "__main__":
+    main()
