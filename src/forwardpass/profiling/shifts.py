@@ -76,9 +76,10 @@ def compared(before: Profile, after: Profile) -> Shifts:
             ]
             notes += _lone(one.forward, then, now)
     if not shifts:
+        then, now = (", ".join(p.forward for p in one.passes) for one in (before, after))
         raise UsageError(
-            f"no figure of {', '.join(one.forward for one in after.passes)} stands in the older "
-            f"profile, of {', '.join(one.forward for one in before.passes)}: profile the same Forwards, in the same batches"
+            f"no figure of {now} stands in the older profile, of {then}: profile the same "
+            "Forwards, in the same batches"
         )
     return Shifts(shifts=tuple(shifts), noise=noise, notes=tuple(notes))
 
