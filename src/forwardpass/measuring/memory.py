@@ -13,6 +13,7 @@ from typing import Any
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _STATUS = Path("/proc/self/status")
+_REFERENCES = Path("/proc/self/clear_refs")
 
 
 def total_bytes() -> int:
@@ -81,6 +82,12 @@ def peak_growth(device: str) -> Generator[Growth]:
         growth.close()
 
 
+def is_resident_seen(device: str) -> bool:
+    """Whether `peak_growth` tells by how much the resident memory of this process grew: on a CPU,
+    where the system lowers the peak when it is asked."""
+    return not _is_cuda(device) and device != "mps" and _REFERENCES.exists()
+
+
 def _is_cuda(device: str) -> bool:
     return device.partition(":")[0] == "cuda"
 
@@ -102,7 +109,7 @@ def _trim() -> Any:
 def _reset_peak() -> int:
     """Lower the peak to what is resident now, where the system can; returns that, in bytes."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        _REFERENCES.write_text("5")
         return _fields(_STATUS)["VmRSS"]
     except (OSError, KeyError):
         return _peak()  # no such reset here: growth counts from the highest peak so far

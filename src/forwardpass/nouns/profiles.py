@@ -165,22 +165,33 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """What holds memory at the peak: a call's result, by its layer; or what is there all along."""
+    """What holds memory at the peak: results or scratch of calls, by layer and operator; or what is
+    there all along, as `parameters`, `buffers`, `inputs`."""
 
     name: str
     bytes: int
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """The peak of a batch that was not recorded: from the others, and as it was measured then."""
+    """The peak of a batch that was not in the fit, and as it was measured then.
+
+    Attributes:
+        predicted_bytes, measured_bytes: what the allocator hands out at most; None where the batch
+            was not run.
+        predicted_resident_bytes, measured_resident_bytes: by how much resident memory grows; None
+            where that was not measured.
+    """
 
     rows: int
     predicted_bytes: int
     measured_bytes: int | None
+    predicted_resident_bytes: int | None = None
+    measured_resident_bytes: int | None = None
 
 
 class Timeline(msgspec.Struct, frozen=True):
-    """Live bytes of one batch, call by call.
+    """Live bytes of one batch, call by call: what PyTorch's allocator hands out while it is
+    computed, beyond what is there all along.
 
     Attributes:
         rows, sizes: of the batch.
@@ -188,11 +199,18 @@ class Timeline(msgspec.Struct, frozen=True):
         live_bytes: what the pass has made and still holds, after each call; by call index.
         within_bytes: the most that was held inside each call, its scratch included.
         peak_call: index of the call with the most of these. peak_bytes: that most.
-        holders: what holds memory then, the largest first.
+        resident_bytes: by how much resident memory grew at most in a pass of its own, with what
+            libraries take past the allocator, and holes that it cannot use; None where the system
+            does not tell.
+        holders: what holds memory then, the largest first; they add up to the peak and what is
+            there all along.
         saved_bytes: what would be kept for a backward pass; None where grad is off.
         slope_bytes: by how much the peak grows with each further row.
-        predictions: peaks that were predicted first and measured then.
-        why: where there is no timeline, the reason.
+        predictions: peaks that were predicted first and measured then, from batches that are none
+            of them.
+        most_rows: the largest batch that should fit into the memory that was free, by the
+            prediction; None where there is none.
+        why: where there is no timeline or no prediction, or it is a coarser one, the reason.
     """
 
     rows: int
@@ -204,10 +222,12 @@ class Timeline(msgspec.Struct, frozen=True):
     within_bytes: tuple[int, ...] = ()
     peak_call: int = -1
     peak_bytes: int = 0
+    resident_bytes: int | None = None
     holders: tuple[Holder, ...] = ()
     saved_bytes: int | None = None
     slope_bytes: float = 0.0
     predictions: tuple[Prediction, ...] = ()
+    most_rows: int | None = None
     why: str = ""
 
 

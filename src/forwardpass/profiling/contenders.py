@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from forwardpass.building.arrays import ArrayReplica
+from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.building.engines import Engine
 from forwardpass.building.replicas import Inputs
 from forwardpass.errors import UsageError
@@ -26,6 +27,7 @@ from forwardpass.preparing.recipes import Ready
 from forwardpass.profiling.loads import Load
 from forwardpass.tensors.arrays import Array, copied
 from forwardpass.tensors.distances import apart
+from forwardpass.tensors.modules import parameters_of
 from forwardpass.tensors.threads import operator_threads, set_operator_threads
 from forwardpass.tensors.trees import flatten
 
@@ -151,6 +153,23 @@ class Contender:
             yield (replica.facts.threads if own else operator_threads()) or 0
         finally:
             set_operator_threads(before)
+
+    @contextmanager
+    def learning(self) -> Generator[None]:
+        """Within, those parameters of the module that computes need gradients that do so in the
+        user's: the copy that an engine holds needs none, and would keep nothing for a backward
+        pass."""
+        replica, given = self.engine.replicas[0], self.load.forward.model.module
+        own = parameters_of(replica.module) if isinstance(replica, EagerReplica) else ()
+        wanted = {path for path, one in parameters_of(given) if one.requires_grad}
+        waked = [one for path, one in own if path in wanted and not one.requires_grad]
+        try:
+            for one in waked:
+                one.requires_grad_(True)
+            yield
+        finally:
+            for one in waked:
+                one.requires_grad_(False)
 
 
 def _arrays(inputs: Inputs) -> dict[str, Array]:

@@ -2,12 +2,286 @@
 
 from __future__ import annotations
 
-from forwardpass.nouns.profiles import Timeline
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import torch
+
+from forwardpass.building.backends.eager import EagerReplica
+from forwardpass.errors import PassError, UsageError, contained, said
+from forwardpass.measuring.clocks import WALL
+from forwardpass.measuring.memory import available_bytes, is_resident_seen, peak_growth
+from forwardpass.nouns.profiles import Holder, Prediction, Timeline
 from forwardpass.nouns.progress import Steps
+from forwardpass.nouns.records import Record
+from forwardpass.probing.probes import Probe
+from forwardpass.profiling.allocations import Allocations, allocations, is_taken
 from forwardpass.profiling.contenders import Contender
-from forwardpass.recording.passes import Grad
+from forwardpass.profiling.forecasts import Forecast, most_rows
+from forwardpass.recording.gradients import saved_for_backward
+from forwardpass.recording.passes import Grad, Pass
+from forwardpass.recording.recordings import Recording, recorded
+from forwardpass.recording.schemas import flattened
+from forwardpass.tensors.blocks import Block
+
+_FIT: Final = (1, 2, 4)
+_CHECKS: Final = (8, 16)
+"""Batches that are run to predict from, and those that are predicted: multiples of the smallest."""
+_SMALLEST: Final = 4
+"""Of few rows, kernels and their scratch are often others."""
+_SECONDS: Final = 3.0
+"""A batch that is expected to take longer is not run."""
+_TOLD: Final = 1 << 20
+"""Resident memory that grows by less tells of pages, and not of the batch."""
+_MEMORY_SHARE: Final = 3
+"""A batch is run if its peak should take no more than this part of the free memory: inputs are
+copied, and what is resident is more than what the allocator hands out."""
 
 
 def timeline(contender: Contender, rows: int, grad: Grad, steps: Steps) -> Timeline:
-    """The memory of a batch of so many rows, call by call, and of batches that were not run."""
-    raise NotImplementedError
+    """The memory of a batch of so many rows, call by call, and of batches that were not run.
+
+    The module that runs is the engine's own, which is left as it was. Batches are made of the rows
+    of the load at its sizes. Where nothing can be told, `why` says so.
+    """
+    steps.begin("memory", 2 + len(_FIT) + len(_CHECKS))
+    nothing = Timeline(rows, contender.load.sizes, 0, 0, 0)
+    if is_taken():
+        why = "another profiler of PyTorch is on, and there can be but one"
+        return msgspec.structs.replace(nothing, why=why)
+    with contender.learning() if grad == "on" else nullcontext():
+        return _measured(contender, rows, grad, nothing, steps)
+
+
+def _measured(
+    contender: Contender, rows: int, grad: Grad, nothing: Timeline, steps: Steps
+) -> Timeline:
+    try:
+        probe = Probe(_recording(contender, rows, grad))
+        bench = _Bench(contender, grad, probe.record, probe.writes_parameters)
+        steps.advance()
+        seen = bench.run(rows)
+    except (PassError, UsageError) as error:
+        return msgspec.structs.replace(nothing, why=said(error))
+    steps.advance()
+    drawn = _drawn(bench, nothing, seen)
+    if seen.allocated.parted:
+        return drawn
+    series, why = _series(bench, rows, seen, steps)
+    if len(series) < 2:
+        return msgspec.structs.replace(drawn, why=why)
+    return _predicted(bench, drawn, series, seen, why, steps)
+
+
+class _Usage(NamedTuple):
+    """What a batch took.
+
+    Attributes:
+        input_bytes: of its tensors.
+        resident: by how much resident memory grew, in a pass without a profiler; None where the
+            system does not tell.
+    """
+
+    input_bytes: int
+    allocated: Allocations
+    resident: int | None
+    seconds: float
+
+    @property
+    def need(self) -> int:
+        """Memory that there has to be for it."""
+        return self.input_bytes + max(self.resident or 0, self.allocated.peak)
+
+    @property
+    def share(self) -> float:
+        """What is resident by what the allocator handed out; 1 where that cannot be told."""
+        grown, peak = self.resident or 0, self.allocated.peak
+        return max(1.0, grown / peak) if grown >= _TOLD and peak else 1.0
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """The module of a contender, and batches of any rows."""
+
+    contender: Contender
+    grad: Grad
+    record: Record
+    contents: bool
+
+    @property
+    def device(self) -> str:
+        return self.contender.engine.replicas[0].facts.device
+
+    def run(self, rows: int) -> _Usage:
+        """What a batch takes. Raises PassError where the module raises."""
+        began = WALL.now()
+        resident = None
+        try:
+            this = _pass(self.contender, rows, self.grad)
+            seen = allocations(this, self.record, self.device, contents=self.contents)
+            if is_resident_seen(self.device):
+                with (
+                    this.staged(contents=self.contents) as (_, args, kwargs),
+                    peak_growth(self.device) as growth,
+                    contained(),
+                ):
+                    this.module(*args, **kwargs)
+                resident = growth.bytes
+        except Exception as error:
+            raise PassError(f"a batch of {rows} raised {said(error)}") from error
+        return _Usage(_input_bytes(this), seen, resident, WALL.now() - began)
+
+    def hinders(self, rows: int, before: int, seen: _Usage, need: float | None = None) -> str:
+        """Why a batch is not run, "" where it is: by what another one of `before` rows took, and
+        the bytes that it should need (None: as many by row)."""
+        need = seen.need * rows / before if need is None else need
+        free = available_bytes(self.device)
+        if need > free / _MEMORY_SHARE:
+            return f"a batch of {rows} might not fit into the {free / 1e9:.1f} GB that are free"
+        if seen.seconds * rows / before > _SECONDS:
+            return f"a batch of {rows} would take longer than {_SECONDS:.0f} s"
+        return ""
+
+
+def _pass(contender: Contender, rows: int, grad: Grad) -> Pass:
+    replica = contender.engine.replicas[0]
+    assert isinstance(replica, EagerReplica)
+    staged = replica.stage(contender.load.batch(rows))
+    return Pass.of(
+        replica.module, staged.args, staged.kwargs, grad=grad, threads=replica.facts.threads
+    )
+
+
+def _recording(contender: Contender, rows: int, grad: Grad) -> Recording:
+    return recorded(str(contender.load.forward), _pass(contender, rows, grad), ())
+
+
+def _drawn(bench: _Bench, nothing: Timeline, seen: _Usage) -> Timeline:
+    """The timeline of the batch that was recorded."""
+    record, took = bench.record, seen.allocated
+    buffers = sum(one.nbytes for one in record.parameters if one.buffer)
+    parameters = sum(one.nbytes for one in record.parameters if not one.buffer)
+    saved = None
+    if bench.grad == "on":
+        this = _pass(bench.contender, nothing.rows, bench.grad)
+        saved = sum(one.bytes for one in saved_for_backward(this))
+    found = msgspec.structs.replace(
+        nothing,
+        parameter_bytes=parameters,
+        buffer_bytes=buffers,
+        input_bytes=seen.input_bytes,
+        peak_bytes=took.peak,
+        resident_bytes=seen.resident,
+        saved_bytes=saved,
+    )
+    if took.parted:
+        why = "run again, the pass goes another way: only its peak is known"
+        return msgspec.structs.replace(found, why=why)
+    there = {"parameters": parameters, "buffers": buffers, "inputs": seen.input_bytes}
+    held = Counter({name: size for name, size in there.items() if size})
+    for one in took.held:
+        name = _named(record, one.call)
+        held[f"scratch of {name}" if one.scratch else name] += one.bytes
+    return msgspec.structs.replace(
+        found,
+        live_bytes=took.live,
+        within_bytes=took.within,
+        peak_call=took.peak_call,
+        holders=tuple(Holder(name, size) for name, size in held.most_common()),
+    )
+
+
+def _named(record: Record, call: int) -> str:
+    """A call as a reader of the model knows it: its layer, and what ran there."""
+    made = record.calls[call]
+    layer = record.module(made)
+    return f"{layer.path or layer.kind}: {made.short}"
+
+
+def _series(bench: _Bench, rows: int, seen: _Usage, steps: Steps) -> tuple[dict[int, _Usage], str]:
+    """The batches to predict from, by rows, and why there are no more."""
+    if not isinstance(bench.contender.load.rows, Block):
+        return {}, "no prediction: a collate makes batches, each of sizes of its own"
+    series: dict[int, _Usage] = {}
+    why = ""
+    smallest = max(_SMALLEST, rows // _CHECKS[0])
+    while smallest > 1 and bench.hinders(_FIT[-1] * smallest, rows, seen):
+        smallest //= 2
+    for size in (smallest * times for times in _FIT):
+        why = bench.hinders(size, *next(reversed(series.items()), (rows, seen)))
+        if why:
+            break
+        try:
+            series[size] = bench.run(size)
+        except PassError as error:
+            why = str(error)
+            break
+        steps.advance()
+    return series, f"no prediction: {why}" if why and len(series) < 2 else why
+
+
+def _predicted(
+    bench: _Bench, drawn: Timeline, series: dict[int, _Usage], seen: _Usage, why: str, steps: Steps
+) -> Timeline:
+    """The timeline with what batches that are not in the series should take, and take."""
+    along = {n: one.allocated for n, one in series.items() if not one.allocated.parted}
+    if len(along) > 1:
+        peak = Forecast.of(
+            {n: one.within for n, one in along.items()}, {n: one.live for n, one in along.items()}
+        )
+    else:
+        why = "the calls differ from one batch size to another: only whole peaks are carried on"
+        peak = Forecast.of({n: [one.allocated.peak] for n, one in series.items()})
+    inputs = Forecast.of({size: [one.input_bytes] for size, one in series.items()})
+    share = series[max(series)].share
+    is_resident_told = (series[max(series)].resident or 0) >= _TOLD
+    known = {drawn.rows: seen, **series}
+    checks = [min(series) * times for times in _CHECKS]
+    for rows in checks:
+        before = max(size for size in known if size <= rows)
+        need = inputs(rows) + share * peak(rows)
+        hindered = "" if rows in known else bench.hinders(rows, before, known[before], need)
+        if rows not in known and not hindered:
+            try:
+                known[rows] = bench.run(rows)
+            except PassError as error:
+                hindered = str(error)
+        why = why or (hindered and f"{hindered}: it is predicted only")
+        steps.advance()
+    predictions: list[Prediction] = []
+    for rows in sorted({drawn.rows, *checks} - series.keys()):
+        came = known.get(rows)
+        predictions.append(
+            Prediction(
+                rows,
+                predicted_bytes=peak(rows),
+                measured_bytes=came.allocated.peak if came else None,
+                predicted_resident_bytes=round(share * peak(rows)) if is_resident_told else None,
+                measured_resident_bytes=came.resident if came else None,
+            )
+        )
+    free = available_bytes(bench.device)
+    return msgspec.structs.replace(
+        drawn,
+        slope_bytes=peak.slope(drawn.rows),
+        predictions=tuple(predictions),
+        most_rows=most_rows(lambda rows: inputs(rows) + share * peak(rows), free),
+        why=why,
+    )
+
+
+def _input_bytes(this: Pass) -> int:
+    """Bytes of the memory that the arguments stand in."""
+    found: list[torch.Tensor] = []
+    flattened((this.arguments, this.keywords), found)
+    memories: dict[Any, int] = {}
+    for tensor in found:
+        if tensor.layout is torch.strided and not tensor.is_nested:
+            memory = tensor.untyped_storage()
+            memories[memory.data_ptr()] = memory.nbytes()
+        else:
+            memories[id(tensor)] = tensor.nbytes
+    return sum(memories.values())
