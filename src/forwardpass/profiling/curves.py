@@ -16,13 +16,16 @@ from forwardpass.nouns.signatures import Axis
 from forwardpass.profiling.advising import for_latency, for_throughput, within
 from forwardpass.profiling.contenders import Contender
 from forwardpass.profiling.ladders import PLATEAU, Ladder
-from forwardpass.profiling.points import Point, round_seconds, turn_seconds
+from forwardpass.profiling.points import Point, turn_seconds
 from forwardpass.tensors.blocks import Block
 
 _NOISE_SECONDS: Final = 1.0
 _CLIMB_SHARE: Final = 0.4
 """Of the seconds, for finding which batches there are; the others time them side by side."""
-_FEWEST_ROUNDS: Final = 5
+_FEWEST_ROUNDS: Final = 3
+"""Whatever they take."""
+_ENOUGH_ROUNDS: Final = 10
+"""So that intervals say something."""
 _MOST_ROUNDS: Final = 50
 _BEATS: Final = 20
 """Of a progress bar while rounds are timed."""
@@ -67,7 +70,8 @@ def sweep(
     while growing := [ladder for ladder in ladders if not ladder.ended]:
         for ladder in growing:
             left = _CLIMB_SHARE * budget_seconds - (WALL.now() - began)
-            ladder.step(left / len(growing) / _FEWEST_ROUNDS)
+            most = budget_seconds if ladder.asked else left
+            ladder.step(most / len(growing) / _FEWEST_ROUNDS)
             steps.advance()
     sides = [_Side(*pair, bool(axes)) for pair in zip(ladders, wanted, strict=True)]
     for side in sides:
@@ -87,25 +91,29 @@ def _time(
     span, refined = max(until - began, 1e-9), latency_seconds is None
     while number < _MOST_ROUNDS:
         points = [point for side in sides for point in side.points]
-        turn = turn_seconds(points)
+        turn, this = turn_seconds(points), WALL.now()
         for point in points if number % 2 else reversed(points):
             point.take_turn(number, turn)
             passed = (WALL.now() - began) / span
             while steps.done < min(_BEATS, math.floor(_BEATS * passed)):
                 steps.advance()
         number += 1
-        left = until - WALL.now()
-        if number >= _FEWEST_ROUNDS and left < round_seconds(points):
-            for side in sides:
-                side.spent(number)
-            return
-        if number % 2 == 0 and number <= 2 * _FEWEST_ROUNDS:
+        took, left = WALL.now() - this, until - WALL.now()
+        if left < took and min(len(point.rounds) for point in points) >= _FEWEST_ROUNDS:
+            break
+        if number % 2 == 0 and number <= _ENOUGH_ROUNDS:
             for side in sides:
                 side.extend(left / _FEWEST_ROUNDS)
-        if not refined and number >= _FEWEST_ROUNDS:
+        if not refined and number >= _FEWEST_ROUNDS and left > _FEWEST_ROUNDS * took:
             refined = True
             for side in sides:
                 side.refine(latency_seconds or 0.0)
+    if number < _ENOUGH_ROUNDS:
+        for side in sides:
+            side.notes.append(
+                f"the budget lasted for {number} rounds: intervals are wide; a larger one narrows "
+                "them"
+            )
 
 
 @dataclass
@@ -207,14 +215,6 @@ class _Side:
         if rows is not None:
             self.ladder.add(rows)
 
-    def spent(self, rounds: int) -> None:
-        """The budget ended the rounds."""
-        if rounds <= _FEWEST_ROUNDS:
-            self.notes.append(
-                f"the budget lasted for {rounds} rounds: intervals are wide; a larger one narrows "
-                "them"
-            )
-
     def sweep(self, noise: float, latency_seconds: float | None) -> Sweep:
         """What was found."""
         ladder = self.ladder
@@ -228,8 +228,10 @@ class _Side:
         advice = [for_throughput(ladder.points, noise)]
         if latency_seconds is not None:
             advice.append(for_latency(ladder.points, latency_seconds))
-        notes = (*ladder.agreement.notes, *self.notes)
-        return Sweep(tuple(curves), tuple(advice), ladder.costs(), notes)
+        notes = [*ladder.agreement.notes, *self.notes]
+        if why := self.contender.prepared.why:
+            notes.append(f"what batching buys was not tried: {why}")
+        return Sweep(tuple(curves), tuple(advice), ladder.costs(), tuple(notes))
 
 
 def _require_counts(name: str, counts: Sequence[int]) -> None:

@@ -14,7 +14,7 @@ from forwardpass.nouns.costs import CostPoint, CostTable
 from forwardpass.preparing.headroom import Headroom
 from forwardpass.preparing.sizing import remember, remembered
 from forwardpass.preparing.trials import Trials, gains
-from forwardpass.profiling.advising import best_of
+from forwardpass.profiling.advising import best_of, milliseconds
 from forwardpass.profiling.agreeing import Agreement
 from forwardpass.profiling.contenders import Contender
 from forwardpass.profiling.points import Point
@@ -72,10 +72,13 @@ class Ladder:
         if not self.points:
             return ""
         last = self.points[-1]
-        takes = last.quickest * rows / last.rows
+        takes = last.last.seconds * rows / last.rows
         if takes <= seconds:
             return ""
-        return f"the budget: a batch of {rows:,} rows takes about {takes:.2g} s"
+        return (
+            f"the budget of time: a batch of {rows:,} rows takes about {milliseconds(takes)}, too "
+            "long for what is left of it"
+        )
 
     def add(self, rows: int) -> str:
         """Compute a batch of so many rows for the first times; why that is not possible, if so.

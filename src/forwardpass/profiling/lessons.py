@@ -23,7 +23,7 @@ from forwardpass.profiling.contenders import Contender
 from forwardpass.profiling.curves import Sweep
 from forwardpass.tensors.blocks import Block
 
-_FEWEST_ROUNDS: Final = 5
+_FEWEST_ROUNDS: Final = 3
 _MOST_ROUNDS: Final = 30
 _BATCHES: Final = 2
 """Of rows of one shape, where the budget suffices."""
@@ -84,7 +84,7 @@ def _sample(
     have one shape and are too few for two batches, they are repeated."""
     cells = ready.cells(block.sizes)
     alone = float(np.mean(swept.costs.seconds(np.ones(len(cells), np.int64), cells)))
-    fitting = max(2, int(budget_seconds / (2 * (_FEWEST_ROUNDS + 2)) / alone))
+    fitting = max(2, int(budget_seconds / (2 * (_FEWEST_ROUNDS + 1)) / alone))
     if fitting < len(block):
         return block.take(np.linspace(0, len(block) - 1, fitting).astype(np.int64))
     if (block.sizes != block.sizes[0]).any():
@@ -165,7 +165,7 @@ def _said(plans: list[_Batching], timings: dict[str, Timing], ready: Ready, best
     gain = ratio(timings[alone.name], timings[batched.name])
     mean = statistics.mean(len(one.indices) for one in batched.batches)
     of = f"batches of {best:,}" if best > 1 else "one row at a time, the best there is,"
-    text = _gained(f"{of} reach", gain, "rows/s of one row at a time", "batching")
+    text = _gained(f"{of} reach", gain, "one row at a time", "batching")
     if not others:
         return text
     may = all(ready.may_pad)
@@ -176,7 +176,7 @@ def _said(plans: list[_Batching], timings: dict[str, Timing], ready: Ready, best
         )
     (ordered,) = others
     more = ratio(timings[batched.name], timings[ordered.name])
-    text += ". " + _gained("sorted by length they reach", more, "those as they come", "sorting")
+    text += "; " + _gained("sorted by length they reach", more, "batches as they come", "sorting")
     if may:
         text += (
             f": padding is {ordered.padding_share:.0%} of what is computed, and was "
@@ -188,7 +188,7 @@ def _said(plans: list[_Batching], timings: dict[str, Timing], ready: Ready, best
 def _gained(begin: str, gain: Ratio, of: str, what: str) -> str:
     interval = f"{gain.median:.2f} × ({gain.low:.2f}–{gain.high:.2f})"
     if gain.verdict == "slower":  # the first takes longer
-        return f"{begin} {interval} the {of}"
+        return f"{begin} {interval} the rows/s of {of}"
     if gain.verdict == "faster":
-        return f"{what} costs here: {begin} {interval} the {of}"
-    return f"{what} buys nothing that can be told here: {begin} {interval} the {of}"
+        return f"{what} costs here: {begin} {interval} the rows/s of {of}"
+    return f"{what} buys nothing that can be told here: {begin} {interval} the rows/s of {of}"

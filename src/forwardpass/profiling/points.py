@@ -33,7 +33,8 @@ class Point:
 
     Attributes:
         cells: of one row. outputs: of the first time, until `forget`.
-        quickest: seconds of the quickest time yet.
+        quickest: seconds of the quickest time yet, by the clock that is to be trusted.
+        last: what it took the last time.
         rounds: what each time took, by round.
     """
 
@@ -53,7 +54,8 @@ class Point:
             with peak_growth(contender.device) as growth:
                 self._compute()
             self.peak_bytes = growth.bytes
-            self.quickest = self._trusted(self._clock.took(self._compute))
+            self.last = self._clock.took(self._compute)
+            self.quickest = self._trusted(self.last)
 
     def forget(self) -> None:
         """Let go of the outputs."""
@@ -64,7 +66,8 @@ class Point:
         left = SAMPLE_SECONDS
         with self.contender.threads(self._asked):
             while left > self.quickest:
-                self.quickest = min(self.quickest, self._trusted(self._clock.took(self._compute)))
+                self.last = self._clock.took(self._compute)
+                self.quickest = min(self.quickest, self._trusted(self.last))
                 left -= self.quickest
 
     def take_turn(self, number: int, seconds: float) -> None:
@@ -74,7 +77,7 @@ class Point:
             if self._asked is not None:
                 self._compute()  # a team of another size begins cold
             took = [self._clock.took(self._compute) for _ in range(times)]
-        self.rounds[number] = took
+        self.rounds[number], self.last = took, took[-1]
         self.quickest = min(self.quickest, *map(self._trusted, took))
 
     @property
@@ -130,9 +133,3 @@ def turn_seconds(points: Sequence[Point]) -> float:
     """How long each point computes in a round, but for those that take longer: what else runs on
     the machine shall meet none of them alone."""
     return max(SAMPLE_SECONDS, max(point.quickest for point in points) / _LARGEST_SHARE)
-
-
-def round_seconds(points: Sequence[Point]) -> float:
-    """How long a round of all of them takes, about."""
-    turn = turn_seconds(points)
-    return sum(max(turn, point.quickest) for point in points)

@@ -21,6 +21,7 @@ from forwardpass.profiling.lessons import lesson
 from forwardpass.profiling.memory import timeline
 from forwardpass.profiling.parts import parts
 from forwardpass.recording.passes import Grad
+from forwardpass.tensors.generators import generators_kept
 
 _ROWS = 256
 _SHARES = {"curves": 0.45, "parts": 0.35, "lesson": 0.2}
@@ -29,6 +30,7 @@ _QUIET = 0.05
 """The most that a pass differs from itself on a machine that does nothing else."""
 
 
+@generators_kept()
 def profile(
     forward: ForwardLike | Sequence[ForwardLike],
     inputs: Any = None,
