@@ -86,8 +86,8 @@ def parts(rows: int = 32, scale: float = 1.0, **more: Any) -> Parts:
     )
     calls = tuple(
         CallCost(
-            index, "aten.convolution" if one.macs else "aten.relu", one.path, one.seconds,
-            one.macs, one.bytes, one.limit_seconds, one.bound,
+            index, "aten.convolution" if one.macs else "aten.relu", one.path, "f32",
+            one.seconds, one.macs, one.bytes, one.limit_seconds, one.bound,
         )
         for index, one in enumerate(layers)
     )  # fmt: skip

@@ -99,6 +99,7 @@ class CallCost(msgspec.Struct, frozen=True):
     Attributes:
         call: its index in the record. layer: path of the module that made it.
         seconds: as timed in passes of their own.
+        dtype: of its operands, in which it computes; "" where it has none.
         macs: None where no formula covers it. bytes: read and written.
         limit_seconds: the least that this machine's limits allow; bound: by which of them.
     """
@@ -106,6 +107,7 @@ class CallCost(msgspec.Struct, frozen=True):
     call: int
     operator: str
     layer: str
+    dtype: str
     seconds: Estimate
     macs: int | None
     bytes: int
@@ -149,8 +151,11 @@ class Parts(msgspec.Struct, frozen=True):
         whole: seconds of the pass as it is.
         noise: by how much, as a share, the whole differs from itself: timed as two candidates of
             one contest, the wider end of the interval of their ratio.
-        layers: the dearest first. calls: in the order of the pass.
-        unattributed: seconds of the whole that no call took: Python between the operators.
+        layers: the dearest first. calls: in the order of the pass, those that PyTorch ran.
+        unattributed: seconds of the whole that no call took: Python between the operators, and
+            what it waits for.
+        shares: of the pass, by what bounds its calls; what is unattributed counts as overhead. As
+            they were in single passes, so that they are surer than seconds are on a noisy machine.
         why: where parts are missing or do not add up, the reason; empty where all is well.
     """
 
@@ -161,6 +166,7 @@ class Parts(msgspec.Struct, frozen=True):
     layers: tuple[LayerCost, ...] = ()
     calls: tuple[CallCost, ...] = ()
     unattributed: Estimate | None = None
+    shares: dict[Bound, Estimate] = msgspec.field(default_factory=dict[Bound, Estimate])
     why: str = ""
 
 

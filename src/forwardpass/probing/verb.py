@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -64,11 +65,18 @@ def record(
     )  # fmt: skip
     if saved and this.grad != "on":
         raise UsageError('record(saved=True) needs grad="on": nothing is saved for backward else')
-    if any(isinstance(part, torch.jit.ScriptModule) for _, part in parts_of(this.module)):
-        for _ in range(_SCRIPT_SETTLES):
-            this.plain()
+    settle(this)
     watching = Watching(statistics, values, value_bytes)
     done = recorded(str(loaded), this, asked.notes, watching, standing=this.generators)
     if saved:
         done = msgspec.structs.replace(done, saved=saved_for_backward(this))
     return done
+
+
+def settle(this: Pass) -> None:
+    """Make a pass as often as TorchScript in it needs to settle: its executor rewrites the graph in
+    its first runs. What a pass raises, the one that is made next raises again."""
+    if any(isinstance(part, torch.jit.ScriptModule) for _, part in parts_of(this.module)):
+        for _ in range(_SCRIPT_SETTLES):
+            with suppress(Exception):
+                this.plain()

@@ -3,17 +3,137 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import fsum
 
 from forwardpass.nouns.machines import Limits
-from forwardpass.nouns.profiles import Parts, Passed
+from forwardpass.nouns.profiles import Bound, CurvePoint, Estimate, Parts, Passed
 from forwardpass.profiling.curves import Sweep
+
+_TAKES: dict[Bound, str] = {
+    "overhead": "operator overhead",
+    "memory": "calls bound by memory",
+    "compute": "calls bound by multiplying",
+    "unknown": "calls whose work no formula covers",
+}
+_SURE_POINTS = 10
+"""Percentage points that an interval may be wide for its middle to stand for it."""
 
 
 def headline(parts: Sequence[Parts], swept: Sweep, limits: Limits) -> str:
-    """What bounds this model here, at one row and at the best batch."""
-    raise NotImplementedError
+    """What bounds this model here, at one row and at the best batch.
+
+    Each number is the middle of its interval where that is narrow, else both ends of it; what an
+    interval cannot tell is not said.
+    """
+    if not parts:
+        return _by_rows(swept)
+    told = [_told(one, limits) for one in parts]
+    return "; ".join(
+        f"at batch {one.rows:,}, {text}" for one, text in zip(parts, told, strict=True)
+    )
 
 
-def verdict(passes: Sequence[Passed]) -> str:
-    """Which of several is the fastest at its best batch, or that it is too close to call."""
-    raise NotImplementedError
+def _told(parts: Parts, limits: Limits) -> str:
+    """What bounds one batch."""
+    if parts.why and not parts.shares:
+        return f"what bounds it cannot be told: {parts.why}"
+    if parts.why:
+        return "what bounds it cannot be told, for not all that it does was seen"
+    order = sorted(parts.shares.items(), key=lambda item: -item[1].median)
+    first, share = order[0]
+    rivals: list[Bound] = [bound for bound, other in order if other.overlaps(share)]
+    if len(rivals) > 1:
+        names = " or ".join(_TAKES[bound] for bound in rivals)
+        return f"it is too close to call what takes the most time: {names}"
+    text = f"{_percent(share)} of the time is {_TAKES[first]}"
+    if first == "compute" and (reached := _reached(parts, limits)):
+        return f"it reaches {reached} ({text})"
+    if first in ("memory", "compute"):
+        least = fsum(call.limit_seconds for call in parts.calls if call.bound == first)
+        whole = parts.whole
+        at = Estimate(
+            least / (whole.median * share.median),
+            least / (whole.high * share.high),
+            least / (whole.low * share.low),
+        )
+        return f"{text}, which reach {_percent(at)} of that limit"
+    return text
+
+
+def _reached(parts: Parts, limits: Limits) -> str:
+    """The share of the matmul limits that all macs of a pass reach; "" where that is not known."""
+    multiplied: dict[str, int] = {}
+    for call in parts.calls:
+        if call.macs is None:
+            return ""
+        if call.macs:
+            multiplied[call.dtype] = multiplied.get(call.dtype, 0) + call.macs
+    rates = limits.matmul_flops_per_second
+    if any(dtype not in rates for dtype in multiplied):
+        return ""
+    least = fsum(2 * macs / rates[dtype] for dtype, macs in multiplied.items())
+    whole = parts.whole
+    share = Estimate(least / whole.median, least / whole.high, least / whole.low)
+    return f"{_percent(share)} of the {' and '.join(sorted(multiplied))} limit"
+
+
+def _percent(share: Estimate) -> str:
+    if 100 * (share.high - share.low) <= _SURE_POINTS:
+        return f"{share.median:.0%}"
+    return f"{100 * share.low:.0f} to {share.high:.0%}"
+
+
+def _by_rows(swept: Sweep) -> str:
+    """What can be said of an engine that computes a graph of its own: its rows a second."""
+    points = {
+        point.rows: point
+        for curve in swept.curves
+        if curve.along == "batch"
+        for point in curve.points
+    }
+    best = points.get(next((one.rows for one in swept.advice if one.goal == "throughput"), 0))
+    single = points.get(1)
+    if best is None:
+        return "timed end to end only: what bounds it cannot be told"
+    text = (
+        f"timed end to end only: {best.rows_per_second.median:,.0f} rows/s at batch {best.rows:,}"
+    )
+    if single is None or best is single:
+        return text
+    if single.rows_per_second.overlaps(best.rows_per_second):
+        return f"{text}, no more than one at a time as far as can be told"
+    more = best.rows_per_second.median / single.rows_per_second.median
+    return f"{text}, {more:.1f} × as many as at batch 1"
+
+
+def verdict(passes: Sequence[Passed], noise: float) -> str:
+    """Which of several is the fastest at its best batch, or that it is too close to call.
+
+    `noise` is the share by which a pass differs from itself: less is not told apart.
+    """
+    if len(passes) < 2:
+        return ""
+    bests = {n: best for n, one in enumerate(passes) if (best := _best(one)) is not None}
+    if len(bests) < 2:
+        return ""
+    order = sorted(bests, key=lambda n: -bests[n].rows_per_second.median)
+    first, second = bests[order[0]], bests[order[1]]
+    rate, other = first.rows_per_second, second.rows_per_second
+    if rate.low <= other.high * (1 + noise):
+        close = [
+            passes[n].forward for n in order
+            if bests[n].rows_per_second.high * (1 + noise) >= rate.low
+        ]  # fmt: skip
+        return f"too close to call: {' and '.join(close)}"
+    times = rate.median / other.median
+    return (
+        f"{passes[order[0]].forward} is the fastest: {rate.median:,.0f} rows/s at batch "
+        f"{first.rows:,}, {times:.2f} × {passes[order[1]].forward} at batch {second.rows:,}"
+    )
+
+
+def _best(one: Passed) -> CurvePoint | None:
+    """The point with the rows that throughput wants."""
+    rows = next((advice.rows for advice in one.advice if advice.goal == "throughput"), 0)
+    points = [point for curve in one.curves if curve.along == "batch" for point in curve.points]
+    return next((point for point in points if point.rows == rows), None)

@@ -1,19 +1,173 @@
-"""Parts: what each call and layer takes, from passes of their own, beside this machine's limits."""
+"""Parts: where the seconds of a batch go, by call and by layer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import fsum
+from typing import Any
 
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from forwardpass.building.backends.eager import EagerReplica
+from forwardpass.errors import Escaped, PassError, UsageError, contained, said
+from forwardpass.measuring.timings import ratio, timing
 from forwardpass.nouns.machines import Limits
-from forwardpass.nouns.profiles import Parts
+from forwardpass.nouns.profiles import Bound, CallCost, Estimate, LayerCost, Parts
 from forwardpass.nouns.progress import Steps
+from forwardpass.nouns.records import Record
+from forwardpass.probing.verb import settle
 from forwardpass.profiling.contenders import Contender
-from forwardpass.recording.passes import Grad
+from forwardpass.profiling.dissecting import Dissection, dissected, unseen_work
+from forwardpass.profiling.rooflines import Roofline
+from forwardpass.recording.passes import Grad, Pass
+from forwardpass.recording.recordings import Recording, recorded
 
 
 def parts(
-    contender: Contender, limits: Limits, rows: Sequence[int], grad: Grad, budget_seconds: float,
-    steps: Steps,
-) -> tuple[Parts, ...]:  # fmt: skip
-    """The Parts of batches of so many rows; the module that is taken apart is the engine's own."""
-    raise NotImplementedError
+    contender: Contender, limits: Limits, rows: int, grad: Grad, budget_seconds: float, steps: Steps
+) -> Parts:
+    """The parts of one batch of so many rows, of an engine that computes eagerly.
+
+    The pass is recorded once; then plain passes and passes in which each call is timed take turns.
+    What keeps the pass from being taken apart is the `why` of its Parts. Raises PassError where the
+    module raises.
+    """
+    replica, sizes = contender.engine.replicas[0], contender.load.sizes
+    assert isinstance(replica, EagerReplica)
+    steps.begin("parts", 1)
+    staged = replica.stage(contender.load.batch(rows))
+    this = Pass.of(replica.module, staged.args, staged.kwargs, grad=grad)
+    with contender.threads():
+        try:
+            settle(this)
+            record = _recorded(str(contender.load.forward), this)
+            done = dissected(this, record, replica.facts.device, budget_seconds, steps)
+            hidden = unseen_work(this, record) if isinstance(record, Recording) else ""
+        except PassError as error:
+            raise PassError(f"a batch of {rows:,} rows was not taken apart: {error}") from error
+    one, same = (timing(list(each)) for each in zip(*done.whole, strict=True))
+    whole = _estimate([seconds for pair in done.whole for seconds in pair])
+    found = Parts(rows, sizes, whole, ratio(one, same).width, why=done.why or hidden)
+    if done.why or isinstance(record, str):
+        return found
+    return _added_up(found, record, done, limits)
+
+
+def _recorded(name: str, this: Pass) -> Recording | str:
+    """The recording of a pass, or why there is none. Raises PassError where it raises."""
+    try:
+        with contained():
+            return recorded(name, this, ())
+    except UsageError as error:
+        return str(error)
+    except (PassError, Escaped) as error:
+        raise PassError(f"the pass raised {said(error.__cause__ or error)}") from error
+
+
+def _added_up(found: Parts, record: Record, done: Dissection, limits: Limits) -> Parts:
+    """What was found, with its calls and layers; without where they are more than the whole."""
+    whole = np.array(done.whole).mean(axis=1)  # of each round
+    taken = np.array(done.calls)  # [rounds calls]
+    rest = whole - taken.sum(axis=1)
+    unattributed = _estimate(rest)
+    middle = float(np.median(whole))
+    if unattributed.high < 0 and -unattributed.median > found.noise * middle:
+        more, noise = -unattributed.median / middle, found.noise
+        why = (
+            f"the calls add up to {more:.0%} more than the pass that they are parts of, "
+            f"which differs from itself by {noise:.0%} only: they cost more when timed"
+        )
+        return replace(found, why=why)
+    ran = [call for call in record.calls if call.is_operator]
+    lines = [Roofline.of(call, record, limits) for call in ran]
+    calls = tuple(
+        CallCost(
+            call=call.index,
+            operator=call.operator,
+            layer=record.module(call).path,
+            dtype=line.dtype,
+            seconds=_estimate(seconds),
+            macs=call.macs,
+            bytes=call.bytes_read + call.bytes_written,
+            limit_seconds=line.seconds,
+            bound=line.bound,
+        )
+        for call, line, seconds in zip(ran, lines, taken.T, strict=True)
+    )
+    return replace(
+        found,
+        layers=_layers(record, calls, taken),
+        calls=calls,
+        unattributed=unattributed,
+        shares=_shares(lines, taken, rest, np.array(done.timed), found.noise * whole),
+    )
+
+
+def _shares(
+    lines: Sequence[Roofline],
+    taken: NDArray[np.float64],
+    rest: NDArray[np.float64],
+    timed: NDArray[np.float64],
+    noise: NDArray[np.float64],
+) -> dict[Bound, Estimate]:
+    """The shares of single passes by what bounds their calls.
+
+    What lies between the calls [rounds] is known only as far as two passes can be told apart,
+    `noise`; it is not more than it was in the pass that was `timed` call by call.
+    """
+    summed = taken.sum(axis=1)
+    spent: dict[Bound, Any] = {"overhead": np.zeros_like(summed)}
+    for line, seconds in zip(lines, taken.T, strict=True):
+        spent[line.bound] = spent.get(line.bound, 0.0) + seconds
+    least, likely, most = (
+        np.clip(rest + sign * noise, 0.0, timed - summed) for sign in (-1.0, 0.0, 1.0)
+    )
+    found: dict[Bound, Estimate] = {}
+    for bound, seconds in spent.items():
+        ends = [
+            _estimate((seconds + between * (bound == "overhead")) / (summed + between))
+            for between in (likely, least, most)
+        ]
+        low, high = min(end.low for end in ends), max(end.high for end in ends)
+        found[bound] = Estimate(ends[0].median, low, high)
+    return found
+
+
+def _layers(
+    record: Record, calls: Sequence[CallCost], taken: NDArray[np.float64]
+) -> tuple[LayerCost, ...]:
+    """The calls of each module, added up round by round: the dearest first."""
+    places: dict[str, list[int]] = {}
+    for place, call in enumerate(calls):
+        places.setdefault(call.layer, []).append(place)
+    kinds = {entry.path: entry.kind for entry in record.modules}
+    layers = [
+        _layer(path, kinds[path], [calls[n] for n in within], taken[:, within].sum(axis=1))
+        for path, within in places.items()
+    ]
+    return tuple(sorted(layers, key=lambda layer: -layer.seconds.median))
+
+
+def _layer(
+    path: str, kind: str, calls: Sequence[CallCost], seconds: NDArray[np.float64]
+) -> LayerCost:
+    spent: dict[Bound, float] = {}
+    for call in calls:
+        spent[call.bound] = spent.get(call.bound, 0.0) + call.seconds.median
+    macs = [call.macs for call in calls]
+    return LayerCost(
+        path=path,
+        kind=kind,
+        calls=len(calls),
+        seconds=_estimate(seconds),
+        macs=None if None in macs else sum(count or 0 for count in macs),
+        bytes=sum(call.bytes for call in calls),
+        limit_seconds=fsum(call.limit_seconds for call in calls),
+        bound=max(spent, key=spent.__getitem__),
+    )
+
+
+def _estimate(samples: Iterable[float]) -> Estimate:
+    return timing([float(sample) for sample in samples]).estimate

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from forwardpass.building.backends.eager import EagerReplica
-from forwardpass.errors import UsageError, nearest
+from forwardpass.errors import PassError, UsageError, nearest
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL
 from forwardpass.measuring.limits import limits
@@ -93,11 +93,17 @@ def profile(
     share = budget_seconds / len(contenders)
     passes: list[Passed] = []
     for one, swept in zip(contenders, sweeps, strict=True):
-        inside: tuple[Parts, ...] = ()
+        inside: list[Parts] = []
         memory: Timeline | None = None
         notes = list(swept.notes)
         if isinstance(one.engine.replicas[0], EagerReplica):
-            inside = parts(one, known, _rows(swept), grad, _SHARES["parts"] * share, steps)
+            asked = _rows(swept)
+            for rows in asked:
+                seconds = _SHARES["parts"] * share / len(asked)
+                try:
+                    inside.append(parts(one, known, rows, grad, seconds, steps))
+                except PassError as error:
+                    notes.append(str(error))
             memory = timeline(one, _rows(swept)[-1], grad, steps)
         else:
             backend = one.load.forward.plan.backend.name
@@ -111,7 +117,7 @@ def profile(
                 headline=headline(inside, swept, known),
                 curves=swept.curves,
                 advice=swept.advice,
-                parts=inside,
+                parts=tuple(inside),
                 memory=memory,
                 lesson=learned,
                 costs=swept.costs,
@@ -123,7 +129,7 @@ def profile(
         machine=machine_of(facts),
         limits=known,
         noise=noise,
-        verdict=verdict(passes),
+        verdict=verdict(passes, noise),
         seconds=WALL.now() - began,
         notes=tuple(_busy(noise)),
     )
