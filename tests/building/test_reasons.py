@@ -41,6 +41,33 @@ class Total(nn.Module):
     def forward(self, x):
         return x.sum()
 
+class Scaled(nn.Module):
+    def forward(self, x):
+        return x * x.abs().max().item()
+
+class First(nn.Module):
+    def forward(self, x):
+        return x + float(x[0, 0])
+
+class Viewed(nn.Module):
+    def forward(self, x):
+        largest = torch.zeros(2)
+        largest[:1] = x.abs().max()
+        return -x if largest.sum() > 1e6 else x
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.seen += 1
+        return x * self.seen
+
+scaled = fwd.Model(Scaled(), "x: f32[batch 4]")
+first = fwd.Model(First(), "x: f32[batch 4]")
+viewed = fwd.Model(Viewed(), "x: f32[batch 4]")
+counting = fwd.Model(Counting(), "x: f32[batch 4]")
 turned = fwd.Model(Turned(), "x: f32[batch 4]")
 noisy = fwd.Model(Noisy(), "x: f32[batch 4]")
 total = fwd.Model(Total(), "x: f32[batch 4]")
@@ -73,6 +100,27 @@ def test_the_reason_is_named(
     assert said in done.output
     assert not [path for path in tmp_path.iterdir() if "net.fwd" in path.name]
     assert "graph(" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("scaled", "at net.py:35 Python reads a number of the data, and a trace holds the one"),
+        ("first", "at net.py:39 Python reads a number of the data, and a trace holds the one"),
+        ("viewed", "at net.py:45 Python goes on by a number of the data, False in all"),
+        ("counting", "the model changes itself in a pass (buffer seen was written)"),
+    ],
+)
+def test_it_is_no_axis(
+    tmp_path: Path, name: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    given = [f"net.py:{name} @ torchscript", "-o", "net.fwd", "--quiet"]
+    done = CliRunner().invoke(main, ["export", *given])
+    assert done.exit_code == 3
+    assert said in done.output
+    assert "cannot vary" not in done.output
 
 
 def test_a_model_without_one_value_a_row_is_told_so(tmp_path: Path) -> None:

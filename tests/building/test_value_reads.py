@@ -25,6 +25,31 @@ class Reading(nn.Module):
         return x * 2
 
 
+def into_a_view(x: Tensor) -> bool:
+    buffer = torch.zeros(4)
+    buffer[:2].view(2, 1)[0].copy_(x[1, :1])
+    return bool(buffer.sum() > 3)
+
+
+def into_a_part_of_a_list(x: Tensor) -> float:
+    first, second = torch.zeros(4).split(2)
+    torch._foreach_add_([first], [x[0, 1:]])  # pyright: ignore
+    return float(second.sum() + first.sum())
+
+
+def through_out(x: Tensor) -> float:
+    buffer = torch.zeros(3)
+    torch.add(x[0], 1, out=buffer[:])
+    return float(buffer.sum())
+
+
+def before_it_is_written(x: Tensor) -> float:
+    buffer = torch.ones(4)
+    before = buffer.sum()
+    buffer[:3] = x[0]
+    return float(before)
+
+
 CASES: list[tuple[Callable[[Tensor], object], list[str]]] = [
     (lambda x: bool(x.sum() > 3), ["True"]),
     (lambda x: float(x.max()), ["5.0"]),
@@ -34,6 +59,10 @@ CASES: list[tuple[Callable[[Tensor], object], list[str]]] = [
     (lambda x: x.flatten(1).size(1) == 3, []),
     (lambda _: float(OWN), []),
     (lambda x: nn.functional.one_hot(x.long(), 6), []),
+    (into_a_view, ["False"]),
+    (into_a_part_of_a_list, ["3.0"]),
+    (through_out, ["6.0"]),
+    (before_it_is_written, []),
 ]
 
 
@@ -41,8 +70,9 @@ CASES: list[tuple[Callable[[Tensor], object], list[str]]] = [
 def test_of_a_trace_numbers_of_the_inputs_are_noted(
     read: Callable[[Tensor], object], values: list[str]
 ) -> None:
+    net = nn.Sequential(nn.Identity(), Reading(read))
     with TracedReads() as reads:
-        torch.jit.trace(Reading(read), (X,), check_trace=False)
+        torch.jit.trace(net, (X,), check_trace=False)
     assert [value for found in reads.found.values() for value in found] == values
 
 

@@ -22,20 +22,18 @@ import msgspec
 import torch
 from torch import nn
 
-from forwardpass.building import golden
 from forwardpass.building.exporting import quiet
 from forwardpass.building.lookups import bounds
+from forwardpass.building.proving import cause_of, proved, tried
 from forwardpass.building.replicas import Example, Replica
 from forwardpass.building.subjects import (
     Subject,
-    Truth,
     arguments_of,
     is_resizable,
-    outputs_of,
     spoken,
 )
-from forwardpass.building.value_reads import TracedReads, ValueReads
-from forwardpass.errors import BuildError, DataError, MissingExtraError, UsageError, said
+from forwardpass.building.value_reads import TracedReads
+from forwardpass.errors import BuildError, DataError, MissingExtraError, UsageError
 from forwardpass.loading.programs import ModuleProgram
 from forwardpass.nouns.applied import Applied
 from forwardpass.nouns.lowered import Lowered, Port
@@ -43,7 +41,6 @@ from forwardpass.nouns.programs import Program
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.recordings import recorded
 from forwardpass.tensors.arrays import spelled
-from forwardpass.tensors.distances import apart
 from forwardpass.tensors.dtypes import tensors
 from forwardpass.tensors.modules import dtype_of, put_into_mode
 from forwardpass.tensors.trees import flatten, nest
@@ -55,8 +52,6 @@ _LOOKED_AT = 2000
 _BROKEN = math.nextafter(1.0, 0.0)
 """Of the largest output: beyond this distance quantization has left nothing of an output; zeros lie
 1 away."""
-_SHOWN = 30
-"""Characters of a value that are shown."""
 _DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -189,8 +184,7 @@ def lower(
             with torch.no_grad(), quiet():
                 write(draft, folder)
             lowered = Lowered(draft.inputs, draft.outputs, dtype, route, declined=tuple(declined))
-            distance = _tried(opened(folder, lowered)[0], subject, truths)
-            _other_ways(draft.reads, subject, truths)
+            distance = proved(opened(folder, lowered)[0], subject, truths, draft.reads)
             on = tuple(truth.said for truth in truths)
             lowered = msgspec.structs.replace(lowered, tried=on, distance=distance)
             if quantize is None:
@@ -207,7 +201,7 @@ def lower(
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _DISK:
                 raise DataError(f"the graph cannot be written: {error.strerror}") from error
-            declined.append(f"{route}: {_said(error)}{_called(error, subject)}")
+            declined.append(f"{route}: {cause_of(error)}{_called(error, subject)}")
     raise BuildError(f"{program.name} cannot be lowered to {backend}. " + "; ".join(declined))
 
 
@@ -236,79 +230,6 @@ def _drafted(subject: Subject) -> Draft:
     return Draft(plain, tuple(named.values()), inputs, outputs, TracedReads())
 
 
-def _tried(replica: Replica, subject: Subject, truths: Sequence[Truth]) -> float:
-    """As `tried`; the error names the axes along which nothing else goes, or says that it is the
-    module that does not repeat itself."""
-    try:
-        return tried(replica, truths)
-    except BuildError as error:
-        if subject.draws():
-            raise BuildError(
-                f"{error}: the model draws random numbers, which no graph draws alike"
-            ) from error
-        same = subject.truth(*subject.written)
-        try:
-            tried(replica, [same] if same else [])
-        except BuildError:  # so it is no axis that makes the difference
-            raise error from None
-        fixed: list[str] = []
-        for name, rows, sizes in subject.alone():
-            truth = subject.truth(rows, sizes)
-            try:
-                tried(replica, [truth] if truth else [])
-            except BuildError:
-                fixed.append(name)
-        if not fixed:
-            raise
-        axes = ", ".join(f"`{name}`" for name in dict.fromkeys(fixed))
-        raise BuildError(f"{error} ({axes} cannot vary in it)") from error
-
-
-def _other_ways(traced: TracedReads, subject: Subject, truths: Sequence[Truth]) -> None:
-    """Raises BuildError where Python goes on by numbers of the data which are the same in all that
-    was tried as in the pass that was traced: what the model does where they are others is not in
-    the trace, and nobody would see that."""
-    if not traced.found:
-        return
-    with ValueReads() as reads:
-        for truth in truths:
-            outputs_of(subject.module, subject.signature, truth.inputs)
-    for site, values in traced.found.items():
-        if set(reads.found.get(site, ())) <= set(values):
-            raise BuildError(
-                f"at {site} Python goes on by a number of the data, {values[0][:_SHOWN]} in all "
-                "that was tried; a trace holds what the model does then, and not what it does "
-                "with another. Rows where it is another may be given by --calibrate"
-            )
-
-
-def tried(replica: Replica, truths: Sequence[Truth], far: float | None = None) -> float:
-    """The largest distance of what was lowered from the module. Raises BuildError where it is
-    beyond `far`, or else too far for the dtype in which it computes."""
-    largest, far = 0.0, golden.far(replica.facts) if far is None else far
-    for truth in truths:
-        said = truth.said
-        _LOG.info("trying %s", said)
-        try:
-            came = replica.fetch(replica.compute(replica.stage(truth.inputs)))
-        except Exception as error:
-            raise BuildError(f"it does not take {said}: {_said(error)}") from error
-        for name, expected in truth.outputs.items():
-            value = torch.as_tensor(came[name])
-            if value.shape != expected.shape:
-                raise BuildError(
-                    f"of {said} it makes {name} {list(value.shape)}, and the module "
-                    f"{list(expected.shape)}: an axis was taken for a constant"
-                )
-            distance = apart(
-                truth.cells(name, value.to(expected.dtype)), truth.cells(name, expected)
-            )
-            if distance > far:
-                raise BuildError(f"of {said} it makes {name} {distance:.1e} away from the module's")
-            largest = max(largest, distance)
-    return largest
-
-
 def _called(error: BaseException, subject: Subject) -> str:
     """Where the pass calls the operator that an error names; empty where it names none of it."""
     if isinstance(error, BuildError):
@@ -334,15 +255,3 @@ def _causes(error: BaseException) -> list[BaseException]:
         found.append(cause)
         cause = cause.__cause__ or cause.__context__
     return found
-
-
-def _said(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    text = lines[0][:300] if lines else ""
-    if isinstance(error, BuildError):
-        return text
-    root: BaseException = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    because = f" ({said(root)[:300]})" if root is not error and str(root) != str(error) else ""
-    return f"{type(error).__name__}: {text}{because}"

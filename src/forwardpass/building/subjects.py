@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from forwardpass.building.replicas import Arguments, Example, Inputs
+from forwardpass.keeping.standing import Standing
 from forwardpass.keeping.states import State
 from forwardpass.loading.programs import ModuleProgram
 from forwardpass.nouns.signatures import Axis, Signature
@@ -135,16 +136,36 @@ class Subject:
         outputs = self._outputs(batch)
         return None if outputs is None else Truth(spoken(rows, sizes), batch, outputs)
 
+    def other_rows(self) -> list[Truth]:
+        """Rows beyond the first ones, at the sizes of `written`, where the module takes some."""
+        rows, sizes = self.written
+        following = [self._rows[(n + rows) % len(self._rows)] for n in range(rows)]
+        found: list[Truth] = []
+        for said, chosen in (("other rows", following), ("one row again", self._rows[-1:] * rows)):
+            batch = self._at(chosen, sizes)
+            outputs = self._outputs(batch)
+            found += [] if outputs is None else [Truth(said, batch, outputs)]
+        return found
+
+    def kept(self) -> str:
+        """What a pass changes of the module by which the next one gives something else, in a
+        sentence; empty where it gives the same again."""
+        args, kwargs = arguments_of(self.module, self.signature, self.batch(*self.written))
+        standing = Standing(self.module)
+        with generators_kept(), torch.inference_mode():
+            try:
+                once, again = (flatten(self.module(*args, **kwargs)) for _ in range(2))
+            finally:
+                standing.settle()
+        return "" if _are_alike(once, again) else next(iter(standing.put_back), "")
+
     def draws(self) -> bool:
         """Whether the module draws numbers that move what it gives."""
         batch = self.batch(*self.written)
         one, other = (
             outputs_of(self.module, self.signature, batch, seed=seed) for seed in range(2)
         )
-        return any(
-            value.shape != other[name].shape or not bool(_alike(value, other[name]).all())
-            for name, value in one.items()
-        )
+        return not _are_alike(one, other)
 
     def alone(self) -> Iterator[tuple[str, int, dict[str, int]]]:
         """Rows and sizes that differ from `written` along one axis alone, with its name."""
@@ -191,6 +212,14 @@ class Subject:
             return self.outputs(batch)
         except Exception:  # noqa: BLE001 - a row or a size that the module takes is looked for
             return None
+
+
+def _are_alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    """Whether all results are the same, but for rounding."""
+    return one.keys() == other.keys() and all(
+        value.shape == other[name].shape and bool(_alike(value, other[name]).all())
+        for name, value in one.items()
+    )
 
 
 def _alike(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +20,10 @@ _READERS: Final = {
 }  # fmt: skip
 _SIZES: Final = {"aten::size", "aten::dim", "aten::numel", "aten::len", "prim::GetAttr"}
 """What gives no numbers of the data; attributes are the module's own."""
+_HELD: Final = {
+    "prim::ListConstruct", "prim::ListUnpack", "prim::TupleConstruct", "prim::TupleUnpack",
+}  # fmt: skip
+"""What only holds values together, or takes them apart."""
 
 
 class ValueReads(TorchFunctionMode):
@@ -54,15 +60,53 @@ class TracedReads(ValueReads):
 
 
 def _is_of_inputs(value: torch.Tensor) -> bool:
-    heads: list[Any] = [torch._C._get_value_trace(value)]  # pyright: ignore
-    seen: set[Any] = set()
-    while heads:
-        head = heads.pop()
-        node = head.node()
-        if node.kind() == "prim::Param":
-            if head.type().kind() == "TensorType":
-                return True
-        elif node.kind() not in _SIZES and node not in seen:
-            seen.add(node)
-            heads += node.inputs()
-    return False
+    """Whether numbers of the inputs came into this, or into the memory that it lies in, so far."""
+    asked: str = torch._C._get_value_trace(value).debugName()  # pyright: ignore
+    graph: Any = torch._C._get_tracing_state().graph()  # pyright: ignore
+    moved = {each.debugName() for each in graph.inputs() if each.type().kind() == "TensorType"}
+    memories: dict[str, set[str]] = {}  # of a value: the first values that lay there
+
+    def lies_in(name: str) -> set[str]:
+        return memories.get(name, {name})
+
+    for node in _nodes(graph):
+        if node.kind() in _SIZES:
+            continue
+        given = [lies_in(each.debugName()) for each in node.inputs()]
+        names: list[str] = [each.debugName() for each in node.outputs()]
+        shared, written = _aliases(node.schema())
+        if node.kind() in _HELD:
+            shared = dict.fromkeys(range(len(names)), range(len(given)))
+        for place, sources in shared.items():
+            if place < len(names):
+                memories[names[place]] = {first for n in sources for first in given[n]}
+        if any(moved & each for each in given):
+            moved.update(*map(lies_in, names), *(given[n] for n in written))
+    return bool(moved & lies_in(asked))
+
+
+def _nodes(block: Any) -> Iterator[Any]:
+    """The nodes of a graph in their order, those of the modules in a module too."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
+
+
+@cache
+def _aliases(schema: str) -> tuple[dict[int, Sequence[int]], list[int]]:
+    """By its place each result of an operator that lies where arguments do, with their places; and
+    the places of the arguments that it writes."""
+    if "(" not in schema or schema.startswith("("):  # a node that is no operator
+        return {}, []
+    parsed: Any = torch._C.parse_schema(schema)  # pyright: ignore[reportPrivateUsage]
+    sets = [arg.alias_info.before_set if arg.alias_info else set() for arg in parsed.arguments]
+    shared = {
+        place: [n for n, names in enumerate(sets) if names & result.alias_info.before_set]
+        for place, result in enumerate(parsed.returns)
+        if result.alias_info
+    }
+    written = [
+        n for n, arg in enumerate(parsed.arguments) if arg.alias_info and arg.alias_info.is_write
+    ]
+    return {place: sources for place, sources in shared.items() if sources}, written

@@ -20,8 +20,9 @@ from forwardpass.building.backends._programs import trust as trust
 from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.building.compiling import Compiled
 from forwardpass.building.exporting import quiet
-from forwardpass.building.lowering import lower, tried
+from forwardpass.building.lowering import lower
 from forwardpass.building.plain import PlainReplica
+from forwardpass.building.proving import tried
 from forwardpass.building.replicas import Arguments, Example, Inputs, threads_of
 from forwardpass.building.subjects import truths_of
 from forwardpass.errors import BuildError, said
