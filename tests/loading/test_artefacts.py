@@ -149,6 +149,25 @@ def test_trust_is_asked_of_models_too(tmp_path: Path) -> None:
     fwd.load(str(file), trust="code")
 
 
+@pytest.mark.parametrize("part", ["encode", "decode"])
+def test_code_that_is_called_data_does_not_run(
+    copy: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copy.parent)
+    Path("harm.py").write_text("from pathlib import Path\nPath('done').touch()\n")
+    code = {"kind": "code", "reference": "harm.py"}
+    manifest(copy, lambda content: content.update({part: code}))
+    with pytest.raises(LoadError, match=f"says that it is data, and its {part} is code"):
+        fwd.load(copy)
+    assert not Path("done").exists()
+
+    manifest(copy, lambda content: content.update(trust="code", code=["its own"]))
+    flip(copy / "graph" / "graph.onnx")
+    with pytest.raises(LoadError, match=r"graph\.onnx is not what was exported"):
+        fwd.load(copy, trust="code")
+    assert not Path("done").exists()  # sums come before code
+
+
 def test_a_kind_of_encode_that_nobody_knows(copy: Path) -> None:
     manifest(copy, lambda content: content.update(encode={"kind": "telepathy"}))
     with pytest.raises(LoadError, match="'telepathy', which this version"):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import models
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from artefact import ran
+
+import forwardpass as fwd
+from forwardpass import Forward
 
 PROGRAM = """
 import sys
@@ -99,3 +103,36 @@ def test_a_file_that_holds_an_artefact_is_run_by_the_command(
         {"key": 0, "output_0": [3, 4], "output_1": [1.0, 1.0]},
         {"key": 1, "output_0": [5], "output_1": [1.0]},
     ]
+
+
+FIRST_ANSWER = """
+import sys
+import numpy as np
+import forwardpass as fwd
+
+rows = {"features": np.ones((2, 16), np.float32)}
+came, _ = fwd.run(fwd.load(sys.argv[1]), rows)
+assert came["output"].shape == (2, 4)
+slow = {"pyarrow", "fsspec", "asyncio", "ssl", "socket", "email", "importlib.metadata", "numpy.ma"}
+assert not slow & sys.modules.keys(), slow & sys.modules.keys()
+"""
+OF_A_FILE = """
+import sys
+from forwardpass.cli import main
+
+main(["run", sys.argv[1], "x.npy", "-o", "-", "--quiet"], standalone_mode=False)
+slow = {"pyarrow", "fsspec", "asyncio", "ssl", "email", "importlib.metadata"}
+assert not slow & sys.modules.keys(), slow & sys.modules.keys()
+"""
+
+
+def test_an_artefact_answers_without_what_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDPASS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    fwd.export(Forward(models.mlp()) @ "onnxruntime", "mlp.fwd")
+    ran(FIRST_ANSWER, "mlp.fwd")
+    np.save("x.npy", np.ones((2, 16), np.float32))
+    first, second = ran(OF_A_FILE, "mlp.fwd").splitlines()
+    assert json.loads(first)["output"] == json.loads(second)["output"]

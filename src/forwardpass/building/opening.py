@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -106,6 +105,8 @@ def _require_machine(name: str, artefact: Artefact) -> None:
 
 
 def _version(library: str) -> str:
+    from importlib import metadata  # it reads mail headers, and brings all that e-mail takes
+
     try:
         return metadata.version(library)
     except metadata.PackageNotFoundError:

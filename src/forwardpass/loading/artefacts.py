@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,8 @@ from forwardpass.nouns.signatures import Signature
 
 _LARGEST: Final = 64 << 20
 """Bytes of a manifest; none that we write comes near."""
+_READ: Final = 4 << 20
+"""Bytes that are read at a time: few times, since each waits for the interpreter's lock."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +109,24 @@ def from_artefact(folder: Path, origin: str, allowed: Trust) -> Forward:
             f"{'; '.join(artefact.code)}. If you trust where it came from, say --trust "
             f"{artefact.trust}, or load(…, trust={artefact.trust!r})"
         )
+    for part, description in (("encode", artefact.encode), ("decode", artefact.decode)):
+        if artefact.trust == "data" and description and description.get("kind") == "code":
+            raise LoadError(
+                f"{folder} says that it is data, and its {part} is code: it was not opened"
+            )
+    graph = {name for name in artefact.files if name.startswith(f"{GRAPH}/")}
+    with ThreadPoolExecutor(1) as pool:
+        checked = pool.submit(_require_sums, folder, artefact, graph)
+        _require_sums(folder, artefact, artefact.files.keys() - graph)
+        if artefact.trust != "data":
+            checked.result()  # what encodes may be code
+        forward = _described(folder, artefact, origin)
+        checked.result()
+    return forward
+
+
+def _described(folder: Path, artefact: Artefact, origin: str) -> Forward:
+    """What the manifest says, and files beside the graph."""
     from forwardpass.loading.described import decoder, encoder
 
     signature, plan = _said(folder, artefact)
@@ -168,7 +190,7 @@ def _unreadable(path: Path, text: bytes, error: Exception) -> str:
 
 
 def _require_files(folder: Path, artefact: Artefact) -> None:
-    """Raise LoadError unless the files are those of the manifest, to the bit, and no others."""
+    """Raise LoadError unless the files are those of the manifest, as large, and no others."""
     there = {
         place.relative_to(folder).as_posix()
         for parent, inner, names in os.walk(folder)
@@ -185,14 +207,28 @@ def _require_files(folder: Path, artefact: Artefact) -> None:
                 f"{folder}: {name} is a link or a device, and no file; copy or export the artefact "
                 "again"
             )
-        if path.stat().st_size != expected.bytes or digest_of(path) != expected.sha256:
-            raise LoadError(
-                f"{folder}: {name} is not what was exported (its checksum differs); copy or export "
-                "the artefact again"
-            )
+        if path.stat().st_size != expected.bytes:
+            raise _changed(folder, name)
+
+
+def _require_sums(folder: Path, artefact: Artefact, names: Iterable[str]) -> None:
+    """Raise LoadError unless these files are those of the manifest, to the bit."""
+    for name in names:
+        if digest_of(folder / name) != artefact.files[name].sha256:
+            raise _changed(folder, name)
+
+
+def _changed(folder: Path, name: str) -> LoadError:
+    return LoadError(
+        f"{folder}: {name} is not what was exported (its checksum differs); copy or export the "
+        "artefact again"
+    )
 
 
 def digest_of(path: Path) -> str:
     """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_READ))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 
-Column = np.ndarray[Any, Any] | pa.Array | list[Any]
+from forwardpass.nouns.arrow import pa
+
+Column: TypeAlias = "np.ndarray[Any, Any] | pa.Array | list[Any]"
 """Values of one column, one a row: a NumPy array along axis 0, an Arrow array, or a list."""
 
 
@@ -73,7 +74,7 @@ class Rows:
         """The key of row `index`: text, or a whole number."""
         keys = self.positions if self.keys is None else self.keys
         value = keys[index]
-        value = value.as_py() if isinstance(value, pa.Scalar) else value
+        value = value.as_py() if hasattr(value, "as_py") else value  # one of Arrow
         return int(value) if isinstance(value, (int, np.integer)) else str(value)
 
     def delivered(self, name: str) -> Column | None:

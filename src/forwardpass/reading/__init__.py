@@ -22,9 +22,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-import pyarrow as pa
-
 from forwardpass.errors import DataError, UsageError, nearest
+from forwardpass.nouns.arrow import pa
 from forwardpass.nouns.rows import Rows
 from forwardpass.reading import columns, memory
 from forwardpass.reading.asked import Asked

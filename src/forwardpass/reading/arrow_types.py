@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-import pyarrow as pa
+from forwardpass.nouns.arrow import pa
 
 
 def plain_type(kind: Any) -> pa.DataType:

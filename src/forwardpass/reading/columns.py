@@ -7,9 +7,9 @@ from itertools import chain, islice
 from typing import Any, Final, cast
 
 import numpy as np
-import pyarrow as pa
 
 from forwardpass.errors import DataError
+from forwardpass.nouns.arrow import is_arrow, pa
 from forwardpass.nouns.rows import Column, Rows
 from forwardpass.reading.arrow_types import plain
 from forwardpass.reading.blocks import BadRow, Item, decoded, grouped, since
@@ -17,9 +17,9 @@ from forwardpass.reading.blocks import BadRow, Item, decoded, grouped, since
 EXACT_FLOAT = 2**53
 """Up to here each whole number has a float of its own."""
 _ARROW: Final = {
-    frozenset({float}): pa.float64(),
-    frozenset({int}): pa.int64(),
-    frozenset({bool}): pa.bool_(),
+    frozenset({float}): "float64",
+    frozenset({int}): "int64",
+    frozenset({bool}): "bool",
 }
 _FEW_NUMBERS: Final = 4_096
 """Up to here it is quicker to look at each number than to let Arrow find the type; see there."""
@@ -92,9 +92,9 @@ def from_object(name: str, values: object) -> Column:
         if array.ndim == 0:
             raise DataError(f"column {name!r} is a single number; a column holds one value a row")
         return from_array(array, f"column {name!r}")
-    if isinstance(values, pa.ChunkedArray):
+    if hasattr(values, "combine_chunks") and isinstance(values, pa.ChunkedArray):
         return plain(cast("Any", values).combine_chunks())
-    if isinstance(values, pa.Array):
+    if is_arrow(values):
         return plain(values)
     if isinstance(values, list | tuple):
         return from_values(list(cast("Sequence[Any]", values)))
@@ -198,8 +198,10 @@ def _type_of_few(values: list[Any]) -> pa.DataType | None:
     while len(leaves) <= _FEW_NUMBERS:
         kinds = frozenset(map(type, leaves))
         if not kinds or not kinds <= {list, tuple}:
-            found = _ARROW.get(kinds)
-            for _ in range(depth if found is not None else 0):
+            if kinds not in _ARROW:
+                return None
+            found = pa.type_for_alias(_ARROW[kinds])
+            for _ in range(depth):
                 found = pa.list_(found)
             return found
         leaves, depth = list(islice(chain.from_iterable(leaves), _FEW_NUMBERS + 1)), depth + 1
@@ -221,6 +223,6 @@ def row_of(item: object) -> Mapping[str, Any]:
         return {"text": item}
     if is_array(item) or isinstance(item, int | float):
         return {"array": item}
-    if isinstance(item, list | tuple) and isinstance(_lists([item]), pa.Array):
+    if isinstance(item, list | tuple) and is_arrow(_lists([item])):
         return {"array": item}
     raise BadRow(f"the row is a {type(item).__name__}; a row is a dict, text, an array or a number")

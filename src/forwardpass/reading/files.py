@@ -15,9 +15,8 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
-import pyarrow as pa
-
 from forwardpass.errors import DataError
+from forwardpass.nouns.arrow import pa
 from forwardpass.reading.lines import Stream
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from forwardpass.errors import DataError, nearest
+from forwardpass.nouns.arrow import pa
 from forwardpass.nouns.rows import Column, Rows, listed
 from forwardpass.reading.blocks import without
 from forwardpass.reading.columns import EXACT_FLOAT

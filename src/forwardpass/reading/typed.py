@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 
 from forwardpass.errors import DataError, nearest
+from forwardpass.nouns.arrow import pa
 from forwardpass.nouns.rows import Column, Rows, listed
 from forwardpass.reading.blocks import without
 

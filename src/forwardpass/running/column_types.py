@@ -10,19 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import pyarrow as pa
+from forwardpass.nouns.arrow import pa
 
 MARK = {b"forwardpass": b"numbers"}
 """Metadata of a column whose type was found here: later shards fit their values to it likewise."""
-DIGITS = pa.large_string()
-"""The type of numbers that are delivered as text; text as such is a plain string."""
 _INT64, _UINT64 = range(-(2**63), 2**63), range(2**64)
 
 
 def type_of(values: Sequence[Any]) -> pa.DataType:
     """The type for plain Python values, None among them, inside lists and dicts alike.
 
-    Numbers: int64, uint64 or float64, whichever holds every one exactly, else DIGITS.
+    Numbers: int64, uint64 or float64, whichever holds every one exactly, else digits.
     """
     groups: dict[str, list[Any]] = {}
     for value in values:
@@ -51,6 +49,11 @@ def fitted(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     return pa.array([_as(value, kind) for value in values], kind)
 
 
+def _digits() -> pa.DataType:
+    """The type of numbers that are delivered as text; text as such is a plain string."""
+    return pa.large_string()
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -58,10 +61,10 @@ def _is_number(value: object) -> bool:
 def _type_of_numbers(values: Sequence[float]) -> pa.DataType:
     whole = [value for value in values if isinstance(value, int)]
     if len(whole) < len(values):
-        return pa.float64() if all(map(_is_exact, whole)) else DIGITS
+        return pa.float64() if all(map(_is_exact, whole)) else _digits()
     if min(whole) in _INT64 and max(whole) in _INT64:
         return pa.int64()
-    return pa.uint64() if min(whole) in _UINT64 and max(whole) in _UINT64 else DIGITS
+    return pa.uint64() if min(whole) in _UINT64 and max(whole) in _UINT64 else _digits()
 
 
 def _is_exact(value: int) -> bool:
@@ -82,9 +85,9 @@ def _as(value: Any, kind: Any) -> Any:
         if members.keys() <= types.keys():
             return {name: _as(item, types[name]) for name, item in members.items()}
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        if isinstance(value, bool) == pa.types.is_boolean(kind) and kind != DIGITS:
+        if isinstance(value, bool) == pa.types.is_boolean(kind) and kind != _digits():
             return value
-    elif kind == DIGITS:
+    elif kind == _digits():
         return repr(value)
     elif pa.types.is_floating(kind) and (isinstance(value, float) or _is_exact(value)):
         return float(value)

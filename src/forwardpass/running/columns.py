@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
 
 from forwardpass.errors import DataError
 from forwardpass.executing.decoding import Delivered
+from forwardpass.nouns.arrow import is_arrow, pa
 from forwardpass.nouns.rows import listed
 from forwardpass.tensors.arrays import is_tensor, to_numpy
 
@@ -25,7 +25,7 @@ def to_arrow(values: Delivered, kind: pa.DataType | None = None) -> pa.Array:
     values = _real(values)
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         array = _fixed(values)
-    elif isinstance(values, pa.Array):
+    elif is_arrow(values):
         array = cast("Any", values)
     else:
         array = _from_list(list(values))

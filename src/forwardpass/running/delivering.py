@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from forwardpass.errors import LeftOutError, PassError, UsageError
 from forwardpass.executing.decoding import Decoder, Delivered, whole_column
@@ -198,5 +197,5 @@ def _refusal(failure: Failure) -> LeftOutError:
 
 def _plain_key(keys: Delivered, index: int) -> int | str:
     value: Any = keys[index]
-    value = value.as_py() if isinstance(value, pa.Scalar) else value
+    value = value.as_py() if hasattr(value, "as_py") else value  # one of Arrow
     return value if isinstance(value, str) else int(value)

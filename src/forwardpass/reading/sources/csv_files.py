@@ -16,9 +16,9 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from forwardpass.errors import DataError
+from forwardpass.nouns.arrow import pa
 from forwardpass.nouns.rows import Column, Rows
 from forwardpass.reading.asked import Asked, as_text
 from forwardpass.reading.blocks import BadRow, decoded, grouped, since, without
@@ -31,11 +31,7 @@ STREAMED = True
 
 _WHOLE = r"^-?(0|[1-9]\d*)$"
 _FLOAT = r"^([+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?|(?i:nan|[+-]?inf(inity)?))$"
-_PATTERNS: dict[Any, str] = {
-    pa.int64(): _WHOLE,
-    pa.float64(): _FLOAT,
-    pa.bool_(): r"^(?i:true|false)$",
-}
+_PATTERNS = {"int64": _WHOLE, "double": _FLOAT, "bool": r"^(?i:true|false)$"}
 
 
 @dataclass(frozen=True)
@@ -156,7 +152,7 @@ def _typed(values: Sequence[str], kind: Any) -> tuple[Any, list[int]]:
         return _as_written(values), []
     texts: Any = pc.utf8_trim_whitespace(pa.array(values, pa.string()))
     texts = pc.if_else(pc.equal(texts, ""), None, texts)
-    fits: Any = pc.fill_null(pc.match_substring_regex(texts, _PATTERNS[kind]), True)
+    fits: Any = pc.fill_null(pc.match_substring_regex(texts, _PATTERNS[str(kind)]), True)
     try:
         return pc.if_else(fits, texts, None).cast(kind), _false(fits)
     except pa.ArrowInvalid:  # a number of the right form that the type cannot hold
@@ -182,7 +178,8 @@ def _false(fits: Any) -> list[int]:
 def _type_of(values: Sequence[str]) -> Any:
     if not any(value.strip() for value in values):
         return pa.string()
-    for kind, pattern in _PATTERNS.items():
+    for name, pattern in _PATTERNS.items():
+        kind = pa.type_for_alias(name)
         if not _typed(values, kind)[1]:
             return kind
         pc: Any = import_module("pyarrow.compute")

@@ -14,9 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from forwardpass.errors import DataError
+from forwardpass.nouns.arrow import pa
 from forwardpass.nouns.rows import Column, Rows
 from forwardpass.reading.arrow_types import plain, plain_type
 from forwardpass.reading.blocks import (

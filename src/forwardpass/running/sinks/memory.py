@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 
 from forwardpass.executing.decoding import whole_column
+from forwardpass.nouns.arrow import is_arrow
 from forwardpass.nouns.rows import listed
 from forwardpass.running.columns import to_python
 from forwardpass.running.options import Options
@@ -57,4 +57,4 @@ class InMemory:
         filled = [shard for shard in self._shards if shard.rows] or self._shards[:1]
         names = list(filled[0].columns) if filled else []
         whole = {name: whole_column([shard.columns[name] for shard in filled]) for name in names}
-        return {name: listed(v) if isinstance(v, pa.Array) else v for name, v in whole.items()}
+        return {name: listed(v) if is_arrow(v) else v for name, v in whole.items()}

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from forwardpass.executing.decoding import Delivered
+from forwardpass.nouns.arrow import pa
 from forwardpass.nouns.rows import take
 from forwardpass.reading.asked import as_text
 from forwardpass.running import column_types
@@ -19,14 +19,6 @@ from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
 
 TAKES = ("",)
-
-_REFUSED = (
-    pa.ArrowInvalid,
-    pa.ArrowTypeError,
-    pa.ArrowNotImplementedError,
-    OverflowError,
-    TypeError,
-)
 
 
 def opened(out: str, options: Options) -> ParquetFolder:
@@ -89,7 +81,7 @@ def _fitted(
         array = _as_field(values, field)
         metadata = None if field is None else field.metadata
         return pa.field(name, array.type, metadata=metadata), array, {}
-    except _REFUSED:
+    except _refused():
         rows = to_python(values)
     known = (
         pa.field(name, column_types.type_of(rows), metadata=column_types.MARK)
@@ -101,10 +93,16 @@ def _fitted(
     for index, value in enumerate(rows):
         try:
             kept.append(_as_field([value], known)[0].as_py())
-        except _REFUSED as error:
+        except _refused() as error:
             kept.append(None)
             bad[index] = f"column {name!r} holds {known.type}, this row {value!r:.80}: {error}"
     return known, pa.array(kept, type=known.type), bad
+
+
+def _refused() -> tuple[type[Exception], ...]:
+    """What says that values do not fit a type."""
+    arrow = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError)
+    return (*arrow, OverflowError, TypeError)
 
 
 def _as_field(values: Delivered, field: pa.Field | None) -> pa.Array:
