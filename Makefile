@@ -77,6 +77,7 @@ bench: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.lowering_speed
 	$(BIN)/python -m benchmarks.cold_start
 	$(BIN)/python -m benchmarks.artefact_throughput
+	$(BIN)/python -m benchmarks.batch_advice
 
 bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.start_up --quick
@@ -93,6 +94,7 @@ bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.lowering_speed --quick
 	$(BIN)/python -m benchmarks.cold_start --quick
 	$(BIN)/python -m benchmarks.artefact_throughput --quick
+	$(BIN)/python -m benchmarks.batch_advice --quick
 
 # Other people's recorders, pinned, in a venv of their own: recording_cost beside them. After
 # make bench, whose table lists them as not installed. ARGS=--quick for a small smoke run.

@@ -349,3 +349,19 @@ print(json.dumps([[p.rows for p in curve.points], curve.ended]))
     counts, ended = json.loads(done.stdout)
     assert counts == [1]
     assert "64 rows do not fit into memory" in ended
+
+
+def test_advice_says_when_larger_batches_were_not_tried() -> None:
+    (found,) = swept(mlp(), batch=[1, 2])
+    (advice,) = found.advice
+    assert advice.rows == 2
+    assert "larger ones were not tried: these batches were asked for" in advice.why
+
+
+def test_artefacts_and_their_own_threads(tmp_path: Any) -> None:
+    pytest.importorskip("onnxruntime")
+    fwd.export(fwd.Forward(mlp(), fwd.Plan.parse("@ onnxruntime")), tmp_path / "mlp.fwd")
+    (found,) = swept(str(tmp_path / "mlp.fwd"), threads=[1, 2], batch=[1, 4])
+    assert [p.threads for p in along(found, "threads").points] == [1, 2]
+    assert rows(along(found, "batch")) == [1, 4]
+    assert not any("differ" in note for note in found.notes)

@@ -24,11 +24,12 @@ def best_of(points: Sequence[Point]) -> tuple[Point, Point]:
     return by_rows[choice.best], by_rows[choice.smallest]
 
 
-def for_throughput(points: Sequence[Point], noise: float) -> Advice:
+def for_throughput(points: Sequence[Point], noise: float, ended: str) -> Advice:
     """The fewest rows with about the most rows/s: they pad less, and wait less.
 
     Args:
         noise: share by which a pass differs from itself here.
+        ended: why there are no further batches.
     """
     best, chosen = best_of(points)
     one, this = points[0].measured(), chosen.measured()
@@ -37,6 +38,8 @@ def for_throughput(points: Sequence[Point], noise: float) -> Advice:
         why += f", about as many as {best.rows:,} ({_rate(best.measured())}), with less to wait for"
     elif chosen is not points[-1]:
         why += ", and larger batches have fewer" if best.rows > 1 else ", and no batch has more"
+    elif len(points) > 1:
+        why += f", the most of all; larger ones were not tried: {ended}"
     if chosen is not points[0]:
         gain = this.rows_per_second.median / one.rows_per_second.median
         why += f"; {gain:.2f} × those of {_counted(one.rows)}"

@@ -48,7 +48,7 @@ def noise_of(contender: Contender) -> float:
     with contender.threads() as threads:
         return noise(
             contender.call(1), clock=contender.clock, threads=threads,
-            budget_seconds=_NOISE_SECONDS,
+            budget_seconds=_NOISE_SECONDS, min_rounds=_FEWEST_ROUNDS,
         )  # fmt: skip
 
 
@@ -75,6 +75,7 @@ def sweep(
             steps.advance()
     sides = [_Side(*pair, bool(axes)) for pair in zip(ladders, wanted, strict=True)]
     for side in sides:
+        side.until = began + budget_seconds
         side.measure_axes(steps)
         side.measure_threads(threads, steps)
         side.measure_ends(steps)
@@ -122,6 +123,7 @@ class _Side:
 
     Attributes:
         sizes: to time along each axis. asked: whether somebody asked for them.
+        until: when the budget is spent, by the wall clock.
     """
 
     ladder: Ladder
@@ -129,6 +131,7 @@ class _Side:
     asked: bool
     curves: dict[str, list[Point]] = field(default_factory=dict[str, list[Point]])
     ended: dict[str, str] = field(default_factory=dict[str, str])
+    until: float = math.inf
     notes: list[str] = field(default_factory=list[str])
 
     @property
@@ -153,6 +156,9 @@ class _Side:
             )
             points = self.curves[axis] = []
             for size in sizes:
+                if not self.asked and self._slow(rows, {axis: size}):
+                    self.ended[axis] = f"the budget of time was spent before {axis}={size}"
+                    break
                 steps.advance()
                 try:
                     points.append(Point(self.contender, rows, {axis: size}))
@@ -187,10 +193,10 @@ class _Side:
         best = min(self.ladder.points, key=lambda point: point.quickest / point.rows)
         for row in {cells.index(min(cells)), cells.index(max(cells))}:
             rows = best.rows * best.cells // cells[row]
-            if cells[row] == best.cells or not rows:
+            own = dict(zip(load.axes, map(int, sizes[row]), strict=True))
+            if cells[row] == best.cells or not rows or self._slow(rows, own):
                 continue
             steps.advance()
-            own = dict(zip(load.axes, map(int, sizes[row]), strict=True))
             try:
                 point = Point(self.contender, rows, own)
             except Exception as error:  # noqa: BLE001 - a size that rows have, and the model refuses
@@ -198,6 +204,13 @@ class _Side:
                 continue
             point.forget()
             self.ladder.ends.append(point)
+
+    def _slow(self, rows: int, sizes: Mapping[str, int]) -> bool:
+        """Whether the seconds that are left do not suffice for a batch and its rounds."""
+        load, one = self.contender.load, self.ladder.points[0]
+        cells = rows * load.cells({**load.sizes, **sizes})
+        takes = one.last.seconds * cells / (one.rows * one.cells)
+        return 2 * _FEWEST_ROUNDS * takes > self.until - WALL.now()
 
     def extend(self, seconds: float) -> None:
         """Add the batches that may be better than the best one, unless they take longer."""
@@ -225,7 +238,7 @@ class _Side:
             for along, points in self.curves.items()
             if points
         ]
-        advice = [for_throughput(ladder.points, noise)]
+        advice = [for_throughput(ladder.points, noise, ladder.why())]
         if latency_seconds is not None:
             advice.append(for_latency(ladder.points, latency_seconds))
         notes = [*ladder.agreement.notes, *self.notes]

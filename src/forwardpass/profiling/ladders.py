@@ -76,8 +76,8 @@ class Ladder:
         if takes <= seconds:
             return ""
         return (
-            f"the budget of time: a batch of {rows:,} rows takes about {milliseconds(takes)}, too "
-            "long for what is left of it"
+            f"the budget of time was spent before a batch of {rows:,} rows, which takes about "
+            f"{milliseconds(takes)}"
         )
 
     def add(self, rows: int) -> str:
