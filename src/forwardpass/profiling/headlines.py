@@ -15,8 +15,8 @@ _TAKES: dict[Bound, str] = {
     "compute": "calls bound by multiplying",
     "unknown": "calls whose work no formula covers",
 }
-_SURE_POINTS = 10
-"""Percentage points that an interval may be wide for its middle to stand for it."""
+_SURE = 0.1
+"""How wide the interval of a share may be for its middle to stand for it."""
 
 
 def headline(parts: Sequence[Parts], swept: Sweep, limits: Limits) -> str:
@@ -45,7 +45,8 @@ def _told(parts: Parts, limits: Limits) -> str:
     if len(rivals) > 1:
         names = " or ".join(_TAKES[bound] for bound in rivals)
         return f"it is too close to call what takes the most time: {names}"
-    text = f"{_percent(share)} of the time is {_TAKES[first]}"
+    spent = "" if first == "overhead" else "spent in "
+    text = f"{_percent(share)} of the time is {spent}{_TAKES[first]}"
     if first == "compute" and (reached := _reached(parts, limits)):
         return f"it reaches {reached} ({text})"
     if first in ("memory", "compute"):
@@ -78,9 +79,9 @@ def _reached(parts: Parts, limits: Limits) -> str:
 
 
 def _percent(share: Estimate) -> str:
-    if 100 * (share.high - share.low) <= _SURE_POINTS:
+    if share.high - share.low <= _SURE:
         return f"{share.median:.0%}"
-    return f"{100 * share.low:.0f} to {share.high:.0%}"
+    return f"{share.low:.0%} to {share.high:.0%}"
 
 
 def _by_rows(swept: Sweep) -> str:
