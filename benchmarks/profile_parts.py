@@ -1,12 +1,12 @@
 """Do the parts of a pass add up to the pass?
 
 For each model, what `fwd profile` shows of one batch: the seconds of all layers and what is
-unattributed, added up, beside the seconds of the pass as it is, and how much that differs from itself
-(A/A). Whole and parts come from passes of their own that take turns.
+unattributed, added up, beside the seconds of the pass as it is, and how much that differs from
+itself (A/A). Whole and parts come from passes of their own that take turns.
 
 And which way of timing calls changes them the least: a dispatch mode that times each operator of
-the record, or PyTorch's profiler, which times the operators that these are made of as well. Passes of
-each kind and plain ones take turns, with one thread.
+the record, or PyTorch's profiler, which times the operators that these are made of as well. Passes
+of each kind and plain ones take turns, with one thread.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def main() -> None:
         "Parts of a pass",
         [
             "What `fwd profile` shows of one batch: the pass as it is, how much it differs from "
-            "itself, the seconds of its layers, what is unattributed as a share of the whole, and by "
-            "how much layers and unattributed together miss the whole.",
+            "itself, the seconds of its layers, what is unattributed as a share of the whole, and "
+            "by how much layers and unattributed together miss the whole.",
             table(head, adding),
             "\n".join(said),
             "What timing calls costs, with one thread: a plain pass; by its seconds, the sum of "
