@@ -93,6 +93,7 @@ def parts(rows: int = 32, scale: float = 1.0, **more: Any) -> Parts:
     )  # fmt: skip
     fields: dict[str, Any] = {
         "rows": rows, "sizes": {}, "whole": near(scale * 2.1e-3), "noise": 0.021,
+        "shares": {"compute": near(0.78), "memory": near(0.15), "overhead": near(0.07)},
         "layers": layers, "calls": calls, "unattributed": near(scale * 105e-6),
     }  # fmt: skip
     return Parts(**{**fields, **more})
@@ -109,7 +110,9 @@ MEMORY = Timeline(
     peak_call=1,
     peak_bytes=262_144,
     holders=(Holder("blocks.0.conv", 131_072), Holder("blocks.0.norm", 131_072)),
+    resident_bytes=401_408,
     slope_bytes=8_192.0,
+    most_rows=740_000,
     predictions=(Prediction(48, 393_216, 401_408), Prediction(96, 786_432, None)),
 )
 LESSON = Lesson(

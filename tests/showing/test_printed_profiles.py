@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from profiles import LAYERS, MEMORY, near, parts, passed, profile
 from rich.cells import cell_len
 
-from forwardpass.nouns.profiles import Advice, Estimate, Profile
+from forwardpass.nouns.profiles import Advice, Estimate, Parts, Profile
 from forwardpass.showing.profiles import shown
 from forwardpass.showing.terminal import text
 
@@ -32,9 +32,21 @@ def beside() -> Profile:
     return profile(passed(), faster, alike, verdict=said)
 
 
+def deep() -> Parts:
+    """Parts of six equal blocks, of which one has a layer that is another."""
+    blocks = tuple(
+        replace(one, path=f"transformer.encoder.layer.{block}.attention.output.{one.path or 'x'}")
+        for block in range(6)
+        for one in LAYERS[:3]
+    )
+    other = replace(blocks[-1], bytes=7, bound="unknown")
+    return parts(layers=(*blocks[:-1], other))
+
+
 NOUNS: dict[str, Callable[[], Any]] = {
     "profile": profile,
     "profile_beside": beside,
+    "profile_deep": lambda: profile(passed(curves=(), advice=(), parts=(deep(),))),
     "profile_bare": lambda: profile(
         passed(curves=(), advice=(Advice("throughput", 0, "no batch was computed"),), parts=(),
                memory=replace(MEMORY, live_bytes=(), why="one operator runs unseen"),
@@ -97,6 +109,21 @@ def test_as_many_layers_as_are_asked_for() -> None:
     printed = text_of(shown(profile(), layers=2))
     assert printed.count("… and 4 more") == 2
     assert "head Linear" not in printed
+
+
+def test_layers_that_are_alike_stand_together_and_nothing_is_lost() -> None:
+    from forwardpass.showing.layers import folded
+
+    given = deep().layers
+    found = folded(given)
+    assert [one.times for one in found] == [6, 6, 5, 1]
+    for field in ("macs", "bytes", "calls"):
+        assert sum(getattr(one.cost, field) for one in found) == sum(
+            getattr(one, field) for one in given
+        )
+    assert sum(one.cost.seconds.median for one in found) == pytest.approx(
+        sum(one.seconds.median for one in given)
+    )
 
 
 def text_of(drawn: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 from forwardpass.errors import UsageError, missing_extra
 from forwardpass.nouns.machines import Limits
 from forwardpass.nouns.profiles import Curve, LayerCost, Parts, Passed, Profile, Timeline
+from forwardpass.showing.layers import folded, shortened
 from forwardpass.showing.wording import (
     BLUE,
     GREEN,
@@ -39,10 +40,11 @@ _BOUNDS: Final = {
     "unknown": (_GREY, "D"),
 }
 """Colour and marker: a colour never speaks alone."""
-_NAMED = 4
-"""How many of the dearest layers are named."""
+_NAMED, _LONGEST = 4, 40
+"""How many of the dearest layers are named, and with how many letters."""
 _ASIDE: Final = ((11, 0), (0, 11), (-11, 0), (0, -11))
 """Where their numbers stand, beside their points: those of equal layers lie upon each other."""
+_ALL_ALONG: Final = ("parameters", "buffers", "inputs")
 _STYLE: Final[dict[Any, Any]] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -142,15 +144,16 @@ def _throughput(axes: Axes, passes: Sequence[Passed]) -> None:
                 best = point.rows_per_second.median
                 axes.plot([point.rows], [best], "o", color=colour, ms=9, mfc="white", mew=1.8)
                 if len(passes) == 1:
+                    first = point.rows == rows[0]
                     axes.annotate(
                         f"{counted(point.rows)}: {rate(best)} rows/s", (point.rows, best),
-                        (0, 9), textcoords="offset points", ha="right", fontsize=8,
+                        (0, 9), textcoords="offset points", fontsize=8,
+                        ha="left" if first else "right",
                     )  # fmt: skip
     _by_batch(axes, passes)
     axes.set_title("Throughput")
     axes.set_ylabel("rows/s")
-    axes.set_ylim(bottom=0)
-    axes.margins(y=0.12)
+    axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
     _labelled(axes.yaxis, amount)
     if len(passes) > 1:
         axes.legend(loc="upper left")
@@ -173,7 +176,7 @@ def _latency(axes: Axes, passes: Sequence[Passed]) -> None:
     axes.set_title("Latency of a batch")
     _in(axes.yaxis, duration)
     if _curves(passes):
-        axes.legend(loc="upper left")
+        axes.legend(loc="best")
 
 
 def _by_batch(axes: Axes, passes: Sequence[Passed]) -> None:
@@ -207,7 +210,8 @@ def _roofline(axes: Axes, one: Passed, limits: Limits) -> None:
     """Layers that multiply: flops a byte against flops a second, below this machine's limits."""
     drawn = [parts for parts in (one.parts[0], one.parts[-1]) if parts.layers]
     drawn = drawn[-1:] if drawn[0] is drawn[-1] else drawn
-    points = [_at(layer) for parts in drawn for layer in parts.layers if _multiplies(layer)]
+    multiplying = [one for parts in drawn for one in parts.layers if _multiplies(one)]
+    points = [_at(one) for one in multiplying]
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_title(f"Roofline of the layers, {' and '.join(f'batch {p.rows}' for p in drawn)}")
@@ -249,24 +253,22 @@ def _limits(axes: Axes, one: Passed, limits: Limits, along: Sequence[float]) -> 
 
 
 def _layers(axes: Axes, parts: Parts, filled: bool) -> None:
-    multiplying = [layer for layer in parts.layers if _multiplies(layer)]
-    for layer in multiplying:
-        colour, marker = _BOUNDS[layer.bound]
-        share = layer.seconds.median / parts.whole.median
+    multiplying = [one for one in folded(parts.layers) if _multiplies(one.cost)]
+    for number, one in enumerate(multiplying):
+        colour, marker = _BOUNDS[one.cost.bound]
+        share = one.cost.seconds.median / parts.whole.median
         axes.scatter(
-            *_at(layer), s=18 + 300 * share, marker=marker, alpha=0.85 if filled else 1.0,
+            *_at(one.cost), s=18 + 300 * share, marker=marker, alpha=0.85 if filled else 1.0,
             facecolors=colour if filled else "none", edgecolors=colour, linewidths=1.0, zorder=3,
         )  # fmt: skip
-    if filled:
-        for number, layer in enumerate(multiplying[:_NAMED]):
-            share = layer.seconds.median / parts.whole.median
+        if filled and number < _NAMED:
             axes.annotate(
-                f"{number + 1}", _at(layer), _ASIDE[number], textcoords="offset points",
+                f"{number + 1}", _at(one.cost), _ASIDE[number], textcoords="offset points",
                 fontsize=8, ha="center", va="center", zorder=4,
             )  # fmt: skip
             axes.plot(
-                [], [], ls="", marker=f"${number + 1}$", color="black", ms=5,
-                label=f"{_literal(layer.path or layer.kind)}, {share:.0%}",
+                [], [], ls="", marker=f"${number + 1}$", color="black", ms=4, mew=0.3,
+                label=f"{_literal(one.named(_LONGEST))}, {share:.0%}",
             )  # fmt: skip
 
 
@@ -282,7 +284,12 @@ def _explained(axes: Axes, drawn: Sequence[Parts]) -> None:
             label=f"hollow: batch {drawn[0].rows}",
         )  # fmt: skip
     if bounds:
-        axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none", fontsize=7.5)
+        _legend_below(axes, 2)
+
+
+def _legend_below(axes: Axes, columns: int) -> None:
+    """Where it covers nothing that is drawn."""
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.26), ncols=columns, fontsize=7.5)
 
 
 def _multiplies(layer: LayerCost) -> bool:
@@ -314,20 +321,20 @@ def _memory(axes: Axes, one: Passed, memory: Timeline) -> None:
         within = [there + most for most in memory.within_bytes]
         axes.step(calls, within, where="mid", color=BLUE, lw=0.7, ls=":", label="inside a call")
     axes.axhspan(0, there, color="#dddddd", lw=0)
-    axes.axhline(there, color=_GREY, lw=1, label="parameters, buffers, inputs")
+    held = f"parameters, buffers, inputs: {amount_of(there, 'B')}"
+    axes.axhline(there, color=_GREY, lw=1, label=held)
     if 0 <= memory.peak_call < len(live):
         top = there + memory.peak_bytes
-        axes.plot([memory.peak_call], [top], "o", color=VERMILLION, ms=5)
-        right = memory.peak_call > len(live) / 2
-        holder = f" in {memory.holders[0].name}" if memory.holders else ""
-        axes.annotate(
-            _literal(f"peak {amount_of(top, 'B')}{holder}"), (memory.peak_call, top),
-            (-6 if right else 6, 5), textcoords="offset points", fontsize=8,
-            ha="right" if right else "left",
+        made = [one.name for one in memory.holders if one.name not in _ALL_ALONG]
+        holder = f": {shortened(made[0], _LONGEST)}" if made else ""
+        axes.plot(
+            [memory.peak_call], [top], "o", color=VERMILLION, ms=5,
+            label=_literal(f"peak {amount_of(top, 'B')}{holder}"),
         )  # fmt: skip
     axes.set_title(f"Memory, batch {memory.rows}")
     axes.set_xlabel("call of the pass")
-    axes.set_ylim(0, 1.5 * (there + memory.peak_bytes))
+    # What is there all along may be a hundred times as much as the pass makes: its top is shown.
+    axes.set_ylim(max(0, there - memory.peak_bytes / 2), there + 1.15 * max(memory.peak_bytes, 1))
     axes.set_xlim(-0.5, max(len(live) - 0.5, 0.5))
     _labelled(axes.yaxis, lambda value: amount_of(value, "B"))
-    axes.legend(loc="upper right" if memory.peak_call < len(live) / 2 else "upper left")
+    _legend_below(axes, 1)

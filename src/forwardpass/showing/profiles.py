@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -14,14 +14,13 @@ from forwardpass.nouns.profiles import (
     Advice,
     Curve,
     CurvePoint,
-    Estimate,
-    LayerCost,
     Lesson,
     Parts,
     Passed,
     Profile,
     Timeline,
 )
+from forwardpass.showing.layers import table
 from forwardpass.showing.wording import (
     BLUE,
     ORANGE,
@@ -32,6 +31,7 @@ from forwardpass.showing.wording import (
     facts,
     near,
     plain,
+    ranged,
     rate,
     seconds,
 )
@@ -41,6 +41,8 @@ _BAR = 18
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LAYERS, _HOLDERS = 8, 3
 """How many are shown of the dearest."""
+_LEAST = 0.005
+"""A share that is shown as more than nothing."""
 
 
 def shown(profile: Profile, layers: int = _LAYERS) -> RenderableType:
@@ -96,25 +98,25 @@ def _plain_table() -> Table:
 
 
 def _curve(curve: Curve, advice: Sequence[Advice]) -> Table:
-    table = _plain_table()
-    table.add_column(curve.along, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    drawn = _plain_table()
+    drawn.add_column(curve.along, justify="right", no_wrap=True)
+    drawn.add_column("", no_wrap=True)
     for title in ("rows/s", "p50", "p99", "memory"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
+        drawn.add_column(title, justify="right", no_wrap=True)
+    drawn.add_column("", overflow="fold")
     most = max((point.rows_per_second.median for point in curve.points), default=1.0)
     for point in curve.points:
         goals = [a.goal.split()[0] for a in advice if a.rows == point.rows]
-        table.add_row(
+        drawn.add_row(
             f"{_place(curve.along, point):,}",
             Text(_bar(point.rows_per_second.median / most), BLUE),
-            _ranged(point.rows_per_second, rate),
+            ranged(point.rows_per_second, rate),
             duration(point.p50),
             duration(point.p99),
-            "" if point.peak_bytes is None else amount_of(point.peak_bytes, "B"),
+            amount_of(point.peak_bytes, "B") if point.peak_bytes else "",
             plain(Text(f"◀ {', '.join(goals)}" if goals else "", style="bold")),
         )
-    return table
+    return drawn
 
 
 def _place(along: str, point: CurvePoint) -> int:
@@ -130,59 +132,26 @@ def _bar(share: float) -> str:
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
-def _ranged(value: Estimate, form: Callable[[float], str] = duration) -> str:
-    """`1,234 ±3%`: the wider side of the interval, as a share."""
-    if not value.median:
-        return form(value.median)
-    aside = max(value.high - value.median, value.median - value.low) / abs(value.median)
-    return f"{form(value.median)} ±{aside:.0%}"
-
-
 def _parts(found: Parts, layers: int) -> Iterator[RenderableType]:
     where = _batch(found.rows, found.sizes)
     yield plain(Text(f"where the {duration(found.whole.median)} of {where} go", style="bold"))
     if found.layers:
-        yield _layers(found, layers)
+        yield table(found, layers)
+        if found.shares:
+            yield _bounds(found)
     if found.why:
         yield plain(Text(f"! {found.why}", ORANGE))
 
 
-def _layers(found: Parts, most: int) -> Table:
-    table = _plain_table()
-    table.add_column("layer", overflow="fold", ratio=1)
-    for title in ("seconds", "share", "bound by", "of limit", "to gain"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for one in found.layers[:most]:
-        known = one.bound != "unknown"
-        table.add_row(
-            plain(_named(one)),
-            _ranged(one.seconds),
-            _share(one.seconds, found.whole),
-            one.bound,
-            f"{one.limit_share:.0%}" if known else "",
-            duration(one.gain_seconds) if known else "",
-        )
-    rest = found.layers[most:]
-    if rest:
-        took = sum(one.seconds.median for one in rest)
-        share = f"{took / found.whole.median:.0%}"
-        table.add_row(f"… and {len(rest):,} more", duration(took), share, "", "", "")
-    if found.unattributed is not None:
-        table.add_row(
-            Text("unattributed", style="dim"),
-            _ranged(found.unattributed),
-            _share(found.unattributed, found.whole),
-            "", "", "",
-        )  # fmt: skip
-    return table
-
-
-def _named(one: LayerCost) -> str:
-    return f"{one.path} {one.kind}" if one.path else one.kind
-
-
-def _share(part: Estimate, whole: Estimate) -> str:
-    return f"{part.median / whole.median:.0%}" if whole.median else ""
+def _bounds(found: Parts) -> Text:
+    """How much of the pass each limit of the machine holds back."""
+    shares = sorted(found.shares.items(), key=lambda item: item[1].median, reverse=True)
+    said = [
+        f"{bound} {share.median:.0%} ({share.low:.0%}–{share.high:.0%})"
+        for bound, share in shares
+        if share.high >= _LEAST
+    ]
+    return Text(f"by bound: {' · '.join(said)}", style="dim")
 
 
 def _memory(memory: Timeline) -> Iterator[tuple[str, Text | str]]:
@@ -192,18 +161,15 @@ def _memory(memory: Timeline) -> Iterator[tuple[str, Text | str]]:
         "inputs": memory.input_bytes,
     }
     yield "held", " · ".join(f"{name} {amount_of(b, 'B')}" for name, b in there.items() if b)
-    if memory.why:
-        yield "", Text(f"! {memory.why}", ORANGE)
-    if not memory.live_bytes:
-        return
-    holders = [f"{held.name} {amount_of(held.bytes, 'B')}" for held in memory.holders[:_HOLDERS]]
-    more = len(memory.holders) - _HOLDERS
-    yield (
-        "peak",
-        f"{amount_of(memory.peak_bytes, 'B')} made by the pass, at call {memory.peak_call}: "
-        + " · ".join(holders)
-        + (f" · {more:,} more" if more > 0 else ""),
-    )
+    if memory.live_bytes:
+        made = [held for held in memory.holders if held.name not in there]
+        named = [f"{held.name} {amount_of(held.bytes, 'B')}" for held in made[:_HOLDERS]]
+        if len(made) > _HOLDERS:
+            named.append(f"{len(made) - _HOLDERS:,} more")
+        peak = f"{amount_of(memory.peak_bytes, 'B')} made by the pass, at call {memory.peak_call}"
+        yield "peak", ": ".join([peak, *([" · ".join(named)] if named else [])])
+    if memory.resident_bytes is not None:
+        yield "resident", f"grows by {amount_of(memory.resident_bytes, 'B')} at most"
     if memory.saved_bytes is not None:
         yield "saved", f"{amount_of(memory.saved_bytes, 'B')} for a backward pass"
     if memory.slope_bytes > 0:
@@ -214,44 +180,48 @@ def _memory(memory: Timeline) -> Iterator[tuple[str, Text | str]]:
             measured = f"measured {amount_of(one.measured_bytes, 'B')}"
         predicted = amount_of(one.predicted_bytes, "B")
         yield "predicted", f"{predicted} for {counted(one.rows)}, {measured}"
+    if memory.most_rows is not None:
+        yield "fits", f"about {counted(memory.most_rows)} into the memory that is free"
+    if memory.why:
+        yield "note", Text(f"! {near(memory.why)}", ORANGE)
 
 
 def _lesson(lesson: Lesson) -> Iterator[RenderableType]:
     yield Text(f"the same {counted(lesson.rows)}, put into batches", style="bold")
-    table = _plain_table()
-    table.add_column("way", overflow="fold")
-    table.add_column("", no_wrap=True)
+    drawn = _plain_table()
+    drawn.add_column("way", overflow="fold")
+    drawn.add_column("", no_wrap=True)
     for title in ("rows/s", "padding"):
-        table.add_column(title, justify="right", no_wrap=True)
+        drawn.add_column(title, justify="right", no_wrap=True)
     most = max((way.rows_per_second.median for way in lesson.ways), default=1.0)
     for way in lesson.ways:
-        table.add_row(
+        drawn.add_row(
             plain(way.name),
             Text(_bar(way.rows_per_second.median / most), BLUE),
-            _ranged(way.rows_per_second, rate),
+            ranged(way.rows_per_second, rate),
             f"{way.padding_share:.0%}",
         )
-    yield table
+    yield drawn
     yield plain(lesson.said)
 
 
 def _beside(passes: Sequence[Passed]) -> Table:
     """Latency of one row and the most rows a second, as multiples of the first Forward's."""
-    table = _plain_table()
-    table.add_column("", overflow="fold", ratio=1)
+    drawn = _plain_table()
+    drawn.add_column("", overflow="fold", ratio=1)
     for title in ("one row", "rows/s", "at", "beside the first"):
-        table.add_column(title, justify="right", no_wrap=True)
+        drawn.add_column(title, justify="right", no_wrap=True)
     first = _best(passes[0])
     for one in passes:
         best, single = _best(one), _single(one)
-        table.add_row(
+        drawn.add_row(
             plain(near(one.forward)),
             "" if single is None else duration(single.p50),
-            "" if best is None else _ranged(best.rows_per_second, rate),
+            "" if best is None else ranged(best.rows_per_second, rate),
             "" if best is None else counted(best.rows),
             "" if one is passes[0] else _against(best, first),
         )
-    return table
+    return drawn
 
 
 def _against(best: CurvePoint | None, first: CurvePoint | None) -> str:

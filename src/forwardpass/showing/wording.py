@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from rich.table import Table
 from rich.text import Text
 
 from forwardpass.nouns.applied import Applied
+from forwardpass.nouns.profiles import Estimate
 
 # Okabe-Ito: told apart with any colour vision
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -73,6 +74,14 @@ def duration(value: float) -> str:
         if value >= 0.9995 * size:
             return f"{_digits(value / size)} {unit}"
     return f"{value * 1e9:.0f} ns"
+
+
+def ranged(value: Estimate, form: Callable[[float], str] = duration) -> str:
+    """`1,234 ±3%`: the wider side of the interval, as a share."""
+    if not value.median:
+        return form(value.median)
+    aside = max(value.high - value.median, value.median - value.low) / abs(value.median)
+    return f"{form(value.median)} ±{aside:.0%}"
 
 
 def _digits(value: float) -> str:
