@@ -60,7 +60,10 @@ def _together(group: Sequence[LayerCost]) -> Alike:
     for one in group:
         bounds[one.bound] += round(1e9 * one.seconds.median)
     cost = LayerCost(
-        path=_starred(first.path),
+        path=".".join(
+            part if {*parts} == {part} else "*"
+            for part, *parts in zip(*(one.path.split(".") for one in group), strict=True)
+        ),
         kind=first.kind,
         calls=sum(one.calls for one in group),
         seconds=Estimate(
@@ -91,7 +94,7 @@ def table(parts: Parts, most: int) -> Table:
         cost = one.cost
         known = cost.bound != "unknown"
         found.add_row(
-            _Fitted(one),
+            _OneLine(one),
             ranged(cost.seconds),
             _share(cost.seconds.median, parts),
             cost.bound,
@@ -117,7 +120,7 @@ def _share(seconds: float, parts: Parts) -> str:
     return f"{seconds / parts.whole.median:.0%}" if parts.whole.median else ""
 
 
-class _Fitted:
+class _OneLine:
     """A row's name, in the one line that there is for it."""
 
     def __init__(self, layers: Alike) -> None:

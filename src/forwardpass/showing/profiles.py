@@ -66,8 +66,9 @@ def _passed(one: Passed, layers: int) -> Iterator[RenderableType]:
         yield _curve(curve, one.advice if curve.along == "batch" else ())
     advised = [("advice", f"{_advised(a.rows)} for {a.goal}: {a.why}") for a in one.advice]
     ends = [("ended", f"{curve.along}: {curve.ended}") for curve in one.curves if curve.ended]
-    yield ""
-    yield facts([*advised, *ends])
+    if advised or ends:
+        yield ""
+        yield facts([*advised, *ends])
     for found in one.parts:
         yield ""
         yield from _parts(found, layers)
