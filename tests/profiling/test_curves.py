@@ -145,8 +145,10 @@ def test_a_batch_that_raises_ends_the_curve_and_says_what_was_raised() -> None:
     def never(x: Tensor) -> Tensor:
         raise ValueError("no")
 
-    with pytest.raises(PassError, match="no"):
+    with pytest.raises(PassError, match="ValueError: no"):
         swept(model(never))
+    with pytest.raises(PassError, match="one row raised: ValueError: no"):
+        noise_of(Contender.of(load(model(never)), None, 8))
 
 
 def test_outputs_that_are_wrong_at_a_batch_size_are_told() -> None:
@@ -365,3 +367,39 @@ def test_artefacts_and_their_own_threads(tmp_path: Any) -> None:
     assert [p.threads for p in along(found, "threads").points] == [1, 2]
     assert rows(along(found, "batch")) == [1, 4]
     assert not any("differ" in note for note in found.notes)
+
+
+def test_a_model_that_refuses_one_row_is_timed_with_more() -> None:
+    def several(x: Tensor) -> Tensor:
+        if len(x) < 2:
+            raise ValueError("several")
+        return x
+
+    (found,) = swept(model(several), batch=[4, 8])
+    assert rows(along(found, "batch")) == [4, 8]
+    assert any("one row alone raised ValueError: several" in note for note in found.notes)
+
+
+def test_labels_that_tip_over_by_rounding_are_not_called_wrong() -> None:
+    class Labels(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            score = x.sum(1, keepdim=True) + 1e-7 * len(x)
+            return score, (score > 8).long()
+
+    network = Model(Labels(), "x: f32[batch 8]")
+    (found,) = swept(network, inputs={"x": np.ones((4, 8), np.float32)}, batch=[1, 16])
+    assert not any("differ" in note for note in found.notes)
+
+
+def test_a_bound_between_two_batches_is_met_by_one_between_them() -> None:
+    import time
+
+    def slow(x: Tensor) -> Tensor:
+        time.sleep(1e-3 * len(x))
+        return x
+
+    (found,) = swept(model(slow), latency_seconds=0.014, budget_seconds=3.0)
+    _, advice = found.advice
+    counts = rows(along(found, "batch"))
+    assert advice.rows in counts
+    assert 0 < advice.rows < 14

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from forwardpass.errors import said
 from forwardpass.profiling.contenders import Contender
-from forwardpass.tensors.arrays import Array, spelled
+from forwardpass.tensors.arrays import Array, is_inexact, spelled
 from forwardpass.tensors.distances import apart, share, tolerance
 from forwardpass.tensors.trees import flatten
 
@@ -22,17 +23,24 @@ class Agreement:
 
     def __init__(self, contender: Contender) -> None:
         self._contender = contender
+        self._far: dict[int, float] = {}
+        self._first: Mapping[str, Array] = {}
+        self._why = ""
         call = contender.call(1)
-        self._first = _named(call())
+        try:
+            self._first, again = _named(call()), _named(call())
+        except Exception as error:  # noqa: BLE001 - some models refuse a single row; it is said
+            self._why = f"one row alone raised {said(error)}"
+            return
         facts = contender.engine.replicas[0].facts
         dtypes = [facts.dtype, *map(spelled, self._first.values())]
         self._allowed = max(tolerance(dtypes), facts.rounding)
-        self._random = _distance(self._first, _named(call())) > self._allowed
-        self._far: dict[int, float] = {}
+        if _distance(self._first, again) > self._allowed:
+            self._why = "its outputs change from call to call"
 
     def see(self, rows: int, outputs: Any) -> None:
         """Compare what a batch of so many rows came out as."""
-        if self._random or rows < 2:
+        if self._why or rows < 2:
             return
         found, far = _named(outputs), 0.0
         for place in (0, rows - 1):
@@ -44,11 +52,8 @@ class Agreement:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was seen, a sentence each; nothing where all is well."""
-        if self._random:
-            return (
-                "its outputs change from call to call, so those of batches were not compared with "
-                "those of one row",
-            )
+        if self._why:
+            return (f"{self._why}, so outputs of batches were not compared with those of one row",)
         if not self._far:
             return ()
         several = list(self._far)
@@ -63,12 +68,12 @@ class Agreement:
 
 
 def _named(outputs: Any) -> Mapping[str, Array]:
-    """The arrays that came out, by path."""
-    if isinstance(outputs, Mapping):
-        whole = cast("Mapping[str, Any]", outputs)
-        if all(isinstance(value, np.ndarray) for value in whole.values()):
-            return whole
-    return dict(flatten(outputs))
+    """The arrays that came out, by path: those that are rounded, where there are any, since whole
+    numbers that are made of them may tip over."""
+    found = cast("Mapping[str, Any]", outputs) if isinstance(outputs, Mapping) else {}
+    if not found or not all(isinstance(value, np.ndarray) for value in found.values()):
+        found = flatten(outputs)
+    return {path: value for path, value in found.items() if is_inexact(value)} or found
 
 
 def _row(

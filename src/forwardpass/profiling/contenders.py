@@ -16,7 +16,7 @@ from forwardpass.building.arrays import ArrayReplica
 from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.building.engines import Engine
 from forwardpass.building.replicas import Inputs
-from forwardpass.errors import UsageError
+from forwardpass.errors import PassError, UsageError
 from forwardpass.executing.executors import executor
 from forwardpass.measuring.clocks import Clock, Took
 from forwardpass.nouns.forwards import Forward
@@ -83,17 +83,14 @@ class Contender:
 
     @cached_property
     def prepared(self) -> Preparation:
-        """As `run` learns it: the outputs, and whether rows may be padded.
-
-        Raises PassError where no row can be computed.
-        """
+        """As `run` learns it: the outputs, and whether rows may be padded."""
         model = self.load.forward.model
         with closing(executor(self.engine)) as running:
             try:
                 _, ready, identity = learned(
                     self.engine, model, running, self.load.rows, self.sha256
                 )
-            except UsageError as error:
+            except (UsageError, PassError) as error:
                 return Preparation(None, {}, str(error))
         return Preparation(ready, identity)
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from forwardpass.errors import ForwardpassError, UsageError, nearest, said
+from forwardpass.batching.windows import WINDOW
+from forwardpass.errors import ForwardpassError, PassError, UsageError, nearest, said
 from forwardpass.measuring.clocks import WALL, noise
 from forwardpass.nouns.costs import CostTable
 from forwardpass.nouns.profiles import Advice, Curve
 from forwardpass.nouns.progress import Steps
 from forwardpass.nouns.signatures import Axis
-from forwardpass.profiling.advising import for_latency, for_throughput, within
+from forwardpass.profiling.advising import best_of, for_latency, for_throughput, within
 from forwardpass.profiling.contenders import Contender
 from forwardpass.profiling.ladders import PLATEAU, Ladder
 from forwardpass.profiling.points import Point, turn_seconds
@@ -44,11 +45,19 @@ class Sweep:
 
 
 def noise_of(contender: Contender) -> float:
-    """The share by which a pass differs from itself, timed as two candidates of one contest."""
+    """The share by which a pass differs from itself, timed as two candidates of one contest.
+
+    Raises PassError where one row raises.
+    """
+    call = contender.call(1)
     with contender.threads() as threads:
+        try:
+            call()
+        except Exception as error:
+            raise PassError(f"{contender.load.forward}: one row raised: {said(error)}") from error
         return noise(
-            contender.call(1), clock=contender.clock, threads=threads,
-            budget_seconds=_NOISE_SECONDS, min_rounds=_FEWEST_ROUNDS,
+            call, clock=contender.clock, threads=threads, budget_seconds=_NOISE_SECONDS,
+            min_rounds=_FEWEST_ROUNDS,
         )  # fmt: skip
 
 
@@ -59,10 +68,9 @@ def sweep(
 ) -> list[Sweep]:  # fmt: skip
     """The curves of all contenders, each point timed in rounds that they share.
 
-    Raises UsageError for rows, threads and sizes that cannot be; PassError where one row raises.
+    Raises PassError where the first batch raises, UsageError as `require_possible`.
     """
-    _require_counts("batch", batch or ())
-    _require_counts("threads", threads)
+    require_possible(contenders, batch or (), axes, threads)
     wanted = [_wanted(contender, axes) for contender in contenders]
     began = WALL.now()
     ladders = [Ladder(contender, batch) for contender in contenders]
@@ -105,7 +113,11 @@ def _time(
         if number % 2 == 0 and number <= _ENOUGH_ROUNDS:
             for side in sides:
                 side.extend(left / _FEWEST_ROUNDS)
-        if not refined and number >= _FEWEST_ROUNDS and left > _FEWEST_ROUNDS * took:
+        if (
+            not refined
+            and _FEWEST_ROUNDS <= number <= _ENOUGH_ROUNDS
+            and left > _FEWEST_ROUNDS * took
+        ):
             refined = True
             for side in sides:
                 side.refine(latency_seconds or 0.0)
@@ -217,14 +229,16 @@ class _Side:
         if self.ladder.asked:
             return
         have = {point.rows for point in self.ladder.points}
-        for rows in self.ladder.rivals(self.ladder.trials()):
-            if rows not in have:
+        best, _ = best_of(self.ladder.points)
+        for rows in {2 * best.rows, *self.ladder.rivals(self.ladder.trials())} - have:
+            if rows <= WINDOW.rows and self.ladder.ended == PLATEAU:
                 self.ladder.ended = self.ladder.slow(rows, seconds) or self.ladder.add(rows)
                 self.ladder.ended = self.ladder.ended or PLATEAU
 
     def refine(self, latency_seconds: float) -> None:
         """Add the batch that just keeps the bound, by those that do and do not."""
-        rows = None if self.ladder.asked else within(self.ladder.points, latency_seconds)
+        timed = [point for point in self.ladder.points if point.rounds]
+        rows = None if self.ladder.asked else within(timed, latency_seconds)
         if rows is not None:
             self.ladder.add(rows)
 
@@ -242,34 +256,50 @@ class _Side:
         if latency_seconds is not None:
             advice.append(for_latency(ladder.points, latency_seconds))
         notes = [*ladder.agreement.notes, *self.notes]
+        if len(self.contender.engine.replicas) > 1:
+            notes.append(f"timed on {self.contender.device} alone, the first of its devices")
         if why := self.contender.prepared.why:
             notes.append(f"what batching buys was not tried: {why}")
         return Sweep(tuple(curves), tuple(advice), ladder.costs(), tuple(notes))
 
 
-def _require_counts(name: str, counts: Sequence[int]) -> None:
-    for count in counts:
-        if type(count) is not int or count < 1:
-            raise UsageError(f"profile({name}=…): {count!r} is no whole number from 1")
+def require_possible(
+    contenders: Sequence[Contender], batch: Sequence[int], axes: Mapping[str, Sequence[int]],
+    threads: Sequence[int],
+) -> None:  # fmt: skip
+    """Raise UsageError for rows and threads that are no counts, for an axis that is not there, and
+    for a size that it cannot have."""
+    for name, counts in {"batch": batch, "threads": threads}.items():
+        for count in counts:
+            if type(count) is not int or count < 1:
+                raise UsageError(f"profile({name}=…): {count!r} is no whole number from 1")
+    for contender in contenders:
+        forward, known = contender.load.forward, _axes(contender)
+        for name, sizes in axes.items():
+            if name not in known:
+                hint = nearest(name, known) if known else "its inputs have no variable axis"
+                raise UsageError(f"{forward} has no axis {name!r}; {hint}")
+            for size in sizes:
+                if type(size) is not int or not _permitted(known[name], size):
+                    raise UsageError(
+                        f"profile(axes=…): {name}={size} is out of bounds: {forward} takes "
+                        f"{known[name]}"
+                    )
+
+
+def _axes(contender: Contender) -> Mapping[str, Axis]:
+    """The variable axes, by name; none where a collate makes batches."""
+    rows = contender.load.rows
+    return rows.signature.variable if isinstance(rows, Block) else {}
 
 
 def _wanted(contender: Contender, axes: Mapping[str, Sequence[int]]) -> Mapping[str, Sequence[int]]:
-    """The sizes to time along each axis: those asked for, else some between what rows have.
-
-    Raises UsageError for an axis that is not there, and for a size that it cannot have.
-    """
-    load = contender.load
-    known = load.rows.signature.variable if isinstance(load.rows, Block) else {}
-    for name, sizes in axes.items():
-        if name not in known:
-            hint = nearest(name, known) if known else "its inputs have no variable axis"
-            raise UsageError(f"{load.forward}: axes={{{name!r}: …}}: no such axis; {hint}")
-        for size in sizes:
-            if type(size) is not int or not _permitted(known[name], size):
-                raise UsageError(f"{load.forward}: {name}={size} is out of bounds: {known[name]}")
-    found = {name: sorted(set(sizes)) for name, sizes in axes.items()}
-    return found or {name: _usual(load.rows.sizes[:, i].tolist(), axis)
-                     for i, (name, axis) in enumerate(known.items())}  # fmt: skip
+    """The sizes to time along each axis: those asked for, else some between what rows have."""
+    if axes:
+        return {name: sorted(set(sizes)) for name, sizes in axes.items()}
+    sizes = contender.load.rows.sizes
+    known = enumerate(_axes(contender).items())
+    return {name: _usual(sizes[:, place].tolist(), axis) for place, (name, axis) in known}
 
 
 def _permitted(axis: Axis, size: int) -> bool:

@@ -93,11 +93,12 @@ class Ladder:
         try:
             point = Point(self.contender, rows)
         except Exception as error:
+            if not self.points:
+                forward, first = self.contender.load.forward, f"a batch of {rows:,}"
+                raise PassError(f"{forward}: {first} raised: {said(error)}") from error
             self._headroom.refuse(rows * self._cells)
             if out_of_memory(error):
                 return f"{rows:,} rows do not fit into memory: {said(error)}"
-            if not self.points:
-                raise PassError(f"{self.contender.load.forward}: {said(error)}") from error
             return f"at {rows:,} rows forward raised: {said(error)}"
         point.try_again()
         self.agreement.see(rows, point.outputs)
@@ -122,8 +123,10 @@ class Ladder:
         """Why there are no more batches, as the rounds tell."""
         best, _ = best_of(self.points)
         last = self.points[-1]
-        if self.ended != PLATEAU or best is last:
+        if self.ended != PLATEAU:
             return self.ended
+        if best is last:
+            return "the last two gained nothing as they were first tried"
         share = last.measured().rows_per_second.median / best.measured().rows_per_second.median
         return f"{self.ended}: {last.rows:,} rows reach {share:.0%} of the rows/s of {best.rows:,}"
 

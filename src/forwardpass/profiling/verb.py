@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from forwardpass.building.backends.eager import EagerReplica
-from forwardpass.errors import PassError, UsageError, nearest
+from forwardpass.errors import PassError
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL
 from forwardpass.measuring.limits import limits
@@ -15,7 +15,7 @@ from forwardpass.nouns.profiles import Parts, Passed, Profile, Timeline
 from forwardpass.nouns.progress import Steps
 from forwardpass.preparing.recipes import machine_of
 from forwardpass.profiling.contenders import Contender
-from forwardpass.profiling.curves import Sweep, noise_of, sweep
+from forwardpass.profiling.curves import Sweep, noise_of, require_possible, sweep
 from forwardpass.profiling.headlines import headline, verdict
 from forwardpass.profiling.lessons import lesson
 from forwardpass.profiling.memory import timeline
@@ -75,12 +75,7 @@ def profile(
     for one in given:
         contenders.append(Contender.of(load(one), inputs, limit))
         steps.advance()
-    for one in contenders:
-        for name in axes or {}:
-            if name not in one.load.axes:
-                raise UsageError(
-                    f"{one.load.forward} has no axis {name}; {nearest(name, one.load.axes)}"
-                )
+    require_possible(contenders, batch or (), axes or {}, threads or ())
     facts = contenders[0].engine.replicas[0].facts
     steps.begin("measuring this machine", 1)
     known = limits(facts.device)
