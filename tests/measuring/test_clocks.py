@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from time import sleep
 
 import msgspec
 import numpy as np
 import pytest
 import torch
 
-from forwardpass.measuring.clocks import WALL, Clock, Stopwatch, measure, noise
+from forwardpass.measuring.clocks import WALL, Clock, Stopwatch, measure, noise, waits
 from forwardpass.measuring.timings import Timing, ratio, timing
 
 
@@ -293,3 +294,8 @@ def test_events_of_the_gpu_agree_with_waiting_for_it() -> None:
     waited = measure({"call": call}, clock=Clock(wait=Clock.on("cuda:0").wait))["call"]
     assert own.median == pytest.approx(waited.median, rel=0.1)
     assert all(seconds >= 0 for seconds in own.cpu_samples)
+
+
+def test_what_sleeps_waits_and_what_computes_does_not() -> None:
+    assert waits(lambda: sleep(1e-3))
+    assert not waits(lambda: sum(range(1_000)))

@@ -403,3 +403,16 @@ def test_a_bound_between_two_batches_is_met_by_one_between_them() -> None:
     counts = rows(along(found, "batch"))
     assert advice.rows in counts
     assert 0 < advice.rows < 14
+
+
+def test_a_model_that_waits_is_timed_by_the_wall_clock() -> None:
+    import time
+
+    def fetching(x: Tensor) -> Tensor:
+        time.sleep(5e-3 if len(x) <= 4 else 2e-3 * len(x))
+        return x
+
+    (found,) = swept(model(fetching), budget_seconds=1.0)
+    (advice,) = found.advice
+    assert advice.rows == 4
+    assert "too noisy" not in advice.why

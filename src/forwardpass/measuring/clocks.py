@@ -17,6 +17,7 @@ Item = TypeVar("Item")
 _END: Final = object()
 _SAMPLE_SECONDS = 2e-5  # a sample lasts at least this long: some hundred times a look at the clock
 _LOOKS = 9
+_TRIES = 3
 _WARMUP_CALLS = 20
 _STABLE = 1.1
 
@@ -228,6 +229,25 @@ def noise(
     if one.trust(threads).clock == "cpu":
         one, same = one.cpu, same.cpu
     return ratio(one, same).width
+
+
+def waits(call: Callable[[], object]) -> bool:
+    """Whether a call gives its core away of itself each time: it sleeps, or waits for a file, for
+    another thread or process. Then its CPU seconds are not what it takes. Other work that takes the
+    core away is no such waiting. Where the system does not tell, it may."""
+    try:
+        import resource
+    except ImportError:
+        return True
+    whose = getattr(resource, "RUSAGE_THREAD", None)
+    if whose is None:
+        return True
+    for _ in range(_TRIES):
+        before = resource.getrusage(whose).ru_nvcsw
+        call()
+        if resource.getrusage(whose).ru_nvcsw == before:
+            return False
+    return True
 
 
 def _sample(call: Callable[[], Any], repeats: int, clock: Clock, look: Took = _FREE) -> Took:

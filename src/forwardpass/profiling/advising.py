@@ -90,8 +90,9 @@ def _doubt(points: Sequence[Point]) -> str:
     if not busy:
         return ""
     return (
-        f"; too noisy to be sure: up to {busy:.0%} of a batch's time other work had the cores, "
-        "which holds up several threads most; profile with threads=1, or on a quiet machine"
+        f"; too noisy to be sure: up to {busy:.0%} of a batch's time went by without computing; "
+        "unless the model waits for something, other work had the cores, which holds up several "
+        "threads most: profile with one thread, or on a quiet machine"
     )
 
 

@@ -18,7 +18,7 @@ from forwardpass.building.engines import Engine
 from forwardpass.building.replicas import Inputs
 from forwardpass.errors import PassError, UsageError
 from forwardpass.executing.executors import executor
-from forwardpass.measuring.clocks import Clock, Took
+from forwardpass.measuring.clocks import Clock, Took, waits
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.plans import Argument
 from forwardpass.preparing.identity import digest
@@ -77,9 +77,19 @@ class Contender:
         return self.engine.replicas[0].facts.device
 
     def trusted(self, took: Took, threads: int) -> float:
-        """Seconds by the CPU's clock where one thread of a CPU computes: what else runs on the
-        machine adds nothing to those. By the wall clock elsewhere."""
-        return took.cpu_seconds if threads == 1 and self.device == "cpu" else took.seconds
+        """Seconds by the CPU's clock where one thread of a CPU computes and waits for nothing: what
+        else runs on the machine adds nothing to those. By the wall clock elsewhere."""
+        alone = threads == 1 and self.device == "cpu" and not self._waits
+        return took.cpu_seconds if alone else took.seconds
+
+    @cached_property
+    def _waits(self) -> bool:
+        call = self.call(1)
+        try:
+            call()
+            return waits(call)
+        except Exception:  # noqa: BLE001 - a model that refuses one row may wait, for all we know
+            return True
 
     @cached_property
     def prepared(self) -> Preparation:
