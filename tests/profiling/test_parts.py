@@ -17,7 +17,9 @@ from forwardpass.nouns.machines import Limits
 from forwardpass.nouns.profiles import Parts
 from forwardpass.nouns.progress import Steps
 from forwardpass.probing import record
+from forwardpass.profiling import parts as module
 from forwardpass.profiling.contenders import Contender
+from forwardpass.profiling.dissecting import Dissection
 from forwardpass.profiling.parts import parts
 
 LIMITS = Limits({"f32": 1e11, "bf16": 2e11}, 1e10, 2e-6)
@@ -220,3 +222,53 @@ def refusing(make: Callable[[], object]) -> Callable[[Tensor], Tensor]:
 def test_a_pass_that_ends_the_process_is_an_error_of_that_batch() -> None:
     with pytest.raises(PassError, match="SystemExit"):
         taken_apart(Computes(refusing(lambda: exit(3))), torch.randn(4, 8))
+
+
+def test_what_torch_compile_replaces_is_timed_end_to_end() -> None:
+    compiled: Any = torch.compile(nn.ReLU(), backend="eager")
+    found = taken_apart(nn.Sequential(nn.Linear(8, 8), compiled).eval(), torch.randn(4, 8))
+    assert found.why == "compiled by torch.compile, and timed end to end only: 1"
+    assert (found.calls, found.layers) == ((), ())
+    assert found.whole.median > 0
+
+
+def timed_as(monkeypatch: pytest.MonkeyPatch, call: float, whole: float) -> Parts:
+    """The parts of two calls, as if each took so long and a pass so long, within 1 %."""
+
+    def dissected(*_: Any) -> Dissection:
+        rounds = [1.0, 0.99, 1.01, 1.0, 0.995]
+        return Dissection(
+            [(whole * r, whole * r * 1.01) for r in rounds], [2.0 for _ in rounds],
+            [[call * r, call * r] for r in rounds], "",
+        )  # fmt: skip
+
+    monkeypatch.setattr(module, "dissected", dissected)
+    return taken_apart(chain(8, 2), torch.randn(4, 8))
+
+
+def test_calls_that_add_up_to_more_than_the_pass_are_not_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = timed_as(monkeypatch, call=0.6, whole=1.0)
+    assert "the calls add up to 19% more than the pass that they are parts of" in found.why
+    assert (found.calls, found.layers, found.shares) == ((), (), {})
+
+
+def test_what_the_calls_leave_is_unattributed_and_overhead(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = timed_as(monkeypatch, call=0.3, whole=1.0)
+    assert found.why == ""
+    assert found.unattributed is not None
+    assert found.unattributed.median == pytest.approx(0.4, abs=0.02)
+    assert found.shares["overhead"].high >= 0.4
+    within = timed_as(monkeypatch, call=0.503, whole=1.0)
+    assert within.why == "", "no more than the whole differs from itself"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_calls_overlap_with_python_and_are_not_more_than_the_whole() -> None:
+    found = taken_apart(chain(1024, 20).to("cuda"), torch.randn(256, 1024), rows=256)
+    assert found.why == ""
+    assert len(found.calls) == 20
+    summed = sum(call.seconds.median for call in found.calls)
+    assert 0 < summed <= found.whole.median * (1.1 + found.noise)

@@ -62,7 +62,9 @@ def called(forward: Forward, inputs: Any) -> Called:
         module, threads, device = replica.module, replica.facts.threads, replica.facts.device
         notes.append(f"recorded is the copy that `{forward.plan}` makes of the module")
         args, kwargs = tree_map_only(torch.Tensor, lambda t: t.to(device), (args, kwargs))
-    return Called(module, args, kwargs, renamed, threads, tuple(notes + _compiled(module)))
+    if names := compiled_parts(module):
+        notes.append(f"compiled, and recorded as eager: {', '.join(names)}")
+    return Called(module, args, kwargs, renamed, threads, tuple(notes))
 
 
 def _arguments(
@@ -92,19 +94,16 @@ def _renamed(module: nn.Module, places: Mapping[str, str]) -> Iterator[tuple[str
             yield (names[int(took)] if int(took) < len(names) else took), given
 
 
-def _compiled(module: nn.Module) -> list[str]:
-    """Parts that torch.compile would replace: under a recorder they run eagerly.
+def compiled_parts(module: nn.Module) -> list[str]:
+    """Names of the parts that torch.compile would replace: under a recorder they run eagerly.
 
     PyTorch has no public way to ask, so what it makes of them is named here, and here alone.
     """
     compiler = sys.modules.get("torch._dynamo.eval_frame")  # importing it takes a second
     if compiler is None:
         return []
-    names = [
+    return [
         path or "the module"
         for path, part in parts_of(module)
         if isinstance(part, compiler.OptimizedModule) or part._compiled_call_impl is not None  # pyright: ignore[reportPrivateUsage]
     ]
-    if not names:
-        return []
-    return [f"compiled, and recorded as eager: {', '.join(names)}"]

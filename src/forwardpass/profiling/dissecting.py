@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import closing
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from forwardpass.nouns.calls import Call
 from forwardpass.nouns.progress import Steps
 from forwardpass.nouns.records import Record
 from forwardpass.recording.arguments import copied
+from forwardpass.recording.interception import Interception, aside
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.recordings import Recording
 from forwardpass.recording.schemas import Schema, flattened
@@ -25,6 +27,8 @@ _MOST_ROUNDS = 100
 _STAGED_SECONDS = 0.1
 """How long passes follow each other that leave nothing behind, before the world is put back: the
 first one after that has cold caches."""
+_CALLS = 200
+"""Of an operator that does nothing; the first half warms up."""
 
 
 class Dissection(NamedTuple):
@@ -47,15 +51,18 @@ class Timed(Walk):
     """Times each call of a record while its pass runs again.
 
     A dispatch mode hands over every operator that the record has, so that seconds and calls cannot
-    be mistaken for each other. What the mode itself costs lies outside of the calls; what PyTorch's
-    profiler costs lies inside, with each operator that an operator is made of: on a chain of small
-    operators it took 1.4 × what the pass takes, and the calls in this walk 0.9 ×.
+    be mistaken for each other. What the mode itself costs lies outside of the calls, but for what
+    an operator takes longer that is called from Python's side of the dispatcher: that was measured
+    on one that does next to nothing, and is taken off each call. What PyTorch's profiler costs lies
+    inside, with each operator that an operator is made of: on a chain of small operators it took
+    1.4 × what the pass takes, and the calls in this walk 0.9 ×.
     """
 
     def __init__(self, record: Record, device: str) -> None:
         super().__init__(record)
         self._clock = Clock.on(device)
         self._stretches = Stretches(device)
+        self._handing_seconds = _handing_seconds(device)
         self.strayed = ""
 
     def at(
@@ -74,7 +81,36 @@ class Timed(Walk):
         if not self.parted and self.next is not None:
             self.parted = True
             self.strayed = f"it ended before {_placed(self.record, self.next)}"
-        return took, self._stretches.taken()
+        handing = self._handing_seconds
+        return took, [max(0.0, seconds - handing) for seconds in self._stretches.taken()]
+
+
+class _Handing(Interception):
+    """Times operators as `Timed` does, of no record."""
+
+    def __init__(self, stretches: Stretches) -> None:
+        super().__init__()
+        self._stretches = stretches
+
+    def intercepted(
+        self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return self._stretches.run(func, args, kwargs)
+
+
+def _handing_seconds(device: str) -> float:
+    """How much longer an operator takes that a dispatch mode hands over."""
+    stretches = Stretches(device)
+    with aside(), torch.inference_mode():
+        one = torch.zeros(1, device=device)
+        for _ in range(_CALLS):
+            stretches.run(torch.relu, (one,), {})
+        plain = stretches.taken()
+        with _Handing(stretches):
+            for _ in range(_CALLS):
+                torch.relu(one)
+        handed = stretches.taken()
+    return max(0.0, median(handed[_CALLS // 2 :]) - median(plain[_CALLS // 2 :]))
 
 
 class _Orphans(Walk):

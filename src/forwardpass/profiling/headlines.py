@@ -13,7 +13,7 @@ _TAKES: dict[Bound, str] = {
     "overhead": "operator overhead",
     "memory": "calls bound by memory",
     "compute": "calls bound by multiplying",
-    "unknown": "calls whose work no formula covers",
+    "unknown": "calls whose limit is not known",
 }
 _SURE = 0.1
 """How wide the interval of a share may be for its middle to stand for it."""

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.errors import Escaped, PassError, UsageError, contained, said
+from forwardpass.measuring.clocks import measure
 from forwardpass.measuring.timings import ratio, timing
 from forwardpass.nouns.machines import Limits
 from forwardpass.nouns.profiles import Bound, CallCost, Estimate, LayerCost, Parts
 from forwardpass.nouns.progress import Steps
 from forwardpass.nouns.records import Record
+from forwardpass.probing.calling import compiled_parts
 from forwardpass.probing.verb import settle
 from forwardpass.profiling.contenders import Contender
 from forwardpass.profiling.dissecting import Dissection, dissected, unseen_work
@@ -37,6 +39,9 @@ def parts(
     replica, sizes = contender.engine.replicas[0], contender.load.sizes
     assert isinstance(replica, EagerReplica)
     steps.begin("parts", 1)
+    if names := compiled_parts(replica.module):
+        why = f"compiled by torch.compile, and timed end to end only: {', '.join(names)}"
+        return _end_to_end(contender, rows, budget_seconds, why)
     staged = replica.stage(contender.load.batch(rows))
     this = Pass.of(replica.module, staged.args, staged.kwargs, grad=grad)
     with contender.threads():
@@ -53,6 +58,18 @@ def parts(
     if done.why or isinstance(record, str):
         return found
     return _added_up(found, record, done, limits)
+
+
+def _end_to_end(contender: Contender, rows: int, budget_seconds: float, why: str) -> Parts:
+    """Parts that are one whole."""
+    call = contender.call(rows)
+    with contender.threads():
+        timed = measure(
+            {"one": call, "same": call}, clock=contender.clock, budget_seconds=budget_seconds
+        )
+    whole = timing([*timed["one"].samples, *timed["same"].samples]).estimate
+    noise = ratio(timed["one"], timed["same"]).width
+    return Parts(rows, contender.load.sizes, whole, noise, why=why)
 
 
 def _recorded(name: str, this: Pass) -> Recording | str:
