@@ -71,6 +71,7 @@ bench: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.recording_cost
 	$(BIN)/python -m benchmarks.planted_faults
 	$(BIN)/python -m benchmarks.planted_differences
+	$(BIN)/python -m benchmarks.profile_parts
 	$(BIN)/python -m benchmarks.held_out_models
 	$(BIN)/python -m benchmarks.check_cost
 	$(BIN)/python -m benchmarks.lowering_table
