@@ -194,6 +194,24 @@ def test_beside_a_profiler_of_the_users_there_is_no_timeline():
     assert "another profiler" in seen.why
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_it_is_the_memory_of_the_gpu():
+    wide = Model(nn.Sequential(nn.Linear(16, 4096), nn.Linear(4096, 1024)), FEATURES)
+    contender = Contender.of(load(wide) @ "eager(device=cuda)", None, 16)
+    seen = timeline(contender, 64, "inference", Steps())
+    assert seen.peak_bytes == 64 * (4096 + 1024) * F32
+    assert seen.resident_bytes is None
+    assert all(one.predicted_bytes == one.measured_bytes for one in seen.predictions)
+
+
+def test_where_an_allocator_tells_nothing_there_is_no_timeline():
+    with torch.device("meta"):
+        module = nn.Linear(16, 4)
+    seen = remembered(Model(module, "x: f32[batch 16]"))
+    assert seen.live_bytes == ()
+    assert seen.why
+
+
 def test_nothing_is_said_on_stderr(capfd: pytest.CaptureFixture[str]):
     remembered(models.mlp(), rows=2)
     assert capfd.readouterr() == ("", "")

@@ -184,8 +184,10 @@ class Prediction(msgspec.Struct, frozen=True):
     Attributes:
         predicted_bytes, measured_bytes: what the allocator hands out at most; None where the batch
             was not run.
-        predicted_resident_bytes, measured_resident_bytes: by how much resident memory grows; None
-            where that was not measured.
+        predicted_resident_bytes: what one should have free for it: the prediction times the
+            largest share that was resident of what the allocator handed out. How many holes the
+            heap has depends on what the process did before: less may do.
+        measured_resident_bytes: by how much resident memory grew. None where that is not known.
     """
 
     rows: int
@@ -214,8 +216,8 @@ class Timeline(msgspec.Struct, frozen=True):
         slope_bytes: by how much the peak grows with each further row.
         predictions: peaks that were predicted first and measured then, from batches that are none
             of them.
-        most_rows: the largest batch that should fit into the memory that was free, by the
-            prediction; None where there is none.
+        most_rows: the largest batch that should fit into the memory that was free, inputs and
+            what is resident included; None where there is no prediction.
         why: where there is no timeline or no prediction, or it is a coarser one, the reason.
     """
 

@@ -25,6 +25,7 @@ from forwardpass.preparing.identity import digest
 from forwardpass.preparing.preparing import built, learned
 from forwardpass.preparing.recipes import Ready
 from forwardpass.profiling.loads import Load
+from forwardpass.recording.passes import Grad
 from forwardpass.tensors.arrays import Array, copied
 from forwardpass.tensors.distances import apart
 from forwardpass.tensors.modules import parameters_of
@@ -162,12 +163,13 @@ class Contender:
             set_operator_threads(before)
 
     @contextmanager
-    def learning(self) -> Generator[None]:
-        """Within, those parameters of the module that computes need gradients that do so in the
-        user's: the copy that an engine holds needs none, and would keep nothing for a backward
-        pass."""
+    def learning(self, grad: Grad) -> Generator[None]:
+        """Where `grad` is "on", those parameters of the module that computes need gradients that
+        do so in the user's: the copy that an engine holds needs none, and would keep nothing for a
+        backward pass."""
         replica, given = self.engine.replicas[0], self.load.forward.model.module
-        own = parameters_of(replica.module) if isinstance(replica, EagerReplica) else ()
+        module = replica.module if grad == "on" and isinstance(replica, EagerReplica) else None
+        own = parameters_of(module) if module is not None else ()
         wanted = {path for path, one in parameters_of(given) if one.requires_grad}
         waked = [one for path, one in own if path in wanted and not one.requires_grad]
         try:

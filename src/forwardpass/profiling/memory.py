@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -12,12 +11,13 @@ import torch
 
 from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.errors import PassError, UsageError, contained, said
-from forwardpass.measuring.clocks import WALL
+from forwardpass.measuring.clocks import Clock
 from forwardpass.measuring.memory import available_bytes, is_resident_seen, peak_growth
 from forwardpass.nouns.profiles import Holder, Prediction, Timeline
 from forwardpass.nouns.progress import Steps
 from forwardpass.nouns.records import Record
 from forwardpass.probing.probes import Probe
+from forwardpass.probing.verb import settle
 from forwardpass.profiling.allocations import Allocations, allocations, is_taken
 from forwardpass.profiling.contenders import Contender
 from forwardpass.profiling.forecasts import Forecast, most_rows
@@ -32,8 +32,6 @@ _CHECKS: Final = (8, 16)
 """Batches that are run to predict from, and those that are predicted: multiples of the smallest."""
 _SMALLEST: Final = 4
 """Of few rows, kernels and their scratch are often others."""
-_SECONDS: Final = 3.0
-"""A batch that is expected to take longer is not run."""
 _TOLD: Final = 1 << 20
 """Resident memory that grows by less tells of pages, and not of the batch."""
 _MEMORY_SHARE: Final = 3
@@ -41,32 +39,38 @@ _MEMORY_SHARE: Final = 3
 copied, and what is resident is more than what the allocator hands out."""
 
 
-def timeline(contender: Contender, rows: int, grad: Grad, steps: Steps) -> Timeline:
+def timeline(
+    contender: Contender, rows: int, grad: Grad, steps: Steps, *, batch_seconds: float = 3.0
+) -> Timeline:
     """The memory of a batch of so many rows, call by call, and of batches that were not run.
 
     The module that runs is the engine's own, which is left as it was. Batches are made of the rows
-    of the load at its sizes. Where nothing can be told, `why` says so.
+    of the load at its sizes; what should take longer than `batch_seconds` is predicted only. Where
+    nothing can be told, `why` says so.
     """
     steps.begin("memory", 2 + len(_FIT) + len(_CHECKS))
     nothing = Timeline(rows, contender.load.sizes, 0, 0, 0)
     if is_taken():
         why = "another profiler of PyTorch is on, and there can be but one"
         return msgspec.structs.replace(nothing, why=why)
-    with contender.learning() if grad == "on" else nullcontext():
-        return _measured(contender, rows, grad, nothing, steps)
+    with contender.learning(grad):
+        return _measured(contender, rows, grad, nothing, steps, batch_seconds)
 
 
 def _measured(
-    contender: Contender, rows: int, grad: Grad, nothing: Timeline, steps: Steps
+    contender: Contender, rows: int, grad: Grad, nothing: Timeline, steps: Steps, seconds: float
 ) -> Timeline:
     try:
         probe = Probe(_recording(contender, rows, grad))
-        bench = _Bench(contender, grad, probe.record, probe.writes_parameters)
+        bench = _Bench(contender, grad, probe.record, probe.writes_parameters, seconds)
         steps.advance()
         seen = bench.run(rows)
     except (PassError, UsageError) as error:
         return msgspec.structs.replace(nothing, why=said(error))
     steps.advance()
+    if not seen.allocated.peak and any(call.bytes_written for call in bench.record.calls):
+        why = f"the allocator of {bench.device} tells nothing of what it hands out"
+        return msgspec.structs.replace(nothing, why=why)
     drawn = _drawn(bench, nothing, seen)
     if seen.allocated.parted:
         return drawn
@@ -83,6 +87,7 @@ class _Usage(NamedTuple):
         input_bytes: of its tensors.
         resident: by how much resident memory grew, in a pass without a profiler; None where the
             system does not tell.
+        seconds: that its passes take; the first one of a shape is slower.
     """
 
     input_bytes: int
@@ -104,12 +109,18 @@ class _Usage(NamedTuple):
 
 @dataclass(frozen=True)
 class _Bench:
-    """The module of a contender, and batches of any rows."""
+    """The module of a contender, and batches of any rows.
+
+    Attributes:
+        contents: whether the pass writes parameters.
+        batch_seconds: a batch whose passes are expected to take longer is not run.
+    """
 
     contender: Contender
     grad: Grad
     record: Record
     contents: bool
+    batch_seconds: float
 
     @property
     def device(self) -> str:
@@ -117,22 +128,26 @@ class _Bench:
 
     def run(self, rows: int) -> _Usage:
         """What a batch takes. Raises PassError where the module raises."""
-        began = WALL.now()
-        resident = None
+        clock, resident = Clock.on(self.device), None
+        took: list[float] = []
         try:
             this = _pass(self.contender, rows, self.grad)
+            began = clock.now()
             seen = allocations(this, self.record, self.device, contents=self.contents)
+            took.append(clock.now() - began)
             if is_resident_seen(self.device):
                 with (
                     this.staged(contents=self.contents) as (_, args, kwargs),
                     peak_growth(self.device) as growth,
                     contained(),
                 ):
+                    began = clock.now()
                     this.module(*args, **kwargs)
+                    took.append(clock.now() - began)
                 resident = growth.bytes
         except Exception as error:
             raise PassError(f"a batch of {rows} raised {said(error)}") from error
-        return _Usage(_input_bytes(this), seen, resident, WALL.now() - began)
+        return _Usage(_input_bytes(this), seen, resident, len(took) * min(took))
 
     def hinders(self, rows: int, before: int, seen: _Usage, need: float | None = None) -> str:
         """Why a batch is not run, "" where it is: by what another one of `before` rows took, and
@@ -141,8 +156,8 @@ class _Bench:
         free = available_bytes(self.device)
         if need > free / _MEMORY_SHARE:
             return f"a batch of {rows} might not fit into the {free / 1e9:.1f} GB that are free"
-        if seen.seconds * rows / before > _SECONDS:
-            return f"a batch of {rows} would take longer than {_SECONDS:.0f} s"
+        if seen.seconds * rows / before > self.batch_seconds:
+            return f"a batch of {rows} would take longer than {self.batch_seconds:g} s"
         return ""
 
 
@@ -156,7 +171,9 @@ def _pass(contender: Contender, rows: int, grad: Grad) -> Pass:
 
 
 def _recording(contender: Contender, rows: int, grad: Grad) -> Recording:
-    return recorded(str(contender.load.forward), _pass(contender, rows, grad), ())
+    this = _pass(contender, rows, grad)
+    settle(this)
+    return recorded(str(contender.load.forward), this, ())
 
 
 def _drawn(bench: _Bench, nothing: Timeline, seen: _Usage) -> Timeline:
@@ -236,7 +253,7 @@ def _predicted(
         why = "the calls differ from one batch size to another: only whole peaks are carried on"
         peak = Forecast.of({n: [one.allocated.peak] for n, one in series.items()})
     inputs = Forecast.of({size: [one.input_bytes] for size, one in series.items()})
-    share = series[max(series)].share
+    share = max(one.share for one in series.values())
     is_resident_told = (series[max(series)].resident or 0) >= _TOLD
     known = {drawn.rows: seen, **series}
     checks = [min(series) * times for times in _CHECKS]

@@ -44,7 +44,7 @@ def parts(
         return _end_to_end(contender, rows, budget_seconds, why)
     staged = replica.stage(contender.load.batch(rows))
     this = Pass.of(replica.module, staged.args, staged.kwargs, grad=grad)
-    with contender.threads():
+    with contender.threads(), contender.learning(grad):
         try:
             settle(this)
             record = _recorded(str(contender.load.forward), this)
