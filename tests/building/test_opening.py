@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import manifests
 import models
 import pytest
 import torch
@@ -17,7 +16,6 @@ import forwardpass as fwd
 from forwardpass import Forward
 from forwardpass.building.backends import aot
 from forwardpass.errors import BuildError, LoadError, UsageError
-from forwardpass.loading.artefacts import digest_of
 
 X = {"features": torch.linspace(-1, 1, 48).reshape(3, 16).numpy()}
 
@@ -32,16 +30,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "mlp.fwd"))
-
-
-def manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    path = folder / "artefact.json"
-    content = json.loads(path.read_text())
-    change(content)
-    for name in content["files"]:
-        file = folder / name
-        content["files"][name] = {"bytes": file.stat().st_size, "sha256": digest_of(file)}
-    path.write_text(json.dumps(content))
 
 
 def unopened(*_: object, **__: object) -> Any:
@@ -59,7 +47,7 @@ def unopened(*_: object, **__: object) -> Any:
 def test_machine_code_of_another_machine_is_not_opened(
     copy: Path, other: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest(copy, lambda content: content.update(other))
+    manifests.changed(copy, lambda content: content.update(other))
     monkeypatch.setattr(aot, "open", unopened)
     with pytest.raises(BuildError, match=message) as error:
         fwd.run(fwd.load(copy, trust="native"), X)
@@ -68,10 +56,15 @@ def test_machine_code_of_another_machine_is_not_opened(
 
 def test_it_is_made_anew_where_that_is_asked_for(copy: Path) -> None:
     expected, _ = fwd.run(models.mlp(), X)
-    manifest(copy, lambda content: content.update(instructions=["avx10_512"]))
+    manifests.changed(copy, lambda content: content.update(instructions=["avx10_512"]))
     came, _ = fwd.run(fwd.load(copy, trust="native", rebuild=True), X)
     torch.testing.assert_close(torch.as_tensor(came["output"]), torch.as_tensor(expected["output"]))
     assert fwd.load(copy, trust="native")  # nothing was changed in it
+
+
+def test_machine_code_is_opened_where_nobody_may_write(copy: Path) -> None:
+    with manifests.unwritten(copy.parent):
+        fwd.run(fwd.load(copy, trust="native"), X)
 
 
 @pytest.mark.soak
@@ -80,7 +73,7 @@ def test_what_was_made_anew_computes_golden_rows_too(copy: Path) -> None:
     save_file(
         {n: v * 1.5 if " out " in n else v for n, v in arrays.items()}, copy / "golden.safetensors"
     )
-    manifest(copy, lambda content: None)
+    manifests.changed(copy, lambda content: None)
     with pytest.raises(BuildError, match="computes its golden rows otherwise here"):
         fwd.run(fwd.load(copy, trust="native", rebuild=True), X)
 
@@ -92,7 +85,7 @@ def test_without_the_program_it_cannot_be_made_anew(copy: Path) -> None:
         del content["files"]["graph/program.pt2"]
         content["instructions"] = ["avx10_512"]
 
-    manifest(copy, without)
+    manifests.changed(copy, without)
     with pytest.raises(LoadError, match=r"has no program\.pt2 to rebuild it from"):
         fwd.run(fwd.load(copy, trust="native", rebuild=True), X)
 
@@ -101,13 +94,13 @@ def test_data_of_another_machine_are_tried(tmp_path: Path) -> None:
     out = tmp_path / "mlp.fwd"
     fwd.export(Forward(models.mlp()) @ "onnxruntime", out)
     other = {"instructions": ["avx10_512"], "platform": "Linux riscv64"}
-    manifest(out, lambda content: content.update(other))
+    manifests.changed(out, lambda content: content.update(other))
     fwd.run(out, X)
     arrays = load_file(out / "golden.safetensors")
     save_file(
         {n: v * 1.5 if " out " in n else v for n, v in arrays.items()}, out / "golden.safetensors"
     )
-    manifest(out, lambda content: None)
+    manifests.changed(out, lambda content: None)
     with pytest.raises(BuildError, match=r"otherwise here.*holds nothing that it was made from"):
         fwd.run(fwd.load(out, rebuild=True), X)
 

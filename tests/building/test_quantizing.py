@@ -133,6 +133,26 @@ def test_a_convolution_is_known_whatever_was_folded_into_it(backend: str, said: 
     assert said in applied.did
 
 
+class Drowned(nn.Module):
+    """One number of its layer's input is so large that in int8 all others are 0, and has no say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 4, bias=False)
+        with torch.no_grad():
+            self.layer.weight[:, 0] = 0
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        loud = torch.ones(16).index_fill(0, torch.tensor([0]), 1e6)
+        return self.layer(features * loud)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime(quantize=int8)", "openvino(quantize=int8)"])
+def test_outputs_as_far_away_as_zeros_are_refused(backend: str) -> None:
+    with pytest.raises(BuildError, match=r"of .* it makes output 1\.0e\+00 away from the module's"):
+        built(seeded(Drowned, "features: f32[batch 16]") @ backend)
+
+
 def test_parts_of_fused_layers_are_told_apart() -> None:
     """PyTorch runs an encoder layer as one operator, and its layers begin with equal weights."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import manifests
 import models
 import numpy as np
 import pytest
@@ -140,23 +143,65 @@ def test_nothing_stays_of_what_was_interrupted(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_said(tmp_path: Path) -> None:
-    program = f"""
-import resource, signal
+FULL = """
+import resource, signal, sys
 import torch
 import forwardpass as fwd
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-model = fwd.Model(torch.nn.Linear(512, 512), "features: f32[batch 512]")
-forward = fwd.Forward(model) @ "torchscript"
+
+class Mean(torch.nn.Module):
+    def forward(self, features):
+        return features.mean(1, keepdim=True)
+
+heavy = fwd.Model(torch.nn.Linear(512, 512), "features: f32[batch 512]")
+wide = fwd.Model(Mean(), "features: f32[batch 20000]")  # golden rows are larger than the graph
+cases = [
+    (heavy, "torchscript", None, "a.fwd"), (heavy, "openvino", None, "b.fwd"),
+    (wide, "onnxruntime", None, "c.fwd"), (heavy, "openvino", "openvino", "d.xml"),
+    (heavy, "onnxruntime", "onnx", "e.onnx"), (heavy, "eager", "pt2", "f.pt2"),
+]
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-try:
-    fwd.export(forward, {str(tmp_path / "x.fwd")!r})
-except fwd.ForwardpassError as error:
-    print(type(error).__name__, error.exit_code, error)
+for model, backend, format, name in cases:
+    try:
+        fwd.export(fwd.Forward(model) @ backend, name, format=format)
+    except fwd.ForwardpassError as error:
+        print(name, error.exit_code, type(error).__name__, error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.split()[1:2] == ["3"], done.stdout + done.stderr
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL], capture_output=True, text=True, cwd=tmp_path
+    )
+    said = done.stdout.splitlines()
+    assert [line.split()[:3] for line in said] == [
+        [name, "3", "DataError"] for name in ("a.fwd", "b.fwd", "c.fwd", "d.xml", "e.onnx", "f.pt2")
+    ], done.stdout + done.stderr
+    assert all("File too large" in line for line in said)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> str:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refused)
+    for name, format in (("x.fwd", None), ("x.onnx", "onnx")):
+        with pytest.raises(DataError, match=rf"{name} cannot be written: Read-only file system"):
+            fwd.export(Forward(models.mlp()) @ "onnxruntime", tmp_path / name, format=format)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "eager", "torchscript"])
+def test_opening_writes_nothing_into_the_folder(tmp_path: Path, backend: str) -> None:
+    """So that it opens where nobody may write."""
+    out = tmp_path / "x.fwd"
+    fwd.export(Forward(models.mlp()) @ backend, out)
+    with manifests.unwritten(tmp_path):
+        came, _ = fwd.run(fwd.load(out, trust="code"), {"features": np.ones((4, 16), np.float32)})
+    assert len(came["output"]) == 4
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import manifests
 import models
 import numpy as np
 import pytest
@@ -34,17 +33,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "mlp.fwd"))
-
-
-def manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change the manifest, and make the sums right again, as one who means harm would."""
-    path = folder / "artefact.json"
-    content = json.loads(path.read_text())
-    change(content)
-    for name in content["files"]:
-        data = (folder / name).read_bytes()
-        content["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    path.write_text(json.dumps(content))
 
 
 def flip(path: Path) -> None:
@@ -102,14 +90,14 @@ def test_names_that_lead_out_of_the_folder(copy: Path) -> None:
     def outside(content: dict[str, Any]) -> None:
         content["files"]["../outside"] = {"bytes": 1, "sha256": hashlib.sha256(b"1").hexdigest()}
 
-    manifest(copy, outside)
+    manifests.changed(copy, outside)
     with pytest.raises(LoadError, match=r"\.\./outside is missing"):
         fwd.load(copy)
 
 
 def test_a_graph_that_is_none_is_an_error_of_the_artefact(copy: Path) -> None:
     (copy / "graph" / "graph.onnx").write_bytes(b"no graph")
-    manifest(copy, lambda content: None)
+    manifests.changed(copy, lambda content: None)
     with pytest.raises(LoadError, match=r"graph\.onnx cannot be opened by ONNX Runtime"):
         fwd.run(copy, X)
 
@@ -120,7 +108,7 @@ def test_golden_rows_that_come_out_otherwise(copy: Path) -> None:
         if " out " in name:
             arrays[name] = arrays[name] * 1.5
     save_file(arrays, copy / "golden.safetensors")
-    manifest(copy, lambda content: None)
+    manifests.changed(copy, lambda content: None)
     with pytest.raises(BuildError, match="computes its golden rows otherwise here"):
         fwd.run(copy, X)
 
@@ -134,7 +122,7 @@ def test_code_is_opened_only_where_it_is_allowed(tmp_path: Path) -> None:
     expected, _ = fwd.run(models.mlp(), X)
     torch.testing.assert_close(torch.as_tensor(came["output"]), torch.as_tensor(expected["output"]))
 
-    manifest(out, lambda content: content.update(trust="data", code=[]))
+    manifests.changed(out, lambda content: content.update(trust="data", code=[]))
     with pytest.raises(
         LoadError, match="says that it is data, and its graph for torchscript is code"
     ):
@@ -169,7 +157,7 @@ def test_code_that_is_called_data_does_not_run(
 
 
 def test_a_kind_of_encode_that_nobody_knows(copy: Path) -> None:
-    manifest(copy, lambda content: content.update(encode={"kind": "telepathy"}))
+    manifests.changed(copy, lambda content: content.update(encode={"kind": "telepathy"}))
     with pytest.raises(LoadError, match="'telepathy', which this version"):
         fwd.load(copy)
 
@@ -212,14 +200,14 @@ def test_golden_rows_of_another_graph(copy: Path, names: dict[str, str]) -> None
     if "what" in names:
         other = {"what": np.zeros(3, np.float32)}
     save_file(other, copy / "golden.safetensors")
-    manifest(copy, lambda content: None)
+    manifests.changed(copy, lambda content: None)
     with pytest.raises(LoadError, match=r"golden\.safetensors holds other inputs and outputs"):
         fwd.run(copy, X)
 
 
 def test_golden_rows_that_are_no_safetensors(copy: Path) -> None:
     (copy / "golden.safetensors").write_bytes(b"\xff" * 64)
-    manifest(copy, lambda content: None)
+    manifests.changed(copy, lambda content: None)
     with pytest.raises(LoadError, match=r"golden\.safetensors cannot be read"):
         fwd.run(copy, X)
 
@@ -229,14 +217,14 @@ def test_a_graph_that_takes_another_dtype(copy: Path, dtype: str) -> None:
     def other(content: dict[str, Any]) -> None:
         content["inputs"] = [f"features: {dtype}[batch 16]"]
 
-    manifest(copy, other)
+    manifests.changed(copy, other)
     with pytest.raises(LoadError, match=rf"its signature says `features: {dtype}\[batch 16\]`"):
         fwd.load(copy)
 
     def both(content: dict[str, Any]) -> None:
         content["lowered"]["inputs"][0]["dtype"] = dtype
 
-    manifest(copy, both)
+    manifests.changed(copy, both)
     with pytest.raises(LoadError, match=rf"features should be {dtype}, and it has features as f32"):
         fwd.run(copy, {"features": np.ones((3, 16), NUMPY[dtype])})
 
@@ -245,13 +233,13 @@ def test_a_graph_that_takes_another_dtype(copy: Path, dtype: str) -> None:
     ("field", "value"), [("inputs", ["features f32"]), ("outputs", ["?"]), ("plan", "@ a b c")]
 )
 def test_a_manifest_whose_notation_does_not_parse(copy: Path, field: str, value: Any) -> None:
-    manifest(copy, lambda content: content.update({field: value}))
+    manifests.changed(copy, lambda content: content.update({field: value}))
     with pytest.raises(LoadError, match=r"artefact\.json is damaged"):
         fwd.load(copy)
 
 
 def test_a_backend_that_is_not_here(copy: Path) -> None:
-    manifest(copy, lambda content: content.update(plan="@ abacus"))
+    manifests.changed(copy, lambda content: content.update(plan="@ abacus"))
     with pytest.raises(LoadError, match="was lowered to abacus, a backend that is not here"):
         fwd.run(copy, X)
 
@@ -270,7 +258,7 @@ def test_a_tokenizer_that_is_none(copy: Path) -> None:
         content["encode"] = description
         content["files"]["tokenizer.json"] = {}
 
-    manifest(copy, texts)
+    manifests.changed(copy, texts)
     with pytest.raises(LoadError, match=r"tokenizer\.json is no tokenizer"):
         fwd.load(copy)
 
@@ -280,12 +268,12 @@ def test_a_tokenizer_that_is_none(copy: Path) -> None:
     [{"kind": "text"}, {"kind": "picture"}, {"kind": "picture", "recipe": {"crop": "no"}}, {}],
 )
 def test_an_encode_that_says_nothing(copy: Path, description: dict[str, Any]) -> None:
-    manifest(copy, lambda content: content.update(encode=description))
+    manifests.changed(copy, lambda content: content.update(encode=description))
     with pytest.raises(LoadError):
         fwd.load(copy)
 
 
 def test_a_decode_that_says_nothing(copy: Path) -> None:
-    manifest(copy, lambda content: content.update(decode={"kind": "one label"}))
+    manifests.changed(copy, lambda content: content.update(decode={"kind": "one label"}))
     with pytest.raises(LoadError):
         fwd.load(copy)

@@ -14,6 +14,7 @@ from forwardpass.errors import LoadError, missing_extra
 from forwardpass.loading.adapters import merged, without_adapter
 from forwardpass.loading.damage import loading
 from forwardpass.loading.folders import read_config
+from forwardpass.loading.torchao import unheard
 from forwardpass.nouns.models import Model
 
 _TOKENIZERS = (
@@ -78,7 +79,10 @@ def from_transformers_folder(folder: Path, origin: str) -> Model:
 def transformers() -> Any:
     """The library. Raises MissingExtraError."""
     try:
-        import transformers as library
+        with unheard():
+            import transformers as library
+
+            library.PreTrainedModel  # noqa: B018 - the parts are imported when they are asked for
     except ImportError as error:
         raise missing_extra("transformers", "transformers", "a folder of transformers") from error
     return library
