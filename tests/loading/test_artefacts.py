@@ -144,12 +144,12 @@ def test_code_that_is_called_data_does_not_run(
     monkeypatch.chdir(copy.parent)
     Path("harm.py").write_text("from pathlib import Path\nPath('done').touch()\n")
     code = {"kind": "code", "reference": "harm.py"}
-    manifest(copy, lambda content: content.update({part: code}))
+    manifests.changed(copy, lambda content: content.update({part: code}))
     with pytest.raises(LoadError, match=f"says that it is data, and its {part} is code"):
         fwd.load(copy)
     assert not Path("done").exists()
 
-    manifest(copy, lambda content: content.update(trust="code", code=["its own"]))
+    manifests.changed(copy, lambda content: content.update(trust="code", code=["its own"]))
     flip(copy / "graph" / "graph.onnx")
     with pytest.raises(LoadError, match=r"graph\.onnx is not what was exported"):
         fwd.load(copy, trust="code")

@@ -169,7 +169,7 @@ def compute(folder: Path, out: Path, limit: int | None = None) -> None:
 def crashing(at: int) -> None:
     """From here on this process dies at the `at`-th step of writing: before or after it, or in
     its middle, with half of the data written."""
-    from forwardpass.running import durable
+    from forwardpass import durable
 
     count = 0
 

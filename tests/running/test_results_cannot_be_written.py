@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 import forwardpass as fwd
+from forwardpass import durable
 from forwardpass.errors import DataError
-from forwardpass.running import durable, journals
+from forwardpass.running import journals
 from forwardpass.running.sinks import npy_file, parquet_folder
 
 ROWS = {"x": np.arange(40, dtype=np.float32).reshape(20, 2)}

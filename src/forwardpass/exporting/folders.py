@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from forwardpass.durable import synced
 from forwardpass.errors import DataError, OutputExistsError
 from forwardpass.loading.artefacts import digest_of
 from forwardpass.nouns.artefacts import MANIFEST, Sum
@@ -47,7 +48,7 @@ def whole_or_not_there(folder: Path) -> Generator[Path]:
     with staged(folder) as staging:
         yield staging
         for place in sorted(staging.rglob("*"), reverse=True):
-            _synced(place)
+            synced(place)
         staging.chmod(0o755)  # mkdtemp makes folders that nobody else may read
         _named(staging, folder)
 
@@ -68,7 +69,7 @@ def moved(files: Mapping[Path, Path]) -> None:
 
 def _named(staging: Path, folder: Path) -> None:
     """Give a file or a folder its name, unless something has that by now."""
-    _synced(staging)
+    synced(staging)
     try:
         if folder.exists():
             raise FileExistsError(errno.EEXIST, "")
@@ -80,7 +81,7 @@ def _named(staging: Path, folder: Path) -> None:
             f"{folder} came to be there while it was exported, and stays as it is; give another "
             "name"
         ) from error
-    _synced(folder.parent)
+    synced(folder.parent)
 
 
 def sums(folder: Path) -> dict[str, Sum]:
@@ -91,16 +92,6 @@ def sums(folder: Path) -> dict[str, Sum]:
         for path in files
         if path.name != MANIFEST
     }
-
-
-def _synced(path: Path) -> None:
-    if os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _refused(folder: Path, error: OSError) -> DataError:

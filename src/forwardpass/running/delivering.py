@@ -13,7 +13,7 @@ from forwardpass.executing.decoding import Decoder, Delivered, whole_column
 from forwardpass.measuring.clocks import Stopwatch
 from forwardpass.nouns.rows import Failure, take
 from forwardpass.running.computing import Computed
-from forwardpass.running.durable import writing
+from forwardpass.running.destinations import writing
 from forwardpass.running.journals import Entry, Journal
 from forwardpass.running.sinks import Shard, Sink
 

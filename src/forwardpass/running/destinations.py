@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from forwardpass.errors import OutputExistsError, UsageError
+from forwardpass.errors import DataError, OutputExistsError, UsageError
 from forwardpass.nouns.folders import plugins
 from forwardpass.running import sinks
 from forwardpass.running.journals import Journal
@@ -41,6 +43,23 @@ def opened(
         journal.close()
         raise UsageError(f"{path} was finished and is gone; remove {folder} to compute it again")
     return sink, journal
+
+
+@contextmanager
+def writing(folder: Path | None) -> Generator[None]:
+    """What the operating system refuses while results go into `folder` is a DataError: a full disk,
+    a folder that was removed. A stream that nobody reads any more (None) stays an OSError."""
+    try:
+        yield
+    except OSError as error:
+        if folder is None:
+            raise
+        why = f"results cannot be written to {folder}: {error.strerror or error}"
+        raise DataError(
+            f"{why}. What is committed stays: mend that, and go on with --resume"
+            if folder.is_dir()
+            else f"{why}: the folder was removed while the run wrote into it"
+        ) from error
 
 
 def _meant(out: str | None) -> SinkKind:

@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 
+from forwardpass.durable import ASIDE, appended, synced, truncated, written
 from forwardpass.errors import OutputExistsError, ResumeError
 from forwardpass.executing.deaths import AT_WORK, DEATHS
 from forwardpass.nouns.documents import schema_of
 from forwardpass.nouns.rows import Failure
 from forwardpass.preparing.recipes import Ready
-from forwardpass.running.durable import ASIDE, appended, sync_folder, truncated, written
 
 MANIFEST = "manifest.jsonl"
 QUARANTINE = "quarantine.jsonl"
@@ -143,7 +143,7 @@ class Journal:
         new = not path.exists()
         length = appended(path, b"".join(msgspec.json.encode(f) + b"\n" for f in failures))
         if new:
-            sync_folder(self.folder)
+            synced(self.folder)
         return length
 
     def commit(self, entry: Entry) -> None:

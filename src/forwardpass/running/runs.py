@@ -32,8 +32,7 @@ from forwardpass.reading import open_source
 from forwardpass.reading.blocks import limited
 from forwardpass.running.computing import Computed, compute
 from forwardpass.running.delivering import Delivery, strictly
-from forwardpass.running.destinations import opened
-from forwardpass.running.durable import writing
+from forwardpass.running.destinations import opened, writing
 from forwardpass.running.feeding import encoded, weigh, windows
 from forwardpass.running.journals import Finished, Header
 from forwardpass.running.options import Options

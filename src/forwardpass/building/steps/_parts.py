@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,8 +13,6 @@ from forwardpass.recording.recordings import Recording, recorded
 from forwardpass.tensors.modules import attributes, held_by, parts_of, store_of
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-_MOST_NAMES = 3
-"""In a sentence; how many there are is said beside them."""
 
 
 class Nothing(nn.Identity):
@@ -50,14 +46,15 @@ def put(piece: Workpiece, was: nn.Module, part: nn.Module) -> None:
                 children[name] = part
 
 
-def put_tensor(piece: Workpiece, name: str, tensor: torch.Tensor) -> None:
+def put_tensor(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
     """Put a tensor in the place of the parameter or buffer of that name, under every name."""
-    was = held_by(piece.module)[name]
+    was = held_by(module)[name]
     parameter = nn.Parameter(tensor, requires_grad=False)
-    for _, part in parts_of(piece.module):
+    for _, part in parts_of(module):
         for store, new in (("_parameters", parameter), ("_buffers", tensor)):
-            held = store_of(part, store)
-            held.update({own: new for own, one in held.items() if one is was})
+            names = [own for own, one in store_of(part, store).items() if one is was]
+            for own in names:
+                setattr(part, own, new)  # an LSTM keeps a list beside
 
 
 def chosen(piece: Workpiece) -> dict[str, nn.Module]:
@@ -84,21 +81,3 @@ def as_deployed(piece: Workpiece) -> Recording:
 def has_hooks(part: nn.Module) -> bool:
     """Whether code of the user's runs before or after a part, and sees what goes in and out."""
     return any(store_of(part, name) for name in _HOOKS)
-
-
-def counted(count: int, noun: str) -> str:
-    """A count and its noun: "1 Dropout", "20 Dropouts"."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
-
-
-def left(reasons: Mapping[str, Sequence[str]]) -> str:
-    """What was left, by its reason, with the names of some: the end of a sentence."""
-    said = (f"{len(names):,} whose {reason} ({listed(names)})" for reason, names in reasons.items())
-    return ", ".join(said)
-
-
-def listed(names: Sequence[Any]) -> str:
-    """Some of these names."""
-    more = len(names) - _MOST_NAMES
-    shown = ", ".join(str(name) or "the module itself" for name in names[:_MOST_NAMES])
-    return shown + (f" and {more:,} more" if more > 0 else "")

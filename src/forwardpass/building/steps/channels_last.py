@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from forwardpass.building.steps._parts import as_deployed, chosen, counted, listed, put_tensor
+from forwardpass.building.steps._parts import as_deployed, chosen, put_tensor
+from forwardpass.building.steps._wording import counted, listed
 from forwardpass.building.workpieces import Workpiece
 from forwardpass.errors import BuildError, PassError, said
 from forwardpass.loading.programs import ModuleProgram
@@ -58,7 +59,7 @@ def apply(piece: Workpiece) -> str:
         weight = before.values[by_name(before.schema(call), call)["weight"].value]
         if weight.name in held:
             laid = held[weight.name].detach().clone(memory_format=torch.channels_last)
-            put_tensor(piece, weight.name, laid)
+            put_tensor(piece.module, weight.name, laid)
     reached = set(_reached(before, own))
     piece.module.register_forward_pre_hook(_Entering(_places(before, reached)), with_kwargs=True)
     piece.module.register_forward_hook(_leaving)

@@ -25,12 +25,11 @@ from forwardpass.building.steps._parts import (
     Nothing,
     as_deployed,
     chosen,
-    counted,
     has_hooks,
-    left,
     put,
     put_tensor,
 )
+from forwardpass.building.steps._wording import counted, left
 from forwardpass.building.workpieces import Workpiece
 from forwardpass.errors import BuildError
 from forwardpass.nouns.calls import Call, Ref, Value
@@ -121,8 +120,8 @@ def _fold(piece: Workpiece, fold: _Fold) -> None:
         scaled = (grouped * scale.reshape(fold.groups, 1, -1, *sizes)).flatten(0, 1)
     else:
         scaled = weight.double() * scale.reshape(-1, 1, *sizes)
-    put_tensor(piece, fold.weight, torch.empty_like(weight).copy_(scaled))
-    put_tensor(piece, fold.bias, moved.to(bias.dtype))
+    put_tensor(piece.module, fold.weight, torch.empty_like(weight).copy_(scaled))
+    put_tensor(piece.module, fold.bias, moved.to(bias.dtype))
     put(piece, fold.norm, Nothing(fold.norm))
 
 

@@ -9,16 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from forwardpass.building.steps._parts import (
-    Nothing,
-    as_deployed,
-    chosen,
-    counted,
-    has_hooks,
-    left,
-    listed,
-    put,
-)
+from forwardpass.building.steps._parts import Nothing, as_deployed, chosen, has_hooks, put
+from forwardpass.building.steps._wording import counted, left, listed
 from forwardpass.building.workpieces import Workpiece
 from forwardpass.errors import BuildError
 from forwardpass.nouns.calls import Call

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy_format
 
+from forwardpass.durable import written
 from forwardpass.errors import DataError, UsageError
-from forwardpass.running.durable import written
 from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
 from forwardpass.tensors.arrays import is_tensor, to_numpy

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from forwardpass.durable import written
 from forwardpass.executing.decoding import Delivered
 from forwardpass.nouns.arrow import pa
 from forwardpass.nouns.rows import take
 from forwardpass.reading.asked import as_text
 from forwardpass.running import column_types
 from forwardpass.running.columns import to_arrow, to_python
-from forwardpass.running.durable import written
 from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
 

@@ -19,15 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from forwardpass.building.steps._parts import (
-    as_deployed,
-    chosen,
-    counted,
-    has_hooks,
-    left,
-    listed,
-    put,
-)
+from forwardpass.building.steps._parts import as_deployed, chosen, has_hooks, put
+from forwardpass.building.steps._wording import counted, left, listed
 from forwardpass.building.steps.drop_dead.sizings import Sizings
 from forwardpass.building.steps.drop_dead.standing_in import Seen, StandIn, Untold, seen, template
 from forwardpass.building.workpieces import Workpiece

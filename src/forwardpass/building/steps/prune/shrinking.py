@@ -12,13 +12,14 @@ from torch import nn
 
 from forwardpass.building.copies import copied
 from forwardpass.building.replicas import Example, Inputs
+from forwardpass.building.steps._parts import put_tensor
 from forwardpass.building.steps.prune.units import Units
 from forwardpass.building.subjects import outputs_of, truths_of
 from forwardpass.errors import contained, said
 from forwardpass.nouns.records import Record
 from forwardpass.tensors.arrays import spelled
 from forwardpass.tensors.distances import apart, tolerance
-from forwardpass.tensors.modules import attributes, parts_of, store_of
+from forwardpass.tensors.modules import attributes, held_by, parts_of, store_of
 
 _TRIES: Final = 24
 """Ways to set the sizes that modules keep as attributes: none, one, and two of those in doubt."""
@@ -81,14 +82,14 @@ class Shrinking:
         for axis, units in self._units.members():
             places = torch.isin(units, gone).nonzero().flatten()
             if axis in self._readers and len(places):
-                self._put(module, axis.name, partial(_blank, axis=axis.axis, places=places))
+                _change(module, axis.name, partial(_blank, axis=axis.axis, places=places))
         return module
 
     def _smaller(self, gone: torch.Tensor, sizes: Collection[Stated]) -> nn.Module:
         """A copy without units, in which modules say these sizes."""
         module = copied(self.module)
         for axis, left in self._units.left_out(gone).items():
-            self._put(module, axis.name, partial(_only, axis=axis.axis, places=left))
+            _change(module, axis.name, partial(_only, axis=axis.axis, places=left))
         parts = dict(parts_of(module, every_name=True))
         for axis in self._units.left_out(gone):
             for name in self._names.get(axis.name, (axis.name,)):
@@ -102,21 +103,6 @@ class Shrinking:
                     if type(value) is int and (kind, name, value) in wanted:
                         own[name] = wanted[kind, name, value]
         return module
-
-    def _put(
-        self, module: nn.Module, name: str, change: Callable[[torch.Tensor], torch.Tensor]
-    ) -> None:
-        """A new tensor in the place of a parameter or buffer, under each of its names."""
-        parts = dict(parts_of(module, every_name=True))
-        places = [alias.rpartition(".") for alias in self._names.get(name, (name,))]
-        path, _, own = places[0]
-        held = store_of(parts[path], "_parameters").get(own)
-        if held is None:
-            made = change(store_of(parts[path], "_buffers")[own].detach())
-        else:
-            made = nn.Parameter(change(held.detach()), requires_grad=False)
-        for path, _, own in places:
-            setattr(parts[path], own, made)  # an LSTM keeps a list beside
 
     def _ways(self, gone: torch.Tensor) -> Iterator[tuple[Stated, ...]]:
         """Sizes to set: those clearly of an axis that shrinks; none; those in doubt as well."""
@@ -173,6 +159,10 @@ class Shrinking:
                         after[axis] = int((~first[:, 0]).sum())
                         break
         yield from zip(shape, after, strict=True)
+
+
+def _change(module: nn.Module, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    put_tensor(module, name, change(held_by(module)[name].detach()))
 
 
 def _blank(tensor: torch.Tensor, *, axis: int, places: torch.Tensor) -> torch.Tensor:

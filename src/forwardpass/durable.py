@@ -3,31 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from forwardpass.errors import DataError
-
 ASIDE = ".aside"
-
-
-@contextmanager
-def writing(folder: Path | None) -> Generator[None]:
-    """What the operating system refuses while results go into `folder` is a DataError: a full disk,
-    a folder that was removed. A stream that nobody reads any more (None) stays an OSError."""
-    try:
-        yield
-    except OSError as error:
-        if folder is None:
-            raise
-        why = f"results cannot be written to {folder}: {error.strerror or error}"
-        raise DataError(
-            f"{why}. What is committed stays: mend that, and go on with --resume"
-            if folder.is_dir()
-            else f"{why}: the folder was removed while the run wrote into it"
-        ) from error
 
 
 def written(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -38,7 +18,7 @@ def written(path: Path, write: Callable[[BinaryIO], object]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(aside, path)
-    sync_folder(path.parent)
+    synced(path.parent)
 
 
 def appended(path: Path, data: bytes) -> int:
@@ -58,11 +38,12 @@ def truncated(path: Path, length: int) -> None:
             os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable; a no-op where folders cannot be opened (Windows)."""
+def synced(path: Path) -> None:
+    """Have the disk hold a file, or the names in a folder; a no-op where folders cannot be opened
+    (Windows)."""
     if os.name == "nt":
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
