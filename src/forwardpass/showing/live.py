@@ -36,7 +36,12 @@ def live(counters: Counters, console: Console) -> Generator[None]:
 @contextmanager
 def stepping(steps: Steps, console: Console) -> Generator[None]:
     """Show how far the steps of a verb have come until the block ends, likewise."""
-    with _followed(lambda: (steps.stage, steps.done, steps.total), console, TimeElapsedColumn()):
+
+    def state() -> tuple[str, int, int | None]:
+        # More steps than were foreseen: nobody knows how many there are.
+        return steps.stage, steps.done, steps.total if steps.done <= steps.total else None
+
+    with _followed(state, console, TimeElapsedColumn()):
         yield
 
 
