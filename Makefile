@@ -90,6 +90,7 @@ bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.recording_cost --quick
 	$(BIN)/python -m benchmarks.planted_faults --quick
 	$(BIN)/python -m benchmarks.planted_differences --quick
+	$(BIN)/python -m benchmarks.profile_parts --quick
 	$(BIN)/python -m benchmarks.held_out_models --quick
 	$(BIN)/python -m benchmarks.check_cost --quick
 	$(BIN)/python -m benchmarks.lowering_table --quick

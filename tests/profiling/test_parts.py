@@ -150,7 +150,8 @@ def test_vmap_is_taken_apart() -> None:
     assert found.calls
 
 
-def test_work_in_another_thread_is_not_called_overhead() -> None:
+@pytest.mark.parametrize("last", ["a call reads it", "it comes out"])
+def test_work_in_another_thread_is_not_called_overhead(last: str) -> None:
     class Threaded(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -161,7 +162,7 @@ def test_work_in_another_thread_is_not_called_overhead() -> None:
             thread = threading.Thread(target=lambda: came.append(self.tower(x)))
             thread.start()
             thread.join()
-            return came[0] + 1
+            return came[0] + 1 if last == "a call reads it" else came[0]
 
     found = taken_apart(Threaded().eval(), torch.randn(4, 64))
     assert "no call was seen to make, and each pass makes it anew" in found.why
@@ -172,6 +173,8 @@ def test_a_tensor_that_stood_there_before_is_no_hidden_work() -> None:
     found = taken_apart(Computes(lambda x: x * scale), torch.randn(4, 8))
     assert found.why == ""
     assert [call.operator for call in found.calls] == ["aten.mul.Tensor"]
+    returned = taken_apart(Computes(lambda x: (x + 1, scale)), torch.randn(4, 8))
+    assert returned.why == ""
 
 
 def test_with_grad_on_it_is_the_pass_of_a_training_step() -> None:

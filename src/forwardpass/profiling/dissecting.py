@@ -21,6 +21,7 @@ from forwardpass.recording.passes import Pass
 from forwardpass.recording.recordings import Recording
 from forwardpass.recording.schemas import Schema, flattened
 from forwardpass.recording.walking import Walk
+from forwardpass.tensors.trees import flatten
 
 _LEAST_ROUNDS = 3
 _MOST_ROUNDS = 100
@@ -171,24 +172,22 @@ def unseen_work(this: Pass, record: Recording) -> str:
     A tensor that no call was seen to make stood there before, or it was made in another thread, or
     past PyTorch's dispatcher: then two passes do not find it in the same memory.
     """
-    one, other = _Orphans(record), _Orphans(record)
-    if not any(each.what == "origin" for each in record.unseen):
+    found = [each for each in record.unseen if each.what == "origin"]
+    if not found:
         return ""
+    one, other = _Orphans(record), _Orphans(record)
     with closing(_passes(this, record)) as passes:
         for walk in (one, other):
             make = next(passes)
             with walk:
-                make()
-    for each in record.unseen:
-        made = each.what == "origin" and (
-            each.call < 0
-            or any(
-                not _same(one.read.get(serial), other.read.get(serial))
-                for serial in record.calls[each.call].inputs
-                if record.values[serial].origin == "unknown"
-            )
-        )
-        if made:
+                came = flatten(make())
+            walk.read |= {
+                record.outputs[path]: came[path] for path in came if path in record.outputs
+            }
+    for each in found:
+        among = record.outputs.values() if each.call < 0 else record.calls[each.call].inputs
+        orphans = [serial for serial in among if record.values[serial].origin == "unknown"]
+        if not all(_same(one.read.get(serial), other.read.get(serial)) for serial in orphans):
             return (
                 f"{each.said}, and each pass makes it anew: what computes it (another thread, or "
                 "code that is not PyTorch's) counts as unattributed"
