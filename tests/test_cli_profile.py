@@ -14,6 +14,8 @@ from profiles import passed, profile
 import forwardpass as fwd
 from forwardpass import profiling
 from forwardpass.cli import main
+from forwardpass.measuring.limits import limits
+from forwardpass.nouns.machines import MachineLimits
 
 MODEL = """
 import torch
@@ -199,3 +201,15 @@ def test_a_user_who_stops_it(net: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert (done.exit_code, done.stdout) == (130, "")
     assert "interrupted" in done.stderr
     assert (net / "out.json").read_text(encoding="utf-8") == "before"
+
+
+def test_the_limits_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDPASS_CACHE", str(tmp_path))
+    printed = CliRunner().invoke(main, ["profile", "--machine"])
+    assert printed.exit_code == 0, printed.output
+    assert all(word in printed.output for word in ("f32", "int8", "working set", "an operator"))
+    kept = CliRunner().invoke(main, ["profile", "--machine", "--json"])
+    found = MachineLimits.from_json(kept.output)
+    assert found.limits["cpu"].matmul_flops_per_second["f32"] > 1e8
+    assert found.limits["cpu"] == limits("cpu")
+    assert found.machine.library.startswith("torch ")

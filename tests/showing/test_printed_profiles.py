@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from profiles import LAYERS, MEMORY, near, parts, passed, profile
+from profiles import LAYERS, MACHINE, MEMORY, near, parts, passed, profile
 from rich.cells import cell_len
 
+from forwardpass.nouns.machines import Limits, MachineLimits, MemoryRate, ThreadRate
 from forwardpass.nouns.profiles import Advice, Estimate, Parts, Profile
 from forwardpass.showing.profiles import shown
 from forwardpass.showing.terminal import text
@@ -43,6 +44,15 @@ def deep() -> Parts:
     return parts(layers=(*blocks[:-1], other))
 
 
+CPU = Limits(
+    {"f32": 1.7e11, "bf16": 4.1e11, "f16": 4.3e9, "int8": 8e11}, 2.5e10, 0.93e-6,
+    memory=(MemoryRate(1 << 18, 1.1e11, 8.5e10), MemoryRate(1 << 28, 2.5e10, 2.3e10)),
+    threads=(ThreadRate(1, 9.3e10, 2.4e10), ThreadRate(2, 1.7e11, 2.5e10)),
+    refused={"fp8": "no kernel for it"},
+)  # fmt: skip
+GPU = Limits({"f32": 5e13, "bf16": 7e14}, 2.9e12, 4e-6, memory=(MemoryRate(1 << 32, 2.9e12, 3e12),))
+
+
 NOUNS: dict[str, Callable[[], Any]] = {
     "profile": profile,
     "profile_beside": beside,
@@ -56,6 +66,17 @@ NOUNS: dict[str, Callable[[], Any]] = {
     ),
     "shifts_none": lambda: profile().compare(profile()),
     "shifts_worse": lambda: profile(passed(1.4)).compare(profile()),
+    "machine": lambda: MachineLimits(
+        machine=replace(MACHINE, devices=("Example GPU",)),
+        limits={"cpu": CPU, "cuda:0": GPU},
+        seconds=4.2,
+    ),
+    "machine_busy": lambda: MachineLimits(
+        machine=MACHINE,
+        limits={"cpu": replace(CPU, threads=(), lost_share=0.4)},
+        seconds=9.0,
+        notes=("something else had the cores for 40% of the time",),
+    ),
 }  # fmt: skip
 
 

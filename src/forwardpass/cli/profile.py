@@ -123,7 +123,9 @@ def profile(
     if machine:
         if forwards:
             raise UsageError("--machine measures this machine alone: give it no FORWARD")
-        _of_machine(as_json)
+        from forwardpass.profiling import machine_limits
+
+        show(machine_limits(), as_json=as_json)
         return
     if not forwards:
         raise UsageError("fwd profile takes a FORWARD or more, or --machine")
@@ -192,17 +194,3 @@ def _saved(found: Any, path: str) -> None:
         Path(path).write_text(found.to_json() + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"-o {path}: the profile cannot be saved: {error.strerror}") from error
-
-
-def _of_machine(as_json: bool) -> None:
-    import msgspec
-
-    from forwardpass.measuring.limits import limits
-    from forwardpass.measuring.machines import machine, pytorch
-    from forwardpass.showing.profiles import limits_line, machine_line
-
-    known = limits("cpu")
-    show(
-        msgspec.json.encode(known).decode() if as_json
-        else f"{machine_line(machine('cpu', pytorch()))}\n{limits_line(known)}"
-    )  # fmt: skip

@@ -20,7 +20,7 @@ _WAITED: Final = 0.05
 """Share of the wall time without a computing thread from which on it is worth a word."""
 
 
-class Trust(msgspec.Struct, frozen=True):
+class Trusted(msgspec.Struct, frozen=True):
     """Which clock is to be trusted, and why, in a sentence."""
 
     clock: Literal["wall", "cpu"]
@@ -80,29 +80,29 @@ class Timing(msgspec.Struct, frozen=True):
         """Whether so much of the wall time was waited that it is worth a word."""
         return self.waited_share > _WAITED
 
-    def trust(self, threads: int) -> Trust:
+    def trust(self, threads: int) -> Trusted:
         """Which clock to trust for a call that computes on a CPU with so many threads; for what a
         device computes, and where that is not known, `threads` is 0."""
         if threads == 0 or not self.cpu_samples:
-            return Trust("wall", "only the wall clock sees what is computed elsewhere")
+            return Trusted("wall", "only the wall clock sees what is computed elsewhere")
         if not statistics.median(self.cpu_samples):
-            return Trust("wall", "the CPU clock of this system is too coarse for this call")
+            return Trusted("wall", "the CPU clock of this system is too coarse for this call")
         waited = self.waited_share
         if threads == 1 and self.waits:
-            return Trust(
+            return Trusted(
                 "cpu",
                 f"{waited:.0%} of the wall time went by without computing: the machine is busy, or "
                 "the call waits for something; CPU seconds have neither",
             )
         if threads == 1:
-            return Trust("cpu", "one thread: other work on the machine adds no CPU seconds")
+            return Trusted("cpu", "one thread: other work on the machine adds no CPU seconds")
         if self.waits:
-            return Trust(
+            return Trusted(
                 "wall",
                 f"{waited:.0%} of the wall time went by without computing: the machine is busy, or "
                 "the call waits for something; CPU seconds with one thread would tell",
             )
-        return Trust("wall", f"{threads} threads: their CPU seconds count waiting for each other")
+        return Trusted("wall", f"{threads} threads: their CPU seconds count waiting for each other")
 
 
 class Ratio(msgspec.Struct, frozen=True):

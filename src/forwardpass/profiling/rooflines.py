@@ -25,7 +25,8 @@ class Roofline(NamedTuple):
 
     @classmethod
     def of(cls, call: Call, record: Record, limits: Limits) -> Roofline:
-        """2 · macs ÷ matmul rate of the dtype, bytes ÷ copy rate, or the seconds of a dispatch.
+        """2 · macs ÷ matmul rate of the dtype, bytes ÷ the rate of a working set of so many, or the
+        seconds of a dispatch.
 
         The roofline model of Williams, Waterman and Patterson (2009), with calls that are too small
         for either as a third limit. Operands count once; what a fused operator moves inside of
@@ -36,7 +37,7 @@ class Roofline(NamedTuple):
         moved = call.bytes_read + call.bytes_written
         seconds: dict[Bound, float] = {
             "overhead": limits.dispatch_seconds,
-            "memory": moved / limits.copy_bytes_per_second,
+            "memory": moved / limits.bytes_per_second(moved),
         }
         rate = limits.matmul_flops_per_second.get(dtype)
         if call.flops and rate:

@@ -78,7 +78,8 @@ def profile(
     require_possible(contenders, batch or (), axes or {}, threads or ())
     facts = contenders[0].engine.replicas[0].facts
     steps.begin("measuring this machine", 1)
-    known = limits(facts.device)
+    with contenders[0].threads():
+        known = limits(facts.device)
     noise = noise_of(contenders[0])
     sweeps = sweep(
         contenders, noise=noise, batch=batch, axes=axes or {}, threads=threads or (),

@@ -9,7 +9,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from forwardpass.nouns.machines import Limits, Machine
 from forwardpass.nouns.profiles import (
     Advice,
     Curve,
@@ -21,10 +20,10 @@ from forwardpass.nouns.profiles import (
     Timeline,
 )
 from forwardpass.showing.layers import table
+from forwardpass.showing.machines import limits_line, machine_line
 from forwardpass.showing.wording import (
     BLUE,
     ORANGE,
-    amount,
     amount_of,
     counted,
     duration,
@@ -262,23 +261,3 @@ def _machine(profile: Profile) -> Iterator[tuple[str, Text | str]]:
     )
     for note in profile.notes:
         yield "note", Text(f"! {near(note)}", ORANGE)
-
-
-def machine_line(machine: Machine) -> str:
-    """What computes, in one line."""
-    threads = f" · {machine.threads} threads" if machine.threads > 1 else ""
-    return f"{machine} · {machine.library}{threads}" if machine.library else str(machine)
-
-
-def limits_line(limits: Limits) -> str:
-    """The most that it can do, in one line."""
-    rates = [
-        f"{dtype} {amount(flops)}flops/s" for dtype, flops in limits.matmul_flops_per_second.items()
-    ]
-    return " · ".join(
-        (
-            *rates,
-            f"copy {amount(limits.copy_bytes_per_second)}B/s",
-            f"an operator {duration(limits.dispatch_seconds)}",
-        )
-    )

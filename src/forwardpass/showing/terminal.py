@@ -11,6 +11,7 @@ from forwardpass.nouns.diffs import Diff
 from forwardpass.nouns.explanations import Explanation
 from forwardpass.nouns.findings import Findings
 from forwardpass.nouns.fingerprints import Changes
+from forwardpass.nouns.machines import MachineLimits
 from forwardpass.nouns.profiles import Profile, Shifts
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.reports import RunReport
@@ -21,6 +22,7 @@ from forwardpass.showing import (
     diffs,
     explanations,
     findings,
+    machines,
     profiles,
     records,
     reports,
@@ -41,6 +43,7 @@ _SHOWN: tuple[tuple[type, Any], ...] = (
     (Artefact, artefacts.shown),
     (Profile, profiles.shown),
     (Shifts, shifts.shown),
+    (MachineLimits, machines.shown),
 )
 
 

@@ -1,0 +1,51 @@
+"""Contention: what other processes take of a core."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from forwardpass.measuring.clocks import WALL
+from forwardpass.measuring.contention import Contention
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/schedstat").exists(), reason="this kernel does not count"
+)
+
+
+def spin(seconds: float) -> None:
+    ends = WALL.cpu() + seconds
+    while WALL.cpu() < ends:
+        pass
+
+
+def test_others_on_the_same_core_take_their_share() -> None:
+    cores = os.sched_getaffinity(0)
+    burn = [sys.executable, "-S", "-c", "print(flush=True)\nwhile True: pass"]
+    os.sched_setaffinity(0, {min(cores)})
+    burning = [subprocess.Popen(burn, stdout=subprocess.PIPE) for _ in range(3)]
+    try:
+        for process in burning:
+            assert process.stdout is not None
+            process.stdout.readline()
+        with Contention() as contention:
+            spin(0.1)
+    finally:
+        os.sched_setaffinity(0, cores)
+        for process in burning:
+            process.kill()
+            process.communicate()
+    assert 0.3 < contention.share < 1
+
+
+def test_where_the_system_does_not_tell_it_is_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forwardpass.measuring.contention._TASKS", tmp_path)
+    with Contention() as contention:
+        spin(0.01)
+    assert contention.share == 0
