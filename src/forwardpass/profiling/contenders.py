@@ -80,11 +80,12 @@ class Contender:
     def trusted(self, took: Took, threads: int) -> float:
         """Seconds by the CPU's clock where one thread of a CPU computes and waits for nothing: what
         else runs on the machine adds nothing to those. By the wall clock elsewhere."""
-        alone = threads == 1 and self.device == "cpu" and not self._waits
+        alone = threads == 1 and self.device == "cpu" and not self.waits
         return took.cpu_seconds if alone else took.seconds
 
     @cached_property
-    def _waits(self) -> bool:
+    def waits(self) -> bool:
+        """Whether it gives its core away of itself, as far as one row tells."""
         call = self.call(1)
         try:
             call()

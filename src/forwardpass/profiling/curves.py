@@ -56,8 +56,8 @@ def noise_of(contender: Contender) -> float:
         except Exception as error:
             raise PassError(f"{contender.load.forward}: one row raised: {said(error)}") from error
         return noise(
-            call, clock=contender.clock, threads=threads, budget_seconds=_NOISE_SECONDS,
-            min_rounds=_FEWEST_ROUNDS,
+            call, clock=contender.clock, threads=0 if contender.waits else threads,
+            budget_seconds=_NOISE_SECONDS, min_rounds=_FEWEST_ROUNDS,
         )  # fmt: skip
 
 
