@@ -317,6 +317,7 @@ def test_the_budget_is_kept_and_said() -> None:
         return x
 
     (found,) = swept(model(slow), budget_seconds=0.2)
+    assert "larger ones were not tried: the budget" in found.advice[0].why
     assert "the budget" in along(found, "batch").ended
     assert any("budget" in note for note in found.notes)
 
@@ -416,3 +417,19 @@ def test_a_model_that_waits_is_timed_by_the_wall_clock() -> None:
     (advice,) = found.advice
     assert advice.rows == 4
     assert "too noisy" not in advice.why
+
+
+def test_what_is_compiled_anew_for_each_size_ends_by_the_budget() -> None:
+    import time
+
+    seen: set[int] = set()
+
+    def compiling(x: Tensor) -> Tensor:
+        if len(x) not in seen:
+            seen.add(len(x))
+            time.sleep(0.3)
+        return x
+
+    (found,) = swept(model(compiling), budget_seconds=2.0)
+    assert rows(along(found, "batch")) == [1, 2]
+    assert "the budget" in along(found, "batch").ended

@@ -38,8 +38,10 @@ def for_throughput(points: Sequence[Point], noise: float, ended: str) -> Advice:
         why += f", about as many as {best.rows:,} ({_rate(best.measured())}), with less to wait for"
     elif chosen is not points[-1]:
         why += ", and larger batches have fewer" if best.rows > 1 else ", and no batch has more"
-    elif len(points) > 1:
-        why += f", the most of all; larger ones were not tried: {ended}"
+    else:
+        why += (
+            f"{', the most of all' if len(points) > 1 else ''}; larger ones were not tried: {ended}"
+        )
     if chosen is not points[0]:
         gain = this.rows_per_second.median / one.rows_per_second.median
         why += f"; {gain:.2f} × those of {_counted(one.rows)}"

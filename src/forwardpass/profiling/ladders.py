@@ -73,6 +73,8 @@ class Ladder:
             return ""
         last = self.points[-1]
         takes = last.last.seconds * rows / last.rows
+        if len(self.points) > 1:  # some compile each size anew
+            takes = max(takes, last.cold_seconds)
         if takes <= seconds:
             return ""
         return (

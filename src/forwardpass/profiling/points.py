@@ -34,7 +34,7 @@ class Point:
     Attributes:
         cells: of one row. outputs: of the first time, until `forget`.
         quickest: seconds of the quickest time yet, by the clock that is to be trusted.
-        last: what it took the last time.
+        last: what it took the last time. cold_seconds: the first, by the wall clock.
         rounds: what each time took, by round.
     """
 
@@ -50,7 +50,12 @@ class Point:
         self.rounds: dict[int, list[Took]] = {}
         with contender.threads(threads) as count:
             self.threads = count
-            self.outputs: Any = self._compute()
+            self.outputs: Any = None
+
+            def first() -> None:
+                self.outputs = self._compute()
+
+            self.cold_seconds = self._clock.seconds(first)
             with peak_growth(contender.device) as growth:
                 self._compute()
             self.peak_bytes = growth.bytes
