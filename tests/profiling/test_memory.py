@@ -212,6 +212,33 @@ def test_where_an_allocator_tells_nothing_there_is_no_timeline():
     assert seen.why
 
 
+def test_a_collate_makes_batches_that_are_followed_and_not_predicted():
+    model = Model(
+        nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2)),
+        collate=lambda items: torch.stack([torch.as_tensor(item["x"]) for item in items]),
+        uncollate=lambda out, count: {"y": out},
+    )
+    contender = Contender.of(load(model), {"x": torch.randn(6, 3)}, 16)
+    seen = timeline(contender, 4, "inference", Steps())
+    assert seen.live_bytes == (4 * 8 * F32, 4 * 2 * F32)
+    assert seen.predictions == ()
+    assert "a collate makes batches" in seen.why
+
+
+def test_what_is_compiled_has_no_timeline():
+    layer = nn.Linear(16, 4)
+    layer.compile(backend="eager")
+    seen = remembered(Model(layer, FEATURES))
+    assert seen.live_bytes == ()
+    assert "compiled by torch.compile" in seen.why
+
+
+def test_a_batch_smaller_than_those_of_the_fit_is_not_predicted():
+    """What a batch of one row takes is often less than larger ones tell."""
+    seen = remembered(models.cnn(), rows=1)
+    assert [one.rows for one in seen.predictions] == [32, 64]
+
+
 def test_nothing_is_said_on_stderr(capfd: pytest.CaptureFixture[str]):
     remembered(models.mlp(), rows=2)
     assert capfd.readouterr() == ("", "")

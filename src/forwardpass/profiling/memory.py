@@ -16,6 +16,7 @@ from forwardpass.measuring.memory import available_bytes, is_resident_seen, peak
 from forwardpass.nouns.profiles import Holder, Prediction, Timeline
 from forwardpass.nouns.progress import Steps
 from forwardpass.nouns.records import Record
+from forwardpass.probing.calling import compiled_parts
 from forwardpass.probing.probes import Probe
 from forwardpass.probing.verb import settle
 from forwardpass.profiling.allocations import Allocations, allocations, is_taken
@@ -52,6 +53,11 @@ def timeline(
     nothing = Timeline(rows, contender.load.sizes, 0, 0, 0)
     if is_taken():
         why = "another profiler of PyTorch is on, and there can be but one"
+        return msgspec.structs.replace(nothing, why=why)
+    replica = contender.engine.replicas[0]
+    assert isinstance(replica, EagerReplica)
+    if names := compiled_parts(replica.module):
+        why = f"compiled by torch.compile, which takes memory of its own: {', '.join(names)}"
         return msgspec.structs.replace(nothing, why=why)
     with contender.learning(grad):
         return _measured(contender, rows, grad, nothing, steps, batch_seconds)
@@ -228,6 +234,10 @@ def _series(bench: _Bench, rows: int, seen: _Usage, steps: Steps) -> tuple[dict[
     while smallest > 1 and bench.hinders(_FIT[-1] * smallest, rows, seen):
         smallest //= 2
     for size in (smallest * times for times in _FIT):
+        if size == rows:
+            series[size] = seen
+            steps.advance()
+            continue
         why = bench.hinders(size, *next(reversed(series.items()), (rows, seen)))
         if why:
             break
@@ -269,7 +279,8 @@ def _predicted(
         why = why or (hindered and f"{hindered}: it is predicted only")
         steps.advance()
     predictions: list[Prediction] = []
-    for rows in sorted({drawn.rows, *checks} - series.keys()):
+    smallest = min(series)  # what smaller batches take is not told by larger ones
+    for rows in sorted(n for n in {drawn.rows, *checks} - series.keys() if n > smallest):
         came = known.get(rows)
         predictions.append(
             Prediction(
