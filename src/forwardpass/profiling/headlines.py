@@ -86,14 +86,8 @@ def _percent(share: Estimate) -> str:
 
 def _by_rows(swept: Sweep) -> str:
     """What can be said of an engine that computes a graph of its own: its rows a second."""
-    points = {
-        point.rows: point
-        for curve in swept.curves
-        if curve.along == "batch"
-        for point in curve.points
-    }
-    best = points.get(next((one.rows for one in swept.advice if one.goal == "throughput"), 0))
-    single = points.get(1)
+    best = _point(swept, _best_rows(swept))
+    single = _point(swept, 1)
     if best is None:
         return "timed end to end only: what bounds it cannot be told"
     text = (
@@ -114,7 +108,8 @@ def verdict(passes: Sequence[Passed], noise: float) -> str:
     """
     if len(passes) < 2:
         return ""
-    bests = {n: best for n, one in enumerate(passes) if (best := _best(one)) is not None}
+    found = [_point(one, _best_rows(one)) for one in passes]
+    bests = {n: best for n, best in enumerate(found) if best is not None}
     if len(bests) < 2:
         return ""
     order = sorted(bests, key=lambda n: -bests[n].rows_per_second.median)
@@ -133,8 +128,12 @@ def verdict(passes: Sequence[Passed], noise: float) -> str:
     )
 
 
-def _best(one: Passed) -> CurvePoint | None:
-    """The point with the rows that throughput wants."""
-    rows = next((advice.rows for advice in one.advice if advice.goal == "throughput"), 0)
+def _best_rows(one: Sweep | Passed) -> int:
+    """The rows that throughput wants; 0 where that is not known."""
+    return next((advice.rows for advice in one.advice if advice.goal == "throughput"), 0)
+
+
+def _point(one: Sweep | Passed, rows: int) -> CurvePoint | None:
+    """Batches of so many rows, as they were timed."""
     points = [point for curve in one.curves if curve.along == "batch" for point in curve.points]
     return next((point for point in points if point.rows == rows), None)
