@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -226,9 +226,11 @@ def test_a_collate_makes_batches_that_are_followed_and_not_predicted():
 
 
 def test_what_is_compiled_has_no_timeline():
-    layer = nn.Linear(16, 4)
-    layer.compile(backend="eager")
-    seen = remembered(Model(layer, FEATURES))
+    compiled = nn.Sequential()
+    compiled.add_module(
+        "inner", cast("nn.Module", torch.compile(nn.Linear(16, 4), backend="eager"))
+    )
+    seen = remembered(Model(compiled, FEATURES))
     assert seen.live_bytes == ()
     assert "compiled by torch.compile" in seen.why
 
