@@ -19,6 +19,8 @@ import torch
 
 import forwardpass as fwd
 from forwardpass.errors import OutputExistsError, UsageError
+from forwardpass.running.sinks import Shard
+from forwardpass.running.sinks.memory import InMemory
 
 ROWS = 10
 
@@ -579,3 +581,18 @@ def test_complex_numbers_are_pairs_where_a_format_has_none(
     assert [json.loads(line)["output"] for line in lines] == pairs
     fwd.run(model, {"waves": waves}, tmp_path / "out.npy")
     assert np.array_equal(np.load(tmp_path / "out.npy"), waves)
+
+
+def test_the_digest_in_memory_is_that_of_the_numbers() -> None:
+    def digest(values: Any) -> str:
+        return InMemory().write(0, Shard({"y": values}, ("y",), len(values))).sha256
+
+    values = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+    assert digest(values) == digest(torch.from_numpy(values))
+    assert digest(values) == digest(np.asfortranarray(values))
+    nudged = values.copy()
+    nudged[2, 3] = np.nextafter(nudged[2, 3], np.float32(2))
+    assert digest(nudged) != digest(values)
+    ragged = np.empty(2, object)
+    ragged[:] = [[1], [2, 3]]
+    assert digest(ragged) == digest([[1], [2, 3]])

@@ -40,10 +40,9 @@ class InMemory:
         digest = hashlib.sha256()
         for name, values in shard.columns.items():
             digest.update(name.encode())
-            if is_tensor(values):
-                digest.update(
-                    np.ascontiguousarray(to_numpy(values)).reshape(-1).view(np.uint8).data
-                )
+            if is_tensor(values) or (isinstance(values, np.ndarray) and values.dtype != object):
+                array = np.ascontiguousarray(to_numpy(values))
+                digest.update(array.reshape(-1).view(np.uint8).data)
             else:
                 digest.update(msgspec.json.encode(to_python(values), enc_hook=repr))
         return Written(f"memory-{index:05d}", digest.hexdigest())
