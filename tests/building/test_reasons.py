@@ -82,6 +82,10 @@ rows = fwd.Model(Rows(), "ids: i64[batch tokens=1..64]")
     [
         ("bessel", "the model calls aten.special_bessel_j0 at net.py:9"),
         ("turned", "trace: at net.py:21 Python goes on by a number of the data, False in all"),
+        (
+            "viewed",
+            "symbols: none); Python reads numbers of tensors at net.py:45; trace: ",
+        ),
         ("noisy", "away from the module's: the model draws random numbers"),
         ("counted", "(`tokens` cannot vary in it)"),
         ("rows", "(`batch` cannot vary in it)"),

@@ -24,7 +24,7 @@ from torch import nn
 
 from forwardpass.building.exporting import quiet
 from forwardpass.building.lookups import bounds
-from forwardpass.building.proving import cause_of, proved, tried
+from forwardpass.building.proving import cause_of, proved, read_in, tried
 from forwardpass.building.replicas import Example, Replica
 from forwardpass.building.subjects import (
     Subject,
@@ -231,9 +231,16 @@ def _drafted(subject: Subject) -> Draft:
 
 
 def _called(error: BaseException, subject: Subject) -> str:
-    """Where the pass calls the operator that an error names; empty where it names none of it."""
+    """Where the pass calls the operator that an error names, or reads a number that is not known
+    while it is exported; empty where it does neither."""
     if isinstance(error, BuildError):
         return ""
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode  # with sympy
+
+    if any(isinstance(cause, GuardOnDataDependentSymNode) for cause in _causes(error)):
+        truth = subject.truth(*subject.written)
+        lines = list(read_in(subject, [truth] if truth else []))
+        return f"; Python reads numbers of tensors at {', '.join(lines)}" if lines else ""
     text = " ".join(str(cause)[:_LOOKED_AT] for cause in reversed(_causes(error)))
     named = [f"{space}.{name}" for space, name in _OPERATOR.findall(text)]
     if not named:

@@ -36,7 +36,7 @@ def proved(
     except BuildError as error:
         raise BuildError(f"{error}{_because(replica, subject, traced)}") from error
     for site, values in traced.found.items():
-        if set(_read_in(subject, truths).get(site, ())) <= set(values):
+        if set(read_in(subject, truths).get(site, ())) <= set(values):
             raise BuildError(
                 f"at {site} Python goes on by a number of the data, {values[0][:_SHOWN]} in all "
                 "that was tried; a trace holds what the model does then, and not what it does "
@@ -45,7 +45,7 @@ def proved(
     return distance
 
 
-def _read_in(subject: Subject, truths: Sequence[Truth]) -> Mapping[str, Sequence[str]]:
+def read_in(subject: Subject, truths: Sequence[Truth]) -> Mapping[str, Sequence[str]]:
     """What Python reads of these batches, by line."""
     with ValueReads() as reads:
         for truth in truths:
@@ -66,7 +66,7 @@ def _because(replica: Replica, subject: Subject, traced: TracedReads) -> str:
     if not _computes(replica, subject.truth(*subject.written)):
         return ""
     if not all(_computes(replica, other) for other in subject.other_rows()):
-        for site, values in _read_in(subject, subject.other_rows()).items():
+        for site, values in read_in(subject, subject.other_rows()).items():
             traced_there = traced.found.get(site, ())
             changed = next((value for value in values if value not in traced_there), None)
             if traced_there and changed is not None:
