@@ -107,3 +107,26 @@ def test_a_small_budget_still_teaches(budget: float) -> None:
     found = lesson(contender, swept, budget, Steps())
     assert found is not None
     assert found.rows >= 2
+
+
+def test_where_one_row_is_best_it_is_compared_with_two_and_costs_are_told() -> None:
+    class Quadratic(nn.Module):
+        """Each row of a batch costs as much as the whole batch has rows."""
+
+        def forward(self, features: Tensor) -> Tensor:
+            many = features.repeat(200 * len(features), 1)
+            return features * (many @ many.T).mean().isfinite()
+
+    found = taught(Model(Quadratic(), "features: f32[batch 16]"), None)
+    assert found is not None
+    assert found.said.startswith("batching costs here: batches of 2")
+
+
+def test_rows_of_which_no_two_go_together_are_no_lesson() -> None:
+    class Single(nn.Module):
+        def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+            if len(ids) > 1 and ids.shape[1] > 4:
+                raise ValueError("one at a time")
+            return ids * mask
+
+    assert taught(Model(Single(), TOKENS), sentences(10)) is None

@@ -11,6 +11,7 @@ import numpy as np
 
 from forwardpass.batching.packing import Indices
 from forwardpass.batching.policies import InOrder, Policy
+from forwardpass.errors import said
 from forwardpass.executing.batches import Planned
 from forwardpass.executing.encoding import Encodings
 from forwardpass.executing.executors import collated
@@ -41,26 +42,29 @@ def lesson(
     contender: Contender, swept: Sweep, budget_seconds: float, steps: Steps
 ) -> Lesson | None:
     """The same rows one at a time, in batches as they come, and in batches sorted by length; None
-    where there is only one row, or where nobody knows which outputs belong to a row.
+    where there is only one row, where nobody knows which outputs belong to a row, or where no
+    batch of several rows was computed before.
 
     Rows are padded only where that is proved. Putting batches together is not timed.
     """
     ready = contender.prepared.ready
-    block = contender.load.rows
-    if ready is None or len(block) < 2:
+    block, best = contender.load.rows, _batch_rows(swept)
+    if ready is None or len(block) < 2 or best is None:
         return None
     steps.begin("one at a time against batched", _FEWEST_ROUNDS)
     taken: dict[str, list[float]] = {}
     with contender.threads() as threads:
-        best = next(advice.rows for advice in swept.advice if advice.goal == "throughput")
         block = _good(contender, _sample(block, ready, swept, best, budget_seconds), ready)
         if len(block) < 2:
             return None
         best = min(best, len(block))
         plans = _plans(block, ready, swept, best)
         passes = {plan.name: _calls(contender, plan, block) for plan in plans}
-        for calls in passes.values():
-            _seconds(contender, calls, threads)
+        for name, calls in passes.items():
+            try:
+                _seconds(contender, calls, threads)
+            except Exception as error:  # noqa: BLE001 - rows of one size went; it is said
+                return Lesson(len(block), (), f"{name} they raised: {said(error)}")
         began, number = WALL.now(), 0
         while number < _FEWEST_ROUNDS or (
             number < _MOST_ROUNDS and WALL.now() - began < budget_seconds
@@ -75,6 +79,13 @@ def lesson(
         for plan in plans
     )
     return Lesson(len(block), ways, _said(plans, timings, ready, best))
+
+
+def _batch_rows(swept: Sweep) -> int | None:
+    """Rows of a batch: as throughput wants it; where one row does, the fewest that were tried."""
+    advised = [advice.rows for advice in swept.advice if advice.goal == "throughput"]
+    tried = [point.rows for point in swept.curves[0].points]
+    return next((rows for rows in (*advised, *tried) if rows > 1), None)
 
 
 def _sample(
@@ -96,7 +107,8 @@ def _sample(
 def _plans(block: Encodings, ready: Ready, swept: Sweep, best: int) -> list[_Batching]:
     """The ways: two of them where all rows have one shape."""
     sizes = block.sizes
-    in_order = InOrder(ready.may_pad, ready.cells, swept.costs, best).plan(sizes, None)
+    fitted = max(point.rows * point.cells for point in swept.curves[0].points)
+    in_order = InOrder(ready.may_pad, ready.cells, swept.costs, best).plan(sizes, fitted)
     plans = [_alone(block, ready)]
     if not (sizes != sizes[0]).any():
         return [*plans, _plan("in batches", in_order, block, ready)]
@@ -104,7 +116,7 @@ def _plans(block: Encodings, ready: Ready, swept: Sweep, best: int) -> list[_Bat
     return [
         *plans,
         _plan("in batches as they come", in_order, block, ready),
-        _plan("in batches sorted by length", policy.plan(sizes, None), block, ready),
+        _plan("in batches sorted by length", policy.plan(sizes, fitted), block, ready),
     ]
 
 
@@ -164,8 +176,7 @@ def _said(plans: list[_Batching], timings: dict[str, Timing], ready: Ready, best
     alone, batched, *others = plans
     gain = ratio(timings[alone.name], timings[batched.name])
     mean = statistics.mean(len(one.indices) for one in batched.batches)
-    of = f"batches of {best:,}" if best > 1 else "one row at a time, the best there is,"
-    text = _gained(f"{of} reach", gain, "one row at a time", "batching")
+    text = _gained(f"batches of {best:,} reach", gain, "one row at a time", "batching")
     if not others:
         return text
     may = all(ready.may_pad)
