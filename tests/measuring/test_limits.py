@@ -39,11 +39,6 @@ class Calm:
     def __init__(self, share: float = 0.0) -> None:
         self.share = share
 
-    def __enter__(self) -> Calm:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from forwardpass.measuring.clocks import WALL
 
@@ -11,22 +11,18 @@ _TASKS: Final = Path("/proc/self/task")
 
 
 class Contention:
-    """Over `with Contention() as contention:`, the share of their time that the threads of this
-    process waited for a core which something else had.
+    """Since it was made: how much of their time the threads of this process waited for a core."""
 
-    It is what the kernel counts for each thread; 0 where the system does not tell.
-    """
-
-    share: float = 0.0
-
-    def __enter__(self) -> Self:
+    def __init__(self) -> None:
         self._waited, self._computed = _waited_seconds(), WALL.cpu()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    @property
+    def share(self) -> float:
+        """Share of the time, 0 to 1, in which something else had the core that a thread was ready
+        for, as the kernel counts it; 0 where the system does not tell."""
         waited = max(0.0, _waited_seconds() - self._waited)
         computed = WALL.cpu() - self._computed
-        self.share = waited / (waited + computed) if waited + computed else 0.0
+        return waited / (waited + computed) if waited + computed else 0.0
 
 
 def _waited_seconds() -> float:

@@ -56,7 +56,8 @@ def limits(device: str) -> Limits:
     known = caches.load("limits", identity, Limits)
     if not _due("limits", identity, known) and known is not None:
         return known
-    with torch.inference_mode(), _threads(), Contention() as contention:
+    contention = Contention()
+    with torch.inference_mode(), _threads():
         rates = {dtype: _rate(device, dtype) for dtype in MATMULS}
         memory, threads = _memory(device), _by_threads(device)
         dispatch = _least({"relu": _dispatching(device)}, device)["relu"] / _OPERATORS
@@ -89,8 +90,8 @@ def _rate(device: str, dtype: str) -> _Rate:
     known = caches.load("matmul", identity, _Rate)
     if not _due("matmul", identity, known) and known is not None:
         return known
-    with Contention() as contention:
-        found = _matmul_rate(device, dtype)
+    contention = Contention()
+    found = _matmul_rate(device, dtype)
     found = msgspec.structs.replace(found, lost_share=contention.share)
     found = found if known is None else found.best(known)
     caches.store("matmul", identity, found)
@@ -199,12 +200,12 @@ def _by_threads(device: str) -> tuple[ThreadRate, ...]:
     size, moved = 1_024, min(64 << 20, _free_share(device))
     calls = {"matmul": MATMULS["f32"](size, device), "copy": _copying(moved, device)}
     best: dict[int, dict[str, float]] = {count: {} for count in counts}
-    with Contention() as contention:
-        for _ in range(3):
-            for count in counts:
-                torch.set_num_threads(count)
-                for name, timed in _timed(calls, device).items():
-                    best[count][name] = min(*timed.samples, best[count].get(name, math.inf))
+    contention = Contention()
+    for _ in range(3):
+        for count in counts:
+            torch.set_num_threads(count)
+            for name, timed in _timed(calls, device).items():
+                best[count][name] = min(*timed.samples, best[count].get(name, math.inf))
     torch.set_num_threads(before)
     if contention.share > BUSY:
         return ()

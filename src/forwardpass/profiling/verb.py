@@ -9,8 +9,10 @@ from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.errors import PassError
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL
+from forwardpass.measuring.contention import Contention
 from forwardpass.measuring.limits import limits
 from forwardpass.nouns.forwards import ForwardLike
+from forwardpass.nouns.machines import BUSY
 from forwardpass.nouns.profiles import Parts, Passed, Profile, Timeline
 from forwardpass.nouns.progress import Steps
 from forwardpass.preparing.recipes import machine_of
@@ -80,6 +82,7 @@ def profile(
     steps.begin("measuring this machine", 1)
     with contenders[0].threads():
         known = limits(facts.device)
+    contention = Contention()
     noise = noise_of(contenders[0])
     sweeps = sweep(
         contenders, noise=noise, batch=batch, axes=axes or {}, threads=threads or (),
@@ -127,12 +130,18 @@ def profile(
         noise=noise,
         verdict=verdict(passes, noise),
         seconds=WALL.now() - began,
-        notes=tuple(_busy(noise)),
+        notes=tuple(_busy(noise, contention.share)),
     )
 
 
-def _busy(noise: float) -> Iterator[str]:
-    """What a noise that hides most differences takes away."""
+def _busy(noise: float, lost_share: float) -> Iterator[str]:
+    """What a noise that hides most differences takes away, and what other work does."""
+    if lost_share > BUSY:
+        yield (
+            f"for {lost_share:.0%} of their time threads of this process were ready and had no "
+            "core: other processes are at work, or it has more threads than cores; on a quiet "
+            "machine seconds are shorter, with several threads by far"
+        )
     if noise > _QUIET:
         yield (
             f"this machine is too busy to tell differences below {noise:.0%}: a pass differs from "
