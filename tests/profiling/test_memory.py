@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
@@ -239,6 +240,26 @@ def test_a_batch_smaller_than_those_of_the_fit_is_not_predicted():
     """What a batch of one row takes is often less than larger ones tell."""
     seen = remembered(models.cnn(), rows=1)
     assert [one.rows for one in seen.predictions] == [32, 64]
+
+
+def test_what_another_thread_takes_is_said_to_be_missing():
+    def elsewhere(x: Tensor, y: Tensor) -> Tensor:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(lambda: x.clone() * 2).result().sum(1) + y.sum(1)
+
+    seen = remembered(function(elsewhere))
+    assert "each pass makes it anew, in another thread" in seen.why
+    assert "is not counted" in seen.why
+    assert seen.predictions == ()
+
+
+def test_what_is_sparse_is_counted_with_grad_on():
+    def gathered(x: Tensor, y: Tensor) -> Tensor:
+        return (x > 0).float().T.to_sparse() @ y
+
+    seen = remembered(function(gathered), grad="on")
+    assert seen.saved_bytes is not None
+    assert seen.saved_bytes > 0
 
 
 def test_nothing_is_said_on_stderr(capfd: pytest.CaptureFixture[str]):

@@ -189,8 +189,8 @@ def unseen_work(this: Pass, record: Recording) -> str:
         orphans = [serial for serial in among if record.values[serial].origin == "unknown"]
         if not all(_same(one.read.get(serial), other.read.get(serial)) for serial in orphans):
             return (
-                f"{each.said}, and each pass makes it anew: what computes it (another thread, or "
-                "code that is not PyTorch's) counts as unattributed"
+                f"{each.said}, and each pass makes it anew, in another thread or by code that is "
+                "not PyTorch's"
             )
     return ""
 

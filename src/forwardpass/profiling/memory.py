@@ -21,8 +21,10 @@ from forwardpass.probing.probes import Probe
 from forwardpass.probing.verb import settle
 from forwardpass.profiling.allocations import Allocations, allocations, is_taken
 from forwardpass.profiling.contenders import Contender
+from forwardpass.profiling.dissecting import unseen_work
 from forwardpass.profiling.forecasts import Forecast, most_rows
 from forwardpass.recording.gradients import saved_for_backward
+from forwardpass.recording.notes import bytes_of
 from forwardpass.recording.passes import Grad, Pass
 from forwardpass.recording.recordings import Recording, recorded
 from forwardpass.recording.schemas import flattened
@@ -67,17 +69,23 @@ def _measured(
     contender: Contender, rows: int, grad: Grad, nothing: Timeline, steps: Steps, seconds: float
 ) -> Timeline:
     try:
-        probe = Probe(_recording(contender, rows, grad))
-        bench = _Bench(contender, grad, probe.record, probe.writes_parameters, seconds)
+        record = _recording(contender, rows, grad)
+        probe = Probe(record)
+        hidden = unseen_work(record.this, record)
+        bench = _Bench(contender, grad, record, probe.writes_parameters, seconds)
         steps.advance()
         seen = bench.run(rows)
+        saved = bench.saved(rows)
     except (PassError, UsageError) as error:
         return msgspec.structs.replace(nothing, why=said(error))
     steps.advance()
     if not seen.allocated.peak and any(call.bytes_written for call in bench.record.calls):
         why = f"the allocator of {bench.device} tells nothing of what it hands out"
         return msgspec.structs.replace(nothing, why=why)
-    drawn = _drawn(bench, nothing, seen)
+    drawn = msgspec.structs.replace(_drawn(bench, nothing, seen), saved_bytes=saved)
+    if hidden:
+        why = f"{hidden}: memory that it takes is not counted, and no peak is predicted"
+        return msgspec.structs.replace(drawn, why=why)
     if seen.allocated.parted:
         return drawn
     series, why = _series(bench, rows, seen, steps)
@@ -155,6 +163,18 @@ class _Bench:
             raise PassError(f"a batch of {rows} raised {said(error)}") from error
         return _Usage(_input_bytes(this), seen, resident, len(took) * min(took))
 
+    def saved(self, rows: int) -> int | None:
+        """What a batch keeps for a backward pass; None where grad is off. Raises PassError where
+        the module raises."""
+        if self.grad != "on":
+            return None
+        try:
+            with contained():
+                kept = saved_for_backward(_pass(self.contender, rows, self.grad))
+        except Exception as error:
+            raise PassError(f"a batch of {rows} raised {said(error)}") from error
+        return sum(one.bytes for one in kept)
+
     def hinders(self, rows: int, before: int, seen: _Usage, need: float | None = None) -> str:
         """Why a batch is not run, "" where it is: by what another one of `before` rows took, and
         the bytes that it should need (None: as many by row)."""
@@ -187,10 +207,6 @@ def _drawn(bench: _Bench, nothing: Timeline, seen: _Usage) -> Timeline:
     record, took = bench.record, seen.allocated
     buffers = sum(one.nbytes for one in record.parameters if one.buffer)
     parameters = sum(one.nbytes for one in record.parameters if not one.buffer)
-    saved = None
-    if bench.grad == "on":
-        this = _pass(bench.contender, nothing.rows, bench.grad)
-        saved = sum(one.bytes for one in saved_for_backward(this))
     found = msgspec.structs.replace(
         nothing,
         parameter_bytes=parameters,
@@ -198,7 +214,6 @@ def _drawn(bench: _Bench, nothing: Timeline, seen: _Usage) -> Timeline:
         input_bytes=seen.input_bytes,
         peak_bytes=took.peak,
         resident_bytes=seen.resident,
-        saved_bytes=saved,
     )
     if took.parted:
         why = "run again, the pass goes another way: only its peak is known"
@@ -311,5 +326,5 @@ def _input_bytes(this: Pass) -> int:
             memory = tensor.untyped_storage()
             memories[memory.data_ptr()] = memory.nbytes()
         else:
-            memories[id(tensor)] = tensor.nbytes
+            memories[id(tensor)] = bytes_of(tensor)
     return sum(memories.values())

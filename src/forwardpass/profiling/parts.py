@@ -54,7 +54,8 @@ def parts(
             raise PassError(f"a batch of {rows:,} rows was not taken apart: {error}") from error
     one, same = (timing(list(each)) for each in zip(*done.whole, strict=True))
     whole = _estimate([seconds for pair in done.whole for seconds in pair])
-    found = Parts(rows, sizes, whole, ratio(one, same).width, why=done.why or hidden)
+    why = done.why or (hidden and f"{hidden}: its seconds count as unattributed")
+    found = Parts(rows, sizes, whole, ratio(one, same).width, why=why)
     if done.why or isinstance(record, str):
         return found
     return _added_up(found, record, done, limits)

@@ -12,6 +12,7 @@ from forwardpass.code.frames import Frames
 from forwardpass.keeping.states import State
 from forwardpass.nouns.calls import Site
 from forwardpass.nouns.records import Saved
+from forwardpass.recording.notes import bytes_of
 from forwardpass.recording.passes import Pass, forwardpass_starts_the_pass
 
 
@@ -59,7 +60,8 @@ def saved_for_backward(this: Pass) -> tuple[Saved, ...]:
                 alive.append(tensor)
                 site, _ = frames.here(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
                 count, size = kept.get(site, (0, 0))
-                own = tensor.untyped_storage().nbytes() if memory is not None else tensor.nbytes
+                held = tensor.untyped_storage() if memory is not None else None
+                own = bytes_of(tensor) if held is None else held.nbytes()
                 kept[site] = (count + 1, size + own)
             return tensor
 

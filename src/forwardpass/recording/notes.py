@@ -90,6 +90,12 @@ def facts_of(meta: Meta) -> tuple[Any, ...]:
             None)  # fmt: skip
 
 
+def bytes_of(tensor: torch.Tensor) -> int:
+    """Bytes that the elements of a tensor take, in any layout: a sparse one has no `nbytes`."""
+    *_, size, _ = facts_of(meta_of(tensor))
+    return size
+
+
 def _without_strides(tensor: torch.Tensor) -> Meta:
     if tensor.layout is torch.strided:
         sizes = _TO_LIST(tensor._nested_tensor_size())  # pyright: ignore[reportPrivateUsage]
