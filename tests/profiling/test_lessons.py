@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from tests.models import mlp
 from tests.profiling.test_curves import TOKENS, Tokens, sentences
 
 
-def taught(model: Any, inputs: Any) -> Lesson | None:
+def taught(model: Any, inputs: Any, batch: Sequence[int] | None = None) -> Lesson | None:
     contender = Contender.of(load(model), inputs, 64)
     (swept,) = sweep(
-        [contender], noise=0.02, batch=None, axes={}, threads=(), latency_seconds=None,
+        [contender], noise=0.02, batch=batch, axes={}, threads=(), latency_seconds=None,
         budget_seconds=0.3, steps=Steps(),
     )  # fmt: skip
     return lesson(contender, swept, 0.3, Steps())
@@ -41,7 +42,7 @@ def test_rows_of_one_shape_have_no_padding_to_learn_from() -> None:
 
 
 def test_rows_of_many_lengths_are_padded_where_that_is_proved_and_sorting_pads_less() -> None:
-    found = taught(Model(Tokens(), TOKENS), sentences(60))
+    found = taught(Model(Tokens(), TOKENS), sentences(60), batch=[1, 8])
     assert found is not None
     alone, batched, ordered = found.ways
     assert alone.padding_share == 0

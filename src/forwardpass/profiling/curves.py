@@ -221,7 +221,7 @@ class _Side:
         """Whether the seconds that are left do not suffice for a batch and its rounds."""
         load, one = self.contender.load, self.ladder.points[0]
         cells = rows * load.cells({**load.sizes, **sizes})
-        takes = one.last.seconds * cells / (one.rows * one.cells)
+        takes = one.wall_seconds * cells / (one.rows * one.cells)
         return 2 * _FEWEST_ROUNDS * takes > self.until - WALL.now()
 
     def extend(self, seconds: float) -> None:

@@ -72,9 +72,9 @@ class Ladder:
         if not self.points:
             return ""
         last = self.points[-1]
-        takes = last.last.seconds * rows / last.rows
+        takes = last.wall_seconds * rows / last.rows
         if len(self.points) > 1:  # some compile each size anew
-            takes = max(takes, last.cold_seconds)
+            takes = max(takes, min(point.cold_seconds for point in self.points[-2:]))
         if takes <= seconds:
             return ""
         return (

@@ -18,6 +18,9 @@ from forwardpass.profiling.contenders import Contender
 
 SAMPLE_SECONDS: Final = 0.01
 """Of a batch in a round: longer than another process has its turn."""
+_FEWEST: Final = 5
+"""Times in a sample, as long as they take no more than `_PATIENCE` samples."""
+_PATIENCE: Final = 20
 _LARGEST_SHARE: Final = 8
 """A batch takes at most one part in this many of the seconds of the largest one, or one turn."""
 
@@ -34,7 +37,7 @@ class Point:
     Attributes:
         cells: of one row. outputs: of the first time, until `forget`.
         quickest: seconds of the quickest time yet, by the clock that is to be trusted.
-        last: what it took the last time. cold_seconds: the first, by the wall clock.
+        wall_seconds: the least by the wall clock. cold_seconds: the first time, by that clock.
         rounds: what each time took, by round.
     """
 
@@ -59,21 +62,25 @@ class Point:
             with peak_growth(contender.device) as growth:
                 self._compute()
             self.peak_bytes = growth.bytes
-            self.last = self._clock.took(self._compute)
-            self.quickest = self._trusted(self.last)
+            took = self._clock.took(self._compute)
+            self.quickest, self.wall_seconds = self._trusted(took), took.seconds
 
     def forget(self) -> None:
         """Let go of the outputs."""
         self.outputs = None
 
     def try_again(self) -> None:
-        """Fill a sample, so that `quickest` is what it says."""
-        left = SAMPLE_SECONDS
+        """Fill a sample, so that `quickest` is what it says: one batch that had to wait for a core
+        is no sample."""
+        times, spent = 1, self.wall_seconds
         with self.contender.threads(self._asked):
-            while left > self.quickest:
-                self.last = self._clock.took(self._compute)
-                self.quickest = min(self.quickest, self._trusted(self.last))
-                left -= self.quickest
+            while (
+                times < _FEWEST and spent < _PATIENCE * SAMPLE_SECONDS
+            ) or spent < SAMPLE_SECONDS:
+                took = self._clock.took(self._compute)
+                self.quickest = min(self.quickest, self._trusted(took))
+                self.wall_seconds = min(self.wall_seconds, took.seconds)
+                times, spent = times + 1, spent + took.seconds
 
     def take_turn(self, number: int, seconds: float) -> None:
         """Compute it for about so long, at least once, as round `number`."""
@@ -82,7 +89,7 @@ class Point:
             if self._asked is not None:
                 self._compute()  # a team of another size begins cold
             took = [self._clock.took(self._compute) for _ in range(times)]
-        self.rounds[number], self.last = took, took[-1]
+        self.rounds[number] = took
         self.quickest = min(self.quickest, *map(self._trusted, took))
 
     @property
@@ -98,7 +105,12 @@ class Point:
     def busy_share(self) -> float:
         """Share of the time in which other work had the cores, where that is worth a word and
         `seconds` has it in."""
-        found = self.timing
+        every = [one for took in self.rounds.values() for one in took]
+        found = msgspec.structs.replace(  # of all, not those in the middle: they wait in turn
+            self.timing,
+            samples=tuple(one.seconds for one in every),
+            cpu_samples=tuple(one.cpu_seconds for one in every),
+        )
         on_cores = self.contender.device == "cpu" and self.threads != 1
         return found.waited_share if on_cores and found.waits else 0.0
 
