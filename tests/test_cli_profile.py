@@ -213,3 +213,47 @@ def test_the_limits_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found.limits["cpu"].matmul_flops_per_second["f32"] > 1e8
     assert found.limits["cpu"] == limits("cpu")
     assert found.machine.library.startswith("torch ")
+
+
+def test_a_real_profile_and_the_next_beside_it(net: Path) -> None:
+    """Two plans and two axes, timed in earnest for a moment; figures are compared, not judged."""
+    forwards = ("net.py:words", "net.py:words | cast(bf16)")
+    hasty = ("--batch", "1,4", "--seconds", "0.2", "--quiet")
+    done = fwd_profile(*forwards, *hasty, "--axis", "tokens=4,8", "-o", "old.json")
+    assert done.exit_code == 0, done.output
+    found = fwd.Profile.from_json((net / "old.json").read_text(encoding="utf-8"))
+    assert [one.dtype for one in found.passes] == ["f32", "bf16"]
+    along = {curve.along: [p.rows for p in curve.points] for curve in found.passes[0].curves}
+    assert along["batch"] == [1, 4]
+    assert {point.sizes["tokens"] for point in found.passes[0].curves[1].points} == {4, 8}
+    assert found.passes[0].parts[0].layers
+    done = fwd_profile(*forwards, *hasty, "--compare", "old.json", "--json")
+    assert done.exit_code in (0, 1), done.output
+    assert json.loads(done.stdout)["shifts"]
+
+
+def test_an_artefact_is_timed_end_to_end(net: Path) -> None:
+    fwd.export("net.py", "net.fwd")
+    done = fwd_profile("net.fwd", "--batch", "1,4", "--seconds", "0.2", "--json")
+    assert done.exit_code == 0, done.output
+    (passed,) = fwd.Profile.from_json(done.stdout).passes
+    assert not passed.parts
+    assert "an artefact has no modules: it is timed end to end only" in passed.notes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["net.py @ eager(device=cuda:7)"], 2, "CUDA devices"),
+        (["net.py", "--axis", "tokens=4"], 2, "no axis 'tokens'"),
+        (["net.py:words", "--axis", "tokens=64"], 2, "out of bounds"),
+        (["net.py:raises", "--seconds", "0.2"], 4, "not today"),
+        (["net.py", "--data", "missing.csv"], 3, "no file or folder"),
+        (["missing.py"], 3, "there is no"),
+    ],
+)
+def test_what_cannot_be_profiled(arguments: list[str], code: int, said: str, net: Path) -> None:
+    done = fwd_profile(*arguments)
+    assert done.exit_code == code, done.output
+    assert said in done.output
+    assert "Traceback" not in done.output

@@ -284,7 +284,7 @@ class Profile(Document, frozen=True, kw_only=True, tag_field="schema", tag="forw
 
     Attributes:
         passes: one for each Forward, in their order.
-        machine, limits: what computed, and the most that it can do.
+        machine, limits: what computed the first, and the most that it can do.
         noise: the share by which a pass differs from itself here, as timed; what is within it
             cannot be told apart.
         verdict: which Forward is the fastest, or that it is too close to call; empty for one.

@@ -12,7 +12,7 @@ from forwardpass.measuring.clocks import WALL
 from forwardpass.measuring.contention import Contention
 from forwardpass.measuring.limits import limits
 from forwardpass.nouns.forwards import ForwardLike
-from forwardpass.nouns.machines import BUSY
+from forwardpass.nouns.machines import BUSY, Limits
 from forwardpass.nouns.profiles import Parts, Passed, Profile, Timeline
 from forwardpass.nouns.progress import Steps
 from forwardpass.preparing.recipes import machine_of
@@ -80,8 +80,10 @@ def profile(
     require_possible(contenders, batch or (), axes or {}, threads or ())
     facts = contenders[0].engine.replicas[0].facts
     steps.begin("measuring this machine", 1)
-    with contenders[0].threads():
-        known = limits(facts.device)
+    known: list[Limits] = []
+    for one in contenders:
+        with one.threads():
+            known.append(limits(one.engine.replicas[0].facts.device))
     contention = Contention()
     noise = noise_of(contenders[0])
     sweeps = sweep(
@@ -91,7 +93,7 @@ def profile(
     )  # fmt: skip
     share = budget_seconds / len(contenders)
     passes: list[Passed] = []
-    for one, swept in zip(contenders, sweeps, strict=True):
+    for one, swept, most in zip(contenders, sweeps, known, strict=True):
         inside: list[Parts] = []
         memory: Timeline | None = None
         notes = list(swept.notes)
@@ -100,20 +102,19 @@ def profile(
             for rows in asked:
                 seconds = _SHARES["parts"] * share / len(asked)
                 try:
-                    inside.append(parts(one, known, rows, grad, seconds, steps))
+                    inside.append(parts(one, most, rows, grad, seconds, steps))
                 except PassError as error:
                     notes.append(str(error))
             memory = timeline(one, _rows(swept)[-1], grad, steps)
         else:
-            backend = one.load.forward.plan.backend.name
-            notes.append(f"{backend} computes a graph of its own: it is timed end to end only")
+            notes.append(f"{_whole(one)}: it is timed end to end only")
         learned = lesson(one, swept, _SHARES["lesson"] * share, steps)
         passes.append(
             Passed(
                 forward=str(one.load.forward),
                 device=one.engine.replicas[0].facts.device,
                 dtype=one.engine.replicas[0].facts.dtype,
-                headline=headline(inside, swept, known),
+                headline=headline(inside, swept, most),
                 curves=swept.curves,
                 advice=swept.advice,
                 parts=tuple(inside),
@@ -126,12 +127,29 @@ def profile(
     return Profile(
         passes=tuple(passes),
         machine=machine_of(facts),
-        limits=known,
+        limits=known[0],
         noise=noise,
         verdict=verdict(passes, noise),
         seconds=WALL.now() - began,
-        notes=tuple(_busy(noise, contention.share)),
+        notes=(*_busy(noise, contention.share), *_elsewhere(passes)),
     )
+
+
+def _whole(contender: Contender) -> str:
+    """Why a Forward cannot be taken apart."""
+    if contender.load.forward.model.program.module is None:
+        return "an artefact has no modules"
+    return f"{contender.load.forward.plan.backend.name} computes a graph of its own"
+
+
+def _elsewhere(passes: Sequence[Passed]) -> Iterator[str]:
+    """Whose limits are not those that the profile holds."""
+    for one in passes:
+        if one.device != passes[0].device:
+            yield (
+                f"machine and limits are told of {passes[0].device}; {one.forward} computes on "
+                f"{one.device}, and its layers stand beside the limits of that"
+            )
 
 
 def _busy(noise: float, lost_share: float) -> Iterator[str]:
