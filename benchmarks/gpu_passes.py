@@ -69,7 +69,7 @@ def line(name: str, plan: str, profile: Profile, macs: float) -> list[str]:
     limit = profile.limits.matmul_flops_per_second.get(done.dtype)
     flops = 2 * macs * point.rows_per_second.median
     return [
-        name, f"`{plan}`", f"{point.rows:,}", duration(point.seconds.median),
+        name, f"`{plan}`".replace("|", "\\|"), f"{point.rows:,}", duration(point.seconds.median),
         f"{rate(point.rows_per_second.median)}", f"{flops / 1e12:.2f}",
         f"{100 * flops / limit:.0f}" if limit else "", f"{100 * profile.noise:.1f}",
     ]  # fmt: skip
