@@ -78,6 +78,7 @@ bench: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.lowering_speed
 	$(BIN)/python -m benchmarks.cold_start
 	$(BIN)/python -m benchmarks.artefact_throughput
+	$(BIN)/python -m benchmarks.profile_repeats
 	$(BIN)/python -m benchmarks.memory_prediction
 	$(BIN)/python -m benchmarks.batch_advice
 
@@ -97,6 +98,7 @@ bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.lowering_speed --quick
 	$(BIN)/python -m benchmarks.cold_start --quick
 	$(BIN)/python -m benchmarks.artefact_throughput --quick
+	$(BIN)/python -m benchmarks.profile_repeats --quick
 	$(BIN)/python -m benchmarks.memory_prediction --quick
 	$(BIN)/python -m benchmarks.batch_advice --quick
 
