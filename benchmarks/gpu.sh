@@ -32,7 +32,7 @@ elif [ "$quick" != --quick ]; then
 fi
 
 if [ "$device" = cuda ]; then
-    part 120 "gpu tests" "$python" -m pytest tests -m gpu -q -n 0 -p no:cacheprovider
+    part 120 "gpu tests" "$python" -m pytest $(grep -rl "mark\.gpu" tests --include='test_*.py') -m gpu -q -n 0 -p no:cacheprovider
 fi
 part 60 "limits" "$python" -m forwardpass profile --machine
 part 290 "passes" "$python" -m benchmarks.gpu_passes $quick
