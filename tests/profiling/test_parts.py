@@ -267,6 +267,20 @@ def test_what_the_calls_leave_is_unattributed_and_overhead(monkeypatch: pytest.M
     assert within.why == "", "no more than the whole differs from itself"
 
 
+def test_what_is_unattributed_is_no_more_than_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass of each two was held up: as far as medians tell, the whole takes one second."""
+
+    def dissected(*_: Any) -> Dissection:
+        held = [(1.0, 90.0), (80.0, 1.0), (1.0, 1.0), (1.0, 70.0), (1.0, 1.0)]
+        return Dissection(held, [1.5] * 5, [[0.3, 0.3]] * 5, "")
+
+    monkeypatch.setattr(module, "dissected", dissected)
+    found = taken_apart(chain(8, 2), torch.randn(4, 8))
+    assert found.unattributed is not None
+    assert found.whole.median == 1.0
+    assert found.unattributed.median == pytest.approx(0.4)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_cuda_calls_overlap_with_python_and_are_not_more_than_the_whole() -> None:

@@ -51,6 +51,16 @@ def test_a_small_layer_that_moves_within_the_noise_of_its_pass_is_no_regression(
     assert not profile(now).compare(profile(then)).regressed
 
 
+def test_what_other_work_may_have_added_is_no_shift() -> None:
+    """Threads that waited for a core half of their time would have taken half as long without."""
+    slower, far = passed(1.8), passed(3.0)
+    assert profile(slower).compare(profile()).regressed
+    busy = profile(slower, lost_share=0.5).compare(profile())
+    assert not [shift for shift in busy.regressed if shift.unit == "seconds"]
+    assert "for 50% of the time of the newer profile" in busy.notes[0]
+    assert profile(far, lost_share=0.5).compare(profile()).regressed
+
+
 def test_memory_that_grew_is_said() -> None:
     now = passed(memory=replace(MEMORY, peak_bytes=2 * MEMORY.peak_bytes))
     (grown,) = profile(now).compare(profile()).regressed

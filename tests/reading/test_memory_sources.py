@@ -81,8 +81,17 @@ def test_tensors_need_no_copy() -> None:
     assert rows["x"].shape == (4, 3)
     assert rows["y"].shape == (4, 2)
     assert read([torch.ones(2), torch.ones(2)])[0]["array"].shape == (2, 2)
-    with pytest.raises(DataError, match=r"a tensor of torch\.bfloat16 cannot be read.*\.float\(\)"):
-        read({"x": tensor.bfloat16().detach()})
+    with pytest.raises(DataError, match=r"a tensor of torch\.float32 cannot be read.*dense"):
+        read({"x": tensor.to_sparse().detach()})
+
+
+def test_bfloat16_is_read_as_float32_which_holds_it_exactly() -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.randn(4, 3).bfloat16()
+    for source in (tensor, {"array": tensor}, list(tensor)):
+        (rows,) = read(source)
+        assert rows["array"].dtype == np.float32
+        assert torch.equal(torch.as_tensor(rows["array"]).bfloat16(), tensor)
 
 
 def test_columns_are_sliced_without_copying() -> None:

@@ -287,6 +287,8 @@ class Profile(Document, frozen=True, kw_only=True, tag_field="schema", tag="forw
         machine, limits: what computed the first, and the most that it can do.
         noise: the share by which a pass differs from itself here, as timed; what is within it
             cannot be told apart.
+        lost_share: of the time in which threads of this process were ready, that in which other
+            work had the core, 0 to 1; 0 where the system does not tell.
         verdict: which Forward is the fastest, or that it is too close to call; empty for one.
         seconds: that profiling took.
         notes: of the machine and the clock, a sentence each.
@@ -298,6 +300,7 @@ class Profile(Document, frozen=True, kw_only=True, tag_field="schema", tag="forw
     noise: float
     verdict: str
     seconds: float
+    lost_share: float = 0.0
     notes: tuple[str, ...] = ()
 
     def compare(self, older: Profile) -> Shifts:

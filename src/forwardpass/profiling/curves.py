@@ -10,6 +10,7 @@ from typing import Final
 from forwardpass.batching.windows import WINDOW
 from forwardpass.errors import ForwardpassError, PassError, UsageError, nearest, said
 from forwardpass.measuring.clocks import WALL, noise
+from forwardpass.measuring.memory import available_bytes
 from forwardpass.nouns.costs import CostTable
 from forwardpass.nouns.profiles import Advice, Curve
 from forwardpass.nouns.progress import Steps
@@ -267,14 +268,21 @@ def require_possible(
     contenders: Sequence[Contender], batch: Sequence[int], axes: Mapping[str, Sequence[int]],
     threads: Sequence[int],
 ) -> None:  # fmt: skip
-    """Raise UsageError for rows and threads that are no counts, for an axis that is not there, and
-    for a size that it cannot have."""
+    """Raise UsageError for rows and threads that are no counts, for an axis that is not there, for
+    a size that it cannot have, and where not even the inputs of the smallest batch fit."""
     for name, counts in {"batch": batch, "threads": threads}.items():
         for count in counts:
             if type(count) is not int or count < 1:
                 raise UsageError(f"profile({name}=…): {count!r} is no whole number from 1")
     for contender in contenders:
         forward, known = contender.load.forward, _axes(contender)
+        rows = contender.load.rows
+        least = min(batch, default=1) * rows.bytes / len(rows)
+        if least > (free := available_bytes(contender.device)):
+            raise UsageError(
+                f"profile(batch=…): {min(batch):,} rows of {forward} are {least / 1e9:,.1f} GB "
+                f"before anything is computed, and {free / 1e9:,.1f} GB are free"
+            )
         for name, sizes in axes.items():
             if name not in known:
                 hint = nearest(name, known) if known else "its inputs have no variable axis"

@@ -43,7 +43,8 @@ class Trend:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The most of several trends: the place of a peak may move as batches grow."""
+    """The most of several trends: the place of a peak may move as batches grow. Without a trend,
+    as of a pass in which nothing is called, nothing is taken."""
 
     trends: tuple[Trend, ...]
 
@@ -72,11 +73,12 @@ class Forecast:
 
     def __call__(self, rows: int) -> int:
         """The bytes of a batch of so many rows."""
-        return max(0, round(max(trend(rows) for trend in self.trends)))
+        return max(0, round(max((trend(rows) for trend in self.trends), default=0.0)))
 
     def slope(self, rows: int) -> float:
         """Bytes that one more row takes there."""
-        return max(self.trends, key=lambda trend: trend(rows)).slope(rows)
+        most = max(self.trends, key=lambda trend: trend(rows), default=Trend(0.0, 0.0))
+        return most.slope(rows)
 
 
 def _places(seen: Mapping[int, Sequence[float]]) -> Iterator[tuple[float, ...]]:

@@ -86,11 +86,13 @@ def _recorded(name: str, this: Pass) -> Recording | str:
 
 def _added_up(found: Parts, record: Record, done: Dissection, limits: Limits) -> Parts:
     """What was found, with its calls and layers; without where they are more than the whole."""
-    whole = np.array(done.whole).mean(axis=1)  # of each round
+    both = np.array(done.whole)  # [rounds 2]
+    whole = both.mean(axis=1)
     taken = np.array(done.calls)  # [rounds calls]
     rest = whole - taken.sum(axis=1)
-    unattributed = _estimate(rest)
-    middle = float(np.median(whole))
+    # Of single passes, as `found.whole` is: the mean of two is long where one of them is.
+    unattributed = _estimate((both - taken.sum(axis=1, keepdims=True)).ravel())
+    middle = found.whole.median
     if unattributed.high < 0 and -unattributed.median > found.noise * middle:
         more, noise = -unattributed.median / middle, found.noise
         why = (

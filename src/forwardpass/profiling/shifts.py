@@ -11,7 +11,7 @@ import msgspec
 
 from forwardpass.errors import DataError, UsageError
 from forwardpass.nouns.documents import schema_of
-from forwardpass.nouns.machines import Machine
+from forwardpass.nouns.machines import BUSY, Machine
 from forwardpass.nouns.profiles import Estimate, Passed, Profile, Shift, Shifts
 
 _SCHEMA = "forwardpass/profile/"
@@ -56,7 +56,16 @@ def compared(before: Profile, after: Profile) -> Shifts:
     the machine; and where they have no figure in common.
     """
     notes = list(_require_same(before, after))
-    noise = (1 + before.noise) * (1 + after.noise) - 1
+    noise = 1.0
+    for one, when in ((before, "older"), (after, "newer")):
+        noise *= 1 + one.noise
+        if one.lost_share > BUSY:  # without other work it would have taken so much less
+            noise /= 1 - min(one.lost_share, _MOST_LOST)
+            notes.append(
+                f"for {one.lost_share:.0%} of the time of the {when} profile its threads were "
+                "ready and had no core: what that may have added to seconds is no shift"
+            )
+    noise -= 1
     shifts: list[Shift] = []
     for one in after.passes:
         other = _counterpart(one.forward, before.passes)
@@ -117,6 +126,7 @@ def _require_same(before: Profile, after: Profile) -> Iterator[str]:
             )
 
 
+_MOST_LOST = 0.99
 _SAME_LIMITS = 1.25
 """Limits are the best of several and differ little from one measurement to the next."""
 

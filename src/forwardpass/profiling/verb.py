@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from forwardpass.building.backends.eager import EagerReplica
-from forwardpass.errors import PassError
+from forwardpass.errors import PassError, UsageError
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL
 from forwardpass.measuring.contention import Contention
@@ -66,12 +67,19 @@ def profile(
         budget_seconds: what timing may take in all, about.
 
     Raises:
-        UsageError: nothing says what goes in; an unknown axis; a device that is not there.
+        UsageError: nothing says what goes in; an unknown axis; a device that is not there; an
+            argument that is not what it should be.
         LoadError, DataError, BuildError, PassError: as `run` raises them.
     """
+    _require_arguments(
+        {"batch": batch, "threads": threads, **{f"axes: {n}": s for n, s in (axes or {}).items()}},
+        {"latency_seconds": latency_seconds, "budget_seconds": budget_seconds}, grad, limit,
+    )  # fmt: skip
     began = WALL.now()
     steps = progress or Steps()
     given: Sequence[Any] = forward if isinstance(forward, list | tuple) else [forward]
+    if not given:
+        raise UsageError("profile(forward=…): an empty list; give a Forward or more")
     steps.begin("building", len(given))
     contenders: list[Contender] = []
     for one in given:
@@ -87,7 +95,7 @@ def profile(
     contention = Contention()
     noise = noise_of(contenders[0])
     sweeps = sweep(
-        contenders, noise=noise, batch=batch, axes=axes or {}, threads=threads or (),
+        contenders, noise=noise, batch=batch or None, axes=axes or {}, threads=threads or (),
         latency_seconds=latency_seconds, budget_seconds=_SHARES["curves"] * budget_seconds,
         steps=steps,
     )  # fmt: skip
@@ -131,8 +139,27 @@ def profile(
         noise=noise,
         verdict=verdict(passes, noise),
         seconds=WALL.now() - began,
-        notes=(*_busy(noise, contention.share), *_elsewhere(passes)),
+        lost_share=(lost := contention.share),
+        notes=(*_busy(noise, lost), *_elsewhere(passes)),
     )
+
+
+def _require_arguments(
+    counts: Mapping[str, Any], spans: Mapping[str, Any], grad: Any, limit: Any
+) -> None:
+    """Raise UsageError for arguments of another kind than they should be; None is not given."""
+    for name, value in counts.items():
+        if value is not None and not isinstance(value, Sequence):
+            raise UsageError(f"profile({name}): {value!r} is no list of whole numbers, as [1, 8]")
+    for name, value in spans.items():
+        if value is None:
+            continue
+        if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+            raise UsageError(f"profile({name}=…): {value!r} is no number of seconds above 0")
+    if grad not in get_args(Grad):
+        raise UsageError(f"profile(grad=…): {grad!r} is none of {', '.join(get_args(Grad))}")
+    if type(limit) is not int or limit < 1:
+        raise UsageError(f"profile(limit=…): {limit!r} is no whole number from 1")
 
 
 def _whole(contender: Contender) -> str:

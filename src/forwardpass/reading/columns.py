@@ -13,6 +13,7 @@ from forwardpass.nouns.arrow import is_arrow, pa
 from forwardpass.nouns.rows import Column, Rows
 from forwardpass.reading.arrow_types import plain
 from forwardpass.reading.blocks import BadRow, Item, decoded, grouped, since
+from forwardpass.tensors.arrays import to_numpy
 
 EXACT_FLOAT = 2**53
 """Up to here each whole number has a float of its own."""
@@ -127,14 +128,15 @@ def is_array(value: object) -> bool:
 
 
 def array_of(value: Any) -> np.ndarray[Any, Any]:
-    """A NumPy array or scalar, or a tensor, as an array; a tensor in CPU memory is not copied.
+    """A NumPy array or scalar, or a tensor, as an array; a tensor in CPU memory is not copied, but
+    for bfloat16, which is held as float32.
 
     Raises DataError for a tensor that NumPy cannot hold.
     """
     if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
     try:
-        return cast("np.ndarray[Any, Any]", value.detach().cpu().numpy())
+        return to_numpy(value.detach().cpu())
     except (TypeError, RuntimeError) as error:
         raise DataError(
             f"a tensor of {value.dtype} cannot be read: {error}; give a dense tensor of a dtype "

@@ -30,6 +30,7 @@ from forwardpass.showing import (
     validations,
     watched,
 )
+from forwardpass.tensors.generators import generators_kept
 
 _SHOWN: tuple[tuple[type, Any], ...] = (
     (RunReport, reports.shown),
@@ -55,6 +56,7 @@ def renderable(noun: Any) -> RenderableType:
 def text(noun: Any, width: int = 80) -> str:
     """The same as plain text of `width` columns."""
     console = Console(width=width, no_color=True, highlight=False, force_terminal=False)
-    with console.capture() as captured:
+    # rich numbers its styles by Python's random generator, which is the user's.
+    with generators_kept(), console.capture() as captured:
         console.print(renderable(noun))
     return "\n".join(line.rstrip() for line in captured.get().rstrip("\n").splitlines())
