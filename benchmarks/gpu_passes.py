@@ -16,7 +16,8 @@ from torch import nn
 import forwardpass as fwd
 from benchmarks.results import publish, quick, table
 from forwardpass.errors import ForwardpassError
-from forwardpass.nouns.profiles import CurvePoint, Parts, Profile
+from forwardpass.executing import examples
+from forwardpass.nouns.profiles import CurvePoint, Profile
 from forwardpass.showing.profiles import limits_line, machine_line
 from forwardpass.showing.wording import duration, rate
 
@@ -52,10 +53,12 @@ def placed(module: nn.Module, inputs: str, name: str) -> fwd.Model:
     return fwd.Model(module.eval().to(device), inputs, origin=name)
 
 
-def macs_of_a_row(profile: Profile) -> float:
-    """By the record of the largest batch."""
-    parts: Parts = profile.passes[0].parts[-1]
-    return sum(call.macs or 0 for call in parts.calls) / parts.rows
+def macs_of_a_row(model: fwd.Model) -> float:
+    """By the record of a batch of one."""
+    drawn = examples.drawn(fwd.Forward(model, fwd.Plan.parse("")))
+    device = next(model.module.parameters()).device
+    inputs = {path: tensor.to(device) for path, tensor in drawn.items()}
+    return fwd.record(model, inputs, grad="inference").totals.macs
 
 
 def best(profile: Profile) -> CurvePoint:
@@ -84,7 +87,8 @@ def main() -> None:
     lines: list[list[str]] = []
     about, failed = "", ""
     for name, made in models:
-        model, macs = made(small), 0.0
+        model = made(small)
+        macs = macs_of_a_row(model)
         for plan in PLANS[::2] if small else PLANS:  # compiling takes minutes on a slow CPU
             forward = fwd.Forward(model, fwd.Plan.parse(plan))
             try:
@@ -92,7 +96,6 @@ def main() -> None:
             except ForwardpassError as error:
                 failed += f"\n- {name} `{plan}`: {str(error).splitlines()[0]}"
                 continue
-            macs = macs or macs_of_a_row(profile)
             lines.append(line(name, plan, profile, macs))
             about = f"{machine_line(profile.machine)}; {limits_line(profile.limits)}."
             print(" | ".join(lines[-1]), flush=True)

@@ -24,7 +24,7 @@ def same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def _bytes(tensor: torch.Tensor) -> bytes:
     whole = tensor.detach().resolve_conj().clone(memory_format=torch.contiguous_format)
-    return whole.view(-1).view(torch.uint8).numpy().tobytes()
+    return whole.view(-1).view(torch.uint8).cpu().numpy().tobytes()
 
 
 def described(tensor: torch.Tensor | None) -> dict[str, Any]:

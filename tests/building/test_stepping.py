@@ -12,7 +12,7 @@ from torch import nn
 
 import forwardpass as fwd
 from forwardpass.building import steps
-from forwardpass.errors import BuildError
+from forwardpass.errors import BuildError, PassError
 
 NAME = "of_a_test"
 STEP = '''
@@ -100,3 +100,13 @@ def test_an_overflow_is_said_and_no_artefact_is_made_of_it(tmp_path: Path) -> No
     assert "outputs are no longer finite" in str(report)
     with pytest.raises(BuildError, match=r"cast\(f16\): .* no longer finite.*where"):
         fwd.export(forward, tmp_path / "net.fwd")
+
+
+def test_a_module_that_raises_is_the_pass_that_raises() -> None:
+    class Refusing(nn.Module):
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("not on a Friday")
+
+    forward = fwd.load(fwd.Model(Refusing(), models.FEATURES)) | "channels_last"
+    with pytest.raises(PassError, match="Refusing.forward raised.*not on a Friday"):
+        models.built(forward)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from forwardpass.building.replicas import Arguments, Example, Inputs
+from forwardpass.errors import PassError, said
 from forwardpass.keeping.standing import Standing
 from forwardpass.keeping.states import State
 from forwardpass.loading.programs import ModuleProgram
@@ -21,6 +22,7 @@ from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.distances import tolerance
 from forwardpass.tensors.dtypes import tensors
 from forwardpass.tensors.generators import generators_kept
+from forwardpass.tensors.modules import device_of
 from forwardpass.tensors.trees import flatten, nest
 
 _CANDIDATES: Final = 8
@@ -35,26 +37,27 @@ _MORE: Final = 4
 def arguments_of(
     module: nn.Module, signature: Signature | None, inputs: Inputs
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What a module is called with for a batch."""
+    """What a module is called with for a batch, where the module is."""
     if isinstance(inputs, Arguments):
         return inputs.args, inputs.kwargs
     assert signature is not None
     placed = ModuleProgram(module).placed([item.path for item in signature.inputs])
+    device = device_of(module)
     named = tensors(inputs, signature)
-    return nest({placed[path]: value for path, value in named.items()})
+    return nest({placed[path]: value.to(device) for path, value in named.items()})
 
 
 def outputs_of(
     module: nn.Module, signature: Signature | None, inputs: Inputs, *, seed: int = 0
 ) -> dict[str, torch.Tensor]:
-    """What a module gives for a batch, tensors by path. What it draws is the same for one seed, and
-    what the pass changes of it is put back."""
+    """What a module gives for a batch, tensors by path, in CPU memory. What it draws is the same
+    for one seed, and what the pass changes of it is put back."""
     args, kwargs = arguments_of(module, signature, inputs)
     before = State(module)
     with generators_kept(), torch.inference_mode():
         torch.default_generator.manual_seed(seed)
         try:
-            return flatten(module(*args, **kwargs))
+            return {path: value.cpu() for path, value in flatten(module(*args, **kwargs)).items()}
         finally:
             before.restore()
 
@@ -141,10 +144,10 @@ class Subject:
         rows, sizes = self.written
         following = [self._rows[(n + rows) % len(self._rows)] for n in range(rows)]
         found: list[Truth] = []
-        for said, chosen in (("other rows", following), ("one row again", self._rows[-1:] * rows)):
+        for what, chosen in (("other rows", following), ("one row again", self._rows[-1:] * rows)):
             batch = self._at(chosen, sizes)
             outputs = self._outputs(batch)
-            found += [] if outputs is None else [Truth(said, batch, outputs)]
+            found += [] if outputs is None else [Truth(what, batch, outputs)]
         return found
 
     def kept(self) -> str:
@@ -240,8 +243,14 @@ def is_resizable(example: Example) -> bool:
 
 
 def truths_of(module: nn.Module, example: Example) -> list[Truth]:
-    """What the module makes of the example, and of batches of other sizes where there are any."""
-    own = outputs_of(module, example.signature, example.inputs)
+    """What the module makes of the example, and of batches of other sizes where there are any.
+
+    Raises PassError where it raises on the example.
+    """
+    try:
+        own = outputs_of(module, example.signature, example.inputs)
+    except Exception as error:
+        raise PassError(f"{type(module).__name__}.forward raised {said(error)}") from error
     others = Subject(module, example).truths() if is_resizable(example) else []
     return [Truth("the example", example.inputs, own), *others]
 

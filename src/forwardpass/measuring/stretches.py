@@ -10,6 +10,8 @@ import numpy as np
 from forwardpass.measuring.clocks import WALL, Clock
 
 _EMPTY = 101
+_CYCLES_PER_SECOND = 2e9
+"""About those of a GPU; it need not be exact."""
 
 
 class Stretches:
@@ -22,12 +24,24 @@ class Stretches:
 
     def __init__(self, device: str) -> None:
         """`device`: where the calls compute: "cpu", "cuda:0", "mps"."""
+        self._device = device
         self._mark, self._between, self._wait = _marks(device)
         self._spans: list[tuple[Any, Any]] = []
         for _ in range(_EMPTY):
             self.run(_nothing, (), {})
         self._empty_seconds = 0.0
         self._empty_seconds = float(np.median(self.taken()))
+
+    def hold(self, seconds: float) -> None:
+        """Keep a CUDA device busy for about so long, so that what is called meanwhile waits in its
+        queue and then runs without a gap: a device that waits for Python counts that as the call's.
+        Elsewhere calls run when they are called.
+        """
+        if self._device.partition(":")[0] == "cuda":
+            import torch
+
+            with torch.cuda.device(self._device):
+                torch.cuda._sleep(int(seconds * _CYCLES_PER_SECOND))  # pyright: ignore[reportPrivateUsage]
 
     def run(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the call returns; what it took is kept."""

@@ -85,6 +85,11 @@ def held_by(module: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where the first of its tensors is; the CPU where it holds none."""
+    return next((tensor.device for tensor in held_by(module).values()), torch.device("cpu"))
+
+
 def dtype_of(module: nn.Module) -> str:
     """The coarsest floating dtype that a module holds, in the notation."""
     return spelled(coarsest({tensor.dtype for tensor in held_by(module).values()}))

@@ -12,7 +12,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from msgspec.structs import replace
 
 from forwardpass.building.backends._programs import EXPORT, ROUTES, module_in
@@ -29,7 +28,7 @@ from forwardpass.errors import BuildError, said
 from forwardpass.nouns.applied import Applied
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.programs import Program
-from forwardpass.tensors.modules import held_by
+from forwardpass.tensors.modules import device_of
 
 _WAYS = {"frozen": True, "not frozen": False}
 """Whether weights are constants, which are packed; PyTorch may then mistake a layout."""
@@ -72,7 +71,7 @@ def build(
         raise BuildError(
             f"inductor compiles modules, and {program.name} is an artefact without one"
         )
-    device = next((t.device for t in held_by(module).values()), torch.device("cpu"))
+    device = device_of(module)
     threads = threads_of("inductor", threads)
     declined: list[str] = []
     for way, frozen in _WAYS.items():
