@@ -103,6 +103,11 @@ def test_the_fastest_is_the_fastest_at_its_best_batch() -> None:
     assert said == "a.py is the fastest: 200 rows/s at batch 8, 1.33 × b.py at batch 1"
 
 
+def test_what_may_be_faster_in_batches_that_were_not_tried_is_said() -> None:
+    said = verdict([passed("a.py", 100.0, 200.0), passed("b.py", 50.0, best=1)], 0.02)
+    assert said.endswith("× b.py at batch 1; larger batches of b.py were not tried")
+
+
 @pytest.mark.parametrize(("other", "noise"), [(199.0, 0.0), (190.0, 0.1)])
 def test_what_lies_within_the_intervals_or_the_noise_is_too_close(
     other: float, noise: float

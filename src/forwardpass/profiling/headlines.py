@@ -122,15 +122,23 @@ def verdict(passes: Sequence[Passed], noise: float) -> str:
         ]  # fmt: skip
         return f"too close to call: {' and '.join(close)}"
     times = rate.median / other.median
-    return (
+    text = (
         f"{passes[order[0]].forward} is the fastest: {rate.median:,.0f} rows/s at batch "
         f"{first.rows:,}, {times:.2f} × {passes[order[1]].forward} at batch {second.rows:,}"
     )
+    growing = [passes[n].forward for n in order[1:] if bests[n].rows == _most_rows(passes[n])]
+    return f"{text}; larger batches of {' and '.join(growing)} were not tried" if growing else text
 
 
 def _best_rows(one: Sweep | Passed) -> int:
     """The rows that throughput wants; 0 where that is not known."""
     return next((advice.rows for advice in one.advice if advice.goal == "throughput"), 0)
+
+
+def _most_rows(one: Passed) -> int:
+    """The rows of the largest batch that was timed."""
+    batches = (curve for curve in one.curves if curve.along == "batch")
+    return max(point.rows for curve in batches for point in curve.points)
 
 
 def _point(one: Sweep | Passed, rows: int) -> CurvePoint | None:
