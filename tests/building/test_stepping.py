@@ -107,6 +107,7 @@ def test_a_module_that_raises_is_the_pass_that_raises() -> None:
         def forward(self, features: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("not on a Friday")
 
-    forward = fwd.load(fwd.Model(Refusing(), models.FEATURES)) | "channels_last"
-    with pytest.raises(PassError, match="Refusing.forward raised.*not on a Friday"):
+    model = fwd.Model(Refusing(), models.FEATURES)
+    forward = fwd.Forward(model, fwd.Plan.parse("| cast(bf16)"))
+    with pytest.raises(PassError, match=r"Refusing.forward raised.*not on a Friday"):
         models.built(forward)
