@@ -29,8 +29,9 @@ def test_a_network_on_cuda_is_recorded_and_validates(grad: Any) -> None:
 
 def test_dropout_on_cuda_is_replayed_with_the_same_numbers() -> None:
     model = nn.Sequential(nn.Linear(64, 64), nn.Dropout(0.5)).cuda().train()
+    rows = torch.randn(4, 64, device="cuda")
     before = torch.cuda.get_rng_state()
-    done = valid(model, torch.randn(4, 64, device="cuda"), grad="off")
+    done = valid(model, rows, grad="off")
     assert "random" in {call.kind for call in done.calls}
     assert torch.equal(torch.cuda.get_rng_state(), before)
 

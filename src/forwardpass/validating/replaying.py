@@ -27,8 +27,17 @@ from forwardpass.tensors.dtypes import spelled
 from forwardpass.tensors.generators import GeneratorStates
 from forwardpass.validating.sampling import Sampler
 
-_SCRATCH = {"aten.mkldnn_rnn_layer": (3,), "aten._cudnn_rnn": (3,), "aten.cudnn_batch_norm": (3,)}
-"""Outputs that are memory for the backward pass: what stands in it is nobody's result."""
+_SCRATCH = {
+    "aten.mkldnn_rnn_layer": (3,),
+    "aten._cudnn_rnn": (3,),
+    "aten.cudnn_batch_norm": (3,),
+    "aten._scaled_dot_product_efficient_attention": (2, 3),
+    "aten._scaled_dot_product_flash_attention": (4, 5, 6),
+    "aten._scaled_dot_product_cudnn_attention": (4, 5, 6),
+}
+"""Outputs, counted among the tensors, that are memory for the backward pass: what stands in it is
+nobody's result. Of attention on a GPU where its dropout began to draw, which without dropout is
+memory that nothing has written."""
 
 
 class Replay(Walk):
