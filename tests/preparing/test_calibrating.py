@@ -259,6 +259,9 @@ def test_a_climb_ends_at_what_is_clearly_worse_or_gains_nothing_twice() -> None:
     assert climb(1.0, 0.99, 0.7)
     assert not climb(1.0, 0.99, 0.99)
     assert not climb(1.0, 0.5, 0.6)
+    assert climb(1.0, 1.4), "two rows, of which threads make more work than they save"
+    assert climb(1.0, 1.4, 0.8)
+    assert not climb(1.0, 1.4, 1.3)
 
 
 def test_trials_are_kept_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

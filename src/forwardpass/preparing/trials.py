@@ -32,13 +32,15 @@ def size_of(point: CostPoint) -> int:
 def gains(climb: Sequence[CostPoint]) -> bool:
     """Whether larger batches may be better than those of a climb, in which sizes double.
 
-    Not after one that is clearly worse, nor after two in a row that gain nothing.
+    Not after two in a row that gain nothing; nor after one that is clearly worse, once some have
+    gained: before that operators may just begin to share their work among threads, which costs
+    more than it saves on two rows, and pays on a few more.
     """
     best, misses = math.inf, 0
     for point in climb:
         this = rate(point)
         misses = 0 if this < _WORTH * best else misses + 1
-        if misses == 2 or this * _WORTH > best:
+        if misses == 2 or (best < rate(climb[0]) and this * _WORTH > best):
             return False
         best = min(best, this)
     return True
