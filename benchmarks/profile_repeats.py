@@ -36,7 +36,7 @@ def profiled(arguments: Sequence[str]) -> tuple[Profile, float]:
 def main() -> None:
     hasty = quick(__doc__)
     count = 3 if hasty else 20
-    more = ("--seconds", "3") if hasty else ()
+    more = ("--seconds", "3" if hasty else "10")
     lines: list[list[str]] = []
     for name, arguments in MODELS.items():
         if hasty and name != "digits CNN":
@@ -63,12 +63,16 @@ def main() -> None:
                 spread(took, ".0f"),
             ]
         )
+        _publish(lines, count, write=not hasty)  # what follows may be cut short
+
+
+def _publish(lines: Sequence[Sequence[str]], count: int, *, write: bool) -> None:
     head = [
         "", "figures", "batches %", "layers %", "all %", "called worse", "refused",
         "noise, % (least–most)", "seconds (least–most)",
     ]  # fmt: skip
     about = (
-        f"{count} processes each. Share of the figures whose interval overlaps that of the first "
+        f"{count} processes each, `--seconds 10`. Share of the figures whose interval overlaps that of the first "
         "process; how many `--compare` calls worse than in the first, where nothing changed, and "
         "how many profiles it refuses as those of another machine; the noise that each profile "
         "found; the seconds of a whole process, reading the model and measuring the machine "
@@ -78,7 +82,7 @@ def main() -> None:
         "profile_repeats",
         "Profiles repeated",
         [about, table(head, lines), machine()],
-        write=not hasty,
+        write=write,
     )
 
 
