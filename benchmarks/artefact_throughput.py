@@ -167,7 +167,7 @@ def _chosen(run: Callable[[], object]) -> list[Chosen]:
 
 def main() -> None:
     hasty = quick(__doc__)
-    few, many, times = (64, 5_000, 2) if hasty else (1_024, 400_000, 7)
+    few, many, times = (64, 5_000, 2) if hasty else (1_024, 400_000, 5)
     kinds: dict[str, tuple[Callable[..., Any], int]] = {
         f"all-MiniLM-L6-v2, {few:,} docstrings": (texts, few),
         f"the digits network, {many:,} images": (images, many),
