@@ -74,9 +74,9 @@ def _publish(lines: Sequence[Sequence[str]], count: int, *, write: bool) -> None
     about = (
         f"{count} processes each, `--seconds 10`. Share of the figures whose interval overlaps "
         "that of the first process; how many `--compare` calls worse than in the first, where "
-        "nothing changed, and how many profiles it refuses as those of another machine; the noise that each profile "
-        "found; the seconds of a whole process, reading the model and measuring the machine "
-        "(the first one) included."
+        "nothing changed, and how many profiles it refuses as those of another machine; the noise "
+        "that each profile found; the seconds of a whole process, reading the model and measuring "
+        "the machine (the first one) included."
     )
     publish(
         "profile_repeats",
