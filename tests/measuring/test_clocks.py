@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from burners import burning
 
 from forwardpass.measuring.clocks import WALL, Clock, Stopwatch, measure, noise, waits
 from forwardpass.measuring.timings import Timing, ratio, timing
@@ -186,20 +185,9 @@ def test_cpu_seconds_of_one_thread_hold_while_others_burn_its_core() -> None:
         call = {"call": lambda: sum(value * value for value in values)}
         return measure(call, budget_seconds=0.0, min_rounds=11)["call"]
 
-    quiet, cores = timed(), os.sched_getaffinity(0)
-    burn = [sys.executable, "-S", "-c", "print(flush=True)\nwhile True: pass"]
-    os.sched_setaffinity(0, {min(cores)})
-    burning = [subprocess.Popen(burn, stdout=subprocess.PIPE) for _ in range(3)]
-    try:
-        for process in burning:
-            assert process.stdout is not None
-            process.stdout.readline()
+    quiet = timed()
+    with burning():
         busy = timed()
-    finally:
-        os.sched_setaffinity(0, cores)
-        for process in burning:
-            process.kill()
-            process.communicate()
     assert busy.cpu_estimate.median < 2 * quiet.cpu_estimate.median
     assert busy.waited_share > 0.3
     assert busy.trust(1).clock == "cpu"

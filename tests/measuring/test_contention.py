@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from burners import burning
 
 from forwardpass.measuring.clocks import WALL
 from forwardpass.measuring.contention import Contention
@@ -24,22 +22,10 @@ def spin(seconds: float) -> None:
 
 
 def test_others_on_the_same_core_take_their_share() -> None:
-    cores = os.sched_getaffinity(0)
-    burn = [sys.executable, "-S", "-c", "print(flush=True)\nwhile True: pass"]
-    os.sched_setaffinity(0, {min(cores)})
-    burning = [subprocess.Popen(burn, stdout=subprocess.PIPE) for _ in range(3)]
-    try:
-        for process in burning:
-            assert process.stdout is not None
-            process.stdout.readline()
+    with burning():
         contention = Contention()
         spin(0.1)
         share = contention.share
-    finally:
-        os.sched_setaffinity(0, cores)
-        for process in burning:
-            process.kill()
-            process.communicate()
     assert 0.3 < share < 1
 
 
