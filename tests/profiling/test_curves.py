@@ -17,10 +17,12 @@ import forwardpass as fwd
 from forwardpass import Model
 from forwardpass.errors import PassError, UsageError
 from forwardpass.loading import load
+from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.profiles import Curve
 from forwardpass.nouns.progress import Steps
 from forwardpass.profiling.contenders import Contender
 from forwardpass.profiling.curves import Sweep, noise_of, sweep
+from forwardpass.profiling.points import Point
 from tests.models import mlp
 
 
@@ -307,6 +309,25 @@ def test_batches_of_a_collate_are_timed() -> None:
 def test_a_single_row_is_enough() -> None:
     (found,) = swept(mlp(), inputs={"features": np.ones((1, 16), np.float32)})
     assert len(along(found, "batch").points) > 1
+
+
+class Standing(Contender):
+    """Its CPU clock stands still every other time that it is asked."""
+
+    @property
+    def clock(self) -> Clock:
+        ticks = iter(range(1, 1_000_000))
+        return Clock(cpu=lambda: next(ticks) // 4 * 1e-4)
+
+
+def test_a_cpu_clock_that_stands_for_a_while_is_not_believed() -> None:
+    found = Contender.of(load(mlp()), None, 8)
+    point = Point(Standing(found.load, found.engine, found.sha256), 1, threads=1)
+    point.try_again()
+    for number in range(3):
+        point.take_turn(number, 0.002)
+    assert point.quickest > 0
+    assert all(sum(t.seconds for t in took) < 1 for took in point.rounds.values())
 
 
 def test_the_budget_is_kept_and_said() -> None:

@@ -79,9 +79,10 @@ class Contender:
 
     def trusted(self, took: Took, threads: int) -> float:
         """Seconds by the CPU's clock where one thread of a CPU computes and waits for nothing: what
-        else runs on the machine adds nothing to those. By the wall clock elsewhere."""
+        else runs on the machine adds nothing to those. By the wall clock elsewhere, and where the
+        CPU's did not move: some systems let it stand for a while."""
         alone = threads == 1 and self.device == "cpu" and not self.waits
-        return took.cpu_seconds if alone else took.seconds
+        return (took.cpu_seconds if alone else 0.0) or took.seconds
 
     @cached_property
     def waits(self) -> bool:

@@ -84,11 +84,14 @@ class Point:
 
     def take_turn(self, number: int, seconds: float) -> None:
         """Compute it for about so long, at least once, as round `number`."""
-        times = max(1, round(seconds / self.quickest))
+        took: list[Took] = []
+        spent = 0.0
         with self.contender.threads(self._asked):
             if self._asked is not None:
                 self._compute()  # a team of another size begins cold
-            took = [self._clock.took(self._compute) for _ in range(times)]
+            while not took or spent + self.quickest / 2 < seconds:
+                took.append(self._clock.took(self._compute))
+                spent += self._trusted(took[-1])
         self.rounds[number] = took
         self.quickest = min(self.quickest, *map(self._trusted, took))
 
