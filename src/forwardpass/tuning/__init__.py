@@ -1,0 +1,1 @@
+"""Tuning: candidates → Trials → Tuning: the fastest pass that keeps its accuracy."""

@@ -1,0 +1,82 @@
+"""Workshop: where plans become artefacts, compute rows, and are timed in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from forwardpass.measuring.clocks import Took
+from forwardpass.tensors.arrays import Values
+
+PartName = Literal["calibration", "search", "final"]
+Outputs = Mapping[str, Values]
+"""By name of an output, one value a row, in the order of the rows asked for."""
+
+
+class TrialError(Exception):
+    """A plan that failed: a sentence. The tuning goes on with others."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plan that was made.
+
+    Attributes:
+        plan: its text. folder: of its artefact; None for the Forward as given, which is built
+            from its source.
+        seconds: that making took. bytes: of the artefact. trust: what opening it may execute.
+        did: what its steps and its backend did, a sentence each.
+    """
+
+    plan: str
+    folder: Path | None
+    seconds: float = 0.0
+    bytes: int | None = None
+    trust: str = ""
+    did: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Rounds of one contender: each computed the same rows, in batches of its own planning.
+
+    Attributes:
+        turns: what each took, by both clocks; the first of all, which opens kernels, is not there.
+        first_seconds: opening it, and the first turn beyond what later ones take.
+        peak_bytes: resident memory of its process at most.
+        rows: of a turn.
+    """
+
+    turns: tuple[Took, ...]
+    first_seconds: float
+    peak_bytes: int
+    rows: int
+
+
+class Workshop(Protocol):
+    """Makes and computes plans of one Forward on the parts of its data, each in a process that may
+    crash or hang, or be killed for time or memory: then it raises TrialError."""
+
+    def make(self, plan: str) -> Candidate: ...
+    def outputs(self, made: Candidate, part: PartName, rows: int | None = None) -> Outputs:
+        """Of the first `rows` rows of a part; None: all of them."""
+        ...
+
+    def contest(
+        self,
+        contenders: Sequence[Candidate],
+        part: PartName,
+        rows: int,
+        *,
+        batch: int | None = None,
+        seconds: float,
+        fresh: bool = False,
+    ) -> list[Rounds]:
+        """Turn by turn, the order alternating, for about so many seconds in all, at least three
+        turns each. `batch`: single batches of so many rows in place of all rows; `fresh`: in
+        processes that have computed nothing else."""
+        ...
+
+    def close(self) -> None: ...
