@@ -57,7 +57,14 @@ class Rounds:
 
 class Workshop(Protocol):
     """Makes and computes plans of one Forward on the parts of its data, each in a process that may
-    crash or hang, or be killed for time or memory: then it raises TrialError."""
+    crash or hang, or be killed for time or memory: then it raises TrialError.
+
+    Attributes:
+        until: the instant, by `WALL.now()`, at which whatever is at work is killed; infinite at
+            first. The search moves it: trials end before the time that the final gate needs.
+    """
+
+    until: float
 
     def make(self, plan: str) -> Candidate: ...
     def outputs(self, made: Candidate, part: PartName, rows: int | None = None) -> Outputs:
