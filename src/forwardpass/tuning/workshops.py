@@ -19,6 +19,11 @@ class TrialError(Exception):
     """A plan that failed: a sentence. The tuning goes on with others."""
 
 
+class Refused(TrialError):
+    """A plan that a step or a backend refused: there is nothing to do, a library or an instruction
+    is missing, an operator has no counterpart. It was not tried, and nothing went wrong."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A plan that was made.
@@ -47,12 +52,14 @@ class Rounds:
         first_seconds: opening it, and the first turn beyond what later ones take.
         peak_bytes: resident memory of its process at most.
         rows: of a turn.
+        threads: that it computes with inside one operator; 0 where that is not known.
     """
 
     turns: tuple[Took, ...]
     first_seconds: float
     peak_bytes: int
     rows: int
+    threads: int = 0
 
 
 class Workshop(Protocol):
@@ -66,7 +73,10 @@ class Workshop(Protocol):
 
     until: float
 
-    def make(self, plan: str) -> Candidate: ...
+    def make(self, plan: str) -> Candidate:
+        """Raises Refused for what building refuses."""
+        ...
+
     def outputs(self, made: Candidate, part: PartName, rows: int | None = None) -> Outputs:
         """Of the first `rows` rows of a part; None: all of them."""
         ...
