@@ -22,7 +22,7 @@ from forwardpass.measuring.clocks import measure
 from forwardpass.measuring.timings import Timing, ratio
 from forwardpass.nouns.progress import Steps
 from forwardpass.profiling.contenders import Contender
-from forwardpass.profiling.curves import noise_of, sweep
+from forwardpass.profiling.curves import begun, noise_of, sweep
 
 SECONDS, EXHAUSTIVE_SECONDS = 13.5, 40.0
 WORDS = [
@@ -93,7 +93,7 @@ def counts(most: int) -> list[int]:
 def compared(contender: Contender, seconds: float, exhaustive_seconds: float) -> list[str]:
     """What is recommended, what is best, and how near they are."""
     (found,) = sweep(
-        [contender], noise=noise_of(contender), batch=None, axes={}, threads=(),
+        begun([contender], None, Steps()), noise=noise_of(contender), axes={}, threads=(),
         latency_seconds=None, budget_seconds=seconds, steps=Steps(),
     )  # fmt: skip
     advised = found.advice[0].rows

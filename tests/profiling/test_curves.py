@@ -21,7 +21,7 @@ from forwardpass.measuring.clocks import Clock
 from forwardpass.nouns.profiles import Curve
 from forwardpass.nouns.progress import Steps
 from forwardpass.profiling.contenders import Contender
-from forwardpass.profiling.curves import Sweep, noise_of, sweep
+from forwardpass.profiling.curves import Sweep, begun, noise_of, require_possible, sweep
 from forwardpass.profiling.points import Point
 from tests.models import mlp
 
@@ -29,10 +29,16 @@ from tests.models import mlp
 def swept(*forwards: Any, inputs: Any = None, **said: Any) -> list[Sweep]:
     contenders = [Contender.of(load(one), inputs, 64) for one in forwards]
     asked: dict[str, Any] = {
-        "noise": 0.02, "batch": None, "axes": {}, "threads": (), "latency_seconds": None,
-        "budget_seconds": 0.3, "steps": Steps(),
+        "noise": 0.02, "axes": {}, "threads": (), "latency_seconds": None, "budget_seconds": 0.3,
+        "steps": Steps(),
     }  # fmt: skip
-    return sweep(contenders, **{**asked, **said})
+    batch, asked = said.pop("batch", None), {**asked, **said}
+    require_possible(contenders, batch or (), asked["axes"], asked["threads"])
+    ladders = begun(contenders, batch, Steps())
+    found = sweep(ladders, **asked)
+    for ladder in ladders:
+        ladder.keep()
+    return found
 
 
 def along(found: Sweep, name: str) -> Curve:
@@ -337,7 +343,7 @@ def test_the_budget_is_kept_and_said() -> None:
         time.sleep(0.01 * len(x))
         return x
 
-    (found,) = swept(model(slow), budget_seconds=0.2)
+    (found,) = swept(model(slow), budget_seconds=0.1)
     assert "larger ones were not tried: the budget" in found.advice[0].why
     assert "the budget" in along(found, "batch").ended
     assert any("budget" in note for note in found.notes)

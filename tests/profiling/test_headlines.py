@@ -15,7 +15,7 @@ from tests.profiles import near, point
 
 LIMITS = Limits({"f32": 1e9, "bf16": 4e9}, 1e9, 1e-6)
 COSTS = CostTable(())
-EMPTY = Sweep((), (), COSTS)
+EMPTY = Sweep((), (), COSTS, 0.02)
 
 
 def share(middle: float, aside: float = 0.01) -> Estimate:
@@ -83,7 +83,7 @@ def test_parts_that_are_missing_say_why() -> None:
 def swept(*rates: float, best: int) -> Sweep:
     rows = [1, 8, 64][: len(rates)]
     points = tuple(point(n, n / rate) for n, rate in zip(rows, rates, strict=True))
-    return Sweep((Curve("batch", points, ""),), (Advice("throughput", best, ""),), COSTS)
+    return Sweep((Curve("batch", points, ""),), (Advice("throughput", best, ""),), COSTS, 0.02)
 
 
 def test_an_engine_of_its_own_is_told_end_to_end() -> None:

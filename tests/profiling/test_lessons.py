@@ -15,7 +15,7 @@ from forwardpass.loading import load
 from forwardpass.nouns.profiles import Lesson
 from forwardpass.nouns.progress import Steps
 from forwardpass.profiling.contenders import Contender
-from forwardpass.profiling.curves import sweep
+from forwardpass.profiling.curves import begun, sweep
 from forwardpass.profiling.lessons import lesson
 from tests.models import mlp
 from tests.profiling.test_curves import TOKENS, Tokens, sentences
@@ -24,7 +24,7 @@ from tests.profiling.test_curves import TOKENS, Tokens, sentences
 def taught(model: Any, inputs: Any, batch: Sequence[int] | None = None) -> Lesson | None:
     contender = Contender.of(load(model), inputs, 64)
     (swept,) = sweep(
-        [contender], noise=0.02, batch=batch, axes={}, threads=(), latency_seconds=None,
+        begun([contender], batch, Steps()), noise=0.02, axes={}, threads=(), latency_seconds=None,
         budget_seconds=0.3, steps=Steps(),
     )  # fmt: skip
     return lesson(contender, swept, 0.3, Steps())
@@ -91,18 +91,18 @@ def test_outputs_that_belong_to_no_row_are_no_lesson_and_it_is_said() -> None:
     model = Model(Loss(), "features: f32[batch 16]")
     contender = Contender.of(load(model), None, 64)
     (swept,) = sweep(
-        [contender], noise=0.02, batch=[1, 2], axes={}, threads=(), latency_seconds=None,
+        begun([contender], [1, 2], Steps()), noise=0.02, axes={}, threads=(), latency_seconds=None,
         budget_seconds=0.3, steps=Steps(),
     )  # fmt: skip
     assert lesson(contender, swept, 0.3, Steps()) is None
-    assert any("one value a row" in note for note in swept.notes)
+    assert "one value a row" in contender.prepared.why
 
 
 @pytest.mark.parametrize("budget", [0.0, 0.05])
 def test_a_small_budget_still_teaches(budget: float) -> None:
     contender = Contender.of(load(mlp()), None, 64)
     (swept,) = sweep(
-        [contender], noise=0.02, batch=[1, 4], axes={}, threads=(), latency_seconds=None,
+        begun([contender], [1, 4], Steps()), noise=0.02, axes={}, threads=(), latency_seconds=None,
         budget_seconds=0.1, steps=Steps(),
     )  # fmt: skip
     found = lesson(contender, swept, budget, Steps())

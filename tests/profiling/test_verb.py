@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import re
+import time
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.errors import UsageError
 from forwardpass.profiling import verb
+from forwardpass.profiling.allowances import Allowance, Found
 from forwardpass.showing.notebook import html
 
 
@@ -64,6 +67,73 @@ def test_a_pass_that_calls_nothing_takes_nothing() -> None:
     assert memory is not None
     assert memory.peak_bytes == 0
     assert all(each.predicted_bytes == 0 for each in memory.predictions)
+
+
+class Slow(nn.Module):
+    """Computes for so long a row, by the clock; counts its passes."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.first, self.second, self.seconds = nn.Linear(8, 8), nn.Linear(8, 4), seconds
+
+    def forward(self, x: Tensor) -> Tensor:
+        PASSES.append(len(x))
+        x, began = self.first(x), time.perf_counter()
+        while time.perf_counter() - began < self.seconds * len(x):
+            pass
+        return self.second(x)
+
+
+PASSES: list[int] = []
+
+
+def test_a_slow_pass_is_timed_and_taken_apart_once_and_what_is_left_out_is_said() -> None:
+    PASSES.clear()
+    found = fwd.profile(Slow(0.25), torch.ones(6, 8), budget_seconds=0.5)
+    assert len(PASSES) == sum(PASSES) <= 10, "a few passes of one row"
+    (one,) = found.passes
+    (parts,) = one.parts
+    assert {layer.path for layer in parts.layers} == {"first", "second"}
+    assert all(layer.seconds.low < layer.seconds.high for layer in parts.layers)
+    assert one.curves[0].points[0].rounds == 2
+    assert (one.memory, one.lesson) == (None, None)
+    (note,) = (note for note in found.notes if "left out" in note)
+    for missing in ("noise", "more than once", "memory", "other batches", "what batching buys"):
+        assert missing in note
+    assert found.noise > 0
+    assert str(found)
+    assert fwd.Profile.from_json(found.to_json()) == found
+
+
+def test_what_is_worth_more_is_had_first_and_the_seconds_that_are_named_have_it() -> None:
+    passes = [0.1]
+    every = ORDER
+    had: list[int] = []
+    for seconds in (0.1, 2.2, 3.4, 4.2, 6.2, 12.0):
+        one = Allowance(seconds, 0.0, passes, every)
+        had.append(sum(one.has(name) for name in every))
+        named = [float(each) for note in one.notes for each in re.findall(r"\(([\d.]+) s\)", note)]
+        for number, enough in enumerate(named):
+            assert Allowance(enough, 0.0, passes, every).has(
+                ORDER[len(ORDER) - len(named) + number]
+            )
+        assert sum(one.seconds(name) for name in every) <= max(seconds, 0.9) + 1e-9
+    assert had == sorted(had)
+    assert had[0] == 2
+    assert had[-1] == len(every)
+    assert not list(Allowance(30.0, 0.0, passes, every).notes)
+
+
+ORDER: list[Found] = ["whole", "layers", "noise", "rounds", "memory", "curves", "lesson"]
+
+
+def test_batches_that_are_asked_for_have_seconds_of_their_own() -> None:
+    PASSES.clear()
+    found = fwd.profile(Slow(0.02), torch.ones(6, 8), batch=(1, 2, 400), budget_seconds=1.5)
+    (curve,) = found.passes[0].curves
+    assert [point.rows for point in curve.points] == [1, 2]
+    assert "before a batch of 400 rows" in curve.ended
+    assert max(PASSES) < 400
 
 
 def test_to_print_a_profile_draws_no_random_number() -> None:

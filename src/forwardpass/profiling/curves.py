@@ -37,11 +37,16 @@ _SIZES: Final = 4
 
 @dataclass(frozen=True)
 class Sweep:
-    """What was found of one contender."""
+    """What was found of one contender.
+
+    Attributes:
+        noise: the share by which a pass differs from itself.
+    """
 
     curves: tuple[Curve, ...]
     advice: tuple[Advice, ...]
     costs: CostTable
+    noise: float
     notes: tuple[str, ...] = ()
 
 
@@ -56,25 +61,41 @@ def noise_of(contender: Contender) -> float:
             call()
         except Exception as error:
             raise PassError(f"{contender.load.forward}: one row raised: {said(error)}") from error
+        alone = threads == 1 and not contender.waits
         return noise(
-            call, clock=contender.clock, threads=0 if contender.waits else threads,
+            call, clock=contender.clock, threads=int(alone),
             budget_seconds=_NOISE_SECONDS, min_rounds=_FEWEST_ROUNDS,
         )  # fmt: skip
 
 
-def sweep(
-    contenders: Sequence[Contender], *, noise: float, batch: Sequence[int] | None,
-    axes: Mapping[str, Sequence[int]], threads: Sequence[int], latency_seconds: float | None,
-    budget_seconds: float, steps: Steps,
-) -> list[Sweep]:  # fmt: skip
-    """The curves of all contenders, each point timed in rounds that they share.
+def begun(
+    contenders: Sequence[Contender], batch: Sequence[int] | None, steps: Steps
+) -> list[Ladder]:
+    """The ladders of contenders with their first batch each, which is computed whatever it takes.
 
-    Raises PassError where the first batch raises, UsageError as `require_possible`.
+    Raises PassError where that raises.
     """
-    require_possible(contenders, batch or (), axes, threads)
-    wanted = [_wanted(contender, axes) for contender in contenders]
-    began = WALL.now()
     ladders = [Ladder(contender, batch) for contender in contenders]
+    steps.begin("trying batches", len(ladders))
+    for ladder in ladders:
+        ladder.step(math.inf)
+        steps.advance()
+    return ladders
+
+
+def sweep(
+    ladders: Sequence[Ladder], *, noise: float | None, axes: Mapping[str, Sequence[int]],
+    threads: Sequence[int], latency_seconds: float | None, budget_seconds: float, steps: Steps,
+    fewest: int = _FEWEST_ROUNDS,
+) -> list[Sweep]:  # fmt: skip
+    """The curves of contenders whose ladders are begun, each point timed in rounds that all share.
+
+    Args:
+        noise: the share by which a pass differs from itself; None: as its rounds do.
+        fewest: rounds, whatever they take.
+    """
+    wanted = [_wanted(ladder.contender, axes) for ladder in ladders]
+    began = WALL.now()
     steps.begin("trying batches", len(ladders))
     while growing := [ladder for ladder in ladders if not ladder.ended]:
         for ladder in growing:
@@ -84,16 +105,25 @@ def sweep(
             steps.advance()
     sides = [_Side(*pair, bool(axes)) for pair in zip(ladders, wanted, strict=True)]
     for side in sides:
-        side.until = began + budget_seconds
+        side.seconds, side.until = budget_seconds, began + budget_seconds
         side.measure_axes(steps)
         side.measure_threads(threads, steps)
         side.measure_ends(steps)
-    _time(sides, latency_seconds, began + budget_seconds, steps)
+    _time(sides, latency_seconds, began + budget_seconds, fewest, steps)
+    if noise is None:
+        noise = _scatter([point for side in sides for point in side.points])
     return [side.sweep(noise, latency_seconds) for side in sides]
 
 
+def _scatter(points: Sequence[Point]) -> float:
+    """By how much batches differ from themselves at most: the slowest time beside the quickest, of
+    the one that differs the most."""
+    every = [[t.seconds for took in p.rounds.values() for t in took] for p in points]
+    return max(max(took) / min(took) - 1 for took in every)
+
+
 def _time(
-    sides: Sequence[_Side], latency_seconds: float | None, until: float, steps: Steps
+    sides: Sequence[_Side], latency_seconds: float | None, until: float, fewest: int, steps: Steps
 ) -> None:
     """Round by round, all points of all contenders; what the rounds ask for is added."""
     steps.begin("timing batches", _BEATS)
@@ -109,7 +139,7 @@ def _time(
                 steps.advance()
         number += 1
         took, left = WALL.now() - this, until - WALL.now()
-        if left < took and min(len(point.rounds) for point in points) >= _FEWEST_ROUNDS:
+        if left < took and min(len(point.rounds) for point in points) >= fewest:
             break
         if number % 2 == 0 and number <= _ENOUGH_ROUNDS:
             for side in sides:
@@ -125,8 +155,8 @@ def _time(
     if number < _ENOUGH_ROUNDS:
         for side in sides:
             side.notes.append(
-                f"the budget lasted for {number} rounds: intervals are wide; a larger one narrows "
-                "them"
+                f"the budget lasted for {number} rounds: intervals of so few say little; a larger "
+                "one makes them surer"
             )
 
 
@@ -136,7 +166,7 @@ class _Side:
 
     Attributes:
         sizes: to time along each axis. asked: whether somebody asked for them.
-        until: when the budget is spent, by the wall clock.
+        seconds: of the budget. until: when it is spent, by the wall clock.
     """
 
     ladder: Ladder
@@ -144,6 +174,7 @@ class _Side:
     asked: bool
     curves: dict[str, list[Point]] = field(default_factory=dict[str, list[Point]])
     ended: dict[str, str] = field(default_factory=dict[str, str])
+    seconds: float = math.inf
     until: float = math.inf
     notes: list[str] = field(default_factory=list[str])
 
@@ -169,7 +200,7 @@ class _Side:
             )
             points = self.curves[axis] = []
             for size in sizes:
-                if not self.asked and self._slow(rows, {axis: size}):
+                if self._slow(rows, {axis: size}, self.asked):
                     self.ended[axis] = f"the budget of time was spent before {axis}={size}"
                     break
                 steps.advance()
@@ -185,6 +216,9 @@ class _Side:
         if not counts:
             return
         rows = min(self.ladder.points, key=lambda point: point.quickest / point.rows).rows
+        if self._slow(rows, {}, asked=True):
+            self.notes.append("the budget of time does not suffice for other counts of threads")
+            return
         self.ended["threads"] = "these counts were asked for"
         points = self.curves["threads"] = []
         for count in sorted(set(counts)):
@@ -218,12 +252,13 @@ class _Side:
             point.forget()
             self.ladder.ends.append(point)
 
-    def _slow(self, rows: int, sizes: Mapping[str, int]) -> bool:
-        """Whether the seconds that are left do not suffice for a batch and its rounds."""
+    def _slow(self, rows: int, sizes: Mapping[str, int], asked: bool = False) -> bool:
+        """Whether the seconds that are left, of what was asked for all that there are, do not
+        suffice for a batch and its rounds."""
         load, one = self.contender.load, self.ladder.points[0]
         cells = rows * load.cells({**load.sizes, **sizes})
         takes = one.wall_seconds * cells / (one.rows * one.cells)
-        return 2 * _FEWEST_ROUNDS * takes > self.until - WALL.now()
+        return 2 * _FEWEST_ROUNDS * takes > (self.seconds if asked else self.until - WALL.now())
 
     def extend(self, seconds: float) -> None:
         """Add the batches that may be better than the best one, unless they take longer."""
@@ -246,7 +281,6 @@ class _Side:
     def sweep(self, noise: float, latency_seconds: float | None) -> Sweep:
         """What was found."""
         ladder = self.ladder
-        ladder.keep()
         curves = [Curve("batch", tuple(p.measured() for p in ladder.points), ladder.why())]
         curves += [
             Curve(along, tuple(point.measured() for point in points), self.ended[along])
@@ -256,12 +290,11 @@ class _Side:
         advice = [for_throughput(ladder.points, noise, ladder.why())]
         if latency_seconds is not None:
             advice.append(for_latency(ladder.points, latency_seconds))
-        notes = [*ladder.agreement.notes, *self.notes]
+        notes = [*ladder.notes, *self.notes]
+        notes += [self.ended[along] for along, points in self.curves.items() if not points]
         if len(self.contender.engine.replicas) > 1:
             notes.append(f"timed on {self.contender.device} alone, the first of its devices")
-        if why := self.contender.prepared.why:
-            notes.append(f"what batching buys was not tried: {why}")
-        return Sweep(tuple(curves), tuple(advice), ladder.costs(), tuple(notes))
+        return Sweep(tuple(curves), tuple(advice), ladder.costs(), noise, tuple(notes))
 
 
 def require_possible(

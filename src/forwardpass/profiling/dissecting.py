@@ -23,7 +23,6 @@ from forwardpass.recording.schemas import Schema, flattened
 from forwardpass.recording.walking import Walk
 from forwardpass.tensors.trees import flatten
 
-_LEAST_ROUNDS = 3
 _MOST_ROUNDS = 100
 _STAGED_SECONDS = 0.1
 """How long passes follow each other that leave nothing behind, before the world is put back: the
@@ -145,21 +144,23 @@ class _Orphans(Walk):
 
 
 def dissected(
-    this: Pass, record: Recording | str, device: str, budget_seconds: float, steps: Steps
-) -> Dissection:
-    """Rounds of a plain pass, one taken apart, and a plain one, while the budget lasts; at least 3.
+    this: Pass, record: Recording | str, device: str, budget_seconds: float, fewest: int,
+    steps: Steps,
+) -> Dissection:  # fmt: skip
+    """Rounds of a plain pass, one taken apart, and a plain one, while the budget lasts.
 
-    `record` is of this pass, or says why there is none: then only whole passes are timed. Raises
-    PassError where the module raises.
+    There are `fewest` in any case. `record` is of this pass, or says why there is none: then only
+    whole passes are timed. Raises PassError where the module raises.
     """
     why = record if isinstance(record, str) else ""
     timed = None if isinstance(record, str) else Timed(record, device)
     clock = Clock.on(device)
     done = Dissection([], [], [], "")
     with closing(_passes(this, record)) as passes:
-        next(passes)()  # which still has to find its memory
+        if fewest > 1:
+            next(passes)()  # which still has to find its memory
         began = WALL.now()
-        while len(done.whole) < _LEAST_ROUNDS or (
+        while len(done.whole) < fewest or (
             len(done.whole) < _MOST_ROUNDS and WALL.now() - began < budget_seconds
         ):
             first = clock.seconds(next(passes))
@@ -172,7 +173,7 @@ def dissected(
             done.whole.append((first, clock.seconds(next(passes))))
             if len(done.whole) == 1:
                 rounds = budget_seconds / max(WALL.now() - began, 1e-9)
-                steps.begin("parts", round(min(max(rounds, _LEAST_ROUNDS), _MOST_ROUNDS)))
+                steps.begin("parts", round(min(max(rounds, fewest), _MOST_ROUNDS)))
             steps.advance()
     return Dissection(done.whole, [], [], why) if why else done
 

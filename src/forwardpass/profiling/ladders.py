@@ -48,6 +48,12 @@ class Ladder:
         return Agreement(self.contender)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Of what came out, where there were batches of several rows."""
+        several = any(point.rows > 1 for point in self.points)
+        return self.agreement.notes if several else ()
+
+    @property
     def asked(self) -> bool:
         """Whether its batches were asked for."""
         return self._left is not None
@@ -96,14 +102,15 @@ class Ladder:
             point = Point(self.contender, rows)
         except Exception as error:
             if not self.points:
-                forward, first = self.contender.load.forward, f"a batch of {rows:,}"
+                forward, first = self.contender.load.forward, _first(rows)
                 raise PassError(f"{forward}: {first} raised: {said(error)}") from error
             self._headroom.refuse(rows * self._cells)
             if out_of_memory(error):
                 return f"{rows:,} rows do not fit into memory: {said(error)}"
             return f"at {rows:,} rows forward raised: {said(error)}"
         point.try_again()
-        self.agreement.see(rows, point.outputs)
+        if rows > 1:
+            self.agreement.see(rows, point.outputs)
         point.forget()
         if rows * self._cells > self._headroom.largest:
             self._headroom.grew(rows * self._cells, point.peak_bytes)
@@ -179,6 +186,10 @@ class Ladder:
         found, kept = self.trials(), remembered(ready, identity)
         if found.settled or kept is None or not kept.settled:
             remember(found, ready, identity)
+
+
+def _first(rows: int) -> str:
+    return "one row" if rows == 1 else f"a batch of {rows:,}"
 
 
 def _power(cells: int) -> int:

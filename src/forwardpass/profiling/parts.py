@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import fsum
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from msgspec.structs import replace
@@ -26,29 +26,34 @@ from forwardpass.profiling.rooflines import Roofline
 from forwardpass.recording.passes import Grad, Pass
 from forwardpass.recording.recordings import Recording, recorded
 
+ROUNDS: Final = 3
+"""So that intervals say something."""
+
 
 def parts(
-    contender: Contender, limits: Limits, rows: int, grad: Grad, budget_seconds: float, steps: Steps
-) -> Parts:
+    contender: Contender, limits: Limits, rows: int, grad: Grad, budget_seconds: float,
+    steps: Steps, fewest: int = ROUNDS,
+) -> Parts:  # fmt: skip
     """The parts of one batch of so many rows, of an engine that computes eagerly.
 
-    The pass is recorded once; then plain passes and passes in which each call is timed take turns.
-    What keeps the pass from being taken apart is the `why` of its Parts. Raises PassError where the
-    module raises.
+    The pass is recorded once; then plain passes and passes in which each call is timed take turns,
+    in `fewest` rounds whatever they take. Of a single round, intervals are as wide as the pass
+    differs from itself. What keeps the pass from being taken apart is the `why` of its Parts.
+    Raises PassError where the module raises.
     """
     replica, sizes = contender.engine.replicas[0], contender.load.sizes
     assert isinstance(replica, EagerReplica)
     steps.begin("parts", 1)
     if names := compiled_parts(replica.module):
         why = f"compiled by torch.compile, and timed end to end only: {', '.join(names)}"
-        return _end_to_end(contender, rows, budget_seconds, why)
+        return _end_to_end(contender, rows, budget_seconds, fewest, why)
     staged = replica.stage(contender.load.batch(rows))
     this = Pass.of(replica.module, staged.args, staged.kwargs, grad=grad)
     with contender.threads(), contender.learning(grad):
         try:
             settle(this)
             record = _recorded(str(contender.load.forward), this)
-            done = dissected(this, record, replica.facts.device, budget_seconds, steps)
+            done = dissected(this, record, replica.facts.device, budget_seconds, fewest, steps)
             hidden = unseen_work(this, record) if isinstance(record, Recording) else ""
         except PassError as error:
             raise PassError(f"a batch of {rows:,} rows was not taken apart: {error}") from error
@@ -61,13 +66,16 @@ def parts(
     return _added_up(found, record, done, limits)
 
 
-def _end_to_end(contender: Contender, rows: int, budget_seconds: float, why: str) -> Parts:
+def _end_to_end(
+    contender: Contender, rows: int, budget_seconds: float, fewest: int, why: str
+) -> Parts:
     """Parts that are one whole."""
     call = contender.call(rows)
     with contender.threads():
         timed = measure(
-            {"one": call, "same": call}, clock=contender.clock, budget_seconds=budget_seconds
-        )
+            {"one": call, "same": call}, clock=contender.clock, budget_seconds=budget_seconds,
+            min_rounds=fewest,
+        )  # fmt: skip
     whole = timing([*timed["one"].samples, *timed["same"].samples]).estimate
     noise = ratio(timed["one"], timed["same"]).width
     return Parts(rows, contender.load.sizes, whole, noise, why=why)
@@ -89,6 +97,9 @@ def _added_up(found: Parts, record: Record, done: Dissection, limits: Limits) ->
     both = np.array(done.whole)  # [rounds 2]
     whole = both.mean(axis=1)
     taken = np.array(done.calls)  # [rounds calls]
+    if len(taken) == 1:  # nobody knows how much calls scatter: as much as their pass does
+        more = 1 + found.noise
+        taken = taken * np.array([[1 / more], [1.0], [more]])
     rest = whole - taken.sum(axis=1)
     # Of single passes, as `found.whole` is: the mean of two is long where one of them is.
     unattributed = _estimate((both - taken.sum(axis=1, keepdims=True)).ravel())

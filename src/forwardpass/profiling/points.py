@@ -28,7 +28,7 @@ _LARGEST_SHARE: Final = 8
 class Point:
     """A batch, what it computed, and the seconds of each time.
 
-    It is computed twice before it is timed: once cold, once for its memory.
+    It is computed twice before its rounds: once cold, once for its memory.
 
     Args:
         sizes: of its variable axes; None: those of the row in the middle.
@@ -60,9 +60,8 @@ class Point:
 
             self.cold_seconds = self._clock.seconds(first)
             with peak_growth(contender.device) as growth:
-                self._compute()
+                took = self._clock.took(self._compute)
             self.peak_bytes = growth.bytes
-            took = self._clock.took(self._compute)
             self.quickest, self.wall_seconds = self._trusted(took), took.seconds
 
     def forget(self) -> None:

@@ -17,18 +17,21 @@ from forwardpass.nouns.machines import BUSY, Limits
 from forwardpass.nouns.profiles import Parts, Passed, Profile, Timeline
 from forwardpass.nouns.progress import Steps
 from forwardpass.preparing.recipes import machine_of
+from forwardpass.profiling.allowances import Allowance, Found
 from forwardpass.profiling.contenders import Contender
-from forwardpass.profiling.curves import Sweep, noise_of, require_possible, sweep
+from forwardpass.profiling.curves import Sweep, begun, noise_of, require_possible, sweep
 from forwardpass.profiling.headlines import headline, verdict
 from forwardpass.profiling.lessons import lesson
 from forwardpass.profiling.memory import timeline
-from forwardpass.profiling.parts import parts
+from forwardpass.profiling.parts import ROUNDS, parts
 from forwardpass.recording.passes import Grad
 from forwardpass.tensors.generators import generators_kept
 
 _ROWS = 256
-_SHARES = {"curves": 0.45, "parts": 0.35, "lesson": 0.2}
-"""How the seconds of the budget are spent."""
+_MEMORY_SECONDS = 3.0
+"""Of a batch that is run to see its memory, at most."""
+_TAKEN_APART = 15
+"""Passes that taking one apart needs, and a third of them where it is timed once."""
 _QUIET = 0.05
 """The most that a pass differs from itself on a machine that does nothing else."""
 
@@ -93,45 +96,26 @@ def profile(
         with one.threads():
             known.append(limits(one.engine.replicas[0].facts.device))
     contention = Contention()
-    noise = noise_of(contenders[0])
-    sweeps = sweep(
-        contenders, noise=noise, batch=batch or None, axes=axes or {}, threads=threads or (),
-        latency_seconds=latency_seconds, budget_seconds=_SHARES["curves"] * budget_seconds,
-        steps=steps,
+    started = WALL.now()
+    ladders = begun(contenders, batch or None, steps)
+    allowance = Allowance(
+        budget_seconds, started, [ladder.points[0].wall_seconds for ladder in ladders],
+        _wanted(contenders, batch), asked=bool(batch or axes or threads),
     )  # fmt: skip
-    share = budget_seconds / len(contenders)
-    passes: list[Passed] = []
-    for one, swept, most in zip(contenders, sweeps, known, strict=True):
-        inside: list[Parts] = []
-        memory: Timeline | None = None
-        notes = list(swept.notes)
-        if isinstance(one.engine.replicas[0], EagerReplica):
-            asked = _rows(swept)
-            for rows in asked:
-                seconds = _SHARES["parts"] * share / len(asked)
-                try:
-                    inside.append(parts(one, most, rows, grad, seconds, steps))
-                except PassError as error:
-                    notes.append(str(error))
-            memory = timeline(one, _rows(swept)[-1], grad, steps)
-        else:
-            notes.append(f"{_whole(one)}: it is timed end to end only")
-        learned = lesson(one, swept, _SHARES["lesson"] * share, steps)
-        passes.append(
-            Passed(
-                forward=str(one.load.forward),
-                device=one.engine.replicas[0].facts.device,
-                dtype=one.engine.replicas[0].facts.dtype,
-                headline=headline(inside, swept, most),
-                curves=swept.curves,
-                advice=swept.advice,
-                parts=tuple(inside),
-                memory=memory,
-                lesson=learned,
-                costs=swept.costs,
-                notes=tuple(notes),
-            )
-        )
+    sweeps = sweep(
+        ladders, noise=noise_of(contenders[0]) if allowance.has("noise") else None,
+        axes=axes or {}, threads=threads or (), latency_seconds=latency_seconds,
+        budget_seconds=allowance.sweeping, steps=steps,
+        fewest=ROUNDS if allowance.has("noise") else 2,
+    )  # fmt: skip
+    if allowance.has("curves"):
+        for ladder in ladders:
+            ladder.keep()
+    passes = [
+        _passed(one, swept, most, grad, allowance, len(contenders), steps)
+        for one, swept, most in zip(contenders, sweeps, known, strict=True)
+    ]
+    noise = sweeps[0].noise
     return Profile(
         passes=tuple(passes),
         machine=machine_of(facts),
@@ -140,8 +124,78 @@ def profile(
         verdict=verdict(passes, noise),
         seconds=WALL.now() - began,
         lost_share=(lost := contention.share),
-        notes=(*_busy(noise, lost), *_elsewhere(passes)),
+        notes=(*allowance.notes, *_busy(noise, lost), *_elsewhere(passes)),
     )
+
+
+def _wanted(contenders: Sequence[Contender], batch: Sequence[int] | None) -> set[Found]:
+    """What there is to find out."""
+    wanted: set[Found] = {"whole", "noise"}
+    if any(isinstance(one.engine.replicas[0], EagerReplica) for one in contenders):
+        wanted |= {"layers", "rounds", "memory"}
+    if not batch or any(one.load.axes for one in contenders):
+        wanted.add("curves")
+    if any(len(one.load.rows) > 1 for one in contenders) and (not batch or max(batch) > 1):
+        wanted.add("lesson")
+    return wanted
+
+
+def _passed(
+    one: Contender, swept: Sweep, most: Limits, grad: Grad, allowance: Allowance, count: int,
+    steps: Steps,
+) -> Passed:  # fmt: skip
+    """The profile of one of `count` Forwards."""
+    replica = one.engine.replicas[0]
+    inside: list[Parts] = []
+    memory: Timeline | None = None
+    notes = list(swept.notes)
+    asked = _rows(swept)
+    if isinstance(replica, EagerReplica):
+        for rows, seconds in asked.items():
+            given = allowance.seconds("rounds") / count / len(asked)
+            try:
+                inside += _taken_apart(one, most, rows, seconds, grad, given, allowance, steps)
+            except PassError as error:
+                notes.append(str(error))
+        if allowance.has("memory"):
+            given = allowance.seconds("memory") / count
+            seconds = min(_MEMORY_SECONDS, given / 2)  # the others together take as long
+            memory = timeline(one, max(asked), grad, steps, batch_seconds=seconds)
+    else:
+        notes.append(f"{_whole(one)}: it is timed end to end only")
+    learned = None
+    if allowance.has("lesson"):
+        given = min(allowance.seconds("lesson") / count, allowance.left)
+        learned = lesson(one, swept, given, steps)
+        if why := one.prepared.why:
+            notes.append(f"what batching buys was not tried: {why}")
+    return Passed(
+        forward=str(one.load.forward),
+        device=replica.facts.device,
+        dtype=replica.facts.dtype,
+        headline=headline(inside, swept, most),
+        curves=swept.curves,
+        advice=swept.advice,
+        parts=tuple(inside),
+        memory=memory,
+        lesson=learned,
+        costs=swept.costs,
+        notes=tuple(notes),
+    )
+
+
+def _taken_apart(
+    one: Contender, limits: Limits, rows: int, seconds: float, grad: Grad, given: float,
+    allowance: Allowance, steps: Steps,
+) -> Iterator[Parts]:  # fmt: skip
+    """The parts of a batch whose passes take `seconds`: of one row in any case, of more rows where
+    what is left suffices. Raises PassError where the module raises."""
+    needs = _TAKEN_APART * seconds
+    once = not allowance.has("rounds") or (rows > 1 and needs > max(given, allowance.left))
+    if rows > 1 and needs / 3 > allowance.left:
+        allowance.miss(f"the layers of {rows:,} rows", needs - allowance.left)
+        return
+    yield parts(one, limits, rows, grad, given, steps, 1 if once else ROUNDS)
 
 
 def _require_arguments(
@@ -194,7 +248,10 @@ def _busy(noise: float, lost_share: float) -> Iterator[str]:
         )
 
 
-def _rows(swept: Sweep) -> list[int]:
-    """One row, and what throughput wants."""
+def _rows(swept: Sweep) -> dict[int, float]:
+    """One row, and what throughput wants, with the seconds of such a batch."""
     best = next((one.rows for one in swept.advice if one.goal == "throughput"), 1)
-    return sorted({1, max(1, best)})
+    points = swept.curves[0].points
+    chosen = next((point for point in points if point.rows == best), points[0])
+    seconds = chosen.seconds.median
+    return {rows: seconds * rows / chosen.rows for rows in sorted({1, max(1, best)})}
