@@ -132,12 +132,12 @@ def test_nothing_stays_of_what_failed(tmp_path: Path) -> None:
 def test_nothing_stays_of_what_was_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from forwardpass.exporting import verb
+    from forwardpass.exporting import writing
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verb, "sums", interrupted)
+    monkeypatch.setattr(writing, "sums", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fwd.export(Forward(models.mlp()) @ "torchscript", tmp_path / "x.fwd")
     assert not list(tmp_path.iterdir())
@@ -249,14 +249,14 @@ def test_an_artefact_takes_no_steps_and_no_other_backend(bert: Path) -> None:
 
 
 def test_two_exports_to_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from forwardpass.exporting import verb
+    from forwardpass.exporting import writing
 
     def meanwhile(folder: Path) -> Any:
         monkeypatch.undo()
         fwd.export(Forward(models.mlp()) @ "torchscript", tmp_path / "x.fwd")
-        return verb.sums(folder)
+        return writing.sums(folder)
 
-    monkeypatch.setattr(verb, "sums", meanwhile)
+    monkeypatch.setattr(writing, "sums", meanwhile)
     with pytest.raises(OutputExistsError, match="came to be there while it was exported"):
         fwd.export(Forward(models.mlp()) @ "torchscript", tmp_path / "x.fwd")
     assert [path.name for path in tmp_path.iterdir()] == ["x.fwd"]

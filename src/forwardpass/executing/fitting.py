@@ -20,10 +20,36 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
-class FittingRows:
-    """All rows of a source that can be encoded, in batches `{path: array}`.
+class FittingBlock:
+    """Rows that are encoded, in batches `{path: array}`.
 
     Rows of a batch have one size along axes without `pad`; along the others they are about as long.
+    """
+
+    block: Block
+
+    def __iter__(self) -> Iterator[Arrays]:
+        block = self.block
+        names = list(block.signature.variable)
+        padded = [block.signature.padded(name) for name in names]
+        loose = [place for place, pads in enumerate(padded) if not pads]
+        tight = [place for place, pads in enumerate(padded) if pads]
+        keys = [*(block.sizes[:, place] for place in tight), *(block.sizes[:, n] for n in loose)]
+        order = np.lexsort(keys) if keys else np.arange(len(block))
+        start = 0
+        while start < len(order):
+            stop = min(start + _ROWS, len(order))
+            own = block.sizes[order[start:stop]][:, loose]
+            differs = np.flatnonzero((own != own[0]).any(axis=1))
+            stop = start + int(differs[0]) if len(differs) else stop
+            chosen = block.take(order[start:stop])
+            yield chosen.collate(chosen.sizes.max(axis=0).tolist())
+            start = stop
+
+
+@dataclass(frozen=True)
+class FittingRows:
+    """All rows of a source that can be encoded, in batches as of `FittingBlock`.
 
     Attributes:
         model: its signature is known, and has just the inputs that there are.
@@ -38,22 +64,4 @@ class FittingRows:
         for rows in open_source(self.source, wanted=self.model.text_columns).read(0):
             block = encoder(rows).block
             if isinstance(block, Block):
-                yield from _batches(block)
-
-
-def _batches(block: Block) -> Iterator[Arrays]:
-    names = list(block.signature.variable)
-    padded = [block.signature.padded(name) for name in names]
-    loose = [place for place, pads in enumerate(padded) if not pads]
-    tight = [place for place, pads in enumerate(padded) if pads]
-    keys = [*(block.sizes[:, place] for place in tight), *(block.sizes[:, n] for n in loose)]
-    order = np.lexsort(keys) if keys else np.arange(len(block))
-    start = 0
-    while start < len(order):
-        stop = min(start + _ROWS, len(order))
-        own = block.sizes[order[start:stop]][:, loose]
-        differs = np.flatnonzero((own != own[0]).any(axis=1))
-        stop = start + int(differs[0]) if len(differs) else stop
-        chosen = block.take(order[start:stop])
-        yield chosen.collate(chosen.sizes.max(axis=0).tolist())
-        start = stop
+                yield from FittingBlock(block)

@@ -2,62 +2,41 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import platform
-from collections.abc import Collection, Iterable
-from dataclasses import replace
-from importlib.metadata import version
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from forwardpass.batching.windows import WINDOW
-from forwardpass.building import Example, golden
-from forwardpass.building.engines import save
-from forwardpass.building.opening import this_platform
-from forwardpass.errors import BuildError, DataError, UsageError
+from forwardpass.building import Example
+from forwardpass.errors import DataError, UsageError
 from forwardpass.executing import examples
 from forwardpass.executing.encoding import EncodedRows, Encoder, checked, inferred, together
-from forwardpass.executing.executors import executor
 from forwardpass.executing.fitting import FittingRows
 from forwardpass.exporting.bare import Format, files_of, planned, take
-from forwardpass.exporting.folders import staged, sums, whole_or_not_there
-from forwardpass.exporting.rounding import rounding
+from forwardpass.exporting.folders import staged, whole_or_not_there
+from forwardpass.exporting.writing import signed_by, written
 from forwardpass.loading import load
 from forwardpass.loading.artefacts import ArtefactProgram
-from forwardpass.loading.described import describe
-from forwardpass.measuring.machines import machine
-from forwardpass.nouns.artefacts import GRAPH, MANIFEST, READY, Artefact
-from forwardpass.nouns.costs import CostTable
+from forwardpass.nouns.artefacts import Artefact
 from forwardpass.nouns.forwards import Forward, ForwardLike
 from forwardpass.nouns.models import Model
-from forwardpass.nouns.plans import Plan
-from forwardpass.nouns.programs import TRUSTED, Trust
-from forwardpass.nouns.rows import Rows
 from forwardpass.nouns.signatures import Signature
-from forwardpass.preparing.preparing import example_of, ready
-from forwardpass.preparing.recipes import Learned
+from forwardpass.preparing.preparing import example_of
 from forwardpass.reading import open_source
 from forwardpass.reading.blocks import limited
 from forwardpass.tensors.arrays import to_numpy
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.generators import generators_kept
 
-_LOG: Final = logging.getLogger("forwardpass")
 _ROWS: Final = 256
 """Rows of the data that are looked at: enough for common sizes, and for some that are rare."""
 _DRAWN: Final = 4
 """Rows drawn of each size, where there are no data."""
 _SIZES: Final = (0.4, 1.0, 1.7)
 """Sizes of the variable axes of what is drawn, as shares of an example's."""
-_TIMED: Final = 1024
-"""Rows that batches are timed on; a run goes on where that was too few."""
-_GOLDEN: Final = ((3, 0.25), (1, 0.9))
-"""Golden batches: how many rows, and around which quantile of their sizes. Several and one, small
-and large; no more, since whoever opens the artefact waits for them."""
 
 
 def export(
@@ -107,85 +86,18 @@ def export(
         with generators_kept(), staged(*files_of(path, format)) as staging:
             signed, block, example = _prepared(whole, calibrate)
             graph = Model(signed.model.program, signed.model.signature)
-            artefact = _written(Forward(graph, signed.plan), block, example, staging)
+            artefact = written(Forward(graph, signed.plan), block, example, staging)
             return take(artefact, staging, format, path)
     with generators_kept(), whole_or_not_there(path) as staging:
-        return _written(*_prepared(loaded, calibrate), staging)
+        return written(*_prepared(loaded, calibrate), staging)
 
 
 def _prepared(forward: Forward, calibrate: object) -> tuple[Forward, Block, Example]:
     """The Forward with a signature that says what is there, and what it is built from."""
-    block = _given(_drawn(forward) if calibrate is None else _encoded(forward, calibrate))
-    signed = Forward(forward.model.with_signature(block.signature), forward.plan)
+    encoded = _drawn(forward) if calibrate is None else _encoded(forward, calibrate)
+    signed, block = signed_by(forward, encoded)
     data = None if calibrate is None else FittingRows(signed.model, calibrate)
     return signed, block, example_of(block)._replace(data=data)
-
-
-def _written(forward: Forward, block: Block, example: Example, folder: Path) -> Artefact:
-    model, plan = forward.model, forward.plan
-    _LOG.info("building")
-    saved = save(forward, example, folder / GRAPH)
-    broken = next((done for done in saved.applied if not done.stays_finite), None)
-    if broken is not None:
-        raise BuildError(
-            f"{broken.step}: {broken.did}, and outputs are no longer finite. `fwd diff` of the "
-            "model without and with it says in which layer; leave that out by `where`"
-        )
-    encode, decode, code = describe(model, folder)
-    classes: list[Trust] = [saved.trust, "code" if code else "data"]
-    reasons = [*code, *([saved.why] if saved.trust != "data" else [])]
-    _LOG.info("golden rows")
-    batches = list(_golden(block))
-    golden.write(folder, ((batch, saved.outputs(batch)) for batch in batches))
-    artefact = Artefact(
-        name=model.program.name,
-        plan=str(plan),
-        steps=saved.applied,
-        trust=max(classes, key=TRUSTED.index),
-        code=tuple(reasons),
-        inputs=tuple(map(str, block.signature.inputs)),
-        outputs=(),
-        lowered=saved.lowered,
-        encode=encode,
-        decode=decode,
-        sha256=model.program.digest(),
-        rounding=rounding(model, batches[-1]),
-        platform=this_platform(),
-        instructions=machine().instructions,
-        versions=_versions(saved.replicas[0].facts.library),
-        files={},
-    )
-    learned = _learned(artefact, model, block, folder, timed=example.data is not None)
-    (folder / READY).write_bytes(msgspec.json.format(msgspec.json.encode(learned)))
-    whole = msgspec.structs.replace(artefact, outputs=learned.outputs, files=sums(folder))
-    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(whole)))
-    return whole
-
-
-def _learned(
-    artefact: Artefact, model: Model, block: Block, folder: Path, *, timed: bool
-) -> Learned:
-    """What is known of the artefact before its first row: outputs, padding, and what batches of the
-    user's own rows cost."""
-    program = ArtefactProgram(folder, artefact)
-    forward = Forward(Model(program, block.signature), Plan((), Plan.parse(artefact.plan).backend))
-    if timed:  # a few rows say how long rows are; for larger batches they come again
-        most = (WINDOW.bytes or 0) * len(block) // max(1, block.bytes)
-        block = block.take(
-            np.resize(np.arange(len(block)), max(len(block), min(most, WINDOW.rows)))
-        )
-    rows = Rows({"": [None] * len(block)}, np.arange(len(block)), None)
-    encoded = EncodedRows(rows, block, np.zeros(len(block), bool), ())
-    _LOG.info("timing batches" if timed else "what comes out")
-    prepared = ready(
-        forward, [encoded], executor, program.digest(), batch_rows=None if timed else 1,
-        made_of=model,
-    )  # fmt: skip
-    assert prepared is not None
-    prepared.executor.close()
-    known = msgspec.structs.asdict(prepared.ready)
-    known |= {"origin": None, "costs": known["costs"] if timed else CostTable(())}
-    return Learned(**known, trials=prepared.trials)
 
 
 def _encoded(forward: Forward, source: object) -> Block:
@@ -251,17 +163,6 @@ def _certain(model: Model, signature: Signature) -> Signature:
     )
 
 
-def _given(block: Block) -> Block:
-    """The same rows, of a signature that has just the inputs that they bring."""
-    signature = block.signature
-    there = tuple(
-        msgspec.structs.replace(item, optional=False)
-        for item in signature.inputs
-        if item.derivation or item.path in block.values
-    )
-    return replace(block, signature=Signature(there, signature.outputs))
-
-
 def _permitted(signature: Signature, name: str, size: float) -> int:
     axis = signature.variable[name]
     found = axis.rounded(max(1, round(size)))
@@ -275,21 +176,3 @@ def _named(forward: Forward, block: object) -> Block:
         f"{forward.model.name} has a collate of its own, and an artefact takes named arrays: say "
         "what goes in with Model(module, inputs=…)"
     )
-
-
-def _golden(block: Block) -> Iterable[Any]:
-    order = np.argsort(block.sizes.prod(axis=1), kind="stable")
-    for count, share in _GOLDEN:
-        first = int(share * (len(order) - 1))
-        rows = block.take(order[[min(first + i, len(order) - 1) for i in range(count)]])
-        same = block.take(np.full(count, order[first]))
-        padded = all(block.signature.padded(name) for name in block.signature.variable)
-        chosen = rows if padded else same
-        yield chosen.collate(chosen.sizes.max(axis=0).tolist() if len(chosen) else [])
-
-
-def _versions(library: str) -> dict[str, str]:
-    name, _, number = library.partition(" ")
-    return {
-        "forwardpass": version("forwardpass"), "python": platform.python_version(), name: number,
-    }  # fmt: skip

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from forwardpass.batching.packing import Cells, Indices
+from forwardpass.batching.packing import Cells
 from forwardpass.batching.policies import Policy
-from forwardpass.errors import DataError, said
+from forwardpass.errors import said
+from forwardpass.executing.assembling import assembled, planned
 from forwardpass.executing.batches import Early, Planned, Result
-from forwardpass.executing.encoding import Encodings
 from forwardpass.executing.executors import Executor
 from forwardpass.nouns.rows import Failure
 from forwardpass.running.feeding import Window
-from forwardpass.tensors.arrays import Values, empty_like, nan_rows, taken
+from forwardpass.tensors.arrays import Values, nan_rows
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def compute(
         for window in windows:
             positions = window.rows.positions
             places = [np.searchsorted(positions, batch.positions) for batch in early]
-            planned = _planned(policy, window.block, ceiling_cells, places)
+            plan = planned(policy, window.block, ceiling_cells, places)
             known, early = [batch.result for batch in early], ()
             futures: list[Future[Result]] = []
-            under_way.append((window, planned, futures))
-            for one, result in zip_longest(planned, known):
+            under_way.append((window, plan, futures))
+            for one, result in zip_longest(plan, known):
                 if result is not None:
                     futures.append(Future())
                     futures[-1].set_result(result)
@@ -99,29 +99,6 @@ def compute(
             future.cancel()
 
 
-def _planned(
-    policy: Policy, block: Encodings, ceiling_cells: int | None, places: Sequence[Indices]
-) -> list[Planned]:
-    """The batches at `places`, and those of the policy for the other rows."""
-    free = np.ones(len(block), bool)
-    for indices in places:
-        free[indices] = False
-    others = np.flatnonzero(free)
-    sizes = block.sizes
-    plan = policy.plan(sizes[others] if places else sizes, ceiling_cells)
-    groups = [*places, *((others[indices] for indices in plan) if places else plan)]
-    if not groups:
-        return []
-    starts = np.cumsum([0, *map(len, groups[:-1])])
-    largest = np.maximum.reduceat(sizes[np.concatenate(groups)], starts, axis=0)
-    return [
-        Planned(*one)
-        for one in zip(
-            groups, map(tuple, largest.tolist()), policy.cells(largest).tolist(), strict=True
-        )
-    ]
-
-
 def _assembled(
     window: Window, batches: list[Planned], futures: list[Future[Result]], cells: Cells,
     ceiling_cells: int | None,
@@ -129,59 +106,21 @@ def _assembled(
     results = [future.result() for future in futures]
     for result in results:
         ceiling_cells = result.lowered(ceiling_cells)
-    count = len(window.rows)
-    good = np.ones(count, bool)
-    failures: list[Failure] = []
-    for batch, result in zip(batches, results, strict=True):
-        for place, error in result.failures.items():
-            index = int(batch.indices[place])
-            good[index] = False
-            failures.append(
-                Failure(
-                    window.rows.key(index),
-                    "compute",
-                    said(error),
-                    int(window.rows.positions[index]),
-                )
-            )
-    pieces = [
-        (batch.places if stop - start == len(batch.indices) else batch.indices[start:stop], outputs)
-        for batch, result in zip(batches, results, strict=True)
-        for start, stop, outputs in result.pieces
-    ]
-    kept = np.flatnonzero(good)
-    names = list(dict.fromkeys(name for _, outputs in pieces for name in outputs))
-    whole = {name: _in_order([(i, o[name]) for i, o in pieces], count, kept) for name in names}
-    nan = {int(kept[row]) for values in whole.values() for row in nan_rows(values)}
+    made = assembled(len(window.rows), batches, results)
+    failures = (
+        Failure(window.rows.key(row), "compute", said(error), int(window.rows.positions[row]))
+        for row, error in made.failures.items()
+    )
+    nan = {int(made.good[row]) for values in made.outputs.values() for row in nan_rows(values)}
     return Computed(
         window,
-        whole,
-        kept,
+        made.outputs,
+        made.good,
         tuple(sorted(failures, key=lambda failure: failure.position)),
         tuple(sorted(nan)),
-        int(cells(window.block.lengths).sum()) if count else 0,
+        int(cells(window.block.lengths).sum()) if len(window.rows) else 0,
         sum(batch.cells * len(batch.indices) for batch in batches),
         tuple((len(batch.indices), batch.cells) for batch in batches),
         sum(result.seconds for result in results),
         ceiling_cells,
     )
-
-
-def _in_order(pieces: list[tuple[slice | Indices, Values]], count: int, kept: Indices) -> Values:
-    """The values of all batches at the places of their rows, without those that failed."""
-    arrays = [value for _, value in pieces if not isinstance(value, list)]
-    kinds = {(type(array), array.shape[1:], array.dtype) for array in arrays}
-    if len(arrays) == len(pieces) and len(kinds) == 1:
-        if len(pieces) == 1 and isinstance(pieces[0][0], slice) and len(kept) == count:
-            return arrays[0]
-        whole: Any = empty_like(arrays[0], count)
-        for (places, _), value in zip(pieces, arrays, strict=True):
-            whole[places if isinstance(places, slice) else np.ascontiguousarray(places)] = value
-        return whole if len(kept) == count else taken(whole, kept)
-    if arrays and len(arrays) == len(pieces) and len({kind[1] for kind in kinds}) > 1:
-        raise DataError("an output changes its shape from batch to batch; declare its axes")
-    rows: list[Any] = [None] * count
-    for places, value in pieces:
-        for index, row in zip(np.arange(count)[places].tolist(), value, strict=True):
-            rows[index] = row
-    return [rows[int(index)] for index in kept]

@@ -1,0 +1,164 @@
+"""A Forward and rows that are encoded → the folder of an artefact."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Iterable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from forwardpass.batching.windows import WINDOW
+from forwardpass.building import Example, golden
+from forwardpass.building.engines import save
+from forwardpass.building.opening import this_platform
+from forwardpass.errors import BuildError
+from forwardpass.executing.encoding import EncodedRows
+from forwardpass.executing.executors import executor
+from forwardpass.executing.fitting import FittingBlock
+from forwardpass.exporting.folders import sums, whole_or_not_there
+from forwardpass.exporting.rounding import rounding
+from forwardpass.loading.artefacts import ArtefactProgram
+from forwardpass.loading.described import describe
+from forwardpass.measuring.machines import machine
+from forwardpass.nouns.artefacts import GRAPH, MANIFEST, READY, Artefact
+from forwardpass.nouns.costs import CostTable
+from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.models import Model
+from forwardpass.nouns.plans import Plan
+from forwardpass.nouns.programs import TRUSTED, Trust
+from forwardpass.nouns.rows import Rows
+from forwardpass.nouns.signatures import Signature
+from forwardpass.preparing.preparing import example_of, ready
+from forwardpass.preparing.recipes import Learned
+from forwardpass.tensors.blocks import Block
+from forwardpass.tensors.generators import generators_kept
+
+_LOG: Final = logging.getLogger("forwardpass")
+_GOLDEN: Final = ((3, 0.25), (1, 0.9))
+"""Golden batches: how many rows, and around which quantile of their sizes. Several and one, small
+and large; no more, since whoever opens the artefact waits for them."""
+
+
+def exported(forward: Forward, block: Block, out: Path) -> Artefact:
+    """Write a Forward as an artefact `out`, fitted to rows that are encoded already: what `export`
+    writes, given the same rows as data.
+
+    Raises OutputExistsError, DataError and BuildError as `export` does.
+    """
+    forward, block = signed_by(forward, block)
+    example = example_of(block)._replace(data=FittingBlock(block))
+    with generators_kept(), whole_or_not_there(out) as staging:
+        return written(forward, block, example, staging)
+
+
+def signed_by(forward: Forward, block: Block) -> tuple[Forward, Block]:
+    """The Forward and the same rows, of a signature that has just the inputs that they bring."""
+    signature = block.signature
+    there = tuple(
+        msgspec.structs.replace(item, optional=False)
+        for item in signature.inputs
+        if item.derivation or item.path in block.values
+    )
+    exact = Signature(there, signature.outputs)
+    whole = Forward(forward.model.with_signature(exact), forward.plan)
+    return whole, replace(block, signature=exact)
+
+
+def written(forward: Forward, block: Block, example: Example, folder: Path) -> Artefact:
+    """Write a Forward into an empty folder: its graph, proved, and all that opens it.
+
+    Args:
+        forward: with the signature of `block`.
+        block: rows that golden ones are taken of, padding is proved on and batches are timed with.
+        example: what it is built from; with `data` where there are rows to fit to.
+
+    Raises BuildError where the backend cannot make it, or makes something else of it.
+    """
+    model, plan = forward.model, forward.plan
+    _LOG.info("building")
+    saved = save(forward, example, folder / GRAPH)
+    broken = next((done for done in saved.applied if not done.stays_finite), None)
+    if broken is not None:
+        raise BuildError(
+            f"{broken.step}: {broken.did}, and outputs are no longer finite. `fwd diff` of the "
+            "model without and with it says in which layer; leave that out by `where`"
+        )
+    encode, decode, code = describe(model, folder)
+    classes: list[Trust] = [saved.trust, "code" if code else "data"]
+    reasons = [*code, *([saved.why] if saved.trust != "data" else [])]
+    _LOG.info("golden rows")
+    batches = list(_golden(block))
+    golden.write(folder, ((batch, saved.outputs(batch)) for batch in batches))
+    artefact = Artefact(
+        name=model.program.name,
+        plan=str(plan),
+        steps=saved.applied,
+        trust=max(classes, key=TRUSTED.index),
+        code=tuple(reasons),
+        inputs=tuple(map(str, block.signature.inputs)),
+        outputs=(),
+        lowered=saved.lowered,
+        encode=encode,
+        decode=decode,
+        sha256=model.program.digest(),
+        rounding=rounding(model, batches[-1]),
+        platform=this_platform(),
+        instructions=machine().instructions,
+        versions=_versions(saved.replicas[0].facts.library),
+        files={},
+    )
+    learned = _learned(artefact, model, block, folder, timed=example.data is not None)
+    (folder / READY).write_bytes(msgspec.json.format(msgspec.json.encode(learned)))
+    whole = msgspec.structs.replace(artefact, outputs=learned.outputs, files=sums(folder))
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(whole)))
+    return whole
+
+
+def _learned(
+    artefact: Artefact, model: Model, block: Block, folder: Path, *, timed: bool
+) -> Learned:
+    """What is known of the artefact before its first row: outputs, padding, and what batches of the
+    user's own rows cost."""
+    program = ArtefactProgram(folder, artefact)
+    forward = Forward(Model(program, block.signature), Plan((), Plan.parse(artefact.plan).backend))
+    if timed:  # a few rows say how long rows are; for larger batches they come again
+        most = (WINDOW.bytes or 0) * len(block) // max(1, block.bytes)
+        block = block.take(
+            np.resize(np.arange(len(block)), max(len(block), min(most, WINDOW.rows)))
+        )
+    rows = Rows({"": [None] * len(block)}, np.arange(len(block)), None)
+    encoded = EncodedRows(rows, block, np.zeros(len(block), bool), ())
+    _LOG.info("timing batches" if timed else "what comes out")
+    prepared = ready(
+        forward, [encoded], executor, program.digest(), batch_rows=None if timed else 1,
+        made_of=model,
+    )  # fmt: skip
+    assert prepared is not None
+    prepared.executor.close()
+    known = msgspec.structs.asdict(prepared.ready)
+    known |= {"origin": None, "costs": known["costs"] if timed else CostTable(())}
+    return Learned(**known, trials=prepared.trials)
+
+
+def _golden(block: Block) -> Iterable[Any]:
+    order = np.argsort(block.sizes.prod(axis=1), kind="stable")
+    for count, share in _GOLDEN:
+        first = int(share * (len(order) - 1))
+        rows = block.take(order[[min(first + i, len(order) - 1) for i in range(count)]])
+        same = block.take(np.full(count, order[first]))
+        padded = all(block.signature.padded(name) for name in block.signature.variable)
+        chosen = rows if padded else same
+        yield chosen.collate(chosen.sizes.max(axis=0).tolist() if len(chosen) else [])
+
+
+def _versions(library: str) -> dict[str, str]:
+    name, _, number = library.partition(" ")
+    return {
+        "forwardpass": version("forwardpass"), "python": platform.python_version(), name: number,
+    }  # fmt: skip
