@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.errors import UsageError
+from forwardpass.loading import load as loaded
 from forwardpass.profiling import verb
 from forwardpass.profiling.allowances import Allowance, Found
+from forwardpass.profiling.contenders import Contender
 from forwardpass.showing.notebook import html
 
 
@@ -142,3 +144,59 @@ def test_to_print_a_profile_draws_no_random_number() -> None:
     assert str(found)
     assert html(found)
     assert random.getstate() == before
+
+
+class Scaled(nn.Module):
+    """Takes a number, perhaps another tensor, and a switch beside its rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(
+        self, x: Tensor, scale: float, more: Tensor | None = None, *, sign: bool = False
+    ) -> Tensor:
+        h = self.linear(x) * scale
+        h = h if more is None else h + more
+        return torch.sign(h) if sign else h
+
+
+ROWS = torch.ones(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "operators"),
+    [
+        ({"x": ROWS, "scale": 2.0, "sign": True}, {"addmm", "mul", "sign"}),
+        ((ROWS, 2.0, torch.ones(3, 2)), {"addmm", "mul", "add"}),
+        ((ROWS, torch.tensor(2.0), None), {"addmm", "mul"}),
+    ],
+)
+def test_constants_beside_tensors_reach_every_pass(inputs: Any, operators: set[str]) -> None:
+    module = Scaled()
+    found = fwd.profile(module, inputs, batch=(1, 2), budget_seconds=0.1)
+    ran = {call.operator.split(".")[1] for call in found.passes[0].parts[-1].calls}
+    assert {name.replace("linear", "addmm") for name in ran} - {"t"} == operators
+    assert "forward" not in vars(module), "the module is left as it is"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"x": ROWS, "scale": 2.0, "sing": True}, "takes no argument 'sing'; did you mean 'sign'"),
+        ((ROWS, 2.0, None, True, 5), "5 positional inputs, and Scaled takes 4"),
+    ],
+)
+def test_constants_that_nothing_takes_are_refused(inputs: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        fwd.profile(Scaled(), inputs, budget_seconds=0.1)
+
+
+def test_a_batch_of_any_rows_repeats_them_in_turn() -> None:
+    load = Contender.of(loaded(nn.Linear(2, 1)), torch.arange(6.0).reshape(3, 2), 8).load
+    batch = load.batch(1_000_001, first=2)
+    assert isinstance(batch, dict)
+    (rows,) = batch.values()
+    assert rows.shape == (1_000_001, 2)
+    assert rows[:4].tolist() == [[4, 5], [0, 1], [2, 3], [4, 5]]
+    assert rows[-1].tolist() == [0, 1]

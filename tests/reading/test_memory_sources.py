@@ -120,9 +120,12 @@ def test_columns_of_data_frames_and_arrow() -> None:
         ({"a": "text"}, "column 'a' is a str; a column is a list, a NumPy array, a tensor"),
         ({"a": np.float32(1)}, "column 'a' is a single number"),
         (np.float64(1), "column 'array' is a single number"),
-        (b"data.txt", "a bytes is no source of rows; give a path, a list of rows"),
-        (3, "a int is no source of rows"),
-        (None, "a NoneType is no source of rows"),
+        (
+            b"data.txt",
+            "cannot be read from one value of type bytes; give a path, a list of rows",
+        ),
+        (3, "rows cannot be read from one value of type int"),
+        (None, "value of type NoneType"),
     ],
 )
 def test_what_is_no_source_is_refused(source: object, error: str) -> None:

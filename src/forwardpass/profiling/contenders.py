@@ -24,6 +24,7 @@ from forwardpass.nouns.plans import Argument
 from forwardpass.preparing.identity import digest
 from forwardpass.preparing.preparing import built, learned
 from forwardpass.preparing.recipes import Ready
+from forwardpass.profiling.constants import bound
 from forwardpass.profiling.loads import Load
 from forwardpass.recording.passes import Grad
 from forwardpass.tensors.arrays import Array, copied
@@ -63,6 +64,7 @@ class Contender:
     @classmethod
     def of(cls, forward: Forward, inputs: Any, limit: int) -> Contender:
         """Build a Forward by its rows; see `Load.of`."""
+        forward, inputs = bound(forward, inputs)
         sha256 = digest(forward)
         load = Load.of(forward, inputs, limit)
         return cls(load, built(load.forward, load.rows), sha256)

@@ -31,6 +31,8 @@ _ENOUGH_ROUNDS: Final = 10
 _MOST_ROUNDS: Final = 50
 _BEATS: Final = 20
 """Of a progress bar while rounds are timed."""
+_COPIES: Final = 2
+"""Of a batch: what a pass writes into its inputs is found by comparing."""
 _SIZES: Final = 4
 """Of an axis, where nobody asks for some."""
 
@@ -311,10 +313,11 @@ def require_possible(
         forward, known = contender.load.forward, _axes(contender)
         rows = contender.load.rows
         least = min(batch, default=1) * rows.bytes / len(rows)
-        if least > (free := available_bytes(contender.device)):
+        if _COPIES * least > (free := available_bytes(contender.device)):
             raise UsageError(
                 f"profile(batch=…): {min(batch):,} rows of {forward} are {least / 1e9:,.1f} GB "
-                f"before anything is computed, and {free / 1e9:,.1f} GB are free"
+                f"before anything is computed, of which a copy is kept, and {free / 1e9:,.1f} GB "
+                "are free: ask for fewer rows"
             )
         for name, sizes in axes.items():
             if name not in known:

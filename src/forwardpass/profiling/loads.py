@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from forwardpass.building.replicas import Arguments, Inputs
-from forwardpass.errors import DataError, UsageError
+from forwardpass.errors import DataError
 from forwardpass.executing import examples
 from forwardpass.executing.encoding import Encoder, Encodings, inferred, together
 from forwardpass.executing.executors import collated
-from forwardpass.loading.programs import ModuleProgram
 from forwardpass.nouns.forwards import Forward
 from forwardpass.preparing.outputs import resized
 from forwardpass.reading import open_source
@@ -46,8 +44,8 @@ class Load:
         """The load of a Forward.
 
         Args:
-            inputs: a source of rows as `run` reads it; a tensor, a tuple or a dict of tensors that
-                hold one row or more each; None: drawn by the signature.
+            inputs: a source of rows as `run` reads it, such as a dict of tensors that hold one
+                row or more each; None: drawn by the signature.
             limit: the most rows of a source.
 
         Raises UsageError where nothing says what goes in, DataError where no row can be encoded.
@@ -57,20 +55,6 @@ class Load:
             needed = {item.path for item in model.signature.given} if model.signature else set()
             drawn = examples.drawn(forward, batch=_DRAWN)
             source: Any = {path: to_numpy(v) for path, v in drawn.items() if path in needed}
-        elif isinstance(inputs, torch.Tensor | tuple):
-            tensors = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
-            said = model.signature
-            names = (
-                [item.path for item in said.given]
-                if said
-                else ModuleProgram(model.module).arguments()
-            )
-            if len(names) < len(tensors):
-                raise UsageError(
-                    f"profile got {len(tensors)} positional inputs, and {model.name} takes "
-                    f"{len(names)}; give a dict by name"
-                )
-            source = dict(zip(names, tensors, strict=False))
         else:
             source = inputs
         blocks = list(limited(open_source(source, wanted=model.text_columns).read(0), limit))
@@ -113,10 +97,16 @@ class Load:
 
         Where a collate makes batches they have their own sizes.
         """
-        places = [n % len(self.rows) for n in range(first, first + rows)]
+        count = len(self.rows)
         if isinstance(self.rows, Block):
-            return resized(self.rows, places, {**self.sizes, **(sizes or {})})
-        taken = self.rows.take(np.array(places))
+            places = [n % count for n in range(first, first + min(rows, count))]
+            made = resized(self.rows, places, {**self.sizes, **(sizes or {})})
+            if rows <= count:
+                return made
+            again = np.arange(rows) % count
+            axes = {item.path: item.batch_axis or 0 for item in self.rows.signature.inputs}
+            return {path: value.take(again, axes[path]) for path, value in made.items()}
+        taken = self.rows.take(np.arange(first, first + rows) % count)
         assert isinstance(taken, Items)
         return collated(self.forward.model, taken)
 

@@ -183,7 +183,7 @@ class _Bench:
         if need > free / _MEMORY_SHARE:
             return f"a batch of {rows} might not fit into the {free / 1e9:.1f} GB that are free"
         if seen.seconds * rows / before > self.batch_seconds:
-            return f"a batch of {rows} would take longer than {self.batch_seconds:g} s"
+            return f"a batch of {rows} would take longer than {self.batch_seconds:.2g} s"
         return ""
 
 

@@ -124,8 +124,8 @@ def _opened(source: object, asked: Asked) -> Source:
         if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
             return memory.from_indexed(source, f"the rows of a {kind}")
     raise DataError(
-        f"a {kind} is no source of rows; give a path, a list of rows, a dict of columns, an array, "
-        "an iterable, or a function that returns one"
+        f"rows cannot be read from one value of type {kind}; give a path, a list of rows, a dict "
+        "of columns, an array, an iterable, or a function that returns one"
     )
 
 
