@@ -38,6 +38,11 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     needed: int | None = None
 
+    @property
+    def is_met(self) -> bool:
+        """Whether the value itself is on the right side of the limit, however sure that is."""
+        return self.value >= self.limit if ">=" in self.keep else self.value <= self.limit
+
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """One plan, tried.

@@ -19,7 +19,7 @@ class TrialError(Exception):
     """A plan that failed: a sentence. The tuning goes on with others."""
 
 
-class Refused(TrialError):
+class RefusedTrialError(TrialError):
     """A plan that a step or a backend refused: there is nothing to do, a library or an instruction
     is missing, an operator has no counterpart. It was not tried, and nothing went wrong."""
 
@@ -74,7 +74,7 @@ class Workshop(Protocol):
     until: float
 
     def make(self, plan: str) -> Candidate:
-        """Raises Refused for what building refuses."""
+        """Raises RefusedTrialError for what building refuses."""
         ...
 
     def outputs(self, made: Candidate, part: PartName, rows: int | None = None) -> Outputs:

@@ -1,0 +1,136 @@
+"""Candidates: the plans that are worth a trial for a Forward on this machine, and why others are
+not."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, Final, Literal, NamedTuple
+
+from forwardpass.building import backends, steps
+from forwardpass.building.backends._programs import ROUTES
+from forwardpass.nouns.folders import plugin, plugins
+from forwardpass.nouns.lowered import Lowered
+from forwardpass.nouns.machines import Machine
+from forwardpass.nouns.plans import Argument, Backend, Plan, Step
+from forwardpass.nouns.programs import TRUSTED, Trust
+
+_COARSER: Final = {"cast(bf16)": "bf16", "quantize(int8)": ""}
+"""Steps that lose precision, and what the name of an instruction holds that makes them quick."""
+Kind = Literal["full", "int8", "coarser"]
+
+
+class Idea(NamedTuple):
+    """A plan worth a trial.
+
+    Attributes:
+        kind: "full" precision, whole models in "int8" by the backend, or a "coarser" module.
+        why_not: why it is not tried, in a sentence; empty if it is.
+    """
+
+    plan: Plan
+    kind: Kind
+    why_not: str = ""
+
+
+def lossless() -> list[Step]:
+    """The steps that need no word of the user and may move outputs by rounding alone, those that
+    move them least first."""
+    found: list[tuple[float, str]] = []
+    for name, file in plugins(steps).items():
+        if math.isfinite(file.FAR) and not _required(file.apply, 1):
+            found.append((file.FAR, name))
+    return [Step(name) for _, name in sorted(found)]
+
+
+def ideas(
+    prefix: tuple[Step, ...], machine: Machine, trust: Trust, threads: str = ""
+) -> Iterator[Idea]:
+    """Each backend with each of its ways to compute, after the steps of `prefix`; what is in full
+    precision first. `threads`: that the user fixed, where a backend takes them."""
+    able = {name: file for name, file in plugins(backends).items() if hasattr(file, "save")}
+    ways = {name: _ways(file) for name, file in able.items()}
+    for kind in ("full", "int8"):
+        for name, file in able.items():
+            for arguments in ways[name]:
+                if bool(arguments) == (kind == "int8"):
+                    backend = with_threads(Plan.parse(f"@ {name}{arguments}").backend, threads)
+                    yield Idea(Plan(prefix, backend), kind, _mistrusted(name, file, trust))
+    for text, instruction in _COARSER.items():
+        (step,) = Plan.parse(f"| {text}").steps
+        for name, file in able.items():
+            if "" not in ways[name]:
+                continue
+            why = _mistrusted(name, file, trust) or _unable(machine, instruction)
+            yield Idea(Plan((*prefix, step), with_threads(Backend(name), threads)), "coarser", why)
+
+
+def threaded(plan: Plan, machine: Machine) -> list[Plan]:
+    """The same plan with one thread, and with one a core, where its backend takes a number and has
+    none."""
+    if machine.cores == 1 or any(one.name == "threads" for one in plan.backend.arguments):
+        return []
+    each = [with_threads(plan.backend, str(count)) for count in (1, machine.cores)]
+    return [Plan(plan.steps, backend) for backend in each if backend != plan.backend]
+
+
+def threads_of(plan: Plan) -> str:
+    """The number of threads that a plan fixes; empty where it leaves that to the backend."""
+    return next((one.text for one in plan.backend.arguments if one.name == "threads"), "")
+
+
+def with_threads(backend: Backend, threads: str) -> Backend:
+    """A backend with so many threads, if it takes a number and one is given."""
+    file = plugin(backends, backend.name)
+    if not threads or "threads" not in inspect.signature(file.open).parameters:
+        return backend
+    arguments = (*backend.arguments, Argument(threads, "threads"))
+    return Backend(backend.name, arguments, backend.where)
+
+
+def is_quantized(plan: Plan) -> bool:
+    """Whether its backend computes layers in int8, of which `where` can leave some out."""
+    return any(one.name == "quantize" for one in plan.backend.arguments)
+
+
+def _ways(file: ModuleType) -> list[str]:
+    """The arguments with which a backend computes otherwise: none, quantized, and quantized with
+    each switch that its `save` has beside that."""
+    parameters = _own(file.save, 3)
+    if "quantize" not in parameters:
+        return [""]
+    switches = [name for name, one in parameters.items() if one.default is False]
+    plain = [] if "quantize" in _required(file.save, 3) else [""]
+    return [
+        *plain,
+        "(quantize=int8)",
+        *(f"(quantize=int8, {name}=true)" for name in switches),
+    ]
+
+
+def _mistrusted(name: str, file: Any, trust: Trust) -> str:
+    """Why artefacts of a backend are not admitted, whichever way they are written."""
+    routes = (Lowered((), (), "f32", route) for route in ROUTES)
+    classes: list[Trust] = [file.trust(lowered) for lowered in routes]
+    least = min(classes, key=TRUSTED.index)
+    if TRUSTED.index(least) <= TRUSTED.index(trust):
+        return ""
+    return f"opening an artefact of {name} needs --trust {least}, and this is --trust {trust}"
+
+
+def _unable(machine: Machine, instruction: str) -> str:
+    known = machine.instructions
+    if not instruction or not known or any(instruction in one for one in known):
+        return ""
+    return f"this processor has no instructions for {instruction}, and would be slower"
+
+
+def _own(function: Any, skip: int) -> dict[str, inspect.Parameter]:
+    found = list(inspect.signature(function).parameters.items())[skip:]
+    return {name: one for name, one in found if one.kind is not one.KEYWORD_ONLY}
+
+
+def _required(function: Any, skip: int) -> list[str]:
+    return [name for name, one in _own(function, skip).items() if one.default is one.empty]

@@ -1,0 +1,127 @@
+"""One tuning from its baseline to its choice: what is asked of the model first, the search, the
+gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from forwardpass.errors import PassError, UsageError
+from forwardpass.nouns.machines import Machine
+from forwardpass.nouns.plans import Plan
+from forwardpass.nouns.programs import Trust
+from forwardpass.nouns.tunings import Evidence, Trial
+from forwardpass.tensors.arrays import is_inexact, spelled, to_numpy
+from forwardpass.tensors.distances import apart, share, tolerance
+from forwardpass.tuning.finals import Gated, chosen, predicted, provable
+from forwardpass.tuning.searching import PlanSearch, Splits
+from forwardpass.tuning.workbenches import Workbench, beyond
+from forwardpass.tuning.workshops import Outputs, TrialError
+
+_BEGIN_SECONDS: Final = 2.0
+"""Of timing the baseline by itself."""
+_MOMENT_SECONDS: Final = 15.0
+"""What who pressed Ctrl-C may wait for the gate."""
+
+
+@dataclass(frozen=True)
+class Conducted:
+    """What came of it.
+
+    Attributes:
+        interrupted: whether Ctrl-C ended the search.
+        notes: what one should know, a sentence each.
+    """
+
+    choice: Gated
+    interrupted: bool
+    notes: tuple[str, ...]
+
+
+def conducted(
+    bench: Workbench, given: Plan, machine: Machine, trust: Trust, splits: Splits
+) -> Conducted:
+    """Search, and let the best through the gate.
+
+    Raises PassError where the baseline cannot be computed, UsageError where it computes otherwise
+    each time.
+    """
+    plain = str(given)
+    try:
+        bench.steps.begin("the baseline", 1)
+        bench.begin(_BEGIN_SECONDS)
+        require_repeatable(bench)
+        possible = provable(bench)
+    except TrialError as error:
+        raise PassError(f"{plain}, the baseline, cannot be computed: {error}") from error
+    notes: list[str] = []
+    made = bench.make(plain, f"{given.backend.name} full")
+    if made is None:
+        notes.append(f"{plain} makes no artefact: {bench.trials[plain].why}")
+    else:
+        bench.base = msgspec.structs.replace(
+            bench.base, artefact_bytes=made.bytes, build_seconds=made.seconds, trust=made.trust
+        )
+    bench.deadline.reserve = predicted(bench, [None])
+    interrupted = False
+    search = PlanSearch(bench, given, machine, trust, splits)
+    finalists: list[Trial] = []
+    if all(one.holds == "kept" for one in possible):
+        try:
+            search.run()
+        except KeyboardInterrupt:
+            interrupted = True
+        finalists = search.kept()
+        if interrupted:
+            notes.append(
+                "interrupted: the best so far stands, and the same command goes on from there"
+            )
+    else:
+        notes += _unprovable(possible)
+    for trial in list(bench.trials.values()):
+        broken = beyond(trial)
+        if trial.fate == "kept" and broken is not None:
+            bench.set(trial.plan, fate="dropped", why=broken.why)
+    if interrupted and predicted(bench, finalists[:1]) > _MOMENT_SECONDS:
+        if finalists and finalists[0].plan != plain:
+            notes.append(f"{finalists[0].plan} came first so far, and is not proved")
+        return Conducted(Gated(plain, possible, None, bench.made.get(plain)), True, tuple(notes))
+    return Conducted(chosen(bench, finalists, plain), interrupted, tuple(notes))
+
+
+def require_repeatable(bench: Workbench) -> None:
+    """Raise UsageError where the baseline computes something else the second time."""
+    one = bench.reference("search", bench.few)
+    other = bench.workshop.outputs(bench.baseline, "search", bench.few)
+    for name, distance in _distances(one, other):
+        if distance:
+            raise UsageError(
+                f"the output {name} of {bench.baseline.plan} is not the same twice: the same rows "
+                f"differ by {share(distance)} of the largest value, so that nothing can be held "
+                "against it; `fwd check` says which call draws"
+            )
+
+
+def _distances(one: Outputs, other: Outputs) -> Iterable[tuple[str, float]]:
+    """By output, how far the rows of two are apart, where that is more than rounding."""
+    for name, values in one.items():
+        worst = 0.0
+        for mine, its in zip(values, other[name], strict=True):
+            a, b = np.asarray(to_numpy(mine)), np.asarray(to_numpy(its))
+            found = apart(a, b)
+            if found > (tolerance([spelled(a)]) if is_inexact(a) else 0.0):
+                worst = max(worst, found)
+        yield name, worst
+
+
+def _unprovable(possible: Iterable[Evidence]) -> list[str]:
+    """Why nothing was tried: the baseline itself would not pass."""
+    return [
+        f"{one.keep} cannot be proved even for the baseline, so nothing was tried: {one.why}"
+        for one in possible
+        if one.holds != "kept"
+    ]

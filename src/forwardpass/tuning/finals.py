@@ -1,0 +1,148 @@
+"""The final gate: rows that no trial has seen, and time beside the baseline in fresh processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from forwardpass.nouns.profiles import Estimate
+from forwardpass.nouns.tunings import Evidence, Trial
+from forwardpass.tuning.workbenches import Workbench
+from forwardpass.tuning.workshops import Candidate, Rounds, TrialError
+
+LOOKS: Final = 4
+"""Plans that are held against the final part at most, the one that was given among them."""
+_PROCESSES: Final = 3
+"""Fresh processes of each contender: how memory happens to lie in one of them is its own."""
+_SECONDS: Final = 4.0
+"""Of a contest in fresh processes."""
+
+
+@dataclass(frozen=True)
+class Gated:
+    """What the gate let through.
+
+    Attributes:
+        plan: the best that is proved, else the one that was given.
+        proved: each line of the budget on the final part.
+        speedup: over the baseline; None where nothing was found to be better.
+        made: the artefact; None where there is none.
+    """
+
+    plan: str
+    proved: tuple[Evidence, ...]
+    speedup: Estimate | None
+    made: Candidate | None
+
+
+def predicted(bench: Workbench, finalists: Sequence[Trial | None]) -> float:
+    """Seconds that the gate takes for so many plans, and the one that was given, about; for None,
+    one that is no faster."""
+    fresh = _PROCESSES * (_SECONDS + 2 * (bench.base.first_seconds or 0.0))
+    own = bench.rows["final"] / bench.rate
+    return own + sum(_seconds(bench, one) + fresh for one in finalists)
+
+
+def provable(bench: Workbench) -> tuple[Evidence, ...]:
+    """The budget of the baseline beside itself, on the final part: what no plan can prove better.
+
+    Raises TrialError where the baseline cannot compute it.
+    """
+    bench.steps.begin("the baseline on the final rows", 1)
+    bench.workshop.until = bench.deadline.end
+    own = bench.reference("final", bench.rows["final"])
+    return bench.judge(own, own, "final", 1)
+
+
+def chosen(bench: Workbench, finalists: Sequence[Trial], plain: str) -> Gated:
+    """The best of the finalists that keeps the budget on rows that no trial has seen, and is
+    better than the baseline beyond noise; else the plan that was given.
+
+    Args:
+        finalists: the best first. plain: the text of the plan that was given.
+    """
+    bench.workshop.until = bench.deadline.end
+    looks = min(LOOKS, 1 + sum(one.plan != plain for one in finalists))
+    asked = [one for one in finalists if one.plan != plain][: looks - 1]
+    for place, trial in enumerate(asked):
+        plan = trial.plan
+        if not bench.deadline.fits(predicted(bench, [trial]), final=True):
+            for left in asked[place:]:
+                bench.set(left.plan, why="there was no time for it on the final rows")
+            break
+        bench.steps.begin(f"{plan} on the final rows", 1)
+        made = bench.make(plan)
+        if made is None or not bench.judged(plan, "final", bench.rows["final"], looks):
+            continue
+        bench.set(plan, stage="final")
+        open_ = next((one for one in bench.trials[plan].kept if one.holds != "kept"), None)
+        if open_ is not None:
+            word = "breaks the budget" if open_.holds == "broken" else "is not proved"
+            bench.set(plan, fate="dropped", why=f"{word} on the final rows: {open_.why}")
+            continue
+        if not _timed(bench, plan, made):
+            continue
+        trial = bench.trials[plan]
+        if trial.fate == "kept":
+            return Gated(plan, trial.kept, trial.ratio, made)
+        break  # the others were slower, and one of many may seem to be better by chance
+    return _plain(bench, plain, looks)
+
+
+def _plain(bench: Workbench, plain: str, looks: int) -> Gated:
+    """The plan that was given, as an artefact, which is held against the budget as any other."""
+    made = bench.make(plain)
+    whole = bench.rows["final"]
+    own = bench.reference("final", whole)
+    fits = bench.deadline.fits(predicted(bench, ()), final=True)
+    if made is None or not fits or not bench.judged(plain, "final", whole, looks):
+        return Gated(plain, bench.judge(own, own, "final", 1), None, made)
+    bench.set(plain, stage="final", why="as it was given: nothing better was proved")
+    return Gated(plain, bench.trials[plain].kept, None, made)
+
+
+def _timed(bench: Workbench, plan: str, made: Candidate) -> bool:
+    """Time a plan in fresh processes; whether that went. It stays if it is better beyond noise."""
+    base: list[Rounds] = []
+    mine: list[Rounds] = []
+    bench.steps.begin(f"timing {plan} in fresh processes", _PROCESSES)
+    try:
+        for _ in range(_PROCESSES):
+            one, other = bench.contest([made], "final", _SECONDS, fresh=True)
+            base.append(one)
+            mine.append(other)
+            bench.steps.advance()
+    except TrialError as error:
+        bench.set(plan, fate="failed", why=f"it could not be timed in fresh processes: {error}")
+        return False
+    each = [bench.ratio([one], [other]).median for one, other in zip(base, mine, strict=True)]
+    found = bench.ratio(base, mine)
+    speed = Estimate(found.median, min(found.low, *each), max(found.high, *each))
+    bench.set(plan, **{**bench.figures(base[-1], mine[-1]), "ratio": speed})
+    gain = bench.gain(plan)
+    noise = _noise(bench, base) if gain == speed else 0.0
+    if gain is None or gain.low <= 1 + noise:
+        found_text = f"{gain.low:.2f} to {gain.high:.2f}" if gain else "unknown"
+        why = (
+            f"{found_text} × the baseline in fresh processes, where the baseline differs from "
+            f"itself by {noise:.1%}: no gain for certain"
+        )
+        bench.set(plan, fate="dropped", why=why)
+    else:
+        bench.set(plan, why=f"keeps the budget on {bench.rows['final']:,} rows that no trial saw")
+    return True
+
+
+def _noise(bench: Workbench, base: Sequence[Rounds]) -> float:
+    """The share by which the baseline differs from itself, one turn and the next."""
+    one, other = (
+        [replace(rounds, turns=rounds.turns[start::2]) for rounds in base] for start in (0, 1)
+    )
+    return abs(bench.ratio(one, other).median - 1)
+
+
+def _seconds(bench: Workbench, trial: Trial | None) -> float:
+    """What a plan takes on the final rows, about."""
+    ratio = trial.ratio.median if trial is not None and trial.ratio is not None else 1.0
+    return bench.rows["final"] / (bench.rate * ratio)

@@ -1,0 +1,232 @@
+"""The search: which plans are tried, in which order, and which of them go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from forwardpass.nouns.machines import Machine
+from forwardpass.nouns.plans import Backend, Plan, Step
+from forwardpass.nouns.profiles import Estimate
+from forwardpass.nouns.programs import Trust
+from forwardpass.nouns.tunings import Evidence, Trial
+from forwardpass.tuning.candidates import (
+    Idea,
+    ideas,
+    is_quantized,
+    lossless,
+    threaded,
+    threads_of,
+    with_threads,
+)
+from forwardpass.tuning.workbenches import NO_TIME, Workbench, beyond
+
+_SCREEN_SECONDS: Final = 2.5
+"""Of a contest of one plan and the baseline, when a plan is looked at first."""
+_TIMED_SECONDS: Final = 2.0
+"""A contender, when those that are left are timed together."""
+_LEFT: Final = 4
+"""Plans that go on from few rows to all."""
+_SPLIT: Final = 2
+"""Quantized plans that break the budget and are split by layers, the fastest."""
+_COARSENED: Final = 2
+"""Backends on which a module of less precision is tried, the fastest."""
+
+
+class Split(Protocol):
+    """Proposes plans that leave layers of a quantized plan in full precision."""
+
+    def learn(
+        self, plan: str, evidence: Sequence[Evidence] | None, ratio: Estimate | None = None
+    ) -> None:
+        """What a plan came to; None: it failed."""
+        ...
+
+    def next(self, best: float | None = None) -> str | None:
+        """The plan to try next, which may be faster than `best` × the baseline; None: no more."""
+        ...
+
+
+Splits = Callable[[str], Split | None]
+"""Of the text of a quantized plan; None where its layers cannot be told apart."""
+
+
+class PlanSearch:
+    """Goes from few rows to all of the search part.
+
+    Attributes:
+        given: the plan that the Forward had: its steps come before all others, and a number of
+            threads that it fixes is that of every plan.
+    """
+
+    def __init__(
+        self, bench: Workbench, given: Plan, machine: Machine, trust: Trust, splits: Splits
+    ) -> None:
+        self.bench, self.given = bench, given
+        self._trust: Trust = trust
+        self._machine, self._splits = machine, splits
+        self._threads = threads_of(given)
+
+    def run(self) -> None:
+        """Try what there is, while there is time; the bench has the trials."""
+        prefix = self._prefix()
+        found = list(ideas(prefix, self._machine, self._trust, self._threads))
+        coarser = [idea for idea in found if idea.kind == "coarser"]
+        for idea in found:
+            if idea.kind != "coarser":
+                self._try(idea)
+        quick = self._backends()[:_COARSENED]
+        for idea in coarser:
+            name = idea.plan.backend.name
+            if name in quick or idea.why_not:
+                self._try(idea)
+            else:
+                why = f"{name} is not among the fastest in full precision ({', '.join(quick)})"
+                self.bench.set(str(idea.plan), fate="not tried", why=why)
+        self._narrow(_LEFT)
+        self._mix()
+        for best in self.kept()[:1]:
+            for plan in threaded(Plan.parse(best.plan), self._machine):
+                self._whole([str(plan)])
+        self._narrow(_LEFT)
+
+    def kept(self) -> list[Trial]:
+        """The trials that may still be chosen, the best first."""
+        alive = [
+            trial for trial in self.bench.trials.values()
+            if trial.fate == "kept" and trial.stage in ("few rows", "search")
+            and beyond(trial) is None and self.bench.gain(trial.plan) is not None
+        ]  # fmt: skip
+        return sorted(alive, key=self._median, reverse=True)
+
+    def _prefix(self) -> tuple[Step, ...]:
+        """The steps that change something here, and make nothing worse."""
+        steps, backend = self.given.steps, with_threads(Backend("eager"), self._threads)
+        before = self._try(Idea(Plan(steps, backend), "full"))
+        for step in lossless():
+            if step.name in {one.name for one in self.given.steps}:
+                continue
+            trial = self._try(Idea(Plan((*steps, step), backend), "full"))
+            if trial.fate != "kept" or beyond(trial) is not None:
+                continue
+            if self.bench.aim.dominates(before, trial, self.bench.base):
+                why = f"with {step} it is slower than without ({before.plan})"
+                self.bench.settle(trial.plan, fate="dropped", why=why)
+                continue
+            steps, before = (*steps, step), trial
+        return steps
+
+    def _try(self, idea: Idea) -> Trial:
+        """Screen a plan; where its steps do not go with its backend, the plan without them."""
+        plan, bench = idea.plan, self.bench
+        if idea.why_not:
+            return bench.set(str(plan), fate="not tried", why=idea.why_not)
+        about = f"{plan.backend.name} {idea.kind}"
+        trial = bench.screen(str(plan), about, _SCREEN_SECONDS)
+        gone = not trial.stage and trial.fate != "kept"
+        bare = Plan(self.given.steps, plan.backend)
+        if gone and idea.kind != "coarser" and plan.backend.name != "eager" and bare != plan:
+            return bench.screen(str(bare), about, _SCREEN_SECONDS)
+        return trial
+
+    def _backends(self) -> list[str]:
+        """Those that computed in full precision, the fastest first."""
+        plans = [Plan.parse(trial.plan) for trial in self.kept()]
+        return list(dict.fromkeys(p.backend.name for p in plans if not is_quantized(p)))
+
+    def _narrow(self, most: int) -> None:
+        """Drop what others are certainly better than, and hold the best against all rows."""
+        bench = self.bench
+        alive = self.kept()
+        for trial in alive:
+            better = next((o for o in alive if bench.aim.dominates(o, trial, bench.base)), None)
+            if better is not None:
+                self._drop(trial, better)
+        alive = self.kept()
+        if bench.aim.goal != "pareto":
+            for trial in alive[most:]:
+                self._drop(trial, alive[0])
+            alive = alive[:most]
+        self._whole([trial.plan for trial in alive if trial.stage != "search"])
+
+    def _whole(self, plans: Sequence[str]) -> None:
+        """Hold plans against all rows of the search part, and time them together."""
+        bench = self.bench
+        computed: list[str] = []
+        for plan in plans:
+            trial = bench.screen(plan, Plan.parse(plan).backend.name, _SCREEN_SECONDS)
+            if trial.fate != "kept" or trial.stage != "few rows" or beyond(trial) is not None:
+                continue
+            if self._computed(plan, trial.ratio):
+                computed.append(plan)
+        seconds = _TIMED_SECONDS * (1 + len(computed))
+        if computed and bench.deadline.fits(seconds):
+            bench.steps.begin(f"timing {len(computed)} plans side by side", 1)
+            bench.timed(computed, seconds)
+        for plan in computed:
+            trial = bench.trials[plan]
+            if trial.fate == "kept":
+                broken = beyond(trial)
+                bench.settle(
+                    plan, stage="search", fate="dropped" if broken else "kept",
+                    why=broken.why if broken else "keeps the budget on the search rows",
+                )  # fmt: skip
+
+    def _computed(self, plan: str, ratio: Estimate | None) -> bool:
+        """Whether a plan computed all search rows; else it stays where it was, or is gone."""
+        bench = self.bench
+        rows = bench.rows["search"]
+        predicted = rows / (bench.rate * (ratio.median if ratio else 1.0)) if bench.rate else 0.0
+        if not bench.deadline.fits(predicted):
+            return False
+        bench.steps.begin(f"{plan} on {rows:,} rows", 1)
+        bench.workshop.until = bench.deadline.last_trial
+        return bench.make(plan) is not None and bench.judged(plan, "search", rows)
+
+    def _mix(self) -> None:
+        """Split the fastest quantized plans that break the budget by layers."""
+        bench = self.bench
+        best = self.kept()[:1]
+        broken = [
+            trial for trial in bench.trials.values()
+            if trial.ratio is not None and beyond(trial) is not None
+            and is_quantized(Plan.parse(trial.plan))
+            and not (best and bench.aim.dominates(best[0], trial, bench.base))
+        ]  # fmt: skip
+        for trial in sorted(broken, key=self._median, reverse=True)[:_SPLIT]:
+            bench.steps.begin(f"layers of {trial.plan}", 1)
+            split = self._splits(trial.plan) if bench.deadline.fits(_SCREEN_SECONDS) else None
+            if split is None:
+                continue
+            backend = Plan.parse(trial.plan).backend.name
+            for known in (trial, self._in_full(backend)):
+                if known is not None:
+                    split.learn(known.plan, known.kept, known.ratio)
+            while (plan := split.next(self._best())) is not None:
+                self._whole([plan])
+                came = bench.trials[plan]
+                if came.why.startswith(NO_TIME):
+                    break
+                split.learn(plan, came.kept or None, came.ratio)
+
+    def _in_full(self, backend: str) -> Trial | None:
+        """The trial of a backend in full precision."""
+        for trial in self.kept():
+            plan = Plan.parse(trial.plan)
+            if plan.backend.name == backend and not is_quantized(plan):
+                return trial
+        return None
+
+    def _best(self) -> float | None:
+        """How many times as fast as the baseline the best is that may be chosen."""
+        ratios = [trial.ratio.median for trial in self.kept() if trial.ratio is not None]
+        return max(ratios, default=None)
+
+    def _drop(self, trial: Trial, better: Trial) -> None:
+        own, its = self._median(trial), self._median(better)
+        why = f"{own:.2f} × the baseline, and {better.plan} is {its:.2f} ×"
+        self.bench.settle(trial.plan, fate="dropped", why=why)
+
+    def _median(self, trial: Trial) -> float:
+        gain = self.bench.gain(trial.plan)
+        return gain.median if gain is not None else 0.0
