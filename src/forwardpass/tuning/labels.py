@@ -1,0 +1,173 @@
+"""Labels: what the rows should be predicted as, and what outputs predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from forwardpass.errors import UsageError, nearest
+from forwardpass.executing.decoding import Decoder
+from forwardpass.nouns.models import Model
+from forwardpass.nouns.rows import Rows, listed
+from forwardpass.tensors.arrays import Array, Values, is_inexact, to_numpy
+
+Label = int | str | None
+"""A class by its number or its name; None where a row has none."""
+Truths = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The labels of some rows.
+
+    Attributes:
+        column: whose values they are. values: one a row; all numbers, or all names.
+        model: whose outputs are held against them: what its `decode` says is what it predicts.
+    """
+
+    column: str
+    values: tuple[Label, ...]
+    model: Model
+
+    @property
+    def known(self) -> Truths:
+        """Which rows have one."""
+        return np.array([value is not None for value in self.values], np.bool_)
+
+    def take(self, places: Sequence[int] | np.ndarray[Any, Any]) -> Labels:
+        """Those of the rows at these places, in this order."""
+        return Labels(self.column, tuple(self.values[int(p)] for p in places), self.model)
+
+    def right(self, outputs: Mapping[str, Values]) -> Truths:
+        """Which rows are predicted as their label says.
+
+        Raises UsageError where nothing tells what is predicted, and for labels that no prediction
+        can be.
+        """
+        if any(isinstance(value, str) for value in self.values):
+            said, known = self._names(outputs)
+        else:
+            said, known = self._numbers(outputs)
+        self._possible(known)
+        pairs = zip(self.values, said, strict=True)
+        return np.array([label is not None and label == one for label, one in pairs], np.bool_)
+
+    def _numbers(self, outputs: Mapping[str, Values]) -> tuple[Sequence[Any], set[Label] | None]:
+        """Predicted classes by number, and those that can be."""
+        found = {path: classes for path, values in outputs.items() if (classes := _classes(values))}
+        if len(found) == 1:
+            path, count = next(iter(found.items()))
+            scores = to_numpy(cast("Array", outputs[path]))
+            wide = np.where(np.isnan(scores), -np.inf, scores)
+            best = np.where(np.isnan(scores).all(-1), -1, wide.argmax(-1))
+            return best.tolist(), set(range(count))
+        whole = [path for path, values in outputs.items() if _is_whole(values)]
+        if not found and len(whole) == 1:
+            return to_numpy(cast("Array", outputs[whole[0]])).reshape(-1).tolist(), None
+        what = ", ".join(found or outputs) or "none"
+        raise UsageError(
+            f"--label {self.column}: labels are numbers of classes, and "
+            + ("several outputs are" if found else "no output is")
+            + f" scores of classes [rows, classes] ({what}): write a function of the predictions "
+            "and the labels, --keep FILE.py:NAME"
+        )
+
+    def _names(self, outputs: Mapping[str, Values]) -> tuple[Sequence[Any], set[Label] | None]:
+        """Predicted classes by name, and those that can be."""
+        if self.model.decode is None:
+            raise UsageError(
+                f"--label {self.column}: labels are names, and {self.model.name} has no decode, "
+                "which would say what its classes are called: give their numbers, or "
+                "Model(…, decode=…)"
+            )
+        count = len(self.values)
+        decoded = Decoder(self.model)(outputs, Rows({}, np.arange(count)), np.arange(count))
+        columns = {name: listed(cast("Any", values)) for name, values in decoded.columns.items()}
+        texts = [n for n, values in columns.items() if all(isinstance(v, str) for v in values)]
+        if len(texts) != 1:
+            what = ", ".join(texts or columns) or "none"
+            raise UsageError(
+                f"--label {self.column}: labels are names, and decode gives "
+                + ("several columns" if texts else "no column")
+                + f" of one name a row ({what}): write a function of the predictions and the "
+                "labels, --keep FILE.py:NAME"
+            )
+        said: list[str | None] = [None] * count
+        for place, value in zip(decoded.kept, columns[texts[0]], strict=True):
+            said[int(place)] = value
+        names = getattr(self.model.decode, "labels", None)
+        known = {str(name) for name in names} if isinstance(names, list) else None
+        return said, cast("set[Label] | None", known)
+
+    def _possible(self, known: set[Label] | None) -> None:
+        strange = [v for v in self.values if v is not None and known is not None and v not in known]
+        if not strange or known is None:
+            return
+        first, of = strange[0], len(self.values)
+        if isinstance(first, str):
+            what = nearest(first, map(str, known))
+        else:
+            what = f"classes go from 0 to {len(known) - 1}"
+        raise UsageError(
+            f"--label {self.column}: {len(strange):,} of {of:,} labels are none that the model can "
+            f"predict, the first {first!r}; {what}"
+        )
+
+
+def labels_of(rows: Rows, column: str, model: Model) -> Labels:
+    """The labels of rows: their column of whole numbers, truth values or texts.
+
+    Rows whose label is missing (None, NaN, an empty text) have None. Raises UsageError for a column
+    that is not there, that holds something else, or of which nothing is there.
+    """
+    if column not in rows:
+        raise UsageError(
+            f"--label {column}: there is no such column; {nearest(column, rows.columns)}"
+        )
+    values = [
+        _label(value, column, place) for place, value in enumerate(listed(rows.columns[column]))
+    ]
+    kinds = {type(value) for value in values if value is not None}
+    if not kinds:
+        raise UsageError(f"--label {column}: none of the {len(values):,} rows has a label")
+    if len(kinds) > 1:
+        number = next(value for value in values if isinstance(value, int))
+        text = next(value for value in values if isinstance(value, str))
+        raise UsageError(
+            f"--label {column}: some labels are numbers, such as {number}, and others names, such "
+            f"as {text!r}: make them all one of both"
+        )
+    return Labels(column, tuple(values), model)
+
+
+def _label(value: Any, column: str, place: int) -> Label:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or value == "" or (isinstance(value, float) and value != value):
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and value == int(value):
+        return int(value)
+    kind = type(value).__name__
+    raise UsageError(
+        f"--label {column}: row {place} has {value!r:.60}, a {kind}; a label is a whole number or "
+        "a text: write a function of the predictions and the labels, --keep FILE.py:NAME"
+    )
+
+
+def _classes(values: Values) -> int:
+    """How many classes each row has a score of; 0 for what are no scores."""
+    if isinstance(values, list) or len(values.shape) != 2 or not is_inexact(values):
+        return 0
+    return int(values.shape[1]) if values.shape[1] > 1 else 0
+
+
+def _is_whole(values: Values) -> bool:
+    """Whether each row is one whole number."""
+    if isinstance(values, list) or is_inexact(values):
+        return False
+    return tuple(values.shape[1:]) in ((), (1,))

@@ -1,0 +1,132 @@
+"""Rows of two passes side by side, as float64, a piece at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+
+from forwardpass.errors import UsageError
+from forwardpass.tensors.arrays import Array, Values, is_inexact, to_numpy
+
+Outputs: TypeAlias = Mapping[str, Values]
+"""By name of an output, one value a row."""
+Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+_CELLS: Final = 1 << 20
+"""Numbers of a piece: 8 MiB in float64, of which a metric holds a few at a time."""
+
+
+class Pair(NamedTuple):
+    """Some rows of an output in both passes.
+
+    Attributes:
+        ours, its: of the baseline and of the candidate, float64 [rows …]. What is not finite in
+            both alike is 0 in both.
+        unlike: bool [rows]: a number of it is finite, or NaN, or infinite, in one of them alone.
+    """
+
+    ours: Floats
+    its: Floats
+    unlike: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def over_outputs(
+    baseline: Outputs,
+    came: Outputs,
+    measured: Callable[[Values, Values], Floats],
+    refused: Callable[[Values], str],
+    *,
+    name: str,
+    worst: float,
+) -> Floats:
+    """Each row's worst value over the outputs of which a metric says something.
+
+    Args:
+        measured: of an output in both passes, its rows' values.
+        refused: why the metric says nothing of an output; empty where it does.
+        worst: the least value or the greatest: what rows have that cannot be compared.
+
+    Raises UsageError where it says nothing of any output.
+    """
+    reasons = {path: refused(values) for path, values in baseline.items()}
+    found: list[Floats] = []
+    for path, ours in baseline.items():
+        its = came.get(path)
+        if its is not None and len(its) != len(ours):
+            raise ValueError(f"{path}: {len(its)} rows against {len(ours)} of the baseline")
+        if not reasons[path]:
+            gone = np.full(len(ours), worst, np.float64)
+            found.append(gone if its is None else measured(ours, its))
+    if not found:
+        why = "; ".join(f"{path} {reason}" for path, reason in reasons.items())
+        raise UsageError(f"--keep {name}: it says nothing of these outputs: {why or 'none'}")
+    return np.minimum.reduce(found) if worst <= 0 else np.maximum.reduce(found)
+
+
+def by_pieces(
+    ours: Values, its: Values, measured: Callable[[Pair], Floats], worst: float
+) -> Floats:
+    """Values of the rows of an output, of a piece of them at a time; `worst` of rows of another
+    shape, of those that are unlike, and where `measured` gives NaN."""
+    values = np.full(len(ours), worst, np.float64)
+    for places, one, other in _pieces(ours, its):
+        if one.shape == other.shape:
+            pair = _paired(one, other)
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                found = measured(pair)
+            values[places] = np.where(pair.unlike | np.isnan(found), worst, found)
+    return values
+
+
+def is_real(values: Values) -> bool:
+    """Whether an output holds floating or complex numbers."""
+    return len(values) > 0 and is_inexact(values[0] if isinstance(values, list) else values)
+
+
+def numbers_of_row(values: Values) -> int:
+    """How many numbers a row has; of rows of several shapes, the most."""
+    if isinstance(values, list):
+        return max((int(np.prod(row.shape)) for row in values), default=0)
+    return int(np.prod(values.shape[1:]))
+
+
+def classes_of(values: Values) -> int:
+    """The size of the last axis of a row; 1 where a row is one number."""
+    first = values[0] if isinstance(values, list) and values else values
+    if isinstance(first, list):
+        return 0
+    axes = first.shape if isinstance(values, list) else first.shape[1:]
+    return int(axes[-1]) if axes else 1
+
+
+def _pieces(ours: Values, its: Values) -> Iterator[tuple[slice, Any, Any]]:
+    if isinstance(ours, list) or isinstance(its, list):
+        for place, (one, other) in enumerate(zip(ours, its, strict=True)):
+            yield slice(place, place + 1), to_numpy(one)[None], to_numpy(other)[None]
+        return
+    at_once = max(1, _CELLS // max(1, numbers_of_row(ours)))
+    for start in range(0, len(ours), at_once):
+        places = slice(start, start + at_once)
+        yield places, to_numpy(_part(ours, places)), to_numpy(_part(its, places))
+
+
+def _part(array: Array, places: slice) -> Array:
+    return array[places]
+
+
+def _paired(one: Any, other: Any) -> Pair:
+    ours, its = _wide(one), _wide(other)
+    finite = np.isfinite(ours) & np.isfinite(its)
+    unlike = np.zeros(len(ours), np.bool_)
+    if not finite.all():
+        alike = finite | (ours == its) | (np.isnan(ours) & np.isnan(its))
+        unlike = ~alike.reshape(len(ours), -1).all(1)
+        ours, its = np.where(finite, ours, 0.0), np.where(finite, its, 0.0)
+    return Pair(ours, its, unlike)
+
+
+def _wide(array: Any) -> Floats:
+    if array.dtype.kind == "c":
+        array = np.stack((array.real, array.imag), -1)
+    return array.astype(np.float64)

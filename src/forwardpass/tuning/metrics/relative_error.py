@@ -1,0 +1,52 @@
+"""relative_error: the length of what a row is off, relative to the row; 0 and more.
+
+A row that is shorter than the median row of the baseline is held against that: a number near zero
+by chance would else make any error boundless.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from forwardpass.tensors.arrays import Values
+from forwardpass.tuning.labels import Labels
+from forwardpass.tuning.metrics._rows import Floats, Outputs, Pair, by_pieces, is_real, over_outputs
+
+LARGER: Final = False
+RANGE: Final = (0.0, float("inf"))
+PERFECT: Final = 0.0
+SHARE: Final = False
+STATISTICS: Final = ("mean", "p1", "p99", "min", "max")
+DEFAULT: Final = "mean"
+NEEDS_LABELS: Final = False
+
+
+def rows(baseline: Outputs, came: Outputs, labels: Labels | None) -> Floats:
+    """‖its − ours‖ ÷ max(‖ours‖, median of ‖ours‖ over the rows); 0 of equal rows."""
+    return over_outputs(
+        baseline, came, _measured, _refused, name="relative_error", worst=float("inf")
+    )
+
+
+def _refused(values: Values) -> str:
+    return "" if is_real(values) else "holds whole numbers, of which flips tells"
+
+
+def _measured(ours: Values, its: Values) -> Floats:
+    typical = float(np.median(by_pieces(ours, ours, lambda pair: _lengths(pair.ours), 0.0)))
+
+    def errors(pair: Pair) -> Floats:
+        off = _lengths(pair.its - pair.ours)
+        return np.where(off == 0, 0.0, off / np.maximum(_lengths(pair.ours), typical))
+
+    return by_pieces(ours, its, errors, float("inf"))
+
+
+def _lengths(side: Floats) -> Floats:
+    """Euclidean, scaled so that squares of huge or tiny numbers stay in range."""
+    flat = side.reshape(len(side), -1)
+    most = np.abs(flat).max(1, initial=0.0)
+    scaled = flat / np.where(most > 0, most, 1.0)[:, None]
+    return most * np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
