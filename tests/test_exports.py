@@ -27,6 +27,7 @@ PUBLIC = [
     "Rows",
     "RunReport",
     "Signature",
+    "Tuning",
     "Validation",
     "Watched",
     "check",

@@ -40,7 +40,7 @@ def test_dir_and_version_load_nothing_heavy() -> None:
 def test_the_nouns_need_no_torch() -> None:
     program = (
         "from forwardpass import Explanation, Forward, Model, Plan, Profile, Record, Rows, "
-        "RunReport, Signature, Validation, Watched"
+        "RunReport, Signature, Tuning, Validation, Watched"
     )
     assert "torch" not in loaded(program)
 

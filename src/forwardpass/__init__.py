@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from forwardpass.nouns.reports import RunReport
     from forwardpass.nouns.rows import Rows
     from forwardpass.nouns.signatures import Signature
+    from forwardpass.nouns.tunings import Tuning
     from forwardpass.nouns.validations import Validation
     from forwardpass.nouns.watched import Watched
     from forwardpass.probing import record
@@ -51,6 +52,7 @@ __all__ = [
     "Rows",
     "RunReport",
     "Signature",
+    "Tuning",
     "Validation",
     "Watched",
     "check",
@@ -81,6 +83,7 @@ _HOMES = {
     "Rows": "nouns.rows",
     "RunReport": "nouns.reports",
     "Signature": "nouns.signatures",
+    "Tuning": "nouns.tunings",
     "Validation": "nouns.validations",
     "Watched": "nouns.watched",
     "check": "checking",

@@ -138,7 +138,7 @@ def profile(
             raise UsageError(f"{option} {path}: there is no folder {Path(path).parent}")
     older: Any = None
     if plot is not None:  # before anything is measured
-        from forwardpass.showing.plots import require
+        from forwardpass.showing.figures import require
 
         require(plot)
     if compare is not None:

@@ -28,11 +28,15 @@ class Progress:
 
 @dataclass
 class Steps:
-    """How far work has come that goes step by step: `done` of `total` steps of a stage."""
+    """How far work has come that goes step by step: `done` of `total` steps of a stage.
+
+    `best` is the best that was found so far, in a few words, where something is sought.
+    """
 
     stage: str = "loading"
     done: int = 0
     total: int = 1
+    best: str = ""
 
     def begin(self, stage: str, total: int) -> None:
         """A new stage."""

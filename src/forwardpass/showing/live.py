@@ -18,11 +18,15 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from forwardpass.nouns.progress import Progress as Counters
 from forwardpass.nouns.progress import Steps
-from forwardpass.showing.wording import VERMILLION, rate
+from forwardpass.showing.wording import GREEN, VERMILLION, plain, rate, visible
+
+_LONGEST = 40
+"""Columns of what is at work."""
 
 
 @contextmanager
@@ -34,14 +38,16 @@ def live(counters: Counters, console: Console) -> Generator[None]:
 
 
 @contextmanager
-def stepping(steps: Steps, console: Console) -> Generator[None]:
-    """Show how far the steps of a verb have come until the block ends, likewise."""
+def stepping(steps: Steps, console: Console, most_seconds: float | None = None) -> Generator[None]:
+    """Show how far the steps of a verb have come until the block ends, likewise: of a verb that may
+    take `most_seconds`, how many are left."""
 
     def state() -> tuple[str, int, int | None]:
         # More steps than were foreseen: nobody knows how many there are.
         return steps.stage, steps.done, steps.total if steps.done <= steps.total else None
 
-    with _followed(state, console, TimeElapsedColumn()):
+    clock = TimeElapsedColumn() if most_seconds is None else _TimeLeft(most_seconds)
+    with _followed(state, console, _Best(steps), clock):
         yield
 
 
@@ -55,7 +61,7 @@ def _followed(
         return
     progress = _ProgressLine(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False, table_column=Column(max_width=_LONGEST)),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         *columns,
@@ -80,8 +86,31 @@ class _ProgressLine(Progress):
         if self.state is not None:
             stage, done, total = self.state()
             for task in self.task_ids:
-                self.update(task, description=stage, completed=done, total=total)
+                self.update(task, description=visible(stage), completed=done, total=total)
         return super().get_renderables()
+
+
+class _Best(TextColumn):
+    """The best so far, where something is sought."""
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__("")
+        self._steps = steps
+
+    def render(self, task: Task) -> Text:
+        return plain(Text(self._steps.best, GREEN))
+
+
+class _TimeLeft(TextColumn):
+    """What is left of the seconds that a verb may take."""
+
+    def __init__(self, most_seconds: float) -> None:
+        super().__init__("")
+        self._most = most_seconds
+
+    def render(self, task: Task) -> Text:
+        minutes, seconds = divmod(max(0, round(self._most - (task.elapsed or 0.0))), 60)
+        return Text(f"{minutes}:{seconds:02d} left", "cyan")
 
 
 class _Counters(TextColumn):

@@ -1,18 +1,13 @@
-"""Plots of a Profile, as one figure in a file: its curves, its roofline, its memory.
-
-matplotlib is an extra and is imported where it draws; nothing of its state in this process changes.
-"""
+"""Plots of a Profile, as one figure in a file: its curves, its roofline, its memory."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from forwardpass.errors import UsageError, missing_extra
 from forwardpass.nouns.machines import Limits
 from forwardpass.nouns.profiles import Curve, LayerCost, Parts, Passed, Profile, Timeline
+from forwardpass.showing.figures import GREY, PURPLE, SKY, Axes, drawn, labelled, literal, titled
 from forwardpass.showing.layers import folded, shortened
 from forwardpass.showing.wording import (
     BLUE,
@@ -23,21 +18,15 @@ from forwardpass.showing.wording import (
     amount_of,
     counted,
     duration,
-    near,
     rate,
-    visible,
 )
 
-Axes: TypeAlias = Any
-"""matplotlib's, which is optional: no name of it is known here."""
-_FORMATS: Final = (".svg", ".png")
-_SKY, _PURPLE, _GREY = "#56B4E9", "#CC79A7", "#666666"
-_COLOURS: Final = (BLUE, VERMILLION, GREEN, ORANGE, _PURPLE, _SKY)
+_COLOURS: Final = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
 _BOUNDS: Final = {
     "compute": (BLUE, "o"),
     "memory": (ORANGE, "s"),
     "overhead": (VERMILLION, "^"),
-    "unknown": (_GREY, "D"),
+    "unknown": (GREY, "D"),
 }
 """Colour and marker: a colour never speaks alone."""
 _NAMED, _LONGEST = 4, 40
@@ -45,31 +34,6 @@ _NAMED, _LONGEST = 4, 40
 _ASIDE: Final = ((11, 0), (0, 11), (-11, 0), (0, -11))
 """Where their numbers stand, beside their points: those of equal layers lie upon each other."""
 _ALL_ALONG: Final = ("parameters", "buffers", "inputs")
-_STYLE: Final[dict[Any, Any]] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "svg.hashsalt": "forwardpass",
-}
-
-
-def require(path: str) -> None:
-    """Raise UsageError for a file of another kind, MissingExtraError without the library."""
-    if Path(path).suffix.lower() not in _FORMATS:
-        raise UsageError(f"--plot {path}: plots are written as {' or '.join(_FORMATS)}")
-    try:
-        import matplotlib as matplotlib
-    except ImportError as error:
-        raise missing_extra("matplotlib", "plot", "a plot") from error
 
 
 def write(profile: Profile, path: str) -> None:
@@ -79,15 +43,10 @@ def write(profile: Profile, path: str) -> None:
     Raises UsageError for another kind of file or one that cannot be written, MissingExtraError
     without matplotlib.
     """
-    require(path)
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     inside = next((one for one in profile.passes if one.parts and one.parts[-1].layers), None)
     held = next((one for one in profile.passes if one.memory and one.memory.live_bytes), None)
     lower = [one for one in (inside, held) if one is not None]
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(10, 7.2 if lower else 3.8), layout="constrained")
+    with drawn(path, height=7.2 if lower else 3.8) as figure:
         rows = figure.subfigures(2 if lower else 1, 1, squeeze=False)[:, 0]
         speed, latency = rows[0].subplots(1, 2)
         _throughput(speed, profile.passes)
@@ -98,20 +57,7 @@ def write(profile: Profile, path: str) -> None:
                 _roofline(next(places), inside, profile.limits)
             if held is not None and held.memory is not None:
                 _memory(next(places), held, held.memory)
-        figure.suptitle(_literal(_title(profile)), x=0.01, ha="left", fontsize=9, color=_GREY)
-        try:
-            figure.savefig(path, dpi=150, metadata={"Date": None} if _is_svg(path) else None)
-        except OSError as error:
-            raise UsageError(f"--plot {path}: it cannot be written: {error.strerror}") from error
-
-
-def _is_svg(path: str) -> bool:
-    return Path(path).suffix.lower() == ".svg"
-
-
-def _literal(text: str) -> str:
-    """Names of the user's, which are no formulas."""
-    return visible(near(text)).replace("$", r"\$")
+        titled(figure, _title(profile))
 
 
 def _title(profile: Profile) -> str:
@@ -136,7 +82,7 @@ def _throughput(axes: Axes, passes: Sequence[Passed]) -> None:
         )
         axes.plot(
             rows, [s.median for s in speeds],
-            color=colour, marker=".", label=_literal(one.forward),
+            color=colour, marker=".", label=literal(one.forward),
         )  # fmt: skip
         advised = {advice.rows for advice in one.advice if advice.goal == "throughput"}
         for point in curve.points:
@@ -154,7 +100,7 @@ def _throughput(axes: Axes, passes: Sequence[Passed]) -> None:
     axes.set_title("Throughput")
     axes.set_ylabel("rows/s")
     axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
-    _labelled(axes.yaxis, amount)
+    labelled(axes.yaxis, amount)
     if len(passes) > 1:
         axes.legend(loc="upper left")
 
@@ -163,7 +109,7 @@ def _latency(axes: Axes, passes: Sequence[Passed]) -> None:
     for place, (one, curve) in enumerate(_curves(passes)):
         colour = _COLOURS[place % len(_COLOURS)]
         rows = [point.rows for point in curve.points]
-        name = f"{_literal(one.forward)}, " if len(passes) > 1 else ""
+        name = f"{literal(one.forward)}, " if len(passes) > 1 else ""
         axes.plot(
             rows, [p.p50 for p in curve.points], color=colour, marker=".", label=f"{name}median"
         )
@@ -186,15 +132,6 @@ def _by_batch(axes: Axes, passes: Sequence[Passed]) -> None:
     axes.set_xlabel("rows of a batch")
 
 
-def _labelled(axis: Any, form: Callable[[float], str]) -> None:
-    """Label an axis with numbers as we write them."""
-
-    def said(value: float, place: int) -> str:
-        return re.sub(r"(\.\d*?)0+(?= |$)", r"\1", form(float(value))).replace(". ", " ")
-
-    axis.set_major_formatter(said)
-
-
 def _in(axis: Any, form: Callable[[float], str]) -> None:
     """Label the decades of a logarithmic axis in units, and nothing between where it has some."""
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -202,7 +139,7 @@ def _in(axis: Any, form: Callable[[float], str]) -> None:
     low, high = sorted(axis.get_view_interval())
     steps = (1.0,) if high > 100 * low else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(subs=steps))
-    _labelled(axis, form)
+    labelled(axis, form)
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -224,8 +161,8 @@ def _roofline(axes: Axes, one: Passed, limits: Limits) -> None:
     heights = [y for _, y in points] or [1.0]
     roofs = limits.matmul_flops_per_second.values()
     axes.set_ylim(min(heights) / 3, 3 * max([*roofs, *heights]))
-    _labelled(axes.yaxis, amount)
-    _labelled(axes.xaxis, lambda value: f"{value:,g}")
+    labelled(axes.yaxis, amount)
+    labelled(axes.xaxis, lambda value: f"{value:,g}")
     _explained(axes, drawn)
 
 
@@ -242,9 +179,9 @@ def _limits(axes: Axes, one: Passed, limits: Limits, along: Sequence[float]) -> 
         fontsize=8,
     )  # fmt: skip
     for dtype, flops in rates.items():
-        style = "black" if flops == roof else _GREY
+        style = "black" if flops == roof else GREY
         if flops != roof:
-            axes.plot([flops / copy, right], [flops, flops], color=_GREY, lw=0.8, ls=":")
+            axes.plot([flops / copy, right], [flops, flops], color=GREY, lw=0.8, ls=":")
         axes.annotate(
             f"{dtype} {amount(flops)}", (right, flops), (0, 3), textcoords="offset points",
             ha="right", fontsize=8, color=style,
@@ -268,7 +205,7 @@ def _layers(axes: Axes, parts: Parts, filled: bool) -> None:
             )  # fmt: skip
             axes.plot(
                 [], [], ls="", marker=f"${number + 1}$", color="black", ms=4, mew=0.3,
-                label=f"{_literal(one.named(_LONGEST))}, {share:.0%}",
+                label=f"{literal(one.named(_LONGEST))}, {share:.0%}",
             )  # fmt: skip
 
 
@@ -280,7 +217,7 @@ def _explained(axes: Axes, drawn: Sequence[Parts]) -> None:
         axes.plot([], [], ls="", marker=marker, color=colour, ms=6, label=f"bound by {bound}")
     if len(drawn) > 1:
         axes.plot(
-            [], [], ls="", marker="o", color=_GREY, mfc="none", ms=6,
+            [], [], ls="", marker="o", color=GREY, mfc="none", ms=6,
             label=f"hollow: batch {drawn[0].rows}",
         )  # fmt: skip
     if bounds:
@@ -315,26 +252,26 @@ def _memory(axes: Axes, one: Passed, memory: Timeline) -> None:
     there = memory.parameter_bytes + memory.buffer_bytes + memory.input_bytes
     calls = range(len(memory.live_bytes))
     live = [there + held for held in memory.live_bytes]
-    axes.fill_between(calls, there, live, step="mid", color=_SKY, alpha=0.55, lw=0)
+    axes.fill_between(calls, there, live, step="mid", color=SKY, alpha=0.55, lw=0)
     axes.step(calls, live, where="mid", color=BLUE, lw=1.2, label="made by the pass, still held")
     if memory.within_bytes:
         within = [there + most for most in memory.within_bytes]
         axes.step(calls, within, where="mid", color=BLUE, lw=0.7, ls=":", label="inside a call")
     axes.axhspan(0, there, color="#dddddd", lw=0)
     held = f"parameters, buffers, inputs: {amount_of(there, 'B')}"
-    axes.axhline(there, color=_GREY, lw=1, label=held)
+    axes.axhline(there, color=GREY, lw=1, label=held)
     if 0 <= memory.peak_call < len(live):
         top = there + memory.peak_bytes
         made = [one.name for one in memory.holders if one.name not in _ALL_ALONG]
         holder = f": {shortened(made[0], _LONGEST)}" if made else ""
         axes.plot(
             [memory.peak_call], [top], "o", color=VERMILLION, ms=5,
-            label=_literal(f"peak {amount_of(top, 'B')}{holder}"),
+            label=literal(f"peak {amount_of(top, 'B')}{holder}"),
         )  # fmt: skip
     axes.set_title(f"Memory, batch {memory.rows}")
     axes.set_xlabel("call of the pass")
     # What is there all along may be a hundred times as much as the pass makes: its top is shown.
     axes.set_ylim(max(0, there - memory.peak_bytes / 2), there + 1.15 * max(memory.peak_bytes, 1))
     axes.set_xlim(-0.5, max(len(live) - 0.5, 0.5))
-    _labelled(axes.yaxis, lambda value: amount_of(value, "B"))
+    labelled(axes.yaxis, lambda value: amount_of(value, "B"))
     _legend_below(axes, 1)

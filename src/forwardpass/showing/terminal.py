@@ -15,6 +15,7 @@ from forwardpass.nouns.machines import MachineLimits
 from forwardpass.nouns.profiles import Profile, Shifts
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.reports import RunReport
+from forwardpass.nouns.tunings import Tuning
 from forwardpass.nouns.validations import Validation
 from forwardpass.nouns.watched import Watched
 from forwardpass.showing import (
@@ -27,6 +28,7 @@ from forwardpass.showing import (
     records,
     reports,
     shifts,
+    tunings,
     validations,
     watched,
 )
@@ -45,6 +47,7 @@ _SHOWN: tuple[tuple[type, Any], ...] = (
     (Profile, profiles.shown),
     (Shifts, shifts.shown),
     (MachineLimits, machines.shown),
+    (Tuning, tunings.shown),
 )
 
 
