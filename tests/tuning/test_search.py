@@ -23,18 +23,25 @@ from forwardpass.tuning.workshops import Candidate, Outputs, PartName, TrialErro
 LIMIT = 0.5
 
 
-def judge(baseline: Outputs, came: Outputs, part: PartName, looks: int) -> tuple[Evidence, ...]:
+class ByError:
     """The mean of the largest error of each row, by a bound of three standard errors."""
-    errors = np.abs(np.asarray(baseline["output"]) - np.asarray(came["output"])).max(axis=1)
-    value = float(errors.mean())
-    half = 3 * float(errors.std()) / len(errors) ** 0.5
-    holds = "kept" if value + half <= LIMIT else "broken" if value - half > LIMIT else "unproved"
-    return (
-        Evidence(
-            keep=f"error <= {LIMIT}", value=value, bound=value + half, limit=LIMIT,
-            rows=len(errors), holds=holds, why=f"the error is {value:.2f}",
-        ),
-    )  # fmt: skip
+
+    def __call__(
+        self, baseline: Outputs, came: Outputs, part: PartName, looks: int
+    ) -> tuple[Evidence, ...]:
+        errors = np.abs(np.asarray(baseline["output"]) - np.asarray(came["output"])).max(axis=1)
+        value = float(errors.mean())
+        half = 3 * float(errors.std()) / len(errors) ** 0.5
+        holds = "kept" if value + half <= LIMIT else "broken" if value - half > LIMIT else ""
+        return (
+            Evidence(
+                keep=f"error <= {LIMIT}", value=value, bound=value + half, limit=LIMIT,
+                rows=len(errors), holds=holds or "unproved", why=f"the error is {value:.2f}",
+            ),
+        )  # fmt: skip
+
+    def require_kept(self, baseline: Outputs, part: PartName) -> None:
+        assert part == "final"
 
 
 def tuned(
@@ -43,7 +50,7 @@ def tuned(
     deadline = Deadline(None if minutes is None else 60 * minutes, simulation.clock)
     ledger = Ledger(folder, "one")
     bench = Workbench(
-        simulation, Candidate("@ eager", None), ROWS, judge, Aim.parse(goal), deadline, ledger,
+        simulation, Candidate("@ eager", None), ROWS, ByError(), Aim.parse(goal), deadline, ledger,
         Steps(),
     )  # fmt: skip
     return bench, conducted(bench, Plan.parse("@ eager"), machine(), "data", lambda plan: None)

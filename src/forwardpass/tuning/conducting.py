@@ -14,10 +14,10 @@ from forwardpass.errors import PassError, UsageError
 from forwardpass.nouns.machines import Machine
 from forwardpass.nouns.plans import Plan
 from forwardpass.nouns.programs import Trust
-from forwardpass.nouns.tunings import Evidence, Trial
+from forwardpass.nouns.tunings import Trial
 from forwardpass.tensors.arrays import is_inexact, spelled, to_numpy
 from forwardpass.tensors.distances import apart, share, tolerance
-from forwardpass.tuning.finals import Gated, chosen, predicted, provable
+from forwardpass.tuning.finals import Gated, chosen, itself, predicted, provable
 from forwardpass.tuning.searching import PlanSearch, Splits
 from forwardpass.tuning.workbenches import Workbench, beyond
 from forwardpass.tuning.workshops import Outputs, TrialError
@@ -55,7 +55,8 @@ def conducted(
         bench.steps.begin("the baseline", 1)
         bench.begin(_BEGIN_SECONDS)
         require_repeatable(bench)
-        possible = provable(bench)
+        bench.judge.require_kept(bench.reference("final", bench.rows["final"]), "final")
+        most = provable(bench)
     except TrialError as error:
         raise PassError(f"{plain}, the baseline, cannot be computed: {error}") from error
     notes: list[str] = []
@@ -70,7 +71,7 @@ def conducted(
     interrupted = False
     search = PlanSearch(bench, given, machine, trust, splits)
     finalists: list[Trial] = []
-    if all(one.holds == "kept" for one in possible):
+    if most > 1:
         try:
             search.run()
         except KeyboardInterrupt:
@@ -81,7 +82,7 @@ def conducted(
                 "interrupted: the best so far stands, and the same command goes on from there"
             )
     else:
-        notes += _unprovable(possible)
+        notes += _unprovable(bench)
     for trial in list(bench.trials.values()):
         broken = beyond(trial)
         if trial.fate == "kept" and broken is not None:
@@ -89,8 +90,10 @@ def conducted(
     if interrupted and predicted(bench, finalists[:1]) > _MOMENT_SECONDS:
         if finalists and finalists[0].plan != plain:
             notes.append(f"{finalists[0].plan} came first so far, and is not proved")
-        return Conducted(Gated(plain, possible, None, bench.made.get(plain)), True, tuple(notes))
-    return Conducted(chosen(bench, finalists, plain), interrupted, tuple(notes))
+        return Conducted(
+            Gated(plain, itself(bench), None, bench.made.get(plain)), True, tuple(notes)
+        )
+    return Conducted(chosen(bench, finalists, plain, most), interrupted, tuple(notes))
 
 
 def require_repeatable(bench: Workbench) -> None:
@@ -118,10 +121,11 @@ def _distances(one: Outputs, other: Outputs) -> Iterable[tuple[str, float]]:
         yield name, worst
 
 
-def _unprovable(possible: Iterable[Evidence]) -> list[str]:
-    """Why nothing was tried: the baseline itself would not pass."""
+def _unprovable(bench: Workbench) -> list[str]:
+    """Why nothing was tried: the rows do not prove so much as the baseline itself."""
     return [
-        f"{one.keep} cannot be proved even for the baseline, so nothing was tried: {one.why}"
-        for one in possible
+        f"{one.keep} could not be proved of a plan that computes just what the baseline does, so "
+        f"nothing was tried: {one.why}"
+        for one in itself(bench, looks=2)
         if one.holds != "kept"
     ]

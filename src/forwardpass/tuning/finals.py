@@ -44,26 +44,35 @@ def predicted(bench: Workbench, finalists: Sequence[Trial | None]) -> float:
     return own + sum(_seconds(bench, one) + fresh for one in finalists)
 
 
-def provable(bench: Workbench) -> tuple[Evidence, ...]:
-    """The budget of the baseline beside itself, on the final part: what no plan can prove better.
+def provable(bench: Workbench) -> int:
+    """At how many plans the rows of the final part can be asked: with each more, less is proved.
+    They are so many as the baseline beside itself, which nothing can keep more of, is proved with;
+    0 where it is not proved even alone.
 
-    Raises TrialError where the baseline cannot compute it.
+    Raises TrialError where the baseline cannot compute these rows.
     """
-    bench.steps.begin("the baseline on the final rows", 1)
-    bench.workshop.until = bench.deadline.end
+    for looks in range(LOOKS, 0, -1):
+        if all(one.holds == "kept" for one in itself(bench, looks)):
+            return looks
+    return 0
+
+
+def itself(bench: Workbench, looks: int = 1) -> tuple[Evidence, ...]:
+    """The budget of the baseline beside itself, on the final part."""
     own = bench.reference("final", bench.rows["final"])
-    return bench.judge(own, own, "final", 1)
+    return bench.judge(own, own, "final", looks)
 
 
-def chosen(bench: Workbench, finalists: Sequence[Trial], plain: str) -> Gated:
+def chosen(bench: Workbench, finalists: Sequence[Trial], plain: str, most: int) -> Gated:
     """The best of the finalists that keeps the budget on rows that no trial has seen, and is
     better than the baseline beyond noise; else the plan that was given.
 
     Args:
         finalists: the best first. plain: the text of the plan that was given.
+        most: plans that are held against the final part, the one that was given among them.
     """
     bench.workshop.until = bench.deadline.end
-    looks = min(LOOKS, 1 + sum(one.plan != plain for one in finalists))
+    looks = min(max(1, most), 1 + sum(one.plan != plain for one in finalists))
     asked = [one for one in finalists if one.plan != plain][: looks - 1]
     for place, trial in enumerate(asked):
         plan = trial.plan
@@ -94,10 +103,9 @@ def _plain(bench: Workbench, plain: str, looks: int) -> Gated:
     """The plan that was given, as an artefact, which is held against the budget as any other."""
     made = bench.make(plain)
     whole = bench.rows["final"]
-    own = bench.reference("final", whole)
     fits = bench.deadline.fits(predicted(bench, ()), final=True)
     if made is None or not fits or not bench.judged(plain, "final", whole, looks):
-        return Gated(plain, bench.judge(own, own, "final", 1), None, made)
+        return Gated(plain, itself(bench), None, made)
     bench.set(plain, stage="final", why="as it was given: nothing better was proved")
     return Gated(plain, bench.trials[plain].kept, None, made)
 

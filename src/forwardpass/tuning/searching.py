@@ -19,7 +19,8 @@ from forwardpass.tuning.candidates import (
     threads_of,
     with_threads,
 )
-from forwardpass.tuning.workbenches import NO_TIME, Workbench, beyond
+from forwardpass.tuning.workbenches import Workbench, beyond
+from forwardpass.tuning.workshops import Candidate
 
 _SCREEN_SECONDS: Final = 2.5
 """Of a contest of one plan and the baseline, when a plan is looked at first."""
@@ -47,8 +48,8 @@ class Split(Protocol):
         ...
 
 
-Splits = Callable[[str], Split | None]
-"""Of the text of a quantized plan; None where its layers cannot be told apart."""
+Splits = Callable[[Candidate], Split | None]
+"""Of a quantized plan that was made; None where its layers cannot be told apart."""
 
 
 class PlanSearch:
@@ -86,8 +87,10 @@ class PlanSearch:
         self._narrow(_LEFT)
         self._mix()
         for best in self.kept()[:1]:
-            for plan in threaded(Plan.parse(best.plan), self._machine):
-                self._whole([str(plan)])
+            plan = Plan.parse(best.plan)
+            bare = Plan(self.given.steps, plan.backend)
+            for other in (bare, *threaded(plan, self._machine)):
+                self._whole([str(other)])
         self._narrow(_LEFT)
 
     def kept(self) -> list[Trial]:
@@ -139,8 +142,7 @@ class PlanSearch:
         bench = self.bench
         alive = self.kept()
         for trial in alive:
-            better = next((o for o in alive if bench.aim.dominates(o, trial, bench.base)), None)
-            if better is not None:
+            if (better := self._better(trial)) is not None:
                 self._drop(trial, better)
         alive = self.kept()
         if bench.aim.goal != "pareto":
@@ -154,23 +156,43 @@ class PlanSearch:
         bench = self.bench
         computed: list[str] = []
         for plan in plans:
-            trial = bench.screen(plan, Plan.parse(plan).backend.name, _SCREEN_SECONDS)
+            parsed = Plan.parse(plan)
+            kind = "int8" if is_quantized(parsed) else "full"
+            trial = bench.screen(plan, f"{parsed.backend.name} {kind}", _SCREEN_SECONDS)
             if trial.fate != "kept" or trial.stage != "few rows" or beyond(trial) is not None:
                 continue
-            if self._computed(plan, trial.ratio):
+            better = self._better(trial)
+            if better is not None:
+                self._drop(trial, better)
+            elif self._computed(plan, trial.ratio):
                 computed.append(plan)
-        seconds = _TIMED_SECONDS * (1 + len(computed))
-        if computed and bench.deadline.fits(seconds):
-            bench.steps.begin(f"timing {len(computed)} plans side by side", 1)
-            bench.timed(computed, seconds)
+        for start in range(0, len(computed), _LEFT):
+            group = computed[start : start + _LEFT]
+            seconds = _TIMED_SECONDS * (1 + len(group))
+            if bench.deadline.fits(seconds):
+                bench.steps.begin(f"timing {len(group)} plans side by side", 1)
+                bench.timed(group, seconds)
         for plan in computed:
             trial = bench.trials[plan]
             if trial.fate == "kept":
-                broken = beyond(trial)
+                doubt = beyond(trial) or self._hopeless(trial)
                 bench.settle(
-                    plan, stage="search", fate="dropped" if broken else "kept",
-                    why=broken.why if broken else "keeps the budget on the search rows",
+                    plan, stage="search", fate="dropped" if doubt else "kept",
+                    why=doubt.why if doubt else "keeps the budget on the search rows",
                 )  # fmt: skip
+
+    def _better(self, trial: Trial) -> Trial | None:
+        """One that may be chosen, and is better for certain."""
+        aim, base = self.bench.aim, self.bench.base
+        return next((one for one in self.kept() if aim.dominates(one, trial, base)), None)
+
+    def _hopeless(self, trial: Trial) -> Evidence | None:
+        """A line of the budget that the rows of the final part would not prove, either."""
+        rows = self.bench.rows["final"]
+        return next(
+            (o for o in trial.kept if o.holds != "kept" and (o.needed is None or o.needed > rows)),
+            None,
+        )
 
     def _computed(self, plan: str, ratio: Estimate | None) -> bool:
         """Whether a plan computed all search rows; else it stays where it was, or is gone."""
@@ -186,34 +208,41 @@ class PlanSearch:
     def _mix(self) -> None:
         """Split the fastest quantized plans that break the budget by layers."""
         bench = self.bench
-        best = self.kept()[:1]
         broken = [
             trial for trial in bench.trials.values()
-            if trial.ratio is not None and beyond(trial) is not None
-            and is_quantized(Plan.parse(trial.plan))
-            and not (best and bench.aim.dominates(best[0], trial, bench.base))
+            if trial.ratio is not None and any(one.holds != "kept" for one in trial.kept)
+            and is_quantized(Plan.parse(trial.plan)) and self._better(trial) is None
         ]  # fmt: skip
         for trial in sorted(broken, key=self._median, reverse=True)[:_SPLIT]:
-            bench.steps.begin(f"layers of {trial.plan}", 1)
-            split = self._splits(trial.plan) if bench.deadline.fits(_SCREEN_SECONDS) else None
-            if split is None:
+            if not bench.deadline.fits(_SCREEN_SECONDS) or bench.make(trial.plan) is None:
                 continue
-            backend = Plan.parse(trial.plan).backend.name
-            for known in (trial, self._in_full(backend)):
-                if known is not None:
-                    split.learn(known.plan, known.kept, known.ratio)
-            while (plan := split.next(self._best())) is not None:
-                self._whole([plan])
-                came = bench.trials[plan]
-                if came.why.startswith(NO_TIME):
-                    break
-                split.learn(plan, came.kept or None, came.ratio)
+            bench.steps.begin(f"layers of {trial.plan}", 1)
+            split = self._splits(bench.made[trial.plan])
+            if split is not None:
+                self._follow(split, trial)
+
+    def _follow(self, split: Split, whole: Trial) -> None:
+        """Try what a split proposes, until it has nothing more or there is no time."""
+        bench = self.bench
+        backend = Plan.parse(whole.plan).backend.name
+        for known in (whole, self._in_full(backend)):
+            if known is not None and bench.make(known.plan) is not None:
+                self._computed(known.plan, known.ratio)  # all are compared on the same rows
+                known = bench.trials[known.plan]
+                split.learn(known.plan, known.kept, known.ratio)
+        while (plan := split.next(self._best())) is not None:
+            self._whole([plan])
+            came = bench.trials[plan]
+            if came.fate == "not tried" or not bench.deadline.fits(_SCREEN_SECONDS):
+                break
+            split.learn(plan, came.kept or None, came.ratio)
 
     def _in_full(self, backend: str) -> Trial | None:
         """The trial of a backend in full precision."""
-        for trial in self.kept():
+        for trial in reversed(self.bench.trials.values()):
             plan = Plan.parse(trial.plan)
-            if plan.backend.name == backend and not is_quantized(plan):
+            same = plan.backend.name == backend and not is_quantized(plan)
+            if same and trial.ratio is not None and beyond(trial) is None:
                 return trial
         return None
 

@@ -4,8 +4,8 @@ it as a Trial."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -26,9 +26,21 @@ from forwardpass.tuning.workshops import (
     Workshop,
 )
 
-Judge = Callable[[Outputs, Outputs, PartName, int], tuple[Evidence, ...]]
-"""Of the baseline's outputs, those that came, the part whose first rows they are of, and how many
-looks at this part there are in all: each line of the budget."""
+
+class Judge(Protocol):
+    """Holds outputs against a budget."""
+
+    def __call__(
+        self, baseline: Outputs, came: Outputs, part: PartName, looks: int
+    ) -> tuple[Evidence, ...]:
+        """Each line of the budget, by outputs of the first rows of a part at which so many plans
+        are looked at in all."""
+        ...
+
+    def require_kept(self, baseline: Outputs, part: PartName) -> None:
+        """Raises UsageError where the baseline itself breaks the budget."""
+        ...
+
 
 NO_TIME: Final = "there was no time for it"
 """So begins why a plan was not tried that another call would try."""

@@ -1,0 +1,67 @@
+"""Accounts of what was chosen: when it pays, and how near it comes to what this machine can do."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from forwardpass.errors import ForwardpassError
+from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.plans import Backend, Plan
+from forwardpass.nouns.tunings import Trial
+from forwardpass.preparing.limit_shares import mac_table
+from forwardpass.preparing.preparing import built
+from forwardpass.tensors.blocks import Block
+
+
+def pays_after_rows(chosen: Trial, baseline: Trial) -> int | None:
+    """From how many rows on the seconds that making and opening took are saved again; None where
+    they never are, or nothing was timed."""
+    one, other = baseline.rows_per_second, chosen.rows_per_second
+    if one is None or other is None or chosen.build_seconds is None:
+        return None
+    saved = 1 / one.median - 1 / other.median
+    extra = (chosen.first_seconds or 0.0) - (baseline.first_seconds or 0.0)
+    spent = chosen.build_seconds + max(0.0, extra)
+    return math.ceil(spent / saved) if saved > 0 else None
+
+
+def limit_share(
+    forward: Forward, block: Block, chosen: Trial, identity: dict[str, Any]
+) -> float | None:
+    """Share of the matmul rate of this machine that a plan reaches over these rows: that of int8
+    where it computes layers so. None where the macs of the model cannot be told, or nothing was
+    timed.
+
+    Args:
+        forward: as it was given. identity: under which its macs are kept.
+    """
+    from forwardpass.measuring.limits import matmul_rate  # it is that of PyTorch
+
+    if chosen.rows_per_second is None or forward.model.program.module is None:
+        return None
+    try:
+        engine = built(Forward(forward.model, Plan((), Backend("eager"))), block)
+    except ForwardpassError:
+        return None
+    table = mac_table(engine, block, identity)
+    cells = [
+        block.signature.cells(dict(zip(block.signature.variable, map(int, sizes), strict=True)))
+        for sizes in block.sizes
+    ]
+    macs = float(np.mean([table.of(1, count) for count in cells]))
+    most = matmul_rate("cpu", _dtype(Plan.parse(chosen.plan), engine.replicas[0].facts.dtype))
+    if not macs or not most:
+        return None
+    return 2 * macs * chosen.rows_per_second.median / most
+
+
+def _dtype(plan: Plan, own: str) -> str:
+    """In which most is multiplied."""
+    given = {one.name: one.text for one in plan.backend.arguments}
+    if "quantize" in given and given.get("weight_only") != "true":
+        return given["quantize"]
+    casts = [step.arguments[0].text for step in plan.steps if step.name == "cast"]
+    return casts[-1] if casts else own
