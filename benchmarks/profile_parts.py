@@ -29,7 +29,7 @@ from forwardpass.profiling.contenders import Contender
 from forwardpass.profiling.curves import Sweep
 from forwardpass.profiling.dissecting import Timed
 from forwardpass.profiling.headlines import headline
-from forwardpass.profiling.parts import parts
+from forwardpass.profiling.parts import ROUNDS, parts
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.recordings import recorded
 
@@ -90,9 +90,10 @@ def main() -> None:
     costing: list[list[str]] = []
     said: list[str] = []
     for name, (contender, rows) in contenders(hasty).items():
-        found = parts(contender, known, rows, "inference", 2.0 if hasty else 30.0, Steps())
+        seconds = 2.0 if hasty else 30.0
+        (found,), _ = parts(contender, known, {rows: ROUNDS}, "inference", seconds, Steps())
         adding.append(added_up(name, found))
-        said.append(f"- {name}: {headline([found], Sweep((), (), CostTable(())), known)}")
+        said.append(f"- {name}: {headline([found], Sweep((), (), CostTable(()), 0.0), known)}")
         costing.append(cost_of_timing(name, contender, rows, 3 if hasty else 30))
         print(adding[-1], costing[-1], said[-1], file=sys.stderr, flush=True)
     head = ["batch", "calls", "whole, ms", "A/A noise", "layers, ms", "unattributed", "sum − whole"]

@@ -17,10 +17,9 @@ from forwardpass.nouns.machines import Limits
 from forwardpass.nouns.profiles import Parts
 from forwardpass.nouns.progress import Steps
 from forwardpass.probing import record
-from forwardpass.profiling import parts as module
 from forwardpass.profiling.contenders import Contender
-from forwardpass.profiling.dissecting import Dissection
-from forwardpass.profiling.parts import parts
+from forwardpass.profiling.dissecting import Dissecting, Dissection
+from forwardpass.profiling.parts import ROUNDS, parts
 
 LIMITS = Limits({"f32": 1e11, "bf16": 2e11}, 1e10, 2e-6)
 
@@ -29,9 +28,11 @@ def taken_apart(
     forward: Any, inputs: Any, rows: int = 4, grad: Any = "inference", limits: Limits = LIMITS
 ) -> Parts:
     contender = Contender.of(load(forward), inputs, 256)
-    found = parts(contender, limits, rows, grad, 0.2, Steps())
-    assert (found.rows, found.noise >= 0) == (rows, True)
-    return found
+    found, failed = parts(contender, limits, {rows: ROUNDS}, grad, 0.2, Steps())
+    for error in failed:
+        raise error
+    assert (found[0].rows, found[0].noise >= 0) == (rows, True)
+    return found[0]
 
 
 class Computes(nn.Module):
@@ -238,14 +239,12 @@ def test_what_torch_compile_replaces_is_timed_end_to_end() -> None:
 def timed_as(monkeypatch: pytest.MonkeyPatch, call: float, whole: float) -> Parts:
     """The parts of two calls, as if each took so long and a pass so long, within 1 %."""
 
-    def dissected(*_: Any) -> Dissection:
-        rounds = [1.0, 0.99, 1.01, 1.0, 0.995]
-        return Dissection(
-            [(whole * r, whole * r * 1.01) for r in rounds], [2.0 for _ in rounds],
-            [[call * r, call * r] for r in rounds], "",
-        )  # fmt: skip
-
-    monkeypatch.setattr(module, "dissected", dissected)
+    rounds = [1.0, 0.99, 1.01, 1.0, 0.995]
+    dissection = Dissection(
+        [(whole * r, whole * r * 1.01) for r in rounds], [2.0 for _ in rounds],
+        [[call * r, call * r] for r in rounds], "",
+    )  # fmt: skip
+    monkeypatch.setattr(Dissecting, "done", dissection)
     return taken_apart(chain(8, 2), torch.randn(4, 8))
 
 
@@ -270,11 +269,9 @@ def test_what_the_calls_leave_is_unattributed_and_overhead(monkeypatch: pytest.M
 def test_what_is_unattributed_is_no_more_than_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """One pass of each two was held up: as far as medians tell, the whole takes one second."""
 
-    def dissected(*_: Any) -> Dissection:
-        held = [(1.0, 90.0), (80.0, 1.0), (1.0, 1.0), (1.0, 70.0), (1.0, 1.0)]
-        return Dissection(held, [1.5] * 5, [[0.3, 0.3]] * 5, "")
-
-    monkeypatch.setattr(module, "dissected", dissected)
+    held = [(1.0, 90.0), (80.0, 1.0), (1.0, 1.0), (1.0, 70.0), (1.0, 1.0)]
+    dissection = Dissection(held, [1.5] * 5, [[0.3, 0.3]] * 5, "")
+    monkeypatch.setattr(Dissecting, "done", dissection)
     found = taken_apart(chain(8, 2), torch.randn(4, 8))
     assert found.unattributed is not None
     assert found.whole.median == 1.0

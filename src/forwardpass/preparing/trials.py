@@ -153,8 +153,8 @@ class Choice(NamedTuple):
 
 
 def chosen(rates: Sequence[Mapping[int, float]]) -> Choice:
-    """The best size and the smallest that is slower by less than what is worth looking for: it pads
-    less, and waits less.
+    """The best size and the smallest that is slower by less than what is worth looking for, beyond
+    doubt: it pads less, and waits less. While that is not sure, it is the best one itself.
 
     Args:
         rates: for each round, seconds a cell (or a row) by size; one size is in all of them.
@@ -165,8 +165,8 @@ def chosen(rates: Sequence[Mapping[int, float]]) -> Choice:
     best = min((size for size in sizes if ratios[size]), key=lambda s: statistics.median(ratios[s]))
     for size in sizes:
         beside = _ratios(rates, size, best)
-        if beside and statistics.median(beside) * _WORTH <= 1:
-            return Choice(best, size, timing(beside))
+        if beside and (known := timing(beside)).high * _WORTH <= 1:
+            return Choice(best, size, known)
     raise AssertionError("the best is as good as itself")
 
 

@@ -12,7 +12,7 @@ from forwardpass.profiling.points import Point
 
 def best_of(points: Sequence[Point]) -> tuple[Point, Point]:
     """The batch with the most rows/s, and the one of the fewest rows that comes within what is
-    worth looking for, compared round by round."""
+    worth looking for beyond doubt, compared round by round."""
     numbers = sorted({number for point in points for number in point.rounds})
     choice = chosen(
         [

@@ -169,6 +169,7 @@ class _Side:
     Attributes:
         sizes: to time along each axis. asked: whether somebody asked for them.
         seconds: of the budget. until: when it is spent, by the wall clock.
+        refused: rows between those that double, of batches that could not be computed.
     """
 
     ladder: Ladder
@@ -178,6 +179,7 @@ class _Side:
     ended: dict[str, str] = field(default_factory=dict[str, str])
     seconds: float = math.inf
     until: float = math.inf
+    refused: set[int] = field(default_factory=set[int])
     notes: list[str] = field(default_factory=list[str])
 
     @property
@@ -263,15 +265,22 @@ class _Side:
         return 2 * _FEWEST_ROUNDS * takes > (self.seconds if asked else self.until - WALL.now())
 
     def extend(self, seconds: float) -> None:
-        """Add the batches that may be better than the best one, unless they take longer."""
-        if self.ladder.asked:
+        """Add the batches that may be better than the best one, unless they take longer; where none
+        of twice or half the rows is left, those between it and these."""
+        ladder = self.ladder
+        if ladder.ended != PLATEAU:
             return
-        have = {point.rows for point in self.ladder.points}
-        best, _ = best_of(self.ladder.points)
-        for rows in {2 * best.rows, *self.ladder.rivals(self.ladder.trials())} - have:
-            if rows <= WINDOW.rows and self.ladder.ended == PLATEAU:
-                self.ladder.ended = self.ladder.slow(rows, seconds) or self.ladder.add(rows)
-                self.ladder.ended = self.ladder.ended or PLATEAU
+        have = {point.rows for point in ladder.points} | self.refused
+        best, _ = best_of(ladder.points)
+        further = {2 * best.rows, *ladder.rivals(ladder.trials())} - have
+        for rows in further:
+            if rows <= WINDOW.rows and ladder.ended == PLATEAU:
+                ladder.ended = ladder.slow(rows, seconds) or ladder.add(rows) or PLATEAU
+        between = {best.rows - best.rows // 4, best.rows + best.rows // 2} - have
+        for rows in () if further else between:
+            if rows <= WINDOW.rows and not ladder.slow(rows, seconds) and (why := ladder.add(rows)):
+                self.refused.add(rows)
+                self.notes.append(why)
 
     def refine(self, latency_seconds: float) -> None:
         """Add the batch that just keeps the bound, by those that do and do not."""

@@ -13,7 +13,6 @@ from forwardpass.errors import PassError, contained, said
 from forwardpass.measuring.clocks import WALL, Clock
 from forwardpass.measuring.stretches import Stretches
 from forwardpass.nouns.calls import Call
-from forwardpass.nouns.progress import Steps
 from forwardpass.nouns.records import Record
 from forwardpass.recording.arguments import copied
 from forwardpass.recording.interception import Interception, aside
@@ -24,6 +23,7 @@ from forwardpass.recording.walking import Walk
 from forwardpass.tensors.trees import flatten
 
 _MOST_ROUNDS = 100
+"""Of one visit."""
 _STAGED_SECONDS = 0.1
 """How long passes follow each other that leave nothing behind, before the world is put back: the
 first one after that has cold caches."""
@@ -143,39 +143,46 @@ class _Orphans(Walk):
         return func(*args, **kwargs)
 
 
-def dissected(
-    this: Pass, record: Recording | str, device: str, budget_seconds: float, fewest: int,
-    steps: Steps,
-) -> Dissection:  # fmt: skip
-    """Rounds of a plain pass, one taken apart, and a plain one, while the budget lasts.
+class Dissecting:
+    """A pass that is timed as a whole, and call by call, in visits.
 
-    There are `fewest` in any case. `record` is of this pass, or says why there is none: then only
-    whole passes are timed. Raises PassError where the module raises.
+    Between two visits time passes in which something else is timed: how quick a machine is lasts,
+    and passes that follow each other say of one moment what they took. `record` is of this pass,
+    or says why there is none: then only whole passes are timed.
     """
-    why = record if isinstance(record, str) else ""
-    timed = None if isinstance(record, str) else Timed(record, device)
-    clock = Clock.on(device)
-    done = Dissection([], [], [], "")
-    with closing(_passes(this, record)) as passes:
-        if fewest > 1:
-            next(passes)()  # which still has to find its memory
-        began = WALL.now()
-        while len(done.whole) < fewest or (
-            len(done.whole) < _MOST_ROUNDS and WALL.now() - began < budget_seconds
-        ):
-            first = clock.seconds(next(passes))
-            if timed is not None:
-                took, calls = timed.seconds(next(passes))
-                done.timed.append(took)
-                done.calls.append(calls)
-                if timed.parted:
-                    why, timed = f"a later pass went another way: {timed.strayed}", None
-            done.whole.append((first, clock.seconds(next(passes))))
-            if len(done.whole) == 1:
-                rounds = budget_seconds / max(WALL.now() - began, 1e-9)
-                steps.begin("parts", round(min(max(rounds, fewest), _MOST_ROUNDS)))
-            steps.advance()
-    return Dissection(done.whole, [], [], why) if why else done
+
+    def __init__(self, this: Pass, record: Recording | str, device: str) -> None:
+        self._this, self._record, self._device = this, record, device
+        self._done = Dissection([], [], [], record if isinstance(record, str) else "")
+
+    @property
+    def done(self) -> Dissection:
+        """What was found."""
+        done = self._done
+        return Dissection(done.whole, [], [], done.why) if done.why else done
+
+    def visit(self, seconds: float, warm: bool = True) -> None:
+        """Rounds of a plain pass, one taken apart, and a plain one, for about so long; at least
+        one. With `warm` there is a pass before them, which still has to find its memory. Raises
+        PassError where the module raises."""
+        done, clock, record = self._done, Clock.on(self._device), self._record
+        timed = None if done.why or isinstance(record, str) else Timed(record, self._device)
+        with closing(_passes(self._this, record)) as passes:
+            if warm:
+                next(passes)()
+            began, rounds = WALL.now(), 0
+            while not rounds or (rounds < _MOST_ROUNDS and WALL.now() - began < seconds):
+                first = clock.seconds(next(passes))
+                if timed is not None:
+                    took, calls = timed.seconds(next(passes))
+                    done.timed.append(took)
+                    done.calls.append(calls)
+                    if timed.parted:
+                        why = f"a later pass went another way: {timed.strayed}"
+                        self._done = done = done._replace(why=why)
+                        timed = None
+                done.whole.append((first, clock.seconds(next(passes))))
+                rounds += 1
 
 
 def unseen_work(this: Pass, record: Recording) -> str:

@@ -104,7 +104,8 @@ class Ladder:
             if not self.points:
                 forward, first = self.contender.load.forward, _first(rows)
                 raise PassError(f"{forward}: {first} raised: {said(error)}") from error
-            self._headroom.refuse(rows * self._cells)
+            if rows * self._cells > self._headroom.largest:  # else it is another reason than memory
+                self._headroom.refuse(rows * self._cells)
             if out_of_memory(error):
                 return f"{rows:,} rows do not fit into memory: {said(error)}"
             return f"at {rows:,} rows forward raised: {said(error)}"

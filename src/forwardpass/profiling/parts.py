@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from math import fsum
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.errors import Escaped, PassError, UsageError, contained, said
-from forwardpass.measuring.clocks import measure
+from forwardpass.measuring.clocks import WALL, measure
 from forwardpass.measuring.timings import ratio, timing
 from forwardpass.nouns.machines import Limits
 from forwardpass.nouns.profiles import Bound, CallCost, Estimate, LayerCost, Parts
@@ -21,49 +22,108 @@ from forwardpass.nouns.records import Record
 from forwardpass.probing.calling import compiled_parts
 from forwardpass.probing.verb import settle
 from forwardpass.profiling.contenders import Contender
-from forwardpass.profiling.dissecting import Dissection, dissected, unseen_work
+from forwardpass.profiling.dissecting import Dissecting, Dissection, unseen_work
 from forwardpass.profiling.rooflines import Roofline
 from forwardpass.recording.passes import Grad, Pass
 from forwardpass.recording.recordings import Recording, recorded
 
+_TINY: Final = 1e-300
+"""Seconds, so that no pass took none at all: calls that take less than handing them over took 0."""
 ROUNDS: Final = 3
 """So that intervals say something."""
+_VISITS: Final = 10
+"""Of each batch, so that there is one for each batch of samples of `timing`."""
 
 
 def parts(
-    contender: Contender, limits: Limits, rows: int, grad: Grad, budget_seconds: float,
-    steps: Steps, fewest: int = ROUNDS,
-) -> Parts:  # fmt: skip
-    """The parts of one batch of so many rows, of an engine that computes eagerly.
+    contender: Contender, limits: Limits, batches: Mapping[int, int], grad: Grad,
+    budget_seconds: float, steps: Steps,
+) -> tuple[list[Parts], list[PassError]]:  # fmt: skip
+    """The parts of batches, of an engine that computes eagerly; and what was raised of those that
+    could not be taken apart.
 
-    The pass is recorded once; then plain passes and passes in which each call is timed take turns,
-    in `fewest` rounds whatever they take. Of a single round, intervals are as wide as the pass
-    differs from itself. What keeps the pass from being taken apart is the `why` of its Parts.
-    Raises PassError where the module raises.
+    Args:
+        batches: rows of each, and how many rounds it gets whatever they take. Of a single round,
+            intervals are as wide as the pass differs from itself.
+
+    Each pass is recorded once; then plain passes and passes in which each call is timed take turns.
+    The batches take turns, too, again and again: so each is timed at many moments, and its
+    intervals hold how much these differ. What keeps a pass from being taken apart is the `why` of
+    its Parts.
     """
-    replica, sizes = contender.engine.replicas[0], contender.load.sizes
+    replica = contender.engine.replicas[0]
     assert isinstance(replica, EagerReplica)
-    steps.begin("parts", 1)
+    steps.begin("parts", _VISITS)
+    share = budget_seconds / len(batches)
     if names := compiled_parts(replica.module):
         why = f"compiled by torch.compile, and timed end to end only: {', '.join(names)}"
-        return _end_to_end(contender, rows, budget_seconds, fewest, why)
-    staged = replica.stage(contender.load.batch(rows))
-    this = Pass.of(replica.module, staged.args, staged.kwargs, grad=grad)
+        return [_end_to_end(contender, rows, share, n, why) for rows, n in batches.items()], []
+    found: list[Parts] = []
+    failed: list[PassError] = []
     with contender.threads(), contender.learning(grad):
-        try:
-            settle(this)
-            record = _recorded(str(contender.load.forward), this)
-            done = dissected(this, record, replica.facts.device, budget_seconds, fewest, steps)
-            hidden = unseen_work(this, record) if isinstance(record, Recording) else ""
-        except PassError as error:
-            raise PassError(f"a batch of {rows:,} rows was not taken apart: {error}") from error
-    one, same = (timing(list(each)) for each in zip(*done.whole, strict=True))
-    whole = _estimate([seconds for pair in done.whole for seconds in pair])
-    why = done.why or (hidden and f"{hidden}: its seconds count as unattributed")
-    found = Parts(rows, sizes, whole, ratio(one, same).width, why=why)
-    if done.why or isinstance(record, str):
-        return found
-    return _added_up(found, record, done, limits)
+        begun = [_Division(contender, replica, *batch, grad) for batch in batches.items()]
+        for each in begun:  # before one is recorded: what it settles on may depend on the others
+            settle(each.this)
+        began = WALL.now()
+        for number in range(_VISITS):
+            for each in list(begun):
+                if number >= each.fewest and WALL.now() - began >= budget_seconds:
+                    continue
+                try:
+                    each.visit(share / _VISITS)
+                except PassError as error:
+                    begun.remove(each)
+                    failed.append(each.failed(error))
+            steps.advance()
+        for each in begun:
+            try:
+                found.append(each.parts(limits))
+            except PassError as error:
+                failed.append(each.failed(error))
+    return found, failed
+
+
+class _Division:
+    """A batch, the seconds of which are divided among its calls, in so many visits at least."""
+
+    def __init__(
+        self, contender: Contender, replica: EagerReplica, rows: int, fewest: int, grad: Grad
+    ) -> None:
+        self._name, self._device = str(contender.load.forward), replica.facts.device
+        self.fewest = fewest
+        self._rows, self._sizes = rows, contender.load.sizes
+        staged = replica.stage(contender.load.batch(rows))
+        self.this = Pass.of(replica.module, staged.args, staged.kwargs, grad=grad)
+
+    @cached_property
+    def _record(self) -> Recording | str:
+        return _recorded(self._name, self.this)
+
+    @cached_property
+    def _dissecting(self) -> Dissecting:
+        return Dissecting(self.this, self._record, self._device)
+
+    def visit(self, seconds: float) -> None:
+        """See `Dissecting.visit`."""
+        self._dissecting.visit(seconds, warm=self.fewest > 1)
+
+    def failed(self, error: PassError) -> PassError:
+        """What its pass raised, with its rows."""
+        said = PassError(f"a batch of {self._rows:,} rows was not taken apart: {error}")
+        said.__cause__ = error
+        return said
+
+    def parts(self, limits: Limits) -> Parts:
+        """What was found. Raises PassError where the module raises."""
+        record, done = self._record, self._dissecting.done
+        hidden = unseen_work(self.this, record) if isinstance(record, Recording) else ""
+        one, same = (timing(list(each)) for each in zip(*done.whole, strict=True))
+        whole = _estimate([seconds for pair in done.whole for seconds in pair])
+        why = done.why or (hidden and f"{hidden}: its seconds count as unattributed")
+        found = Parts(self._rows, self._sizes, whole, ratio(one, same).width, why=why)
+        if done.why or isinstance(record, str):
+            return found
+        return _added_up(found, record, done, limits)
 
 
 def _end_to_end(
@@ -158,11 +218,11 @@ def _shares(
     found: dict[Bound, Estimate] = {}
     for bound, seconds in spent.items():
         ends = [
-            _estimate((seconds + between * (bound == "overhead")) / (summed + between))
+            _estimate((seconds + between * (bound == "overhead")) / (summed + between + _TINY))
             for between in (likely, least, most)
         ]
         low, high = min(end.low for end in ends), max(end.high for end in ends)
-        found[bound] = Estimate(ends[0].median, low, high)
+        found[bound] = Estimate(ends[0].median, low, min(high, 1.0))
     return found
 
 

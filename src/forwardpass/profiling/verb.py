@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from forwardpass.building.backends.eager import EagerReplica
-from forwardpass.errors import PassError, UsageError
+from forwardpass.errors import UsageError
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL
 from forwardpass.measuring.contention import Contention
@@ -151,12 +151,10 @@ def _passed(
     notes = list(swept.notes)
     asked = _rows(swept)
     if isinstance(replica, EagerReplica):
-        for rows, seconds in asked.items():
-            given = allowance.seconds("rounds") / count / len(asked)
-            try:
-                inside += _taken_apart(one, most, rows, seconds, grad, given, allowance, steps)
-            except PassError as error:
-                notes.append(str(error))
+        given = allowance.seconds("rounds") / count
+        batches = _taken_apart(asked, given, allowance)
+        inside, failed = parts(one, most, batches, grad, given, steps)
+        notes += map(str, failed)
         if allowance.has("memory"):
             given = allowance.seconds("memory") / count
             seconds = min(_MEMORY_SECONDS, given / 2)  # the others together take as long
@@ -184,18 +182,20 @@ def _passed(
     )
 
 
-def _taken_apart(
-    one: Contender, limits: Limits, rows: int, seconds: float, grad: Grad, given: float,
-    allowance: Allowance, steps: Steps,
-) -> Iterator[Parts]:  # fmt: skip
-    """The parts of a batch whose passes take `seconds`: of one row in any case, of more rows where
-    what is left suffices. Raises PassError where the module raises."""
-    needs = _TAKEN_APART * seconds
-    once = not allowance.has("rounds") or (rows > 1 and needs > max(given, allowance.left))
-    if rows > 1 and needs / 3 > allowance.left:
-        allowance.miss(f"the layers of {rows:,} rows", needs - allowance.left)
-        return
-    yield parts(one, limits, rows, grad, given, steps, 1 if once else ROUNDS)
+def _taken_apart(asked: Mapping[int, float], given: float, allowance: Allowance) -> dict[int, int]:
+    """How many rounds at least batches get whose passes take so many seconds: of one row in any
+    case, of more rows where what is left suffices."""
+    found: dict[int, int] = {}
+    left, share = allowance.left, given / len(asked)
+    for rows, seconds in asked.items():
+        needs = _TAKEN_APART * seconds
+        once = not allowance.has("rounds") or (rows > 1 and needs > max(share, left))
+        if rows > 1 and needs / 3 > left:
+            allowance.miss(f"the layers of {rows:,} rows", needs - left)
+        else:
+            found[rows] = 1 if once else ROUNDS
+            left -= max(share, needs / 3 if once else needs)
+    return found
 
 
 def _require_arguments(
