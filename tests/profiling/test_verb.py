@@ -180,6 +180,23 @@ def test_constants_beside_tensors_reach_every_pass(inputs: Any, operators: set[s
     assert "forward" not in vars(module), "the module is left as it is"
 
 
+class Sides(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(4, 2), nn.Linear(3, 2)
+
+    def forward(self, batch: dict[str, Tensor], scale: float = 1.0) -> Tensor:
+        return (self.left(batch["left"]) + self.right(batch["right"])) * scale
+
+
+def test_tensors_in_a_dict_that_forward_takes_are_inputs_by_path() -> None:
+    inside = {"left": ROWS, "right": torch.ones(3, 3)}
+    asked: list[Any] = [{"batch": inside}, (inside,), {"batch": inside, "scale": 2.0}]
+    for inputs in asked:
+        found = fwd.profile(Sides(), inputs, batch=(2,), budget_seconds=0.1)
+        assert {layer.path for layer in found.passes[0].parts[0].layers} == {"", "left", "right"}
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

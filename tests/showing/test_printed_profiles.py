@@ -120,6 +120,20 @@ def test_what_is_within_both_intervals_is_too_close_to_call() -> None:
     assert last["net.py | cast(bf16) @ inductor"].endswith("1.25 × (1.20–1.30)")
 
 
+def test_long_plans_of_one_model_stand_side_by_side_without_it() -> None:
+    names = [f"pkg:a_model_of_some_name/model @ {name}" for name in ("eager", "onnxruntime")]
+    one, other = (passed(forward=name) for name in names)
+    printed = text(profile(one, other))
+    lines = [line for line in printed.splitlines() if line.startswith("@ ")]
+    assert [line.split()[1] for line in lines] == ["eager", "onnxruntime"]
+    assert all(name in printed for name in names)
+
+
+def test_an_interval_many_times_as_wide_as_its_median_is_told_as_that() -> None:
+    odd = replace(LAYERS[0], seconds=Estimate(1e-5, 1e-5, 1e-2))
+    assert "10.0 µs ±>999%" in str(profile(passed(parts=(parts(layers=(odd,)),))))
+
+
 def test_what_no_call_took_stands_on_a_row_of_its_own_even_below_zero() -> None:
     odd = passed(parts=(parts(unattributed=Estimate(-3e-6, -9e-6, 2e-6)),))
     row = next(line for line in str(profile(odd)).splitlines() if "unattributed" in line)

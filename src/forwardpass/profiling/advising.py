@@ -42,9 +42,11 @@ def for_throughput(points: Sequence[Point], noise: float, ended: str) -> Advice:
         why += (
             f"{', the most of all' if len(points) > 1 else ''}; larger ones were not tried: {ended}"
         )
+    if any(p.measured().rows_per_second.low > this.rows_per_second.high for p in points):
+        why += "; by CPU seconds, to which other work adds none"
     if chosen is not points[0]:
         gain = this.rows_per_second.median / one.rows_per_second.median
-        why += f"; {gain:.2f} × those of {_counted(one.rows)}"
+        why += f"; {multiple(gain)} those of {_counted(one.rows)}"
         if gain < 1 + noise:
             why += f", which is within the noise of {noise:.1%}: too close to call"
     return Advice("throughput", chosen.rows, why + _doubt(points))
@@ -101,6 +103,11 @@ def _doubt(points: Sequence[Point]) -> str:
 def milliseconds(seconds: float) -> str:
     """With three digits."""
     return f"{1e3 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def multiple(times: float) -> str:
+    """`1.24 ×`, `25,177 ×`."""
+    return f"{times:,.{2 if times < 100 else 0}f} ×"
 
 
 def _rate(point: CurvePoint) -> str:

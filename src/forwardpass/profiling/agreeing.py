@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from forwardpass.profiling.contenders import Contender
 from forwardpass.tensors.arrays import Array, is_inexact, spelled
 from forwardpass.tensors.distances import apart, share, tolerance
 from forwardpass.tensors.trees import flatten
+
+_NAMED: Final = 4
+"""Sizes of batches that are named one by one."""
 
 
 class Agreement:
@@ -57,9 +60,12 @@ class Agreement:
         if not self._far:
             return ()
         several = list(self._far)
-        where = f"{several[0]:,}" if len(several) == 1 else (
-            f"{', '.join(f'{rows:,}' for rows in several[:-1])} and {several[-1]:,}"
-        )  # fmt: skip
+        if len(several) == 1:
+            where = f"{several[0]:,}"
+        elif len(several) > _NAMED:
+            where = f"{len(several)} sizes from {several[0]:,} to {several[-1]:,}"
+        else:
+            where = f"{', '.join(f'{rows:,}' for rows in several[:-1])} and {several[-1]:,}"
         return (
             f"at {where} rows the outputs differ by {share(max(self._far.values()))} from those of "
             f"one row alone (rounding accounts for {self._allowed:.0e}): see `fwd check`, "

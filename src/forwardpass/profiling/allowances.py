@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 from forwardpass.measuring.clocks import WALL
+from forwardpass.profiling.advising import milliseconds
 
 Found = Literal["whole", "layers", "noise", "rounds", "memory", "curves", "lesson"]
 """What a profile finds out."""
@@ -27,10 +28,10 @@ class _Stage(NamedTuple):
 _STAGES: Final[dict[Found, _Stage]] = {
     "whole": _Stage("", 4),
     "layers": _Stage("", 5),
-    "noise": _Stage("passes timed side by side, for the noise", 12),
+    "noise": _Stage("passes timed side by side, for the noise", 12, 0.05),
     "rounds": _Stage("layers timed more than once", 12, 0.3),
     "memory": _Stage("memory", 8, 0.15),
-    "curves": _Stage("other batches and sizes", 20, 0.4),
+    "curves": _Stage("other batches and sizes", 20, 0.35),
     "lesson": _Stage("what batching buys", 40, 0.15),
 }
 """By worth. The first two are had whatever they take."""
@@ -89,9 +90,14 @@ class Allowance:
         return self._share * self._seconds + needed
 
     @property
+    def spent(self) -> float:
+        """Seconds since it began."""
+        return WALL.now() - self._began
+
+    @property
     def left(self) -> float:
         """Seconds until all are spent; below 0 afterwards."""
-        return self._began + self._seconds - WALL.now()
+        return self._seconds - self.spent
 
     def miss(self, what: str, seconds: float) -> None:
         """Something is left out that so many seconds in all would have."""
@@ -101,10 +107,12 @@ class Allowance:
     def notes(self) -> Iterator[str]:
         """What was left out, and what would have it, in a sentence."""
         if self._missed:
-            each = [f"{what} ({_rounded(_SURE * s)} s)" for what, s in self._missed.items()]
+            missed = [f"{what} ({_rounded(_SURE * s)} s)" for what, s in self._missed.items()]
+            whose = "one pass" if len(self._passes) == 1 else "one pass of each"
             yield (
-                f"one pass takes {sum(self._passes):.2g} s, and {self._seconds:g} s do not suffice "
-                f"for all; left out, with the --seconds that would have it: {', '.join(each)}"
+                f"{whose} takes {milliseconds(sum(self._passes))}, and {self._seconds:g} s do not "
+                "suffice for all; left out, with the --seconds that would have it: "
+                f"{', '.join(missed)}"
             )
 
 

@@ -24,7 +24,7 @@ from forwardpass.nouns.plans import Argument
 from forwardpass.preparing.identity import digest
 from forwardpass.preparing.preparing import built, learned
 from forwardpass.preparing.recipes import Ready
-from forwardpass.profiling.constants import bound
+from forwardpass.profiling.arguments import bound
 from forwardpass.profiling.loads import Load
 from forwardpass.recording.passes import Grad
 from forwardpass.tensors.arrays import Array, copied

@@ -52,8 +52,9 @@ class Sweep:
     notes: tuple[str, ...] = ()
 
 
-def noise_of(contender: Contender) -> float:
-    """The share by which a pass differs from itself, timed as two candidates of one contest.
+def noise_of(contender: Contender, budget_seconds: float = _NOISE_SECONDS) -> float:
+    """The share by which a pass differs from itself, timed as two candidates of one contest for so
+    many seconds, or a second at most.
 
     Raises PassError where one row raises.
     """
@@ -66,7 +67,7 @@ def noise_of(contender: Contender) -> float:
         alone = threads == 1 and not contender.waits
         return noise(
             call, clock=contender.clock, threads=int(alone),
-            budget_seconds=_NOISE_SECONDS, min_rounds=_FEWEST_ROUNDS,
+            budget_seconds=min(_NOISE_SECONDS, budget_seconds), min_rounds=_FEWEST_ROUNDS,
         )  # fmt: skip
 
 

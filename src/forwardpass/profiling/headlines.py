@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import fsum
 
-from forwardpass.nouns.machines import Limits
+from forwardpass.nouns.machines import BUSY, Limits
 from forwardpass.nouns.profiles import Bound, CurvePoint, Estimate, Parts, Passed
+from forwardpass.profiling.advising import multiple
 from forwardpass.profiling.curves import Sweep
 
 _TAKES: dict[Bound, str] = {
@@ -98,13 +99,14 @@ def _by_rows(swept: Sweep) -> str:
     if single.rows_per_second.overlaps(best.rows_per_second):
         return f"{text}, no more than one at a time as far as can be told"
     more = best.rows_per_second.median / single.rows_per_second.median
-    return f"{text}, {more:.1f} × as many as at batch 1"
+    return f"{text}, {more:,.1f} × as many as at batch 1"
 
 
-def verdict(passes: Sequence[Passed], noise: float) -> str:
+def verdict(passes: Sequence[Passed], noise: float, lost_share: float = 0.0) -> str:
     """Which of several is the fastest at its best batch, or that it is too close to call.
 
-    `noise` is the share by which a pass differs from itself: less is not told apart.
+    `noise` is the share by which a pass differs from itself: less is not told apart. `lost_share`
+    is that of the time in which other work had the cores.
     """
     if len(passes) < 2:
         return ""
@@ -124,8 +126,10 @@ def verdict(passes: Sequence[Passed], noise: float) -> str:
     times = rate.median / other.median
     text = (
         f"{passes[order[0]].forward} is the fastest: {rate.median:,.0f} rows/s at batch "
-        f"{first.rows:,}, {times:.2f} × {passes[order[1]].forward} at batch {second.rows:,}"
+        f"{first.rows:,}, {multiple(times)} {passes[order[1]].forward} at batch {second.rows:,}"
     )
+    if lost_share > BUSY:
+        text += f"; other work had the cores for {lost_share:.0%} of the time: too noisy to be sure"
     growing = [passes[n].forward for n in order[1:] if bests[n].rows == _most_rows(passes[n])]
     return f"{text}; larger batches of {' and '.join(growing)} were not tried" if growing else text
 

@@ -102,11 +102,14 @@ def profile(
         budget_seconds, started, [ladder.points[0].wall_seconds for ladder in ladders],
         _wanted(contenders, batch), asked=bool(batch or axes or threads),
     )  # fmt: skip
+    side_by_side = None
+    if allowance.has("noise"):
+        side_by_side = noise_of(contenders[0], allowance.seconds("noise"))
     sweeps = sweep(
-        ladders, noise=noise_of(contenders[0]) if allowance.has("noise") else None,
+        ladders, noise=side_by_side,
         axes=axes or {}, threads=threads or (), latency_seconds=latency_seconds,
         budget_seconds=allowance.sweeping, steps=steps,
-        fewest=ROUNDS if allowance.has("noise") else 2,
+        fewest=2 if side_by_side is None else ROUNDS,
     )  # fmt: skip
     if allowance.has("curves"):
         for ladder in ladders:
@@ -115,15 +118,15 @@ def profile(
         _passed(one, swept, most, grad, allowance, len(contenders), steps)
         for one, swept, most in zip(contenders, sweeps, known, strict=True)
     ]
-    noise = sweeps[0].noise
+    noise, lost = sweeps[0].noise, contention.share
     return Profile(
         passes=tuple(passes),
         machine=machine_of(facts),
         limits=known[0],
         noise=noise,
-        verdict=verdict(passes, noise),
+        verdict=verdict(passes, noise, lost),
         seconds=WALL.now() - began,
-        lost_share=(lost := contention.share),
+        lost_share=lost,
         notes=(*allowance.notes, *_busy(noise, lost), *_elsewhere(passes)),
     )
 
@@ -160,7 +163,10 @@ def _passed(
             seconds = min(_MEMORY_SECONDS, given / 2)  # the others together take as long
             memory = timeline(one, max(asked), grad, steps, batch_seconds=seconds)
     else:
-        notes.append(f"{_whole(one)}: it is timed end to end only")
+        notes.append(
+            f"{_whole(one)}: it is timed end to end only. For layers and memory, profile the "
+            "module with `@ eager`"
+        )
     learned = None
     if allowance.has("lesson"):
         given = min(allowance.seconds("lesson") / count, allowance.left)
@@ -189,9 +195,10 @@ def _taken_apart(asked: Mapping[int, float], given: float, allowance: Allowance)
     left, share = allowance.left, given / len(asked)
     for rows, seconds in asked.items():
         needs = _TAKEN_APART * seconds
-        once = not allowance.has("rounds") or (rows > 1 and needs > max(share, left))
-        if rows > 1 and needs / 3 > left:
-            allowance.miss(f"the layers of {rows:,} rows", needs - left)
+        there = max(share, left)
+        once = not allowance.has("rounds") or (rows > 1 and needs > there)
+        if rows > 1 and needs / 3 > there:
+            allowance.miss(f"the layers of {rows:,} rows", allowance.spent + needs)
         else:
             found[rows] = 1 if once else ROUNDS
             left -= max(share, needs / 3 if once else needs)
@@ -220,7 +227,8 @@ def _whole(contender: Contender) -> str:
     """Why a Forward cannot be taken apart."""
     if contender.load.forward.model.program.module is None:
         return "an artefact has no modules"
-    return f"{contender.load.forward.plan.backend.name} computes a graph of its own"
+    backend = contender.load.forward.plan.backend.name
+    return f"{backend} computes a graph of its own, which does not tell the module's layers apart"
 
 
 def _elsewhere(passes: Sequence[Passed]) -> Iterator[str]:

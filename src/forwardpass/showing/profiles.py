@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -40,6 +42,8 @@ _BAR = 18
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LAYERS, _HOLDERS = 8, 3
 """How many are shown of the dearest."""
+_NAMED = 30
+"""Columns that a Forward has beside others."""
 _LEAST = 0.005
 """A share that is shown as more than nothing."""
 
@@ -212,10 +216,10 @@ def _beside(passes: Sequence[Passed]) -> Table:
     for title in ("one row", "rows/s", "at", "beside the first"):
         drawn.add_column(title, justify="right", no_wrap=True)
     first = _best(passes[0])
-    for one in passes:
+    for one, name in zip(passes, _apart([one.forward for one in passes]), strict=True):
         best, single = _best(one), _single(one)
         drawn.add_row(
-            plain(near(one.forward)),
+            plain(near(name)),
             "" if single is None else duration(single.p50),
             "" if best is None else ranged(best.rows_per_second, rate),
             "" if best is None else counted(best.rows),
@@ -230,7 +234,21 @@ def _against(best: CurvePoint | None, first: CurvePoint | None) -> str:
     if best.rows_per_second.overlaps(first.rows_per_second):
         return "too close to call"
     ratio = best.rows_per_second.over(first.rows_per_second)
-    return f"{ratio.median:.2f} × ({ratio.low:.2f}–{ratio.high:.2f})"
+    low, middle, high = map(_times, (ratio.low, ratio.median, ratio.high))
+    return f"{middle} × ({low}–{high})"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.{2 if ratio < 100 else 0}f}"
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """The Forwards; plans of one model without it where they are long: all of it stands above its
+    own profile."""
+    split = [re.split(r" (?=[@|] )", name, maxsplit=1) for name in names]
+    same = len({words[0] for words in split}) == 1 and all(len(words) == 2 for words in split)
+    long = max(map(cell_len, names)) > _NAMED
+    return [words[-1] for words in split] if same and long else list(names)
 
 
 def _along_batch(one: Passed) -> tuple[CurvePoint, ...]:

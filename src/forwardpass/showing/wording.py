@@ -51,7 +51,9 @@ def counted(rows: int) -> str:
 
 
 def rate(value: float) -> str:
-    """A number per second, to three digits where it is small."""
+    """A number per second, to three digits where it is small, and from a million on."""
+    if value >= 1e6:
+        return amount(value)
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -76,12 +78,16 @@ def duration(value: float) -> str:
     return f"{value * 1e9:.0f} ns"
 
 
+_WIDE = 9.995
+"""An interval that is so many times its median tells no more than that."""
+
+
 def ranged(value: Estimate, form: Callable[[float], str] = duration) -> str:
     """`1,234 ±3%`: the wider side of the interval, as a share."""
     if not value.median:
         return form(value.median)
     aside = max(value.high - value.median, value.median - value.low) / abs(value.median)
-    return f"{form(value.median)} ±{aside:.0%}"
+    return f"{form(value.median)} ±{aside:.0%}" if aside < _WIDE else f"{form(value.median)} ±>999%"
 
 
 def _digits(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Constants: arguments of forward that hold no rows, bound to a copy of the module."""
+"""Arguments: rows by path, and constants, which are bound to a copy of the module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from forwardpass.errors import UsageError, nearest
 from forwardpass.loading.programs import ModuleProgram
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.models import Model
+from forwardpass.nouns.signatures import Axis, Input, Signature
+from forwardpass.tensors.arrays import spelled
 from forwardpass.tensors.modules import attributes, own_calls
+from forwardpass.tensors.trees import flatten
 
 _KINDS: Final = (bool, int, float, complex, str, np.generic, torch.dtype, torch.device)
 
@@ -36,6 +39,11 @@ def bound(forward: Forward, inputs: Any) -> tuple[Forward, Any]:
         return forward, inputs
     given = {str(name): value for name, value in cast("Mapping[Any, Any]", inputs).items()}
     constants = {name: value for name, value in given.items() if _is_constant(value)}
+    if any(isinstance(value, Mapping) for value in given.values()):
+        rows = {name: value for name, value in given.items() if name not in constants}
+        model, given = _by_path(model, rows)
+        forward, inputs = Forward(model, forward.plan), given
+        given = {**given, **constants}
     if not constants or len(constants) == len(given):
         return forward, inputs
     module = model.program.module
@@ -78,6 +86,16 @@ def _named(model: Model, inputs: tuple[Any, ...]) -> Any:
         return dict(zip(names, inputs, strict=False))
     constants = {taken[at]: one for at, one in enumerate(inputs) if _is_constant(one)}
     return {**dict(zip(names, rows, strict=False)), **constants}
+
+
+def _by_path(model: Model, inputs: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
+    """A model and its inputs where some are dicts: each tensor by its path, as `batch.left`."""
+    rows = flatten(inputs)
+    if model.signature is not None or any(isinstance(r, np.ndarray) for r in rows.values()):
+        return model, dict(rows)
+    axes = {path: (Axis("batch"), *(Axis(size=n) for n in t.shape[1:])) for path, t in rows.items()}
+    given = [Input(path, spelled(value), axes[path]) for path, value in rows.items()]
+    return model.with_signature(Signature(tuple(given))), dict(rows)
 
 
 def _is_constant(value: Any) -> bool:
