@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import forwardpass as fwd
-from benchmarks.results import quick
+from benchmarks.results import into_page, quick
 from forwardpass.showing import plots
 
 ROOT = Path(__file__).parent.parent
@@ -34,17 +34,7 @@ def main() -> None:
             plots.write(profile, str(place / f"profile_{name}.svg"))
             print(f"{profile}\n", flush=True)
             if not hasty:
-                _into_page(f"profile_{name}", str(profile))
-
-
-def _into_page(marker: str, printed: str) -> None:
-    """Put it into the block that follows `<!-- marker -->`."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, found, after = text.partition(f"<!-- {marker} -->\n```text\n")
-    if not found:
-        raise SystemExit(f"{PAGE} has no place for {marker}")
-    rest = after[after.index("```\n") :]
-    PAGE.write_text(f"{before}{found}{printed}\n{rest}", encoding="utf-8")
+                into_page(PAGE, f"profile_{name}", str(profile))
 
 
 if __name__ == "__main__":

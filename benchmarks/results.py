@@ -103,3 +103,13 @@ def _processor() -> str:
 
 def _flags() -> set[str]:
     return set(_cpuinfo("flags").split())
+
+
+def into_page(page: Path, marker: str, printed: str) -> None:
+    """Put it into the block of a page that follows `<!-- marker -->`."""
+    text = page.read_text(encoding="utf-8")
+    before, found, after = text.partition(f"<!-- {marker} -->\n```text\n")
+    if not found:
+        raise SystemExit(f"{page} has no place for {marker}")
+    rest = after[after.index("```\n") :]
+    page.write_text(f"{before}{found}{printed}\n{rest}", encoding="utf-8")

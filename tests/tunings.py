@@ -16,7 +16,8 @@ MIXED = "@ onnxruntime(quantize=int8) where " + ", ".join(f"!*.{n}.output.dense"
 def evidence(bound: float, holds: Holds = "kept", rows: int = 3_840, **more: Any) -> Evidence:
     fields: dict[str, Any] = {
         "keep": KEEP, "value": bound + 0.0004, "bound": bound, "limit": 0.995, "rows": rows,
-        "holds": holds, "why": f"{KEEP}: at least {bound} on {rows} rows",
+        "holds": holds,
+        "why": f"{bound + 4e-4:.5g} over {rows:,} rows, at least {bound:.5g}; ≥ 0.995 is asked",
     }  # fmt: skip
     return Evidence(**{**fields, **more})
 

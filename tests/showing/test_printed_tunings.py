@@ -20,7 +20,7 @@ PRINTED = Path(__file__).parent / "printed"
 EVIL = "\x1b[31m<b>[bold]x[/]"
 FLIPS = Evidence(
     keep="flips <= 0.5%", value=0.0, bound=0.0104, limit=0.005, rows=288, holds="unproved",
-    needed=598, why="flips <= 0.5%: 0 of 288 rows flip, which proves no less than 1.04%; about "
+    needed=598, why="0 over 288 rows, at most 0.0104 with confidence 0.95; ≤ 0.005 is asked; about "
     "598 rows would prove it",
 )  # fmt: skip
 
@@ -118,6 +118,8 @@ def test_a_bound_is_never_rounded_to_claim_more(
 
 def test_plans_with_one_reason_stand_together() -> None:
     assert "@ inductor · @ aot: no compiler" in str(tuning())
+    late = tuple(trial(f"@ p{n}", None, None, fate="not tried", why="no time") for n in range(9))
+    assert "not tried  @ p0 · @ p1 · @ p2 · @ p3 · 5 more: no time" in str(tuning(trials=late))
 
 
 def test_the_layers_that_stayed_and_what_each_would_have_cost() -> None:

@@ -66,11 +66,26 @@ def _sizes(
     return found
 
 
+def _columns(
+    ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> dict[str, str]:
+    pairs = [part.partition("=") for item in value for part in item.split(",")]
+    for name, equals, column in pairs:
+        if not (name and equals and column):
+            raise click.BadParameter(f"{name + equals + column!r} is not input=column")
+    return {name: column for name, _, column in pairs}
+
+
 signature = click.option(
     "--signature", "signature", multiple=True, metavar="INPUT",
     help='An input of the model, as "pixels: f32[batch 3 224 224]". Repeatable.',
 )  # fmt: skip
 """The option that says what a model takes; `signed` reads it."""
+columns = click.option(
+    "--columns", multiple=True, callback=_columns, metavar="input=column",
+    help="Which column feeds which input. Repeatable, or a=b,c=d.",
+)  # fmt: skip
+"""The option that says which columns of the data go where; `run` and `tune` take it."""
 trusted = click.option(
     "--trust", type=click.Choice(["data", "code", "native"]), metavar="CLASS",
     help="The most that may be opened: data, code or native. [any; of NAME.fwd: data]",

@@ -13,6 +13,7 @@ import click
 from forwardpass.cli.options import (
     ARGUMENTS,
     Verb,
+    columns,
     leave,
     names,
     rebuild,
@@ -36,16 +37,6 @@ def _batch(ctx: click.Context, parameter: click.Parameter, value: str) -> int | 
     if not value.isdigit() or int(value) < 1:
         raise click.BadParameter(f"{value!r} is neither `auto` nor a whole number of rows from 1")
     return int(value)
-
-
-def _columns(
-    ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]
-) -> dict[str, str]:
-    pairs = [part.partition("=") for item in value for part in item.split(",")]
-    for name, equals, column in pairs:
-        if not (name and equals and column):
-            raise click.BadParameter(f"{name + equals + column!r} is not input=column")
-    return {name: column for name, _, column in pairs}
 
 
 def _types(
@@ -121,13 +112,7 @@ def _outlived(out: str) -> None:
     metavar="COLUMN",
     help="Deliver this column along. Repeatable, or a,b.",
 )
-@click.option(
-    "--columns",
-    multiple=True,
-    callback=_columns,
-    metavar="input=column",
-    help="Which column feeds which input. Repeatable, or a=b,c=d.",
-)
+@columns
 @click.option(
     "--outputs",
     multiple=True,

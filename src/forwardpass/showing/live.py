@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -25,6 +26,8 @@ from forwardpass.nouns.progress import Progress as Counters
 from forwardpass.nouns.progress import Steps
 from forwardpass.showing.wording import GREEN, VERMILLION, plain, rate, visible
 
+_HowFar: TypeAlias = Callable[[], tuple[str, int | None, float | None]]
+"""Stage, done, and total; where nothing is counted, what is done are the seconds that went by."""
 _LONGEST = 40
 """Columns of what is at work."""
 
@@ -32,7 +35,12 @@ _LONGEST = 40
 @contextmanager
 def live(counters: Counters, console: Console) -> Generator[None]:
     """Show the counters of a run until the block ends; nothing where the console is no terminal."""
-    columns = (_Counters(counters), TimeElapsedColumn(), TimeRemainingColumn(compact=True))
+    columns = (
+        MofNCompleteColumn(),
+        _Counters(counters),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
+    )
     with _followed(lambda: (counters.stage, counters.rows, counters.total), console, *columns):
         yield
 
@@ -40,21 +48,25 @@ def live(counters: Counters, console: Console) -> Generator[None]:
 @contextmanager
 def stepping(steps: Steps, console: Console, most_seconds: float | None = None) -> Generator[None]:
     """Show how far the steps of a verb have come until the block ends, likewise: of a verb that may
-    take `most_seconds`, how many are left."""
+    take `most_seconds`, how many of them are left."""
 
     def state() -> tuple[str, int, int | None]:
         # More steps than were foreseen: nobody knows how many there are.
         return steps.stage, steps.done, steps.total if steps.done <= steps.total else None
 
-    clock = TimeElapsedColumn() if most_seconds is None else _TimeLeft(most_seconds)
-    with _followed(state, console, _Best(steps), clock):
+    def timed() -> tuple[str, None, float | None]:
+        return steps.stage, None, most_seconds
+
+    if most_seconds is None:
+        columns = (MofNCompleteColumn(), TimeElapsedColumn())
+    else:
+        columns = (_Best(steps), _TimeLeft())
+    with _followed(state if most_seconds is None else timed, console, *columns):
         yield
 
 
 @contextmanager
-def _followed(
-    state: Callable[[], tuple[str, int, int | None]], console: Console, *columns: ProgressColumn
-) -> Generator[None]:
+def _followed(state: _HowFar, console: Console, *columns: ProgressColumn) -> Generator[None]:
     """A bar that reads stage, done and total each time it is drawn."""
     if not console.is_terminal:
         yield
@@ -63,7 +75,6 @@ def _followed(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False, table_column=Column(max_width=_LONGEST)),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
         *columns,
         console=console,
         transient=True,
@@ -71,7 +82,7 @@ def _followed(
     )
     progress.state = state
     stage, _, total = state()
-    progress.add_task(stage, total=total)
+    progress.add_task(visible(stage), total=total)
     with progress:
         yield
 
@@ -79,14 +90,15 @@ def _followed(
 class _ProgressLine(Progress):
     """Asks how far it is each time it is drawn."""
 
-    state: Callable[[], tuple[str, int, int | None]] | None = None
+    state: _HowFar | None = None
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """The line as things stand now."""
         if self.state is not None:
             stage, done, total = self.state()
-            for task in self.task_ids:
-                self.update(task, description=visible(stage), completed=done, total=total)
+            for task in self.tasks:
+                come = (task.elapsed or 0.0) if done is None else done
+                self.update(task.id, description=visible(stage), completed=come, total=total)
         return super().get_renderables()
 
 
@@ -104,12 +116,11 @@ class _Best(TextColumn):
 class _TimeLeft(TextColumn):
     """What is left of the seconds that a verb may take."""
 
-    def __init__(self, most_seconds: float) -> None:
+    def __init__(self) -> None:
         super().__init__("")
-        self._most = most_seconds
 
     def render(self, task: Task) -> Text:
-        minutes, seconds = divmod(max(0, round(self._most - (task.elapsed or 0.0))), 60)
+        minutes, seconds = divmod(max(0, round(task.remaining or 0.0)), 60)
         return Text(f"{minutes}:{seconds:02d} left", "cyan")
 
 

@@ -30,8 +30,10 @@ from forwardpass.showing.wording import (
     seconds,
 )
 
-_TRIALS, _LAYERS, _LONGEST = 16, 8, 44
-"""How many trials and layers are shown, and how many columns the name of a layer has."""
+_TRIALS, _LAYERS, _PLANS = 16, 8, 4
+"""How many trials and layers are shown, and plans that have one reason."""
+_LONGEST = 44
+"""Columns of the name of a layer."""
 _MOST_DIGITS = 6
 _SIGNS: dict[Fate, tuple[str, str]] = {
     "kept": ("✓", GREEN),
@@ -48,7 +50,7 @@ def shown(tuning: Tuning) -> RenderableType:
         plain(Text(near(f"{_reference(tuning)} {tuning.chosen}"), style="bold")),
     ]
     parts += [
-        plain(Text(f"✗ {near(one.why)}", VERMILLION))
+        plain(Text(f"✗ {near(one.keep)}: {near(one.why)}", VERMILLION))
         for one in tuning.proved
         if one.holds != "kept"
     ]
@@ -84,7 +86,7 @@ def _reference(tuning: Tuning) -> str:
 
 def _headline(tuning: Tuning) -> Text:
     sign, colour = ("✓", GREEN) if tuning.is_kept else ("✗", VERMILLION)
-    early = "stopped before it was through; the best so far is " if tuning.interrupted else ""
+    early = "stopped before it was through; so far, " if tuning.interrupted else ""
     return plain(Text(f"{sign} {early}{near(verdict(tuning))}", style=f"bold {colour}"))
 
 
@@ -271,7 +273,8 @@ def _sensitivity(layers: Sequence[Sensitivity]) -> Iterator[RenderableType]:
 def _facts(tuning: Tuning) -> Iterator[tuple[str, Text | str]]:
     for fate in ("failed", "not tried"):
         for why, plans in _together(tuning, lambda one, fate=fate: one.fate == fate):
-            yield fate, f"{' · '.join(plans)}: {why}"
+            more = f" · {len(plans) - _PLANS:,} more" if len(plans) > _PLANS else ""
+            yield fate, f"{' · '.join(plans[:_PLANS])}{more}: {why}"
     yield "goal", f"{tuning.goal}, keeping {' and '.join(tuning.keeps) or 'nothing'}"
     rows = tuning.calibration_rows, tuning.search_rows, tuning.final_rows
     yield (
