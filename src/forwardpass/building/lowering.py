@@ -25,6 +25,7 @@ from torch import nn
 from forwardpass.building.exporting import quiet
 from forwardpass.building.lookups import bounds
 from forwardpass.building.proving import cause_of, proved, read_in, tried
+from forwardpass.building.quantizing import Quantized
 from forwardpass.building.replicas import Example, Replica
 from forwardpass.building.subjects import (
     Subject,
@@ -126,7 +127,7 @@ class Draft(NamedTuple):
 
 
 Write = Callable[[Draft, Path], None]
-Quantize = Callable[[Draft, Path], str]
+Quantize = Callable[[Draft, Path], Quantized]
 
 
 def lower(
@@ -190,11 +191,11 @@ def lower(
             if quantize is None:
                 return lowered
             with torch.no_grad(), quiet():
-                did = quantize(draft, folder)
+                made = quantize(draft, folder)
             moved = tried(opened(folder, lowered)[0], truths, _BROKEN)
             if moved and moved == distance:
                 raise BuildError("its outputs are to the last bit those of before quantizing")
-            done = Applied(f"{backend}(quantize=int8)", did, moved, on)
+            done = Applied(f"{backend}(quantize=int8)", made.did, moved, on, made.layers)
             return msgspec.structs.replace(lowered, quantized=done)
         except (MissingExtraError, UsageError, KeyboardInterrupt):
             raise

@@ -58,8 +58,8 @@ class Chosen(NamedTuple):
     nodes: dict[str, str]
     others: dict[str, str]
 
-    def told(self, whose: str, by: Mapping[str, str], to: str, proof: str) -> str:
-        """What was done, in a sentence. Raises BuildError where nothing was.
+    def told(self, whose: str, by: Mapping[str, str], to: str, proof: str) -> Quantized:
+        """What was done. Raises BuildError where nothing was.
 
         Args:
             whose: the library and its verb: "OpenVINO has".
@@ -74,6 +74,19 @@ class Chosen(NamedTuple):
         left = [path for node, path in self.nodes.items() if node not in by]
         kinds = ", ".join(f"{count} × {kind}" for kind, count in Counter(by.values()).most_common())
         return summed(done, [*left, *self.others.values()], to, proof.format(kinds=kinds))
+
+
+class Quantized(NamedTuple):
+    """What was made of the layers of a graph.
+
+    Attributes:
+        did: in a sentence.
+        layers: that are in fewer bits, by the paths of their modules; `a or b` where it is not
+            known which.
+    """
+
+    did: str
+    layers: tuple[str, ...]
 
 
 def chosen(
@@ -113,14 +126,15 @@ def _parted(
     return inside, {node: text for node, text in spoken.items() if node not in inside}
 
 
-def summed(done: Collection[str], others: Iterable[str], to: str, proof: str) -> str:
-    """What was done, in a sentence: the paths of layers in fewer bits, and of the others."""
+def summed(done: Collection[str], others: Iterable[str], to: str, proof: str) -> Quantized:
+    """What was done, by the paths of layers in fewer bits, and of the others."""
     left = sorted(others)
     said = f"{len(done)} of {len(done) + len(left)} layers in {to}: {proof}"
+    layers = tuple(dict.fromkeys(done))
     if not left:
-        return said
+        return Quantized(said, layers)
     more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
-    return f"{said}; as they were stay {', '.join(left[:_NAMED])}{more}"
+    return Quantized(f"{said}; as they were stay {', '.join(left[:_NAMED])}{more}", layers)
 
 
 def _owners(layers: Sequence[Weighted], module: nn.Module) -> dict[str, tuple[str, ...]]:

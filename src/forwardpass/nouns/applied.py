@@ -16,12 +16,15 @@ class Applied(msgspec.Struct, frozen=True):
         moved: the largest relative distance of outputs, after it from before it; the largest float
             where they are no longer finite.
         on: the batches on which that was measured, by their sizes.
+        layers: of a quantization, what is in fewer bits, by the paths of modules; `a or b` where
+            these have equal weights.
     """
 
     step: str
     did: str
     moved: float
     on: tuple[str, ...]
+    layers: tuple[str, ...] = ()
 
     @property
     def stays_finite(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from forwardpass.building.lowering import Draft
-from forwardpass.building.quantizing import Weighted, chosen
+from forwardpass.building.quantizing import Quantized, Weighted, chosen
 from forwardpass.nouns.plans import Where
 
 _INTEGER: Final = {
@@ -24,7 +24,7 @@ _ABLE: Final = ("Gemm", "LSTM", "MatMul")
 no operator that does all of it at once."""
 
 
-def quantized(draft: Draft, graph: Path, where: Where | None) -> str:
+def quantized(draft: Draft, graph: Path, where: Where | None) -> Quantized:
     """Rewrite `graph`, and say what was done and what proves it. Raises BuildError, UsageError."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -11,7 +11,7 @@ import numpy as np
 
 from forwardpass.building.backends._intel import nncf, openvino
 from forwardpass.building.lowering import Draft
-from forwardpass.building.quantizing import Chosen, Weighted, chosen
+from forwardpass.building.quantizing import Chosen, Quantized, Weighted, chosen
 from forwardpass.errors import BuildError
 from forwardpass.nouns.plans import Where
 
@@ -27,7 +27,7 @@ _BETWEEN: Final = ("Convert", "Multiply", "Reshape", "Subtract", "Transpose", "U
 Batches = Iterable[Mapping[str, Any]]
 
 
-def quantized(draft: Draft, graph: Path, data: Batches, where: Where | None) -> str:
+def quantized(draft: Draft, graph: Path, data: Batches, where: Where | None) -> Quantized:
     """Rewrite `graph` by static ranges, which are found on data; what was done, and what proves it.
 
     Raises BuildError, and UsageError for layers that are not there.
@@ -54,7 +54,7 @@ def quantized(draft: Draft, graph: Path, data: Batches, where: Where | None) -> 
     )  # fmt: skip
 
 
-def compressed(draft: Draft, graph: Path, where: Where | None) -> str:
+def compressed(draft: Draft, graph: Path, where: Where | None) -> Quantized:
     """Rewrite `graph` with weights in int8, which are unpacked where they are multiplied."""
     library, model = nncf(), _read(graph)
     kinds = (*_CONVOLUTIONS, "MatMul", *_TABLES)
@@ -74,7 +74,7 @@ def compressed(draft: Draft, graph: Path, where: Where | None) -> str:
 
 def _told(
     graph: Path, before: int, some: Chosen, by: Mapping[str, str], to: str, proof: str
-) -> str:
+) -> Quantized:
     size = f"weights have {_weights(graph) / before:.0%} of their size"
     return some.told("OpenVINO has", by, to, f"{proof}, {size}")
 

@@ -16,7 +16,7 @@ from forwardpass.building.backends import aot
 from forwardpass.building.golden import far
 from forwardpass.building.graphs import exported, saved
 from forwardpass.building.lowering import Draft
-from forwardpass.building.quantizing import summed
+from forwardpass.building.quantizing import Quantized, summed
 from forwardpass.errors import BuildError, UsageError, nearest
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.plans import Where
@@ -32,7 +32,7 @@ def quantized(
     graph: Path,
     batches: Iterable[Sequence[torch.Tensor]] | None,
     where: Where | None,
-) -> str:
+) -> Quantized:
     """Write a package into `graph`, and say what was done and what proves it.
 
     Args:

@@ -19,6 +19,7 @@ from forwardpass.tensors.arrays import Array
 
 if TYPE_CHECKING:
     from forwardpass.building.lowering import Draft
+    from forwardpass.building.quantizing import Quantized
     from forwardpass.building.replicas import Example
     from forwardpass.nouns.plans import Where
     from forwardpass.nouns.programs import Program, Trust
@@ -57,7 +58,7 @@ def save(
     quantizes("onnxruntime", quantize, layers)
     _library("to lower a model to it")
 
-    def to_int8(draft: Draft, folder: Path) -> str:
+    def to_int8(draft: Draft, folder: Path) -> Quantized:
         from forwardpass.building.backends._onnx_int8 import quantized
 
         return quantized(draft, folder / GRAPH, layers)

@@ -21,6 +21,7 @@ from forwardpass.tensors.arrays import Array
 
 if TYPE_CHECKING:
     from forwardpass.building.lowering import Draft
+    from forwardpass.building.quantizing import Quantized
     from forwardpass.building.replicas import Example
     from forwardpass.nouns.plans import Where
     from forwardpass.nouns.programs import Program, Trust
@@ -64,7 +65,7 @@ def save(
             "quantize weights alone, which needs none: openvino(quantize=int8, weight_only=true)"
         )
 
-    def to_int8(draft: Draft, folder: Path) -> str:
+    def to_int8(draft: Draft, folder: Path) -> Quantized:
         from forwardpass.building.backends._openvino_int8 import compressed, quantized
 
         if weight_only or data is None:

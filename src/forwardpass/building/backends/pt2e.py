@@ -30,6 +30,7 @@ from forwardpass.nouns.programs import Program, Trust
 from forwardpass.tensors.dtypes import tensors
 
 if TYPE_CHECKING:
+    from forwardpass.building.quantizing import Quantized
     from forwardpass.nouns.plans import Where
 
 _PROGRAM = "program.pt2"
@@ -58,7 +59,7 @@ def save(
             f"{quantize}, dynamic=true), which needs none"
         )
 
-    def to_int8(draft: Draft, folder: Path) -> str:
+    def to_int8(draft: Draft, folder: Path) -> Quantized:
         from forwardpass.building.backends._torchao import quantized
 
         (folder / _PROGRAM).unlink()
