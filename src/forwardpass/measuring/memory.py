@@ -63,6 +63,11 @@ class Growth:
             peak = _peak()
         return max(0, peak - self._start)
 
+    @property
+    def peak_bytes(self) -> int:
+        """What was in use at most since then, all that was there before with it."""
+        return self._start + self.bytes
+
     def close(self) -> None:
         self._final = self.bytes
 
@@ -86,6 +91,11 @@ def is_resident_seen(device: str) -> bool:
     """Whether `peak_growth` tells by how much the resident memory of this process grew: on a CPU,
     where the system lowers the peak when it is asked."""
     return not _is_cuda(device) and device != "mps" and _REFERENCES.exists()
+
+
+def mapped_bytes() -> int:
+    """Bytes of this process's address space, resident or not; 0 where the system does not tell."""
+    return _fields(_STATUS).get("VmSize", 0)
 
 
 def _is_cuda(device: str) -> bool:

@@ -1,0 +1,223 @@
+"""The Workshop of processes, which may die of what is tried in them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from forwardpass.nouns.plans import Plan
+from forwardpass.preparing.identity import digest
+from forwardpass.tensors.threads import operator_threads
+from forwardpass.tuning.contests import Turning, contest
+from forwardpass.tuning.messages import (
+    BoundRequest,
+    ComputeAnswer,
+    ComputeRequest,
+    LoadAnswer,
+    LoadRequest,
+    MakeAnswer,
+    MakeRequest,
+    OpenAnswer,
+    OpenRequest,
+    Request,
+    TurnAnswer,
+    TurnRequest,
+)  # fmt: skip
+from forwardpass.tuning.parts import DataParts
+from forwardpass.tuning.processes import Kind, Worker
+from forwardpass.tuning.stored import read_values
+from forwardpass.tuning.workshops import (
+    Candidate,
+    Outputs,
+    PartName,
+    Rounds,
+    TrialError,
+    require_aligned,
+)  # fmt: skip
+
+
+@dataclass
+class Apart:
+    """A Workshop of processes. Each backend has one that makes its plans and one that computes
+    them; the Forward as given has its own, and each contender of a contest."""
+
+    parts: DataParts
+    folder: Path
+    silent_seconds: float
+    memory_bytes: int | None
+    until: float = math.inf
+    _makers: dict[str, Worker] = field(default_factory=dict[str, Worker])
+    _hands: dict[str, tuple[Worker, Candidate, OpenAnswer]] = field(
+        default_factory=dict[str, "tuple[Worker, Candidate, OpenAnswer]"]
+    )
+    _first: Worker | None = None
+    _all: list[Worker] = field(default_factory=list[Worker])
+    _count: Iterator[int] = field(default_factory=itertools.count)
+
+    def loads_the_same(self) -> bool:
+        """Whether another process finds this Forward by its reference."""
+        self._first, loaded = self._loaded()
+        return loaded.digest == digest(self.parts.forward)
+
+    def make(self, plan: str) -> Candidate:
+        """Make the artefact of a plan."""
+        backend = Plan.parse(plan).backend.name
+        worker = self._makers.get(backend)
+        if worker is None or worker.dead:
+            self._makers[backend] = worker = self._loaded()[0]
+        out = self.folder / f"{next(self._count)}.fwd"
+        request = MakeRequest(plan, str(out), str(self.parts.folder))
+        made = self._ask(worker, request, MakeAnswer)
+        return Candidate(plan, out, made.seconds, made.bytes, made.trust, made.did)
+
+    def outputs(self, made: Candidate, part: PartName, rows: int | None = None) -> Outputs:
+        """Compute the first rows of a part."""
+        found, failed = self._computed(made, part, rows)
+        require_aligned(failed, part)
+        return found
+
+    def failing(self, made: Candidate, part: PartName) -> dict[int, str]:
+        """The rows of a part that cannot be computed, and why."""
+        return self._computed(made, part, None)[1]
+
+    def contest(
+        self,
+        contenders: Sequence[Candidate],
+        part: PartName,
+        rows: int,
+        *,
+        batch: int | None = None,
+        seconds: float,
+        fresh: bool = False,
+    ) -> list[Rounds]:
+        """Time contenders in turns, each in a process of its own."""
+        taken: set[str] = set()
+        own: list[Worker] = []
+        turning: list[Turning] = []
+        try:
+            for one in contenders:
+                name = _place(one)
+                if fresh or name in taken:
+                    worker = self._bound(one)
+                    own.append(worker)
+                    known = self._ask(worker, self._open(one), OpenAnswer)
+                else:
+                    taken.add(name)
+                    worker, known = self._hand(one)
+                turning.append(Turning(known, self._turn(worker, part, rows, batch)))
+            return contest(turning, rows, batch, seconds=seconds)
+        finally:
+            for worker in own:
+                self._end(worker)
+
+    def end(self) -> None:
+        """End all processes."""
+        for worker in self._all:
+            worker.close()
+        self._all.clear()
+
+    def close(self) -> None:
+        """End all processes, and remove what they made."""
+        self.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _turn(
+        self, worker: Worker, part: PartName, rows: int, batch: int | None
+    ) -> Callable[[int, int], TurnAnswer]:
+        def turn(first: int, repeats: int) -> TurnAnswer:
+            request = TurnRequest(str(self.parts.folder), part, rows, batch, first, repeats)
+            return self._ask(worker, request, TurnAnswer)
+
+        return turn
+
+    def _computed(
+        self, made: Candidate, part: PartName, rows: int | None
+    ) -> tuple[Outputs, dict[int, str]]:
+        worker, _ = self._hand(made)
+        count = self.parts.rows[part] if rows is None else min(rows, self.parts.rows[part])
+        out = self.folder / f"{next(self._count)}.outputs"
+        try:
+            request = ComputeRequest(str(self.parts.folder), part, count, str(out))
+            answer = self._ask(worker, request, ComputeAnswer)
+            # They are mapped: what is unlinked lasts as long as they do.
+            return cast("Outputs", read_values(out)), answer.failed
+        finally:
+            shutil.rmtree(out, ignore_errors=True)
+
+    def _hand(self, made: Candidate) -> tuple[Worker, OpenAnswer]:
+        """The process in which a candidate is open."""
+        name = _place(made)
+        worker, held, known = self._hands.get(name, (None, None, None))
+        if worker is None or worker.dead:
+            worker, held = self._bound(made), None
+        if held != made or known is None:
+            self._hands.pop(name, None)
+            try:
+                known = self._ask(worker, self._open(made), OpenAnswer)
+            except TrialError:
+                self._end(worker)
+                raise
+            self._hands[name] = worker, made, known
+        return worker, known
+
+    def _open(self, made: Candidate) -> OpenRequest:
+        return OpenRequest(
+            None if made.folder is None else str(made.folder), str(self.parts.folder)
+        )
+
+    def _bound(self, made: Candidate) -> Worker:
+        """A new process that can open a candidate."""
+        if made.folder is None:
+            worker, self._first = self._first, None
+            return worker or self._loaded()[0]
+        worker = self._started()
+        signature = self._signature()
+        self._ask(worker, BoundRequest(*signature, self.memory_bytes), LoadAnswer)
+        return worker
+
+    def _loaded(self) -> tuple[Worker, LoadAnswer]:
+        """A new process with the Forward."""
+        worker, forward = self._started(), self.parts.forward
+        assert forward.model.origin is not None
+        load = LoadRequest(
+            forward.model.origin,
+            str(forward.plan),
+            forward.model.trust,
+            *self._signature(),
+            operator_threads(),
+            self.memory_bytes,
+        )
+        try:
+            return worker, self._ask(worker, load, LoadAnswer)
+        except TrialError:
+            self._end(worker)
+            raise
+
+    def _signature(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        signature = self.parts.forward.model.signature
+        assert signature is not None
+        return tuple(map(str, signature.inputs)), tuple(map(str, signature.outputs))
+
+    def _started(self) -> Worker:
+        worker = Worker(self.folder / f"{next(self._count)}.log")
+        self._all.append(worker)
+        return worker
+
+    def _end(self, worker: Worker) -> None:
+        worker.close()
+        with suppress(ValueError):
+            self._all.remove(worker)
+
+    def _ask(self, worker: Worker, request: Request, kind: type[Kind]) -> Kind:
+        return worker.ask(request, kind, until=self.until, silent_seconds=self.silent_seconds)
+
+
+def _place(made: Candidate) -> str:
+    """Which of the processes that compute is for a candidate."""
+    return "" if made.folder is None else Plan.parse(made.plan).backend.name

@@ -1,0 +1,111 @@
+"""The Workshop of this process, for a Forward that no other can load."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import shutil
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from forwardpass.errors import contained
+from forwardpass.tensors.arrays import Values, to_numpy
+from forwardpass.tuning.contests import Turning, contest
+from forwardpass.tuning.messages import OpenAnswer, TurnAnswer
+from forwardpass.tuning.parts import DataParts
+from forwardpass.tuning.stations import Station, failure
+from forwardpass.tuning.workshops import Candidate, Outputs, PartName, Rounds, require_aligned
+
+
+@dataclass
+class Here:
+    """The same in this process, which nothing protects: for a Forward that no other can load."""
+
+    parts: DataParts
+    folder: Path
+    until: float = math.inf
+    _station: Station = field(init=False)
+    _count: Iterator[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        signature = self.parts.forward.model.signature
+        assert signature is not None
+        self._station = Station(self.parts.forward, signature)
+
+    def make(self, plan: str) -> Candidate:
+        """Make the artefact of a plan."""
+        out = self.folder / f"{next(self._count)}.fwd"
+        with _trying(making=True):
+            made = self._station.make(plan, out, str(self.parts.folder))
+        return Candidate(plan, out, made.seconds, made.bytes, made.trust, made.did)
+
+    def outputs(self, made: Candidate, part: PartName, rows: int | None = None) -> Outputs:
+        """Compute the first rows of a part."""
+        found, failed = self._computed(made, part, rows)
+        require_aligned(failed, part)
+        return found
+
+    def failing(self, made: Candidate, part: PartName) -> dict[int, str]:
+        """The rows of a part that cannot be computed, and why."""
+        return self._computed(made, part, None)[1]
+
+    def contest(
+        self,
+        contenders: Sequence[Candidate],
+        part: PartName,
+        rows: int,
+        *,
+        batch: int | None = None,
+        seconds: float,
+        fresh: bool = False,
+    ) -> list[Rounds]:
+        """Time contenders in turns, all in this process; `fresh`: opened anew."""
+        parts = str(self.parts.folder)
+        with _trying():
+            turning: list[Turning] = []
+            for one in contenders:
+                name = _folder(one)
+                if fresh:
+                    self._station.close(name)
+                runner = self._station.open(name, parts)
+
+                def turn(first: int, repeats: int, name: str | None = name) -> TurnAnswer:
+                    return self._station.turn(name, parts, part, rows, batch, first, repeats)
+
+                turning.append(Turning(OpenAnswer(runner.seconds, runner.threads), turn))
+            return contest(turning, rows, batch, seconds=seconds)
+
+    def close(self) -> None:
+        """Let go of what is open, and remove what was made."""
+        self._station.close_all()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _computed(
+        self, made: Candidate, part: PartName, rows: int | None
+    ) -> tuple[Outputs, dict[int, str]]:
+        count = self.parts.rows[part] if rows is None else rows
+        with _trying():
+            found, failed = self._station.outputs(
+                _folder(made), str(self.parts.folder), part, count
+            )
+        return {name: _plain(values) for name, values in found.outputs.items()}, dict(failed)
+
+
+def _plain(values: Values) -> Values:
+    return [to_numpy(row) for row in values] if isinstance(values, list) else to_numpy(values)
+
+
+def _folder(made: Candidate) -> str | None:
+    return None if made.folder is None else str(made.folder)
+
+
+@contextmanager
+def _trying(*, making: bool = False) -> Generator[None]:
+    """Within, what is raised is the failure of a trial, but the KeyboardInterrupt of who stops."""
+    try:
+        with contained():
+            yield
+    except Exception as error:
+        raise failure(error, making=making) from error

@@ -1,0 +1,131 @@
+"""What is asked of a worker process, and what it answers: a line of JSON each."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from forwardpass.nouns.programs import Trust
+from forwardpass.tuning.workshops import PartName
+
+
+class LoadRequest(msgspec.Struct, frozen=True, tag=True):
+    """Load the Forward, once; and take no more memory from then on than `bytes` beyond what it and
+    the libraries have mapped: None for what is free.
+
+    Attributes:
+        origin, plan, trust: of the Forward. inputs, outputs: its signature.
+        threads: inside an operator, where PyTorch computes.
+    """
+
+    origin: str
+    plan: str
+    trust: Trust
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    threads: int | None
+    bytes: int | None
+
+
+class BoundRequest(msgspec.Struct, frozen=True, tag=True):
+    """The same without a Forward: artefacts alone will be opened."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    bytes: int | None
+
+
+class MakeRequest(msgspec.Struct, frozen=True, tag=True):
+    """Make the artefact of a plan at `out`, fitted to the calibration rows in `parts`."""
+
+    plan: str
+    out: str
+    parts: str
+
+
+class OpenRequest(msgspec.Struct, frozen=True, tag=True):
+    """Open an artefact, and learn of the search rows in `parts` how it is computed; None: the
+    Forward itself. What was open is closed."""
+
+    folder: str | None
+    parts: str
+
+
+class ComputeRequest(msgspec.Struct, frozen=True, tag=True):
+    """Compute the first rows of a part with what is open; outputs are left in the folder `out`."""
+
+    parts: str
+    part: PartName
+    rows: int
+    out: str
+
+
+class TurnRequest(msgspec.Struct, frozen=True, tag=True):
+    """The same `repeats` times, timed; outputs are let go.
+
+    Attributes:
+        batch: one batch of so many of these rows alone, from the row `first` on; None: all rows.
+    """
+
+    parts: str
+    part: PartName
+    rows: int
+    batch: int | None
+    first: int
+    repeats: int
+
+
+class LoadAnswer(msgspec.Struct, frozen=True, tag=True):
+    """`digest`: of the Forward, empty without one."""
+
+    digest: str
+
+
+class MakeAnswer(msgspec.Struct, frozen=True, tag=True):
+    """See Candidate."""
+
+    seconds: float
+    bytes: int
+    trust: str
+    did: tuple[str, ...]
+
+
+class OpenAnswer(msgspec.Struct, frozen=True, tag=True):
+    """`seconds`: until it could compute. `threads`: inside an operator, 0 where not known."""
+
+    seconds: float
+    threads: int
+
+
+class ComputeAnswer(msgspec.Struct, frozen=True, tag=True):
+    """`failed`: rows that could not be computed, and why."""
+
+    failed: dict[int, str]
+
+
+class TurnAnswer(msgspec.Struct, frozen=True, tag=True):
+    """Of one repetition, by both clocks; and the resident memory of the process at most, since it
+    was opened."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+class Beat(msgspec.Struct, frozen=True, tag=True):
+    """A batch was computed: it does not hang."""
+
+
+class FailureAnswer(msgspec.Struct, frozen=True, tag=True):
+    """`refused`: there is nothing to do, or a part of it is missing; nothing went wrong."""
+
+    why: str
+    refused: bool = False
+
+
+Request: TypeAlias = (
+    LoadRequest | BoundRequest | MakeRequest | OpenRequest | ComputeRequest | TurnRequest
+)
+Answer: TypeAlias = LoadAnswer | MakeAnswer | OpenAnswer | ComputeAnswer | TurnAnswer
+Line: TypeAlias = Answer | Beat | FailureAnswer

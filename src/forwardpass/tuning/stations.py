@@ -1,0 +1,206 @@
+"""Station: what makes and computes plans in one process, whichever that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forwardpass.batching.policies import Policy
+from forwardpass.errors import BuildError, LoadError, UsageError, said
+from forwardpass.executing.assembling import Assembled, assembled, planned
+from forwardpass.executing.batches import Planned, Result
+from forwardpass.executing.encoding import EncodedRows
+from forwardpass.executing.executors import executor, out_of_memory
+from forwardpass.loading import load
+from forwardpass.measuring.clocks import WALL, Clock, Took
+from forwardpass.measuring.memory import Growth
+from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.plans import Plan
+from forwardpass.nouns.rows import Rows
+from forwardpass.nouns.signatures import Signature
+from forwardpass.preparing.identity import digest
+from forwardpass.preparing.preparing import ready
+from forwardpass.tensors.blocks import Block
+from forwardpass.tensors.threads import operator_threads
+from forwardpass.tuning.messages import MakeAnswer, TurnAnswer
+from forwardpass.tuning.stored import read_block
+from forwardpass.tuning.workshops import PartName, RefusedTrialError, TrialError
+
+
+def nothing() -> None:
+    """Nobody waits for a sign of life."""
+
+
+class Runner:
+    """A Forward that computes rows as a run does: in batches of its own planning.
+
+    Args:
+        forward: as it was loaded: a Forward with a signature, or that of an artefact.
+        block: rows by which it is built, and sized where that is not known yet.
+        beat: called after each batch.
+
+    Attributes:
+        seconds: until it could compute. threads: inside an operator, 0 where that is not known.
+
+    Raises what building raises; PassError where it computes none of the rows.
+    """
+
+    def __init__(self, forward: Forward, block: Block, beat: Callable[[], None]) -> None:
+        began = WALL.now()
+        rows = Rows({"": [None] * len(block)}, np.arange(len(block)), None)
+        encoded = EncodedRows(rows, block, np.zeros(len(block), bool), ())
+        facts: list[Any] = []
+
+        def kept(engine: Any) -> Any:
+            facts.append(engine.replicas[0].facts)
+            return executor(engine)
+
+        found = ready(forward, [encoded], kept, digest(forward))
+        assert found is not None
+        known = found.ready
+        self._executor, self._beat = found.executor, beat
+        self._policy = Policy(known.may_pad, known.cells, known.costs, None)
+        self._ceiling: int | None = None
+        self.threads = facts[0].threads or operator_threads() or 0
+        self.seconds = WALL.now() - began
+        self._clock = Clock.on(known.device)
+        self._growth = Growth(known.device)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Resident memory of this process at most since it was opened; on a device, what was
+        allocated there."""
+        return self._growth.peak_bytes
+
+    def outputs(self, block: Block) -> Assembled:
+        """What comes of the rows of a block, in their order. Raises PassError where what it keeps
+        across batches changes them."""
+        batches = planned(self._policy, block, self._ceiling)
+        results = self._results(batches, block)
+        self._executor.verify()
+        return assembled(len(block), batches, results)
+
+    def turn(self, block: Block, *, together: bool, repeats: int) -> Took:
+        """What computing all rows takes, the mean of several times; `together`: in one batch, as
+        far as they may share one. Raises what a row raised."""
+        policy = self._policy
+        if together:
+            policy = Policy(policy.paddable, policy.cells, policy.costs, len(block))
+
+        def compute() -> None:
+            for _ in range(repeats):
+                batches = planned(policy, block, self._ceiling)
+                for result in self._results(batches, block):
+                    for error in result.failures.values():
+                        raise error
+
+        seconds, cpu_seconds = self._clock.took(compute)
+        return Took(seconds / repeats, cpu_seconds / repeats)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._executor.close()
+
+    def _results(self, batches: list[Planned], block: Block) -> list[Result]:
+        positions = np.arange(len(block))
+        futures: list[Future[Result]] = []
+        for one in batches:
+            futures.append(self._executor.submit(one.batch(block, positions)))
+            self._beat()
+        results = [future.result() for future in futures]
+        for result in results:
+            self._ceiling = result.lowered(self._ceiling)
+        return results
+
+
+class Station:
+    """Makes plans of a Forward, and computes them on parts that lie on disk.
+
+    Args:
+        forward: None where artefacts alone are opened.
+        signature: of the parts.
+    """
+
+    def __init__(
+        self, forward: Forward | None, signature: Signature, beat: Callable[[], None] = nothing
+    ) -> None:
+        self._forward, self._signature, self._beat = forward, signature, beat
+        self._blocks: dict[tuple[str, PartName], Block] = {}
+        self._runners: dict[str | None, Runner] = {}
+
+    def make(self, plan: str, out: Path, parts: str) -> MakeAnswer:
+        """Make the artefact of a plan. Raises what `export` raises."""
+        from forwardpass.exporting.writing import exported  # artefacts open without what it needs
+
+        assert self._forward is not None
+        began = WALL.now()
+        planned = Forward(self._forward.model, Plan.parse(plan))
+        artefact = exported(planned, self._block(parts, "calibration"), out)
+        return MakeAnswer(
+            WALL.now() - began,
+            sum(file.stat().st_size for file in out.rglob("*") if file.is_file()),
+            artefact.trust,
+            tuple(f"{done.step}: {done.did}" for done in artefact.steps),
+        )
+
+    def open(self, folder: str | None, parts: str) -> Runner:
+        """What computes an artefact, or the Forward itself; once opened it stays so."""
+        if folder not in self._runners:
+            forward = self._forward if folder is None else load(Path(folder), trust="native")
+            assert forward is not None
+            block = self._block(parts, "search")
+            self._runners[folder] = Runner(forward, block, self._beat)
+        return self._runners[folder]
+
+    def outputs(
+        self, folder: str | None, parts: str, part: PartName, rows: int
+    ) -> tuple[Assembled, Mapping[int, str]]:
+        """What comes of the first rows of a part; and of those that failed, why."""
+        made = self.open(folder, parts).outputs(self._block(parts, part).take(slice(0, rows)))
+        return made, {row: said(error) for row, error in made.failures.items()}
+
+    def turn(
+        self, folder: str | None, parts: str, part: PartName, rows: int,
+        batch: int | None, first: int, repeats: int,
+    ) -> TurnAnswer:  # fmt: skip
+        """What computing the first rows of a part takes, or one batch of them."""
+        block = self._block(parts, part).take(slice(0, rows))
+        if batch is not None:
+            block = block.take(np.arange(first, first + batch) % len(block))
+        runner = self.open(folder, parts)
+        took = runner.turn(block, together=batch is not None, repeats=repeats)
+        return TurnAnswer(took.seconds, took.cpu_seconds, runner.peak_bytes)
+
+    def close(self, folder: str | None) -> None:
+        """Let go of what was opened."""
+        runner = self._runners.pop(folder, None)
+        if runner is not None:
+            runner.close()
+
+    def close_all(self) -> None:
+        """Let go of all that was opened."""
+        for folder in list(self._runners):
+            self.close(folder)
+
+    def _block(self, parts: str, part: PartName) -> Block:
+        known = self._blocks.get((parts, part))
+        if known is None:
+            known = read_block(Path(parts) / part, self._signature)
+            self._blocks[parts, part] = known
+        return known
+
+
+def failure(error: BaseException, *, making: bool = False) -> TrialError:
+    """An exception of a trial as its failure; while it was made, a refusal is one."""
+    if isinstance(error, TrialError):
+        return error
+    if out_of_memory(error):
+        return TrialError(f"memory ran out: {said(error)}")
+    if making and isinstance(error, BuildError | UsageError | LoadError):
+        return RefusedTrialError(str(error))
+    own = isinstance(error, Exception) and type(error).__module__ == "forwardpass.errors"
+    return TrialError(str(error) if own else said(error))

@@ -1,0 +1,161 @@
+"""A worker process: `python -m forwardpass.tuning.worker REQUESTS ANSWERS LIFE`, three descriptors.
+
+It does what it is asked, a line of JSON after the other, and answers each. What is printed in it
+goes elsewhere than the answers. LIFE is a pipe that nobody writes to: when its other end is gone,
+so is the process that asked, and this one ends, whatever it is at.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+
+from forwardpass.measuring.memory import available_bytes, mapped_bytes
+from forwardpass.tuning.messages import (
+    Answer,
+    Beat,
+    BoundRequest,
+    ComputeAnswer,
+    ComputeRequest,
+    FailureAnswer,
+    Line,
+    LoadAnswer,
+    LoadRequest,
+    MakeRequest,
+    OpenAnswer,
+    OpenRequest,
+    Request,
+)  # fmt: skip
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
+    requests, answers, life = (int(word) for word in sys.argv[1:])
+    for descriptor in (requests, answers, life):
+        os.set_inheritable(descriptor, False)  # what user code starts must not hold them open
+    end_with(life)
+    served = _Served(answers)
+    with os.fdopen(requests, "rb") as lines:
+        for line in lines:
+            served.answer(msgspec.json.decode(line, type=Request))
+
+
+def end_with(life: int) -> None:
+    """End this process when the other end of a pipe is closed. On Linux the kernel does it, though
+    code that never returns to Python be at work."""
+    import fcntl
+
+    if not hasattr(fcntl, "F_SETSIG"):
+
+        def wait() -> None:
+            os.read(life, 1)
+            os._exit(1)
+
+        threading.Thread(target=wait, daemon=True).start()
+        return
+    fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)
+    flags = fcntl.fcntl(life, fcntl.F_GETFL)
+    fcntl.fcntl(life, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
+    try:
+        if os.read(life, 1) == b"":
+            os._exit(1)  # it was closed before anyone listened
+    except BlockingIOError:
+        pass  # open, and silent
+
+
+class _Served:
+    """A Station, and the pipe that its answers go into."""
+
+    def __init__(self, answers: int) -> None:
+        self._answers = answers
+        self._open: str | None = None
+        self._station: object = None
+
+    def answer(self, request: Request) -> None:
+        """Do what is asked, and say what came of it."""
+        from forwardpass.tuning.stations import failure
+        from forwardpass.tuning.workshops import RefusedTrialError
+
+        try:
+            line: Line = self._done(request)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the trial's
+            failed = failure(error, making=isinstance(request, MakeRequest))
+            line = FailureAnswer(str(failed), isinstance(failed, RefusedTrialError))
+        self._say(line)
+
+    def _say(self, line: Line) -> None:
+        text = msgspec.json.encode(line) + b"\n"
+        while text:
+            text = text[os.write(self._answers, text) :]
+
+    def _beat(self) -> None:
+        self._say(Beat())
+
+    def _done(self, request: Request) -> Answer:
+        from forwardpass.tuning.stations import Station
+        from forwardpass.tuning.stored import write_values
+
+        if isinstance(request, LoadRequest | BoundRequest):
+            return self._begun(request)
+        station = self._station
+        assert isinstance(station, Station)
+        if isinstance(request, MakeRequest):
+            return station.make(request.plan, Path(request.out), request.parts)
+        if isinstance(request, OpenRequest):
+            station.close_all()
+            self._open = request.folder
+            runner = station.open(request.folder, request.parts)
+            return OpenAnswer(runner.seconds, runner.threads)
+        if isinstance(request, ComputeRequest):
+            made, failed = station.outputs(self._open, request.parts, request.part, request.rows)
+            write_values(Path(request.out), made.outputs)
+            return ComputeAnswer(dict(failed))
+        return station.turn(
+            self._open, request.parts, request.part, request.rows,
+            request.batch, request.first, request.repeats,
+        )  # fmt: skip
+
+    def _begun(self, request: LoadRequest | BoundRequest) -> LoadAnswer:
+        from forwardpass.loading import load
+        from forwardpass.nouns.forwards import Forward
+        from forwardpass.nouns.plans import Plan
+        from forwardpass.nouns.signatures import Signature
+        from forwardpass.preparing.identity import digest
+        from forwardpass.tensors.threads import set_operator_threads
+        from forwardpass.tuning.stations import Station
+
+        signature, forward = Signature.parse(request.inputs, request.outputs), None
+        if isinstance(request, LoadRequest):
+            model = load(request.origin, trust=request.trust).model.with_signature(signature)
+            forward = Forward(model, Plan.parse(request.plan))
+            set_operator_threads(request.threads)
+        self._station = Station(forward, signature, self._beat)
+        known = LoadAnswer("" if forward is None else digest(forward))
+        _limit(request.bytes)
+        return known
+
+
+def _limit(wanted: int | None) -> None:
+    """From here on, map no more than so many bytes beyond what is mapped."""
+    import resource
+
+    torch = sys.modules.get("torch")
+    if wanted is None and torch is not None and torch.cuda.is_available():
+        return  # devices reserve addresses by the terabyte, which cost nothing
+    mapped = mapped_bytes()
+    if mapped:
+        most = mapped + (available_bytes("cpu") if wanted is None else wanted)
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+if __name__ == "__main__":
+    main()

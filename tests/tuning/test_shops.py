@@ -1,0 +1,88 @@
+"""The two workshops: what they make and compute is what a user would get by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import models
+import numpy as np
+import pytest
+
+import forwardpass as fwd
+from forwardpass.loading import load
+from forwardpass.tuning.parts import DataParts, split
+from forwardpass.tuning.shops import opened
+from forwardpass.tuning.workshops import Candidate, RefusedTrialError, Workshop
+
+Open = tuple[Workshop, DataParts, tuple[str, ...]]
+ROWS = np.random.default_rng(0).normal(size=(80, 16)).astype("f4")
+NET = """
+import torch
+from torch import nn
+import forwardpass as fwd
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+print("a library that prints")
+model = fwd.Model(net, "features: f32[batch 16]")
+"""
+
+
+@pytest.fixture(scope="module", params=["apart", "here"])
+def shop(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Open]:
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "net.py").write_text(NET)
+    forward = load(f"{folder}/net.py" if request.param == "apart" else models.mlp())
+    parts = split(forward, {"features": ROWS}, folder / "parts")
+    shop, parts, notes = opened(parts, folder / "made")
+    yield shop, parts, notes
+    shop.close()
+    assert not (folder / "made").exists()
+
+
+def baseline(parts: DataParts) -> Candidate:
+    return Candidate(str(parts.forward.plan), None)
+
+
+def test_a_plan_computes_as_its_artefact_does(shop: Open, tmp_path: Path) -> None:
+    shop_, parts, notes = shop
+    assert bool(notes) == (parts.forward.model.origin is None)
+    made = shop_.make("@ torchscript")
+    assert made.folder is not None
+    assert made.bytes == sum(f.stat().st_size for f in made.folder.rglob("*") if f.is_file())
+    mine = shop_.outputs(made, "search", 10)["output"]
+    rows = parts.blocks["search"].values["features"][:10]
+    by_hand, _ = fwd.run(load(made.folder, trust="code"), {"features": np.asarray(rows)})
+    np.testing.assert_array_equal(mine, by_hand["output"])
+    given = shop_.outputs(baseline(parts), "search", 10)["output"]
+    np.testing.assert_allclose(mine, given, atol=1e-5)
+    rounds = shop_.contest([baseline(parts), made], "search", 20, seconds=0.01)
+    assert all(len(one.turns) >= 3 and one.rows == 20 for one in rounds)
+    assert all(one.peak_bytes > 1 << 20 and one.first_seconds > 0 for one in rounds)
+    single = shop_.contest([baseline(parts)], "search", 20, batch=3, seconds=0.01, fresh=True)
+    assert single[0].rows == 3
+
+
+def test_what_building_refuses_is_no_failure(
+    shop: Open,
+) -> None:
+    with pytest.raises(RefusedTrialError, match="unknown step 'fold_batchnrm'; did you mean"):
+        shop[0].make("| fold_batchnrm @ torchscript")
+
+
+def test_the_users_module_is_left_as_it_was(tmp_path: Path) -> None:
+    model = models.mlp()
+    module: Any = model.module
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    parts = split(load(model), {"features": ROWS}, tmp_path / "parts")
+    shop, parts, _ = opened(parts, tmp_path / "made")
+    made = shop.make("| cast(bf16) @ torchscript")
+    shop.outputs(made, "final")
+    shop.close()
+    assert {n: v.dtype for n, v in module.state_dict().items()} == {
+        n: v.dtype for n, v in before.items()
+    }
+    assert all(value.equal(before[name]) for name, value in module.state_dict().items())
