@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
@@ -54,10 +55,7 @@ class Share:
         return Share(most, self.rows).upper(risk)
 
     def upper(self, risk: float) -> float:
-        if self.total >= self.rows:
-            return 1.0
-        a, b = self.total + 1, self.rows - self.total
-        return _solved(lambda p: _beta(p, a, b), 1 - risk, self.value, 1.0)
+        return _upper(self.total, self.rows, risk)
 
     def of(self, rows: int) -> Share:
         return Share(self.value * rows, rows)
@@ -69,23 +67,29 @@ class PairedShare:
 
     The bound is the score interval for paired proportions (Tango, Statistics in Medicine 17, 1998),
     and never closer than what Clopper and Pearson leave for the losses alone.
+
+    Attributes:
+        unit: what a whole share is worth, where the values are others than shares.
     """
 
     gains: float
     losses: float
     rows: int
+    unit: float = 1.0
 
     @property
     def value(self) -> float:
-        return (self.gains - self.losses) / self.rows
+        return self.unit * (self.gains - self.losses) / self.rows
 
     def bound(self, risk: float, lower: bool) -> float | None:
-        if not lower:
-            low = PairedShare(self.losses, self.gains, self.rows).bound(risk, True)
-            return None if low is None else -low
+        if lower:
+            return self.unit * self._lower(risk)
+        return -self.unit * PairedShare(self.losses, self.gains, self.rows)._lower(risk)
+
+    def _lower(self, risk: float) -> float:
         lost = Share(self.losses, self.rows).upper(risk)
-        wanted = -quantile_of_normal(risk)
-        score = _solved(lambda d: -self._score(d), -wanted, -1.0, self.value)
+        shift = (self.gains - self.losses) / self.rows
+        score = _solved(lambda d: -self._score(d), quantile_of_normal(risk), -1.0, shift)
         return min(score, self.gains / self.rows - lost)
 
     def _score(self, shift: float) -> float:
@@ -100,7 +104,7 @@ class PairedShare:
 
     def of(self, rows: int) -> PairedShare:
         times = rows / self.rows
-        return PairedShare(self.gains * times, self.losses * times, rows)
+        return PairedShare(self.gains * times, self.losses * times, rows, self.unit)
 
 
 @dataclass(frozen=True)
@@ -197,6 +201,7 @@ def quantile_of_normal(chance: float) -> float:
     return NormalDist().inv_cdf(chance)
 
 
+@lru_cache(64)
 def quantile_of_t(chance: float, freedom: int) -> float:
     """Of Student's distribution, for chances from 0.5 on."""
     if freedom > 1e6:
@@ -206,6 +211,15 @@ def quantile_of_t(chance: float, freedom: int) -> float:
         return 1 - _beta(freedom / (freedom + t * t), freedom / 2, 0.5) / 2
 
     return _solved(above, chance, 0.0, 1e6)
+
+
+@lru_cache(1024)
+def _upper(total: float, rows: int, risk: float) -> float:
+    """The quantile of the beta distribution that bounds a share from above."""
+    if total >= rows:
+        return 1.0
+    a, b = total + 1, rows - total
+    return _solved(lambda p: _beta(p, a, b), 1 - risk, total / rows, 1.0)
 
 
 def _log_binomial(k: int, n: int, p: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from forwardpass.errors import UsageError, contained, nearest, said
 from forwardpass.nouns.budgets import Keep
 from forwardpass.reading.pyfiles import import_file
 from forwardpass.tensors.arrays import Values, is_tensor, taken, to_numpy
-from forwardpass.tuning.labels import Labels
 
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -46,17 +45,19 @@ class OwnFunction:
                 "function of the predictions, a dict of arrays, and the labels"
             )
 
-    def __call__(self, outputs: Mapping[str, Values], labels: Labels | None, whose: str) -> _Floats:
+    def __call__(
+        self, outputs: Mapping[str, Values], truths: np.ndarray[Any, Any] | None, whose: str
+    ) -> _Floats:
         """What it says of outputs: float64 [] or [rows].
 
         Args:
+            truths: the labels, one a row, where there are any.
             whose: the outputs are, for the message.
 
         Raises UsageError where it raises, or gives something else.
         """
         predictions = {path: _given(values) for path, values in outputs.items()}
         rows = len(next(iter(outputs.values()), ()))
-        truths = None if labels is None else _as_array(labels)
         call = f"{self.keep.metric}(predictions, labels) of {whose}"
         try:
             with contained():
@@ -65,7 +66,7 @@ class OwnFunction:
             raise UsageError(
                 f"--keep {str(self.keep)!r}: {call} raised {said(error)}; it was called with "
                 f"{', '.join(predictions)} of {rows:,} rows and "
-                + ("no labels" if truths is None else f"labels of {labels and labels.column}")
+                + ("no labels" if truths is None else "labels")
             ) from error
         return self._checked(came, rows, call)
 
@@ -105,9 +106,3 @@ def _given(values: Values) -> Any:
     if isinstance(values, list):
         return [to_numpy(value) for value in values]
     return to_numpy(values)
-
-
-def _as_array(labels: Labels) -> Any:
-    """An array of numbers or of texts where each row has one; else objects, None among them."""
-    values = cast("list[Any]", list(labels.values))
-    return np.array(values) if labels.known.all() else np.array(values, object)

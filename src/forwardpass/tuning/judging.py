@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from msgspec.structs import replace
 
 from forwardpass.errors import UsageError
 from forwardpass.nouns.budgets import Keep
@@ -15,25 +16,23 @@ from forwardpass.nouns.tunings import Evidence, Holds
 from forwardpass.tensors.arrays import Values
 from forwardpass.tensors.distances import BOUNDLESS
 from forwardpass.tuning.bounds import (
-    FEWEST,
     Mean,
     Observed,
     PairedShare,
     Share,
     bound_of_quantile,
     quantile,
-    quantile_of_normal,
     rows_that_would,
 )  # fmt: skip
-from forwardpass.tuning.functions import OwnFunction, of_rows, worst_if_nan
+from forwardpass.tuning.functions import OwnFunction, worst_if_nan
 from forwardpass.tuning.labels import Labels
 from forwardpass.tuning.metrics import Metric, metric
+from forwardpass.tuning.resampling import resampled
 
 Outputs = Mapping[str, Values]
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
 RISK: Final = 0.05
 """That a bound is passed by what holds for all rows like these."""
-_RESAMPLES: Final = 200
 _QUANTILES: Final = {"p1": 0.01, "p99": 0.99}
 
 
@@ -61,26 +60,27 @@ def judge(
 def require_kept_by_baseline(
     keeps: Sequence[Keep], baseline: Outputs, labels: Labels | None = None
 ) -> None:
-    """Raises UsageError where the baseline itself is beyond a limit, and what `judge` raises: then
-    no plan that computes the same can be kept."""
-    for one in judge(keeps, baseline, baseline, labels):
-        is_beyond = one.value < one.limit if ">=" in one.keep else one.value > one.limit
-        if is_beyond:
+    """Raises UsageError where the baseline itself is beyond a limit, which then no plan that
+    computes the same can keep; and what `judge` raises."""
+    for keep, one in zip(keeps, judge(keeps, baseline, baseline, labels), strict=True):
+        if not _keeps(keep, one.value, one.limit):
             raise UsageError(
                 f"--keep {one.keep!r}: the baseline itself is at {_number(one.value)} over "
-                f"{one.rows:,} rows; ask for no more than it keeps, such as "
-                f"{_nearer(one)!r}, or tune a better model"
+                f"{one.rows:,} rows, so that no plan that computes the same keeps it; ask for what "
+                "it keeps, or relative to it (baseline - 0.5%)"
             )
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """What was seen of a line.
+class _Seen:
+    """What rows show of a line.
 
     Attributes:
         value: of the candidate. limit: with the baseline's own value in it.
-        bound: on either side, of a risk; None where these rows bound nothing.
+        bound: by risk and side; None where these rows bound nothing.
         proves: whether so many rows like these would prove it, at a risk.
+        reported: whether what was seen is all that there is to say.
+        unsaid: what the line leaves out, in a sentence.
     """
 
     value: float
@@ -88,248 +88,173 @@ class _Judged:
     rows: int
     bound: Callable[[float, bool], float | None]
     proves: Callable[[int, float], bool]
-    is_seen: bool = False
+    reported: bool = False
+    unsaid: str = ""
 
 
 def _judged(
     keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None, risk: float
 ) -> Evidence:
-    seen = _seen(keep, baseline, came, labels)
-    lower = keep.sign == ">="
-
-    def keeps(value: float) -> bool:
-        return value >= seen.limit if lower else value <= seen.limit
-
+    if not came or not len(next(iter(came.values()))):
+        raise UsageError(f"--keep {str(keep)!r}: there are no rows to judge it by")
+    is_own = keep.function is not None or ":" in keep.metric
+    seen = (_of_function if is_own else _of_metric)(keep, baseline, came, labels)
+    lower, is_within = keep.sign == ">=", _keeps(keep, seen.value, seen.limit)
     bound, other = seen.bound(risk, lower), seen.bound(risk, not lower)
     holds: Holds = "unproved"
-    if seen.is_seen:
-        holds = "kept" if keeps(seen.value) else "broken"
-    elif bound is not None and keeps(bound):
+    if seen.reported:
+        holds = "kept" if is_within else "broken"
+    elif bound is not None and _keeps(keep, bound, seen.limit):
         holds = "kept"
-    elif not keeps(seen.value) and other is not None and not keeps(other):
+    elif other is not None and not _keeps(keep, other, seen.limit):
         holds = "broken"
     needed = None
-    if holds == "unproved" and keeps(seen.value):
+    if holds == "unproved" and is_within:
         needed = rows_that_would(lambda rows: seen.proves(rows, risk), seen.rows)
-    evidence = Evidence(
+    one = Evidence(
         keep=str(keep), value=_finite(seen.value), limit=_finite(seen.limit), rows=seen.rows,
         bound=None if bound is None else _finite(bound), holds=holds, why="", needed=needed,
     )  # fmt: skip
-    return _explained(evidence, lower, keeps(seen.value), seen.is_seen, risk)
+    told = _told(keep, one, seen.reported, is_within, other, risk)
+    return replace(one, why=f"{told}; {seen.unsaid}" if seen.unsaid else told)
 
 
-def _seen(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> _Judged:
-    if keep.function is not None or ":" in keep.metric:
-        return _of_function(OwnFunction(keep), baseline, came, labels)
+def _of_metric(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> _Seen:
     its = metric(keep.metric)
-    values = its.rows(baseline, came, labels)
+    values, unsaid = its.rows(baseline, came, labels), ""
+    refused = {path: why for path, one in baseline.items() if (why := its.refused(one))}
+    if refused:
+        unsaid = "nothing is said of " + ", ".join(
+            f"{p}, which {why}" for p, why in refused.items()
+        )
     base = None
-    if keep.relative and its.NEEDS_LABELS:
-        base = its.rows(baseline, baseline, labels)
+    if its.NEEDS_LABELS and labels is not None:
+        known, count = labels.known, len(values)
+        base = its.rows(baseline, baseline, labels)[known] if keep.relative else None
+        values = values[known]
+        if len(values) < count:
+            gone = count - len(values)
+            unsaid = f"left out: {gone:,} of {count:,} rows, which have no {labels.column}"
     elif keep.relative:
         base = np.full(len(values), its.PERFECT)
-    if its.NEEDS_LABELS and labels is not None:
-        known = labels.known
-        values, base = values[known], None if base is None else base[known]
-    return _of_values(keep, values, base, its)
+    return _of_values(keep, values, base, its, unsaid)
 
 
-def _of_values(keep: Keep, values: _Floats, base: _Floats | None, its: Metric | None) -> _Judged:
-    """Of one value a row; `base` are the baseline's own, where the line is relative to them."""
-    if not len(values):
-        raise UsageError(f"--keep {str(keep)!r}: there are no rows to judge it by")
-    statistic = keep.statistic or (its.DEFAULT if its else "mean")
-    own = 0.0 if base is None else _statistic(base, statistic)
-    limit = own + keep.limit
-    value = _statistic(values, statistic)
-    if statistic in ("min", "max"):
-        return _Judged(value, limit, len(values), _no_bound, lambda rows, risk: False, True)
-    if statistic in _QUANTILES:
-        return _of_quantile(keep, values, value, limit, _QUANTILES[statistic])
-    both = values if base is None else np.concatenate((values, base))
-    is_share = its.SHARE if its else bool(np.isin(both, (0.0, 1.0)).all())
-    observed = _observed(values, base, is_share)
-    floor = 0.0
-    if its is None and base is not None and not is_share:
-        floor = float(base.max() - base.min())
-
-    def bounded(of: Observed, risk: float, lower: bool) -> float | None:
-        found = of.bound(risk, lower)
-        if found is None:
-            return None
-        unseen = floor * (1 - risk ** (1 / of.rows))
-        return own + min(found, of.value - unseen) if lower else own + max(found, of.value + unseen)
-
-    def proves(rows: int, risk: float) -> bool:
-        found = bounded(observed.of(rows), risk, keep.sign == ">=")
-        return found is not None and (found >= limit if keep.sign == ">=" else found <= limit)
-
-    return _Judged(
-        value, limit, len(values), lambda risk, lower: bounded(observed, risk, lower), proves
-    )
-
-
-def _no_bound(risk: float, lower: bool) -> None:
-    return None
-
-
-def _observed(values: _Floats, base: _Floats | None, is_share: bool) -> Observed:
-    if base is None:
-        return Share(float(values.sum()), len(values)) if is_share else Mean.over(values)
-    shift = values - base
-    if not is_share:
-        return Mean.over(shift)
-    return PairedShare(
-        float(np.maximum(shift, 0).sum()), float(np.maximum(-shift, 0).sum()), len(values)
-    )
-
-
-def _of_quantile(keep: Keep, values: _Floats, value: float, limit: float, share: float) -> _Judged:
-    lower = keep.sign == ">="
-    beyond = float((values < limit).mean() if lower else (values > limit).mean())
-    allowed = share if lower else 1 - share
-
-    def proves(rows: int, risk: float) -> bool:
-        return Share(beyond * rows, rows).upper(risk) <= allowed
-
-    return _Judged(
-        value, limit, len(values),
-        lambda risk, lower: bound_of_quantile(values, share, risk, lower), proves,
-    )  # fmt: skip
-
-
-def _of_function(
-    function: OwnFunction, baseline: Outputs, came: Outputs, labels: Labels | None
-) -> _Judged:
-    keep = function.keep
-    found = function(came, labels, "the candidate")
-    base = function(baseline, labels, "the baseline") if keep.relative else None
+def _of_function(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> _Seen:
+    function, truths = OwnFunction(keep), None if labels is None else labels.array
+    found = function(came, truths, "the candidate")
+    base = function(baseline, truths, "the baseline") if keep.relative else None
     if base is not None and found.ndim != base.ndim:
         raise UsageError(
             f"--keep {str(keep)!r}: {keep.metric} gave one number of the baseline or the "
             "candidate, and one a row of the other; expected the same of both"
         )
-    if found.ndim == 0:
-        own = None if base is None else float(base)
-        return _of_number(function, baseline, came, labels, float(found), own)
-    worst = worst_if_nan(math.nan, keep.sign)
-    values = np.where(np.isnan(found), worst, found)
     if base is not None and not np.isfinite(base).all():
-        count = int((~np.isfinite(base)).sum())
         raise UsageError(
-            f"--keep {str(keep)!r}: {keep.metric} is not finite for {count:,} rows of the "
-            "baseline: nothing can be held against that"
+            f"--keep {str(keep)!r}: {keep.metric} of the baseline is not finite: nothing can be "
+            "held against that"
         )
-    return _of_values(keep, values, base, None)
+    values = np.where(np.isnan(found), worst_if_nan(math.nan, keep.sign), found)
+    if values.ndim:
+        return _of_values(keep, values, base, None)
+    own = 0.0 if base is None else float(base)
+    observed = resampled(function, baseline, came, truths, float(values) - own)
+    return _of_observed(keep, observed, own)
 
 
-def _of_number(
-    function: OwnFunction,
-    baseline: Outputs,
-    came: Outputs,
-    labels: Labels | None,
-    found: float,
-    base: float | None,
-) -> _Judged:
-    """Of one number over all rows: how it moves when rows are drawn again (the bootstrap), and when
-    as many as may be unseen, −ln(risk), have the outputs of other rows."""
-    keep, lower = function.keep, function.keep.sign == ">="
-    rows = len(next(iter(came.values())))
-    own = 0.0 if base is None else base
-    if not math.isfinite(own):
-        raise UsageError(f"--keep {str(keep)!r}: {keep.metric} of the baseline is {own}")
-    value, draw = worst_if_nan(found, keep.sign), np.random.default_rng(0)
+def _of_values(
+    keep: Keep, values: _Floats, base: _Floats | None, its: Metric | None, unsaid: str = ""
+) -> _Seen:
+    """Of one value a row; `base` are the baseline's own, where the line is relative to them."""
+    statistic = keep.statistic or (its.DEFAULT if its else "mean")
+    if statistic == "mean":
+        is_share = its.SHARE if its else _are_truths(values, base)
+        own = 0.0 if base is None else float(base.mean())
+        return _of_observed(keep, _observed(values, base, is_share), own, unsaid)
+    value = _statistic(values, statistic)
+    limit = keep.limit + (0.0 if base is None else _statistic(base, statistic))
+    if statistic not in _QUANTILES:
+        return _Seen(value, limit, len(values), _none, lambda rows, risk: False, True, unsaid)
+    share, lower = _QUANTILES[statistic], keep.sign == ">="
+    beyond = float((values < limit).mean() if lower else (values > limit).mean())
 
-    def off(ours: Outputs, its: Outputs, truths: Labels | None) -> float:
-        number = _one(function(its, truths, "rows of the candidate, drawn again"), keep)
-        if base is None:
-            return number
-        return number - _one(function(ours, truths, "rows of the baseline, drawn again"), keep)
-
-    drawn: list[float] = []
-    for _ in range(_RESAMPLES if rows >= FEWEST else 0):
-        places = draw.integers(0, rows, rows)
-        its = of_rows(came, places)
-        ours = of_rows(baseline, places) if base is not None else its
-        drawn.append(off(ours, its, labels.take(places) if labels is not None else None))
-    spread = float(np.std(drawn, ddof=1)) if drawn else math.inf
-    swapped: list[float] = []
-    for _ in range(20 if drawn else 0):
-        places = np.arange(rows)
-        places[draw.choice(rows, min(rows, 3), replace=False)] = draw.integers(
-            0, rows, min(rows, 3)
-        )
-        swapped.append(off(baseline, of_rows(came, places), labels))
-    worst = (min(swapped, default=0.0), max(swapped, default=0.0))
+    def proves(rows: int, risk: float) -> bool:
+        return Share(beyond * rows, rows).upper(risk) <= (share if lower else 1 - share)
 
     def bound(risk: float, lower: bool) -> float | None:
-        if not drawn:
-            return None
-        reach = -quantile_of_normal(risk) * spread
-        shift = value - own
-        edge = min(shift - reach, worst[0]) if lower else max(shift + reach, worst[1])
-        return own + edge if math.isfinite(edge) else edge
+        return bound_of_quantile(values, share, risk, lower)
 
-    def proves(count: int, risk: float) -> bool:
-        if not drawn:
-            return count >= FEWEST
-        edge = bound(risk, lower)
-        assert edge is not None
-        slack = abs(value - edge) * math.sqrt(rows / count)
-        limit = own + keep.limit
-        return value - slack >= limit if lower else value + slack <= limit
-
-    return _Judged(value, own + keep.limit, rows, bound, proves)
+    return _Seen(value, limit, len(values), bound, proves, unsaid=unsaid)
 
 
-def _one(number: _Floats, keep: Keep) -> float:
-    if number.ndim:
-        raise UsageError(f"--keep {str(keep)!r}: {keep.metric} gave one number, then one a row")
-    return worst_if_nan(float(number), keep.sign)
+def _of_observed(keep: Keep, observed: Observed, own: float, unsaid: str = "") -> _Seen:
+    """Of a mean, or another number over all rows; `own` is the baseline's, that was subtracted."""
+    limit = own + keep.limit
+
+    def bound(risk: float, lower: bool) -> float | None:
+        found = observed.bound(risk, lower)
+        return None if found is None else own + found
+
+    def proves(rows: int, risk: float) -> bool:
+        found = observed.of(rows).bound(risk, keep.sign == ">=")
+        return found is not None and _keeps(keep, own + found, limit)
+
+    return _Seen(own + observed.value, limit, observed.rows, bound, proves, unsaid=unsaid)
+
+
+def _observed(values: _Floats, base: _Floats | None, is_share: bool) -> Observed:
+    if base is None:
+        return Share(float(values.sum()), len(values)) if is_share else Mean.over(values)
+    off = values - base
+    unit = 1.0 if is_share else float(max(values.max(), base.max()) - min(values.min(), base.min()))
+    if not is_share and ((off != 0).mean() > 0.5 or not 0 < unit < math.inf):
+        return Mean.over(off)  # else the few rows that differ tell no spread
+    gains, losses = float(np.maximum(off, 0).sum()), float(np.maximum(-off, 0).sum())
+    return PairedShare(gains / unit, losses / unit, len(values), unit)
+
+
+def _are_truths(values: _Floats, base: _Floats | None) -> bool:
+    """Whether a function of the user's says yes or no of each row."""
+    both = values if base is None else np.concatenate((values, base))
+    return bool(np.isin(both, (0.0, 1.0)).all())
+
+
+def _none(risk: float, lower: bool) -> None:
+    """What bounds minima and maxima."""
 
 
 def _statistic(values: _Floats, name: str) -> float:
     if name in _QUANTILES:
         return quantile(values, _QUANTILES[name])
-    return float({"mean": np.mean, "min": np.min, "max": np.max}[name](values))
+    return float({"min": np.min, "max": np.max}[name](values))
 
 
-def _explained(one: Evidence, lower: bool, is_within: bool, is_seen: bool, risk: float) -> Evidence:
-    sure = f"{1 - risk:.4g}" if risk < RISK else "0.95"
+def _keeps(keep: Keep, value: float, limit: float) -> bool:
+    return value >= limit if keep.sign == ">=" else value <= limit
+
+
+def _told(
+    keep: Keep, one: Evidence, reported: bool, is_within: bool, other: float | None, risk: float
+) -> str:
+    """Why a line holds or not, in a sentence."""
     at = f"{_number(one.value)} over {one.rows:,} rows"
-    asked = f"{'≥' if lower else '≤'} {_number(one.limit)} is asked"
-    if is_seen:
-        why = f"{at}, {asked}; it is what was seen, and proves nothing of other rows"
-    elif one.bound is None:
-        why = f"{at}, {asked}; so few rows bound nothing"
+    asked = f"{'≥' if keep.sign == '>=' else '≤'} {_number(one.limit)} is asked"
+    if reported:
+        return f"{at}, {asked}; that was seen, and proves nothing of other rows"
+    at_least = (keep.sign == ">=") != (one.holds == "broken")
+    edge = other if one.holds == "broken" else one.bound
+    if edge is None:
+        sure = "so few rows bound nothing"
     else:
-        side = "at least" if lower else "at most"
-        why = f"{at}, {side} {_number(one.bound)} with confidence {sure}; {asked}"
-    if one.holds == "unproved":
-        if one.needed is not None:
-            why += f"; about {one.needed:,} rows would prove it"
-        elif is_within:
-            why += "; no number of rows like these would prove it"
-        else:
-            why += "; no number of rows would prove it where the value itself is beyond the limit"
-    return _replaced(one, why)
-
-
-def _replaced(one: Evidence, why: str) -> Evidence:
-    from msgspec.structs import replace
-
-    return replace(one, why=why)
-
-
-def _nearer(one: Evidence) -> str:
-    """The line with a limit that the baseline keeps, two digits of it."""
-    value, _, rest = one.keep.partition(" ")
-    sign = rest.split(" ")[0]
-    step = 10 ** (math.floor(math.log10(abs(one.value))) - 1) if one.value else 1.0
-    limit = (
-        math.floor(one.value / step) * step if sign == ">=" else math.ceil(one.value / step) * step
-    )
-    return f"{value} {sign} {limit:.2g}"
+        sure = f"{'at least' if at_least else 'at most'} {_number(_finite(edge))}"
+        sure += f" with {100 * (1 - risk):.4g} % confidence"
+    told = f"{at}, {sure}; {asked}"
+    if one.holds != "unproved":
+        return told
+    if one.needed is not None:
+        return f"{told}; about {one.needed:,} rows would prove it"
+    beyond = "" if is_within else ": what was seen is beyond the limit itself"
+    return f"{told}; no number of rows like these would prove it{beyond}"
 
 
 def _number(value: float) -> str:

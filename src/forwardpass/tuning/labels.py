@@ -37,6 +37,12 @@ class Labels:
         """Which rows have one."""
         return np.array([value is not None for value in self.values], np.bool_)
 
+    @property
+    def array(self) -> np.ndarray[Any, Any]:
+        """Numbers or texts, one a row; where rows have none, objects, of which those are None."""
+        values: list[Any] = list(self.values)
+        return np.array(values) if self.known.all() else np.array(values, object)
+
     def take(self, places: Sequence[int] | np.ndarray[Any, Any]) -> Labels:
         """Those of the rows at these places, in this order."""
         return Labels(self.column, tuple(self.values[int(p)] for p in places), self.model)

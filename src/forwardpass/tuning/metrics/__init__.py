@@ -13,13 +13,15 @@ A file says what its values are,
 
 and holds
 
+    def refused(values: Values) -> str
     def rows(baseline: Outputs, came: Outputs, labels: Labels | None) -> Floats
 
-float64 [rows], for outputs by name in the order of the rows: of several outputs, a row has its
-worst. A number that is not finite where the baseline's is, and a row of another shape, is the worst
-that there is; no row is left out. A metric that judges predictions by themselves gives the value of
-`came`, and the baseline's own is that of `rows(baseline, baseline, labels)`. It raises UsageError
-where it says nothing of such outputs, with the reason and what does.
+The first says why it says nothing of an output, as the end of a sentence that begins with its name,
+and is empty where it does. The second gives float64 [rows], for outputs by name in the order of the
+rows: of several outputs, a row has its worst. A number that is not finite where the baseline's is,
+and a row of another shape, is the worst that there is; no row is left out. A metric that needs
+labels judges predictions by themselves: it gives the value of `came`, and the baseline's own is
+`rows(baseline, baseline, labels)`. It raises UsageError where it says nothing of any output.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from typing import Protocol, cast
 from forwardpass.errors import GrammarError, nearest
 from forwardpass.nouns.budgets import GRAMMAR, Keep
 from forwardpass.nouns.folders import names, plugin
+from forwardpass.tensors.arrays import Values
 from forwardpass.tuning.labels import Labels
 from forwardpass.tuning.metrics._rows import Floats, Outputs
 
@@ -45,6 +48,8 @@ class Metric(Protocol):
     DEFAULT: str
     NEEDS_LABELS: bool
 
+    @staticmethod
+    def refused(values: Values) -> str: ...
     @staticmethod
     def rows(baseline: Outputs, came: Outputs, labels: Labels | None) -> Floats: ...
 

@@ -21,14 +21,23 @@ class Pair(NamedTuple):
     """Some rows of an output in both passes.
 
     Attributes:
-        ours, its: of the baseline and of the candidate, float64 [rows …]. What is not finite in
-            both alike is 0 in both.
-        unlike: bool [rows]: a number of it is finite, or NaN, or infinite, in one of them alone.
+        ours, its: of the baseline and of the candidate, float64 [rows …].
+        unlike: bool [rows]: a number of it is not finite in the candidate alone, or otherwise than
+            in the baseline.
     """
 
     ours: Floats
     its: Floats
     unlike: np.ndarray[Any, np.dtype[np.bool_]]
+
+    @property
+    def finite(self) -> tuple[Floats, Floats]:
+        """Both as [rows numbers], with 0 for what is not finite in both alike."""
+        ours, its = (side.reshape(len(side), -1) for side in (self.ours, self.its))
+        alike = _alike(ours, its) & ~np.isfinite(ours)
+        if alike.any():
+            ours, its = np.where(alike, 0.0, ours), np.where(alike, 0.0, its)
+        return ours, its
 
 
 def over_outputs(
@@ -117,13 +126,13 @@ def _part(array: Array, places: slice) -> Array:
 
 def _paired(one: Any, other: Any) -> Pair:
     ours, its = _wide(one), _wide(other)
-    finite = np.isfinite(ours) & np.isfinite(its)
-    unlike = np.zeros(len(ours), np.bool_)
-    if not finite.all():
-        alike = finite | (ours == its) | (np.isnan(ours) & np.isnan(its))
-        unlike = ~alike.reshape(len(ours), -1).all(1)
-        ours, its = np.where(finite, ours, 0.0), np.where(finite, its, 0.0)
-    return Pair(ours, its, unlike)
+    bad = ~np.isfinite(its) & ~_alike(ours, its) | np.isnan(ours) & ~np.isnan(its)
+    return Pair(ours, its, np.logical_or.reduce(bad.reshape(len(ours), -1), axis=1))
+
+
+def _alike(ours: Floats, its: Floats) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which numbers are equal, NaN and NaN too."""
+    return (ours == its) | (np.isnan(ours) & np.isnan(its))
 
 
 def _wide(array: Any) -> Floats:

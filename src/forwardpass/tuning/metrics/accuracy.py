@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from forwardpass.errors import UsageError
+from forwardpass.tensors.arrays import Values
 from forwardpass.tuning.labels import Labels
 from forwardpass.tuning.metrics._rows import Floats, Outputs
 
@@ -25,3 +26,8 @@ def rows(baseline: Outputs, came: Outputs, labels: Labels | None) -> Floats:
     if labels is None:
         raise UsageError("--keep accuracy needs labels: name their column, --label COLUMN")
     return labels.right(came).astype(np.float64)
+
+
+def refused(values: Values) -> str:
+    """Why it says nothing of an output: labels tell which one they are of."""
+    return ""

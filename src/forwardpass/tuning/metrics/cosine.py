@@ -29,10 +29,11 @@ NEEDS_LABELS: Final = False
 
 def rows(baseline: Outputs, came: Outputs, labels: Labels | None) -> Floats:
     """ours · its ÷ (‖ours‖ ‖its‖); of two rows of zeros 1, of one alone −1."""
-    return over_outputs(baseline, came, _measured, _refused, name="cosine", worst=-1.0)
+    return over_outputs(baseline, came, _measured, refused, name="cosine", worst=-1.0)
 
 
-def _refused(values: Values) -> str:
+def refused(values: Values) -> str:
+    """Why it says nothing of an output."""
     if not is_real(values):
         return "holds whole numbers, of which flips tells"
     return "has one number a row; relative_error tells of it" if numbers_of_row(values) < 2 else ""
@@ -43,7 +44,7 @@ def _measured(ours: Values, its: Values) -> Floats:
 
 
 def _cosines(pair: Pair) -> Floats:
-    ours, its = (_scaled(side.reshape(len(side), -1)) for side in (pair.ours, pair.its))
+    ours, its = map(_scaled, pair.finite)
     sizes = np.sqrt(np.einsum("ij,ij->i", ours, ours) * np.einsum("ij,ij->i", its, its))
     found = np.clip(np.einsum("ij,ij->i", ours, its) / sizes, -1.0, 1.0)
     found[(ours == its).all(1)] = 1.0  # exactly, whatever rounding makes of it; rows of zeros, too

@@ -33,10 +33,11 @@ NEEDS_LABELS: Final = False
 
 def rows(baseline: Outputs, came: Outputs, labels: Labels | None) -> Floats:
     """Decisions that differ ÷ decisions, of each row."""
-    return over_outputs(baseline, came, _measured, _refused, name="flips", worst=1.0)
+    return over_outputs(baseline, came, _measured, refused, name="flips", worst=1.0)
 
 
-def _refused(values: Values) -> str:
+def refused(values: Values) -> str:
+    """Why it says nothing of an output."""
     if is_real(values) and classes_of(values) < 2:
         return "has one number where classes would stand; relative_error tells of it"
     return ""

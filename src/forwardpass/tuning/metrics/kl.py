@@ -33,10 +33,11 @@ NEEDS_LABELS: Final = False
 
 def rows(baseline: Outputs, came: Outputs, labels: Labels | None) -> Floats:
     """Σ p (log p − log q), p the baseline's."""
-    return over_outputs(baseline, came, _measured, _refused, name="kl", worst=float("inf"))
+    return over_outputs(baseline, came, _measured, refused, name="kl", worst=float("inf"))
 
 
-def _refused(values: Values) -> str:
+def refused(values: Values) -> str:
+    """Why it says nothing of an output."""
     if not is_real(values):
         return "holds whole numbers, of which flips tells"
     if classes_of(values) < 2:
@@ -71,5 +72,5 @@ def _logs(logits: Floats) -> Floats:
 
 def _divergence(ours: Floats, its: Floats) -> Floats:
     p = np.exp(ours)
-    terms = np.where((p > 0) & (ours != its), p * (ours - its), 0.0)
+    terms = np.where((p == 0) | (ours == its), 0.0, p * (ours - its))
     return np.maximum(terms.sum(-1), 0.0).reshape(len(p), -1).mean(1)

@@ -21,10 +21,11 @@ NEEDS_LABELS: Final = False
 
 def rows(baseline: Outputs, came: Outputs, labels: Labels | None) -> Floats:
     """max |its − ours|, in the unit of the outputs."""
-    return over_outputs(baseline, came, _measured, _refused, name="max_error", worst=float("inf"))
+    return over_outputs(baseline, came, _measured, refused, name="max_error", worst=float("inf"))
 
 
-def _refused(values: Values) -> str:
+def refused(values: Values) -> str:
+    """Why it says nothing of an output."""
     return ""
 
 
@@ -33,5 +34,5 @@ def _measured(ours: Values, its: Values) -> Floats:
 
 
 def _largest(pair: Pair) -> Floats:
-    off = np.abs(pair.its - pair.ours)
-    return off.reshape(len(off), -1).max(1, initial=0.0)
+    ours, its = pair.finite
+    return np.abs(its - ours).max(1, initial=0.0)

@@ -6,9 +6,10 @@ The nearest are looked for among the rows that are compared, by cosine, the row 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+import torch
 
 from forwardpass.tensors.arrays import Values, to_numpy
 from forwardpass.tuning.labels import Labels
@@ -32,10 +33,11 @@ _TIE: Final = 1e-6
 
 def rows(baseline: Outputs, came: Outputs, labels: Labels | None) -> Floats:
     """|nearest by the baseline ∩ nearest by the candidate| ÷ 10, of each row."""
-    return over_outputs(baseline, came, _measured, _refused, name="overlap10", worst=0.0)
+    return over_outputs(baseline, came, _measured, refused, name="overlap10", worst=0.0)
 
 
-def _refused(values: Values) -> str:
+def refused(values: Values) -> str:
+    """Why it says nothing of an output."""
     if not is_real(values) or isinstance(values, list) or len(values.shape) != 2:
         return "is not one vector a row"
     if numbers_of_row(values) < 2:
@@ -49,29 +51,28 @@ def _measured(ours: Values, its: Values) -> Floats:
     one, other = _directions(ours), _directions(its)
     if one is None or other is None or one.shape != other.shape:
         return np.zeros(len(ours))
-    dead = ~np.isfinite(other).all(1)
+    dead = ~other.isfinite().all(1)
     other[dead] = 0.0
-    found = np.zeros(len(one))
+    found = torch.zeros(len(one), dtype=torch.float64)
     for start in range(0, len(one), _PIECE):
-        places = np.arange(start, min(start + _PIECE, len(one)))
+        places = torch.arange(start, min(start + _PIECE, len(one)))
         near, still = one[places] @ one.T, other[places] @ other.T
-        still[:, dead] = -np.inf
+        still[:, dead] = -torch.inf
         for similar in (near, still):
-            similar[np.arange(len(places)), places] = -np.inf
-        nearest = np.argpartition(-near, _NEAREST - 1, axis=1)[:, :_NEAREST]
-        last = np.partition(-still, _NEAREST - 1, axis=1)[:, _NEAREST - 1]
-        kept = np.take_along_axis(still, nearest, 1) >= -last[:, None] - _TIE
-        found[places] = kept.mean(1)
+            similar[torch.arange(len(places)), places] = -torch.inf
+        nearest = near.topk(_NEAREST).indices
+        last = still.topk(_NEAREST).values[:, -1:]
+        found[places] = (still.gather(1, nearest) >= last - _TIE).double().mean(1)
     found[dead] = 0.0
-    return found
+    return found.numpy()
 
 
-def _directions(values: Values) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+def _directions(values: Values) -> torch.Tensor | None:
     """The rows as vectors of unit length, NaN where one is not finite; None if they are no rows of
     one shape. Float32 is as fine as the outputs are, and twice as quick as float64."""
     if isinstance(values, list):
         return None
-    wide = to_numpy(values).astype(np.float64)
-    wide[~np.isfinite(wide).all(1)] = np.nan
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return (wide / np.where(lengths == 0, 1.0, lengths)).astype(np.float32)
+    wide = torch.from_numpy(to_numpy(values).astype(np.float64))
+    wide[~wide.isfinite().all(1)] = torch.nan
+    lengths = wide.norm(dim=1, keepdim=True)
+    return (wide / lengths.where(lengths != 0, 1.0)).float()

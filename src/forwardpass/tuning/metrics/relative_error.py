@@ -26,27 +26,28 @@ NEEDS_LABELS: Final = False
 def rows(baseline: Outputs, came: Outputs, labels: Labels | None) -> Floats:
     """‖its − ours‖ ÷ max(‖ours‖, median of ‖ours‖ over the rows); 0 of equal rows."""
     return over_outputs(
-        baseline, came, _measured, _refused, name="relative_error", worst=float("inf")
+        baseline, came, _measured, refused, name="relative_error", worst=float("inf")
     )
 
 
-def _refused(values: Values) -> str:
+def refused(values: Values) -> str:
+    """Why it says nothing of an output."""
     return "" if is_real(values) else "holds whole numbers, of which flips tells"
 
 
 def _measured(ours: Values, its: Values) -> Floats:
-    typical = float(np.median(by_pieces(ours, ours, lambda pair: _lengths(pair.ours), 0.0)))
+    typical = float(np.median(by_pieces(ours, ours, lambda pair: _lengths(pair.finite[0]), 0.0)))
 
     def errors(pair: Pair) -> Floats:
-        off = _lengths(pair.its - pair.ours)
-        return np.where(off == 0, 0.0, off / np.maximum(_lengths(pair.ours), typical))
+        mine, other = pair.finite
+        off = _lengths(other - mine)
+        return np.where(off == 0, 0.0, off / np.maximum(_lengths(mine), typical))
 
     return by_pieces(ours, its, errors, float("inf"))
 
 
 def _lengths(side: Floats) -> Floats:
     """Euclidean, scaled so that squares of huge or tiny numbers stay in range."""
-    flat = side.reshape(len(side), -1)
-    most = np.abs(flat).max(1, initial=0.0)
-    scaled = flat / np.where(most > 0, most, 1.0)[:, None]
+    most = np.abs(side).max(1, initial=0.0)
+    scaled = side / np.where(most > 0, most, 1.0)[:, None]
     return most * np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
