@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,8 @@ from msgspec.structs import replace
 from profiles import LAYERS, LIMITS, MACHINE, MEMORY, near, parts, passed, profile
 
 from forwardpass.errors import DataError, UsageError
-from forwardpass.nouns.profiles import Estimate
+from forwardpass.measuring.timings import timing
+from forwardpass.nouns.profiles import Estimate, Profile
 from forwardpass.profiling.shifts import opened
 
 
@@ -78,6 +80,38 @@ def test_a_machine_that_became_slower_is_refused() -> None:
     slow = profile(passed(2.0), limits=replace(LIMITS, matmul_flops_per_second=halved))
     with pytest.raises(UsageError, match=r"multiplies f32 0\.50 × as fast as when"):
         slow.compare(profile())
+
+
+def test_limits_that_were_measured_beside_other_work_refuse_nothing() -> None:
+    """What it could do then was not what it can do."""
+    halved = {dtype: rate / 2 for dtype, rate in LIMITS.matmul_flops_per_second.items()}
+    busy = replace(LIMITS, matmul_flops_per_second=halved, lost_share=0.4)
+    notes = profile(limits=busy).compare(profile()).notes
+    assert "multiplied f32 0.50 × as fast as when the older profile was made" in notes[0]
+    assert "other work had the cores for 40% of that time" in notes[0]
+
+
+@pytest.mark.parametrize("rounds", [3, 5, 10, 100])
+def test_of_profiles_of_one_model_on_one_machine_hardly_a_figure_is_called_worse(
+    rounds: int,
+) -> None:
+    """The machine is quicker for a while, then slower, by 5 %, and each figure scatters."""
+    generator = np.random.default_rng(0)
+
+    def again(value: float) -> Estimate:
+        levels = np.repeat(generator.normal(1.0, 0.05, 10), -(-rounds // 10))[:rounds]
+        return timing((value * levels * generator.normal(1.0, 0.02, rounds)).tolist()).estimate
+
+    def made() -> Profile:
+        points = [replace(p, seconds=again(p.seconds.median)) for p in passed().curves[0].points]
+        layers = [replace(one, seconds=again(one.seconds.median)) for one in LAYERS]
+        curve = replace(passed().curves[0], points=tuple(points))
+        inside = parts(layers=tuple(layers), noise=0.0)
+        return profile(passed(curves=(curve,), parts=(inside,)), noise=0.0)
+
+    shifts = [s for _ in range(20) for s in made().compare(made()).shifts if s.unit == "seconds"]
+    assert np.mean([shift.after.overlaps(shift.before) for shift in shifts]) >= 0.9
+    assert np.mean([shift.verdict == "worse" for shift in shifts]) <= 0.05
 
 
 def test_another_version_is_compared_and_said() -> None:
