@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from forwardpass.measuring.timings import Timing, timing
+from forwardpass.measuring.timings import timing
 from forwardpass.nouns.costs import CostPoint, CostTable
 
 Round = tuple[CostPoint, ...]
@@ -144,29 +144,34 @@ NOTHING: Final = Trials()
 
 
 class Choice(NamedTuple):
-    """The best of several sizes, the smallest that is nearly as good, and how many times the
-    seconds a cell of the best that one takes."""
+    """Of several sizes: which is likely the best, which one is the best as far as is sure, and the
+    smallest that is nearly as good as that."""
 
+    likely: int
     best: int
     smallest: int
-    ratio: Timing
 
 
 def chosen(rates: Sequence[Mapping[int, float]]) -> Choice:
-    """The best size and the smallest that is slower by less than what is worth looking for, beyond
-    doubt: it pads less, and waits less. While that is not sure, it is the best one itself.
+    """The sizes to go on from, and to settle on.
+
+    The quickest of many in the middle of its rounds is the luckiest, too, and most of all one of
+    few rounds: that is what to look around, and not yet what to advise. The best one has the
+    quickest upper end of its interval. The smallest that is slower by less than what is worth
+    looking for, beyond doubt, pads less and waits less; while none is, it is the best one itself.
 
     Args:
         rates: for each round, seconds a cell (or a row) by size; one size is in all of them.
     """
     first = max(rates[0], key=lambda size: sum(size in by_size for by_size in rates))
     sizes = sorted({size for by_size in rates for size in by_size})
-    ratios = {size: _ratios(rates, size, first) for size in sizes}
-    best = min((size for size in sizes if ratios[size]), key=lambda s: statistics.median(ratios[s]))
+    known = {size: timing(found) for size in sizes if (found := _ratios(rates, size, first))}
+    likely = min(known, key=lambda size: known[size].median)
+    best = min(known, key=lambda size: known[size].high)
     for size in sizes:
         beside = _ratios(rates, size, best)
-        if beside and (known := timing(beside)).high * _WORTH <= 1:
-            return Choice(best, size, known)
+        if beside and timing(beside).high * _WORTH <= 1:
+            return Choice(likely, best, size)
     raise AssertionError("the best is as good as itself")
 
 

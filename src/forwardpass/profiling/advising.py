@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from forwardpass.nouns.profiles import Advice, CurvePoint
 from forwardpass.preparing.trials import chosen
 from forwardpass.profiling.points import Point
 
 
-def best_of(points: Sequence[Point]) -> tuple[Point, Point]:
-    """The batch with the most rows/s, and the one of the fewest rows that comes within what is
-    worth looking for beyond doubt, compared round by round."""
+class Leaders(NamedTuple):
+    """Of several batches: which likely has the most rows/s, which one as far as is sure, and the
+    one of the fewest rows that comes within what is worth looking for beyond doubt."""
+
+    likely: Point
+    sure: Point
+    smallest: Point
+
+
+def best_of(points: Sequence[Point]) -> Leaders:
+    """The best of batches, compared round by round: see `chosen`."""
     numbers = sorted({number for point in points for number in point.rounds})
     choice = chosen(
         [
@@ -21,7 +30,7 @@ def best_of(points: Sequence[Point]) -> tuple[Point, Point]:
         ]
     )
     by_rows = {point.rows: point for point in points}
-    return by_rows[choice.best], by_rows[choice.smallest]
+    return Leaders(*(by_rows[rows] for rows in choice))
 
 
 def for_throughput(points: Sequence[Point], noise: float, ended: str) -> Advice:
@@ -31,11 +40,13 @@ def for_throughput(points: Sequence[Point], noise: float, ended: str) -> Advice:
         noise: share by which a pass differs from itself here.
         ended: why there are no further batches.
     """
-    best, chosen = best_of(points)
+    likely, best, chosen = best_of(points)
     one, this = points[0].measured(), chosen.measured()
     why = f"{_counted(chosen.rows)}: {_rate(this)}"
     if best is not chosen:
         why += f", about as many as {best.rows:,} ({_rate(best.measured())}), with less to wait for"
+    elif likely is not best:
+        why += f"; {_counted(likely.rows)} may have more ({_rate(likely.measured())}), or fewer"
     elif chosen is not points[-1]:
         why += ", and larger batches have fewer" if best.rows > 1 else ", and no batch has more"
     else:
@@ -63,7 +74,7 @@ def for_latency(points: Sequence[Point], seconds: float) -> Advice:
             f"{milliseconds(least.p99)}, the median {milliseconds(least.p50)}"
         )
         return Advice(goal, 0, why)
-    _, chosen = best_of(keeping)
+    chosen = best_of(keeping).smallest
     this = chosen.measured()
     times = sum(map(len, chosen.rounds.values()))
     why = (

@@ -272,7 +272,7 @@ class _Side:
         if ladder.ended != PLATEAU:
             return
         have = {point.rows for point in ladder.points} | self.refused
-        best, _ = best_of(ladder.points)
+        best = best_of(ladder.points).likely
         further = {2 * best.rows, *ladder.rivals(ladder.trials())} - have
         for rows in further:
             if rows <= WINDOW.rows and ladder.ended == PLATEAU:

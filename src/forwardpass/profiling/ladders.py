@@ -131,7 +131,7 @@ class Ladder:
 
     def why(self) -> str:
         """Why there are no more batches, as the rounds tell."""
-        best, _ = best_of(self.points)
+        best = best_of(self.points).sure
         last = self.points[-1]
         if self.ended != PLATEAU:
             return self.ended
