@@ -72,7 +72,7 @@ def require_kept_by_baseline(
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _Proof:
     """What rows show of a line.
 
     Attributes:
@@ -119,7 +119,7 @@ def _judged(
     return replace(one, why=f"{told}; {seen.unsaid}" if seen.unsaid else told)
 
 
-def _of_metric(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> _Shown:
+def _of_metric(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> _Proof:
     its = metric(keep.metric)
     values, unsaid = its.rows(baseline, came, labels), ""
     refused = {path: why for path, one in baseline.items() if (why := its.refused(one))}
@@ -140,7 +140,7 @@ def _of_metric(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | No
     return _of_values(keep, values, base, its, unsaid)
 
 
-def _of_function(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> _Shown:
+def _of_function(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> _Proof:
     function, truths = OwnFunction(keep), None if labels is None else labels.array
     found = function(came, truths, "the candidate")
     base = function(baseline, truths, "the baseline") if keep.relative else None
@@ -164,7 +164,7 @@ def _of_function(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | 
 
 def _of_values(
     keep: Keep, values: _Floats, base: _Floats | None, its: Metric | None, unsaid: str = ""
-) -> _Shown:
+) -> _Proof:
     """Of one value a row; `base` are the baseline's own, where the line is relative to them."""
     statistic = keep.statistic or (its.DEFAULT if its else "mean")
     if statistic == "mean":
@@ -174,7 +174,7 @@ def _of_values(
     value = _statistic(values, statistic)
     limit = keep.limit + (0.0 if base is None else _statistic(base, statistic))
     if statistic not in _QUANTILES:
-        return _Shown(value, limit, len(values), _none, lambda rows, risk: False, True, unsaid)
+        return _Proof(value, limit, len(values), _none, lambda rows, risk: False, True, unsaid)
     share, lower = _QUANTILES[statistic], keep.sign == ">="
     beyond = float((values < limit).mean() if lower else (values > limit).mean())
 
@@ -184,10 +184,10 @@ def _of_values(
     def bound(risk: float, lower: bool) -> float | None:
         return bound_of_quantile(values, share, risk, lower)
 
-    return _Shown(value, limit, len(values), bound, proves, unsaid=unsaid)
+    return _Proof(value, limit, len(values), bound, proves, unsaid=unsaid)
 
 
-def _of_observed(keep: Keep, observed: Observed, own: float, unsaid: str = "") -> _Shown:
+def _of_observed(keep: Keep, observed: Observed, own: float, unsaid: str = "") -> _Proof:
     """Of a mean, or another number over all rows; `own` is the baseline's, that was subtracted."""
     limit = own + keep.limit
 
@@ -199,7 +199,7 @@ def _of_observed(keep: Keep, observed: Observed, own: float, unsaid: str = "") -
         found = observed.of(rows).bound(risk, keep.sign == ">=")
         return found is not None and _keeps(keep, own + found, limit)
 
-    return _Shown(own + observed.value, limit, observed.rows, bound, proves, unsaid=unsaid)
+    return _Proof(own + observed.value, limit, observed.rows, bound, proves, unsaid=unsaid)
 
 
 def _observed(values: _Floats, base: _Floats | None, is_share: bool) -> Observed:
