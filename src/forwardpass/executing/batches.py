@@ -77,8 +77,8 @@ class Planned:
     def places(self) -> slice | Indices:
         """Where its rows stand in the block: a slice where each follows the one before it."""
         start, stop = int(self.indices[0]), int(self.indices[-1]) + 1
-        follow = stop - start == len(self.indices) and bool((np.diff(self.indices) == 1).all())
-        return slice(start, stop) if follow else self.indices
+        ascend = bool((self.indices[1:] > self.indices[:-1]).all())
+        return slice(start, stop) if ascend and stop - start == len(self.indices) else self.indices
 
     def batch(self, block: Encodings, positions: Indices) -> Batch:
         """The batch, of a block whose rows have these `positions` in the source."""

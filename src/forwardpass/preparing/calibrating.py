@@ -76,6 +76,11 @@ class Pool:
         left = self._sizes[self._low : self._high]
         return len(left) > 0 and bool((left != left[0]).any())
 
+    @property
+    def left(self) -> int:
+        """Rows that may still be taken."""
+        return min(self._high - self._low, self._untaken)
+
     def smallest(self, *, longest: bool) -> int:
         """The size of a batch of one row, of the longest or the shortest."""
         if self._low == self._high:
@@ -89,7 +94,7 @@ class Pool:
         Raises _Exhausted where they do not fill it.
         """
         left = self._sizes[self._low : self._high]
-        count = min(len(left), self.most_rows, self._untaken)
+        count = min(self.left, self.most_rows)
         some = left[::-1][:count] if longest else left[:count]
         largest = np.maximum.accumulate(some, axis=0)
         cells = self._cells(largest)
@@ -116,8 +121,10 @@ class Calibration:
     so far. From there on the best size and its neighbours take turns, on long rows and on short
     ones, until it is clear which is the best.
 
-    Of rows of one shape, the first batch of a size is not counted: it makes kernels for its shape,
-    and gets memory, which no later one does. Rows of other shapes pay for that again and again.
+    Of rows of one shape, a run computes batches of one size, one after the other. So the first
+    batch after one of another size is not counted: it makes kernels for its shape, and meets memory
+    that was cut for another, which no later one does. Rows of other shapes pay for that each time.
+    Where larger sizes seem to gain nothing, the last and the best are tried once more.
 
     Args:
         trials: what was tried before.
@@ -136,7 +143,8 @@ class Calibration:
         self.seconds = 0.0
         self._growth, self._headroom = growth, Headroom(free_bytes)
         self._clock = clock
-        self._warm: set[int] = set()
+        self._before = 0  # the size of the batch before
+        self._seen = 0  # sizes of the climb, when its end was looked at again
 
     def over(self, pool: Pool) -> None:
         """Go on with the rows of a pool, until it is settled or they are spent."""
@@ -153,7 +161,13 @@ class Calibration:
     def _climb(self, pool: Pool) -> None:
         rounds, varied = self.trials.rounds, pool.varied
         climb = rounds[0] if rounds else ()
-        while gains(climb):
+        while True:
+            if not gains(climb):
+                if varied or self._seen == len(climb):  # there batches beside it were timed already
+                    break
+                climb, self._seen = self._again(pool, climb), len(climb)
+                self._keep((climb, *rounds[1:]))
+                continue
             size = 2 * size_of(climb[-1]) if climb else pool.smallest(longest=varied)
             if not self._headroom.fits(size):
                 break
@@ -179,16 +193,28 @@ class Calibration:
             longest = pool.varied and turn % 2 == 0
             points: Round = ()
             try:
-                for size in (best, *(rivals if turn % 4 < 2 else reversed(rivals))):
-                    # Equal work for each: of what else runs, a long batch meets the more.
-                    times = max(best, *rivals) // size
-                    points += self._timed(pool, size, longest=longest, times=times)
+                sizes = (best, *(rivals if turn % 4 < 2 else reversed(rivals)))
+                for place, size in enumerate(sizes):
+                    # Equal work for each, or equal time: of what else runs, more meets the longer.
+                    times = 1 if pool.alike else max(sizes) // size
+                    share = pool.left // (len(sizes) - place)
+                    points += self._average(pool, size, longest=longest, times=times, share=share)
             finally:  # what the rows left have sufficed for
                 tried = {size_of(point) for point in points}
                 useful = best in tried and bool(tried & {*rivals})
                 if useful:
                     self._keep((*self.trials.rounds, points))
             fruitless = 0 if useful else fruitless + 1
+
+    def _again(self, pool: Pool, climb: Round) -> Round:
+        """A climb of which the best size and the last one were tried once more: larger ones are not
+        given up for what else ran at one moment."""
+        tried = {id(point): point for point in (min(climb, key=rate), climb[-1])}
+        with suppress(_Exhausted):
+            for key, point in tried.items():
+                again = self._quickest(pool, size_of(point), longest=False)
+                tried[key] = min(point, *again, key=rate)
+        return tuple(tried.get(id(point), point) for point in climb)
 
     def _doubled(self, pool: Pool, size: int, climb: Round, *, longest: bool) -> Round:
         """A batch of a size; where rows differ, as it would be of the rows that the climb began
@@ -207,33 +233,42 @@ class Calibration:
         return (msgspec.structs.replace(points[0], seconds=points[0].seconds / level),)
 
     def _quickest(self, pool: Pool, size: int, *, longest: bool) -> Round:
-        """The quickest of the batches of a size that fill a sample: what else runs only adds."""
-        points, ends = self._timed(pool, size, longest=longest), self.seconds + _SAMPLE_SECONDS
-        if points:
-            ends -= points[0].seconds
-        with suppress(_Exhausted):  # what the rows left have sufficed for
-            while points and self.seconds < ends:
-                points += self._timed(pool, size, longest=longest)
-        return tuple(sorted(points, key=rate)[:1])
+        """The quickest of the batches of a sample: what else runs only adds."""
+        return tuple(sorted(self._sample(pool, size, longest=longest), key=rate)[:1])
 
-    def _timed(self, pool: Pool, size: int, *, longest: bool, times: int = 1) -> Round:
-        """So many batches of a size, as the one that they are on average; nothing where each holds
-        a bad row, or had to be halved."""
-        cold = pool.alike and size not in self._warm
-        self._warm.add(size)
-        done: list[CostPoint | None] = []
-        try:
-            while len(done) < times + cold:
-                done.append(self._computed(pool, size, longest=longest))
-        except _Exhausted:
-            if not (cold and done):
-                raise
-        points = [point for point in done[cold:] or done if point is not None]
+    def _average(self, pool: Pool, size: int, *, longest: bool, times: int, share: int) -> Round:
+        """The batches of a sample as the one that they are on average."""
+        points = self._sample(pool, size, longest=longest, times=times, share=share)
         if not points:
             return ()
         seconds = sum(point.seconds for point in points)
-        share = points[0].rows * points[0].cells / sum(p.rows * p.cells for p in points)
-        return (msgspec.structs.replace(points[0], seconds=seconds * share),)
+        part = points[0].rows * points[0].cells / sum(p.rows * p.cells for p in points)
+        return (msgspec.structs.replace(points[0], seconds=seconds * part),)
+
+    def _sample(
+        self, pool: Pool, size: int, *, longest: bool, times: int = 1, share: int | None = None
+    ) -> Round:
+        """Batches of a size one after the other, as a run computes them: so many at least, and for
+        so long as a sample is, or until a share of the rows left is spent; without those that hold
+        a bad row, or had to be halved.
+
+        Raises _Exhausted where the rows left suffice for none, or for fewer.
+        """
+        least = 0 if share is None else pool.left - share
+        cold = pool.alike and size != self._before
+        self._before = size
+        first = self._computed(pool, size, longest=longest) if cold else None
+        done: list[CostPoint | None] = []
+        ends = self.seconds + _SAMPLE_SECONDS
+        try:
+            while len(done) < times or (
+                done[-1] is not None and self.seconds < ends and pool.left > least
+            ):
+                done.append(self._computed(pool, size, longest=longest))
+        except _Exhausted:
+            if len(done) < times and first is None:
+                raise
+        return tuple(point for point in done or [first] if point is not None)
 
     def _computed(self, pool: Pool, size: int, *, longest: bool) -> CostPoint | None:
         rows, sizes, cells = pool.take(size, longest=longest)

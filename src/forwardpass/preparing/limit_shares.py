@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from forwardpass.batching.packing import cells_of
 from forwardpass.building.engines import Engine
 from forwardpass.errors import ForwardpassError
 from forwardpass.executing.encoding import Encodings
@@ -64,12 +65,13 @@ def _counted(engine: Engine, block: Encodings) -> MacTable:
     replica = engine.replicas[0]
     if not isinstance(replica, EagerReplica):
         return _UNKNOWN
-    cells = [block.signature.cells(_sizes(block, row)) for row in range(len(block))]
+    cells = cells_of(block.signature)(block.sizes)
     order = np.argsort(cells, kind="stable")
-    chosen = {cells[row]: row for row in order[[int(s * (len(order) - 1)) for s in _SHARES]]}
+    rows = order[[int(s * (len(order) - 1)) for s in _SHARES]].tolist()
+    chosen = {int(cells[row]): row for row in rows}
     macs: list[int] = []
     for row in chosen.values():
-        staged = replica.stage(probe(block, int(row), 1, _sizes(block, int(row))))
+        staged = replica.stage(probe(block, row, 1, _sizes(block, row)))
         try:
             this = Pass.of(replica.module, staged.args, staged.kwargs, grad="inference")
             totals = recorded(str(engine.forward), this, ()).totals

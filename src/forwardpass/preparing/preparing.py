@@ -31,7 +31,6 @@ from forwardpass.preparing.sizing import Sized, sized, timed
 from forwardpass.preparing.trials import Trials
 from forwardpass.tensors.blocks import Block
 
-Array = np.ndarray[Any, Any]
 _HOPELESS = 100
 """Rows that all fail to encode before the encoding rather than the rows is to blame."""
 _COPIES = 3
@@ -132,7 +131,7 @@ def built(forward: Forward, block: Encodings) -> Engine:
     """The engine of a Forward, built by the example of a row of `block`."""
     if isinstance(block, Block):
         return build(forward, example_of(block))
-    rows = _spread(block.sizes.prod(axis=1))[:_TRIES]
+    rows = _tried(block)
     first: Exception | None = None
     for row in rows:
         try:
@@ -147,7 +146,7 @@ def built(forward: Forward, block: Encodings) -> Engine:
 
 def example_of(block: Block) -> Example:
     """A batch of a row of `block`, and batches of its rows at any sizes."""
-    rows = _spread(block.sizes.prod(axis=1))[:_TRIES]
+    rows = _tried(block)
     sizes = dict(zip(block.signature.variable, map(int, block.sizes[rows[0]]), strict=True))
 
     def at(numbers: Sequence[int], other: Mapping[str, int]) -> dict[str, np.ndarray[Any, Any]]:
@@ -177,7 +176,7 @@ def _survivors(engine: Engine, executor: Executor, block: Encodings, seam: Seam)
     if not seam.over(0, len(block)):
         return range(len(block))
     alive: list[int] = []
-    for row in _spread(block.sizes.prod(axis=1))[:_TRIES]:
+    for row in _tried(block):
         for _, _, outcome in salvage(
             lambda a, _: _alone(engine, executor, block, a), row, row + 1, seam
         ):
@@ -202,7 +201,7 @@ def _works(engine: Engine, executor: Executor, block: Encodings) -> int:
 
     Raises PassError, with the model's own error as its cause, where no row can be computed.
     """
-    tried = _spread(block.sizes.prod(axis=1))[:_TRIES]
+    tried = _tried(block)
     first: Exception | None = None
     for row in tried:
         try:
@@ -220,12 +219,12 @@ def _each(rows: list[int]) -> str:
     return "the only row" if len(rows) == 1 else f"each of {len(rows)} rows"
 
 
-def _spread(sizes: Array) -> list[int]:
-    """All rows, those of common sizes first: bad rows are often very short or very long."""
-    order = np.argsort(sizes, kind="stable")
+def _tried(block: Encodings) -> list[int]:
+    """Rows to try, those of common sizes first: bad rows are often very short or very long."""
+    order = np.argsort(block.sizes.prod(axis=1), kind="stable")
     shares = np.concatenate([[0.25, 0.5, 0.75, 0.0, 1.0], np.linspace(0, 1, _TRIES)])
     first = order[(shares * (len(order) - 1)).astype(np.int64)]
-    return list(dict.fromkeys([*first.tolist(), *order.tolist()]))
+    return list(dict.fromkeys([*first.tolist(), *order[:_TRIES].tolist()]))[:_TRIES]
 
 
 class _Known(msgspec.Struct, frozen=True):
