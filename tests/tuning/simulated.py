@@ -52,7 +52,6 @@ class Simulation:
     plan: Callable[[str], Simulated]
     rate: float = 1000.0
     noise: float = 0.02
-    drifts: float = 0.0
     seed: int = 0
     until: float = float("inf")
     now: float = 0.0
@@ -88,7 +87,7 @@ class Simulation:
         seed = ["calibration", "search", "final"].index(part)
         values = np.random.default_rng(seed).normal(size=(ROWS[part], 8))[:count]
         if made.folder is None:
-            return {"output": values + self.generator.normal(size=values.shape) * self.drifts}
+            return {"output": values}
         away = np.random.default_rng(seed + 10).normal(size=values.shape)
         return {"output": values + found.error * away}
 

@@ -1,4 +1,5 @@
-"""Accounts of what was chosen: when it pays, and how near it comes to what this machine can do."""
+"""Accounts of a module and of what was chosen for it: whether it computes the same twice, when the
+plan pays, and how near it comes to what this machine can do."""
 
 from __future__ import annotations
 
@@ -7,13 +8,33 @@ from typing import Any
 
 import numpy as np
 
-from forwardpass.errors import ForwardpassError
-from forwardpass.nouns.forwards import Forward
-from forwardpass.nouns.plans import Backend, Plan
+from forwardpass.building.engines import Engine
+from forwardpass.errors import UsageError
+from forwardpass.executing.fitting import FittingBlock
+from forwardpass.nouns.plans import Plan
 from forwardpass.nouns.tunings import Trial
 from forwardpass.preparing.limit_shares import mac_table
-from forwardpass.preparing.preparing import built
+from forwardpass.tensors.arrays import spelled
 from forwardpass.tensors.blocks import Block
+from forwardpass.tensors.distances import apart, share, tolerance
+
+
+def require_repeatable(engine: Engine, block: Block) -> None:
+    """Raise UsageError where a module computes something else the second time, as one that draws
+    does: a run gives each batch a seed of its own, so that only its batches would differ."""
+    batch = next(iter(FittingBlock(block)))
+    replica = engine.replicas[0]
+    one, other = (
+        replica.fetch(engine.compute(replica, replica.stage(batch), seed)) for seed in (1, 2)
+    )
+    for name, values in one.items():
+        distance = apart(other[name], values)
+        if distance > tolerance([spelled(values)]):
+            raise UsageError(
+                f"{engine.forward.model.name} gives the output {name} otherwise each time: the "
+                f"same rows differ by {share(distance)} of the largest value, so that nothing can "
+                "be held against it; `fwd check` says which call draws"
+            )
 
 
 def pays_after_rows(chosen: Trial, baseline: Trial) -> int | None:
@@ -29,22 +50,18 @@ def pays_after_rows(chosen: Trial, baseline: Trial) -> int | None:
 
 
 def limit_share(
-    forward: Forward, block: Block, chosen: Trial, identity: dict[str, Any]
+    engine: Engine, block: Block, chosen: Trial, identity: dict[str, Any]
 ) -> float | None:
     """Share of the matmul rate of this machine that a plan reaches over these rows: that of int8
     where it computes layers so. None where the macs of the model cannot be told, or nothing was
     timed.
 
     Args:
-        forward: as it was given. identity: under which its macs are kept.
+        engine: of the module as it is. identity: under which its macs are kept.
     """
     from forwardpass.measuring.limits import matmul_rate  # it is that of PyTorch
 
-    if chosen.rows_per_second is None or forward.model.program.module is None:
-        return None
-    try:
-        engine = built(Forward(forward.model, Plan((), Backend("eager"))), block)
-    except ForwardpassError:
+    if chosen.rows_per_second is None:
         return None
     table = mac_table(engine, block, identity)
     cells = [

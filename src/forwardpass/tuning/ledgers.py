@@ -18,25 +18,23 @@ class TrialLine(msgspec.Struct, frozen=True):
 
     Attributes:
         identity: of the tuning: its Forward, data, budget, goal and machine.
-        folder: name of the folder of its artefact; None if there is none.
     """
 
     identity: str
     trial: Trial
-    folder: str | None = None
 
 
 class Ledger:
     """The file in the work folder.
 
     Attributes:
-        known: the lines of the same tuning from before, by plan.
+        known: the trials of the same tuning, by plan.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
         """Raises DataError where the folder cannot be made or written."""
         self._path, self._identity = folder / TRIALS, identity
-        self.known: dict[str, TrialLine] = {}
+        self.known: dict[str, Trial] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             length = 0
@@ -53,12 +51,12 @@ class Ledger:
                 "a folder that can be written"
             ) from error
 
-    def write(self, trial: Trial, folder: str | None = None) -> None:
+    def write(self, trial: Trial) -> None:
         """Raises DataError where the disk refuses."""
-        line = TrialLine(self._identity, trial, folder)
-        self.known[trial.plan] = line
+        self.known[trial.plan] = trial
+        line = msgspec.json.encode(TrialLine(self._identity, trial)) + b"\n"
         try:
-            appended(self._path, msgspec.json.encode(line) + b"\n")
+            appended(self._path, line)
         except OSError as error:
             raise DataError(
                 f"{self._path} cannot be written: {error.strerror or error}; what was tried before "
@@ -74,4 +72,4 @@ class Ledger:
         except msgspec.DecodeError:
             return  # of another edition
         if found.identity == self._identity:
-            self.known[found.trial.plan] = found
+            self.known[found.trial.plan] = found.trial

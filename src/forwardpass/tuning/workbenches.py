@@ -11,6 +11,7 @@ import msgspec
 
 from forwardpass.measuring.timings import Ratio, Timing, Trusted, ratio, timing
 from forwardpass.nouns.profiles import Estimate
+from forwardpass.nouns.programs import TRUSTED, Trust
 from forwardpass.nouns.progress import Steps
 from forwardpass.nouns.tunings import Evidence, Trial
 from forwardpass.tuning.aims import Aim
@@ -59,6 +60,7 @@ class Workbench:
         trials: by plan, in the order in which they began. made: those that have an artefact.
         rate: rows a second of the baseline, about; 0 until it was timed.
         trusted: which clock is, and why.
+        admitted: the class of artefacts that may be opened at most.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Workbench:
         self.base = Trial(plan=baseline.plan, fate="kept", why="as it was given", stage="search")
         self.rate = 0.0
         self.trusted = Trusted("wall", "nothing was timed")
+        self.admitted: Trust = "native"
         self._took: dict[str, float] = {}
         self._references: dict[PartName, tuple[int, Outputs]] = {}
 
@@ -116,8 +119,7 @@ class Workbench:
     def settle(self, plan: str, **known: Any) -> Trial:
         """The same, and it is a line of the ledger."""
         trial = self.set(plan, **known)
-        made = self.made.get(plan)
-        self.ledger.write(trial, made.folder.name if made and made.folder else None)
+        self.ledger.write(trial)
         return trial
 
     def screen(self, plan: str, about: str, seconds: float) -> Trial:
@@ -129,9 +131,9 @@ class Workbench:
         known = self.trials.get(plan)
         if known is not None and (known.fate != "kept" or known.stage != "made"):
             return known
-        if (line := self.ledger.known.get(plan)) is not None:
-            self.trials[plan] = line.trial
-            return line.trial
+        if (before := self.ledger.known.get(plan)) is not None:
+            self.trials[plan] = before
+            return before
         self.steps.begin(f"{plan} on few rows", 1)
         if not self.deadline.fits(self._took.get(about, 0.0) + seconds):
             return self.set(plan, fate="not tried", why=NO_TIME)
@@ -154,6 +156,10 @@ class Workbench:
             made = self.workshop.make(plan)
         except TrialError as error:
             self._failed(plan, error)
+            return None
+        if TRUSTED.index(made.trust) > TRUSTED.index(self.admitted):
+            why = f"opening its artefact needs --trust {made.trust}"
+            self.settle(plan, fate="not tried", why=why, trust=made.trust)
             return None
         self.made[plan] = made
         self._took[about] = max(self._took.get(about, 0.0), made.seconds)
