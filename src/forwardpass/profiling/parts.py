@@ -168,9 +168,8 @@ def _added_up(found: Parts, record: Record, done: Dissection, limits: Limits) ->
         more, noise = -unattributed.median / middle, found.noise
         why = (
             f"the calls add up to {more:.0%} more than the pass that they are parts of, "
-            f"which differs from itself by {noise:.0%} only: they cost more when timed, as some do "
-            "that compute more where PyTorch's operators are watched (svdvals finds the vectors, "
-            "too). No layer is told"
+            f"which differs from itself by {noise:.0%} only: they cost more when timed, and no "
+            "layer is shown; some operators compute more while they are watched (svdvals)"
         )
         return replace(found, why=why)
     ran = [call for call in record.calls if call.is_operator]
