@@ -164,9 +164,15 @@ def test_a_plan_that_is_no_faster_than_what_is_had_is_not_tried() -> None:
 
 
 def test_a_gain_within_the_noise_ends_the_search() -> None:
-    model = Model([1.0] * 16, [1.0] * 16, noise=0.3)
-    tried, _ = model.searched(Splitting.of(WHOLE, model.layers, [KEEP]))
-    assert len(tried) <= 1
+    exact, noisy = (Model([1.0] * 64, [1.0] * 64, noise=noise) for noise in (0.0, 0.04))
+    most, _ = exact.searched(Splitting.of(WHOLE, exact.layers, [KEEP]))
+    splitting = Splitting.of(WHOLE, noisy.layers, [KEEP])
+    least, found = noisy.searched(splitting)
+    assert len(least) < len(most)
+    assert "beyond noise" in splitting.why
+    assert noisy.seconds(found) < 1.05 * exact.seconds(
+        exact.searched(Splitting.of(WHOLE, exact.layers, [KEEP]))[1]
+    )
 
 
 def test_a_plan_that_failed_is_not_tried_again() -> None:

@@ -31,6 +31,7 @@ _STEEP: Final = (0.4, 2.5)
 its root, cosines with itself; beyond is noise."""
 _REACH: Final = 1.5
 """Of the sum of errors that should just fit."""
+_UNSTEADY: Final = 0.05
 _SPENT: Final = 0.01
 """Of a budget: who uses less up says nothing of where it ends."""
 
@@ -42,11 +43,13 @@ class Probed:
     Attributes:
         kept: whether every line of the budget held.
         margins: how far inside its limit each line was, in its own unit; empty where it failed.
+        rows: that they were measured on.
         ratio: how many times as fast as the baseline; None where it was not timed.
     """
 
     kept: bool
     margins: tuple[float, ...]
+    rows: int
     ratio: Estimate | None
 
 
@@ -109,7 +112,8 @@ class Splitting:
         if evidence is not None:
             margins = tuple(map(_margin, evidence, self.keeps))
             kept = all(map(_holds, evidence, margins))
-        self._probed[self._left_out(plan)] = Probed(kept, margins, ratio)
+        rows = min((one.rows for one in evidence or ()), default=0)
+        self._probed[self._left_out(plan)] = Probed(kept, margins, rows, ratio)
 
     def next(self, best: float | None = None) -> str | None:
         """The plan to measure next; None where no further one can gain more than the noise of what
@@ -178,10 +182,9 @@ class Splitting:
                 total += one.error
         found = frozenset(left)
         singles = sum(not self._is_first(left) for left in self._probed)
-        if found in self._probed or any(found <= other for other in broken):
-            return self._ended("no other split fits the budget by what layers do by themselves")
-        if singles >= _PUT_BACK or not self._gains(found, best):
-            return self._ended("what may still fit would not be faster beyond noise")
+        known = found in self._probed or any(found <= other for other in broken)
+        if known or singles >= _PUT_BACK or not self._gains(found, best):
+            return self._ended("no other split that should fit the budget is faster beyond noise")
         return found
 
     def _reach(self) -> float:
@@ -196,6 +199,8 @@ class Splitting:
             return None
         points: list[tuple[float, float]] = []
         for left, one in self._probed.items():
+            if one.rows < free.rows:  # bounds are wider there
+                continue
             total = self._sum(left)
             spent = [1 - m / f for m, f in zip(one.margins, free.margins, strict=False) if f > 0]
             if total > 0 and spent and _SPENT < max(spent) < math.inf:
@@ -235,9 +240,11 @@ class Splitting:
         return fast + (slow - fast) * (share / whole if whole else len(left) / len(self.layers))
 
     def _noise(self) -> float:
-        """Half of the widest interval of what was timed, as a share."""
+        """Half of the widest interval of what was timed, as a share; no more than what a count of
+        multiplications is off by, however unsteady the clock."""
         ratios = [one.ratio for one in self._probed.values() if one.ratio is not None]
-        return max((((r.high - r.low) / 2 / r.median) for r in ratios if r.median > 0), default=0.0)
+        widths = ((r.high - r.low) / 2 / r.median for r in ratios if r.median > 0)
+        return min(max(widths, default=0.0), _UNSTEADY)
 
     def _sum(self, left: Layers) -> float:
         return sum(one.error for one in self.layers if one.layer not in left)
