@@ -262,7 +262,7 @@ def test_what_cannot_be_timed_is_refused(said: dict[str, Any], message: str) -> 
 
 
 def test_thread_counts_are_timed_and_put_back(two_threads: int) -> None:
-    (found,) = swept(mlp(), threads=[1, 2], batch=[4])
+    (found,) = swept(mlp(), threads=[1, 2], batch=[4], budget_seconds=2.0)
     assert [p.threads for p in along(found, "threads").points] == [1, 2]
     assert torch.get_num_threads() == two_threads
 
