@@ -157,7 +157,9 @@ def test_nothing_of_this_machine_stands_in_it(page: Path) -> None:
     assert not re.search(r"/(work|root|home|tmp)/", page.read_text())
 
 
-@pytest.mark.parametrize("module", ["nouns.signatures", "nouns.plans", "tensors.trees"])
+@pytest.mark.parametrize(
+    "module", ["nouns.budgets", "nouns.plans", "nouns.signatures", "tensors.trees"]
+)
 def test_examples_in_docstrings(module: str) -> None:
     result = doctest.testmod(importlib.import_module(f"forwardpass.{module}"))
     assert result.attempted

@@ -139,7 +139,9 @@ class Mean:
     def bound(self, risk: float, lower: bool) -> float | None:
         if self.rows < FEWEST:
             return None
-        if not math.isfinite(self.value) or not math.isfinite(self.spread):
+        if not math.isfinite(self.value):
+            return self.value  # one boundless row makes the mean of all rows boundless
+        if not math.isfinite(self.spread):
             return -math.inf if lower else math.inf
         if not lower:
             return -(Mean(-self.value, self.spread, -self.skewness, self.rows)._lower(risk))

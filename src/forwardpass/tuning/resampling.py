@@ -39,7 +39,9 @@ class Resampled(NamedTuple):
         if self.rows < FEWEST:
             return None
         reach = -quantile_of_normal(risk) * self.spread
-        if not math.isfinite(self.value) or not math.isfinite(reach):
+        if not math.isfinite(self.value):
+            return self.value
+        if not math.isfinite(reach):
             return -math.inf if lower else math.inf
         return min(self.value - reach, self.least) if lower else max(self.value + reach, self.most)
 
@@ -72,7 +74,8 @@ def resampled(
             return number
         return number - _one(function, ours, truths, f"the baseline, {how}")
 
-    drawn, swapped = [math.nan], [value]
+    drawn: list[float] = []
+    swapped = [value]
     if rows >= FEWEST:
         for _ in range(_DRAWN):
             places = draw.integers(0, rows, rows)
@@ -83,7 +86,8 @@ def resampled(
             places = np.arange(rows)
             places[draw.choice(rows, _UNSEEN, replace=False)] = draw.integers(0, rows, _UNSEEN)
             swapped.append(off(baseline, of_rows(came, places), truths, "rows exchanged"))
-    spread = float(np.std(drawn[1:], ddof=1)) if len(drawn) > 2 else math.inf
+    with np.errstate(invalid="ignore"):
+        spread = float(np.std(drawn, ddof=1)) if drawn else math.inf
     return Resampled(value, spread, min(swapped), max(swapped), rows)
 
 
