@@ -13,6 +13,7 @@ from typing import cast
 
 from forwardpass.nouns.plans import Plan
 from forwardpass.preparing.identity import digest
+from forwardpass.tensors.arrays import to_numpy
 from forwardpass.tensors.threads import operator_threads
 from forwardpass.tuning.contests import Turning, contest
 from forwardpass.tuning.messages import (
@@ -31,7 +32,8 @@ from forwardpass.tuning.messages import (
 )  # fmt: skip
 from forwardpass.tuning.parts import DataParts
 from forwardpass.tuning.processes import Kind, Worker
-from forwardpass.tuning.stored import read_values
+from forwardpass.tuning.stored import read_values, write_values
+from forwardpass.tuning.weights import weights_of
 from forwardpass.tuning.workshops import (
     Candidate,
     Outputs,
@@ -57,13 +59,26 @@ class Apart:
         default_factory=dict[str, "tuple[Worker, Candidate, OpenAnswer]"]
     )
     _first: Worker | None = None
+    _weights: Path | None = None
     _all: list[Worker] = field(default_factory=list[Worker])
     _count: Iterator[int] = field(default_factory=itertools.count)
 
     def loads_the_same(self) -> bool:
-        """Whether another process finds this Forward by its reference."""
+        """Whether another process finds this Forward by its reference; weights that are others
+        there, since they are drawn or were changed, are brought to it.
+
+        Raises TrialError where it cannot load it.
+        """
+        wanted = digest(self.parts.forward)
         self._first, loaded = self._loaded()
-        return loaded.digest == digest(self.parts.forward)
+        if loaded.digest == wanted:
+            return True
+        self._end(self._first)
+        self._weights = self.folder / "weights"
+        module = self.parts.forward.model.module
+        write_values(self._weights, {n: to_numpy(value) for n, value in weights_of(module)})
+        self._first, loaded = self._loaded()
+        return loaded.digest == wanted
 
     def make(self, plan: str) -> Candidate:
         """Make the artefact of a plan."""
@@ -189,6 +204,7 @@ class Apart:
             forward.model.origin,
             str(forward.plan),
             forward.model.trust,
+            None if self._weights is None else str(self._weights),
             *self._signature(),
             operator_threads(),
             self.memory_bytes,

@@ -16,12 +16,14 @@ class LoadRequest(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         origin, plan, trust: of the Forward. inputs, outputs: its signature.
+        weights: a folder of the numbers that it has; None: those that loading gives.
         threads: inside an operator, where PyTorch computes.
     """
 
     origin: str
     plan: str
     trust: Trust
+    weights: str | None
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     threads: int | None

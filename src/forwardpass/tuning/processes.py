@@ -33,7 +33,7 @@ class Worker:
     """A process that answers one request after the other.
 
     Args:
-        log: a file for what is printed in it.
+        log: a file for what it prints to standard error.
 
     Attributes:
         dead: whether it was ended, or ended itself; another one is needed.
@@ -52,7 +52,7 @@ class Worker:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "forwardpass.tuning.worker", *map(str, ends)],
                     stdin=subprocess.DEVNULL,
-                    stdout=printed,
+                    stdout=subprocess.DEVNULL,
                     stderr=printed,
                     pass_fds=ends,
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Final
 
-from forwardpass.errors import PassError
+from forwardpass.errors import LoadError, PassError
 from forwardpass.tuning.apart import Apart
 from forwardpass.tuning.here import Here
 from forwardpass.tuning.parts import DataParts
@@ -35,7 +35,8 @@ def opened(
 
     Returns notes, too: what protects this process, where nothing does.
 
-    Raises PassError where the Forward as given computes no row. DataError as `DataParts.without`.
+    Raises LoadError where another process cannot load the Forward, PassError where it computes no
+    row as it was given, DataError as `DataParts.without`.
     """
     folder.mkdir(parents=True)
     shop, notes = _chosen(parts, folder, silent_seconds, memory_bytes)
@@ -57,8 +58,11 @@ def _chosen(
         try:
             if shop.loads_the_same():
                 return shop, ()
-        except TrialError:
-            pass  # what it dies of here, it was loaded without before
+        except TrialError as error:
+            shop.close()
+            raise LoadError(
+                f"{model.origin} was loaded here, and no other process can: {error}"
+            ) from error
         except BaseException:
             shop.close()
             raise

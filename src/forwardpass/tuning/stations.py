@@ -198,9 +198,10 @@ def failure(error: BaseException, *, making: bool = False) -> TrialError:
     """An exception of a trial as its failure; while it was made, a refusal is one."""
     if isinstance(error, TrialError):
         return error
-    if out_of_memory(error):
-        return TrialError(f"memory ran out: {said(error)}")
-    if making and isinstance(error, BuildError | UsageError | LoadError):
-        return RefusedTrialError(str(error))
     own = isinstance(error, Exception) and type(error).__module__ == "forwardpass.errors"
-    return TrialError(str(error) if own else said(error))
+    text = str(error) if own else said(error)
+    if out_of_memory(error) or (own and out_of_memory(RuntimeError(text))):
+        return TrialError(f"memory ran out: {text}")
+    if making and isinstance(error, BuildError | UsageError | LoadError):
+        return RefusedTrialError(text)
+    return TrialError(text)

@@ -134,6 +134,10 @@ class _Served:
         signature, forward = Signature.parse(request.inputs, request.outputs), None
         if isinstance(request, LoadRequest):
             model = load(request.origin, trust=request.trust).model.with_signature(signature)
+            if request.weights is not None:
+                from forwardpass.tuning.weights import put_weights
+
+                put_weights(model.module, Path(request.weights))
             forward = Forward(model, Plan.parse(request.plan))
             set_operator_threads(request.threads)
         self._station = Station(forward, signature, self._beat)
