@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -226,6 +227,41 @@ def refusing(make: Callable[[], object]) -> Callable[[Tensor], Tensor]:
 def test_a_pass_that_ends_the_process_is_an_error_of_that_batch() -> None:
     with pytest.raises(PassError, match="SystemExit"):
         taken_apart(Computes(refusing(lambda: exit(3))), torch.randn(4, 8))
+
+
+def test_batches_take_turns_so_that_each_is_timed_at_many_moments() -> None:
+    seen: list[int] = []
+
+    def told(x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return x.relu()
+
+    contender = Contender.of(load(Computes(told)), torch.randn(4, 8), 256)
+    both = {1: ROUNDS, 4: ROUNDS}
+    found, failed = parts(contender, LIMITS, both, "inference", 0.1, Steps())
+    assert [one.rows for one in found] == [1, 4]
+    assert not failed
+    turns = [rows for rows, _ in groupby(seen)]
+    assert turns.count(1) >= 3
+    assert turns.count(4) >= 3
+    seen.clear()
+    parts(contender, LIMITS, {1: 1, 4: ROUNDS}, "inference", 1e-9, Steps())
+    passes = {rows: seen.count(rows) for rows in (1, 4)}
+    assert passes[1] < passes[4], "one round, and three of a batch that is worth them"
+
+
+def test_a_batch_that_raises_later_does_not_take_the_others_with_it() -> None:
+    def picky(x: Tensor) -> Tensor:
+        if len(x) > 2:
+            raise ValueError("two at most")
+        return x.relu()
+
+    contender = Contender.of(load(Computes(picky)), torch.randn(4, 8), 256)
+    found, failed = parts(contender, LIMITS, {1: ROUNDS, 4: ROUNDS}, "inference", 0.01, Steps())
+    assert [one.rows for one in found] == [1]
+    (error,) = failed
+    assert "a batch of 4 rows was not taken apart" in str(error)
+    assert "ValueError: two at most" in str(error)
 
 
 def test_what_torch_compile_replaces_is_timed_end_to_end() -> None:

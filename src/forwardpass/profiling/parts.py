@@ -136,7 +136,8 @@ def _end_to_end(
             {"one": call, "same": call}, clock=contender.clock, budget_seconds=budget_seconds,
             min_rounds=fewest,
         )  # fmt: skip
-    whole = timing([*timed["one"].samples, *timed["same"].samples]).estimate
+    pairs = zip(timed["one"].samples, timed["same"].samples, strict=True)
+    whole = _estimate(seconds for pair in pairs for seconds in pair)
     noise = ratio(timed["one"], timed["same"]).width
     return Parts(rows, contender.load.sizes, whole, noise, why=why)
 
