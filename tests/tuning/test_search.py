@@ -53,7 +53,7 @@ def tuned(
         simulation, Candidate("@ eager", None), ROWS, ByError(), Aim.parse(goal), deadline, ledger,
         Steps(),
     )  # fmt: skip
-    return bench, conducted(bench, Plan.parse("@ eager"), machine(), "data", lambda plan: None)
+    return bench, conducted(bench, Plan.parse("@ eager"), (), machine(), "data", lambda plan: None)
 
 
 def test_the_fastest_that_keeps_the_budget_is_chosen(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import forwardpass as fwd
 from forwardpass.errors import DataError, OutputExistsError, UsageError
 from forwardpass.nouns.plans import Plan
-from forwardpass.tuning import finals, searching
+from forwardpass.tuning import finals, searching, verb
 from forwardpass.tuning.candidates import Idea
 from forwardpass.tuning.verb import tune
 
@@ -66,8 +66,8 @@ def rows() -> dict[str, Any]:
     return {"pixels": pixels[:ROWS], "digit": labels[:ROWS]}
 
 
-def _given(plans: list[Any]) -> Callable[..., list[Any]]:
-    def given(*arguments: Any) -> list[Any]:
+def _given(plans: Any) -> Callable[..., Any]:
+    def given(*arguments: Any) -> Any:
         return plans
 
     return given
@@ -77,7 +77,7 @@ def few(monkeypatch: pytest.MonkeyPatch, *plans: str) -> None:
     """Let these plans alone be tried, and timed for a moment."""
     found = [Idea(Plan.parse(plan), "int8" if "int8" in plan else "full") for plan in plans]
     monkeypatch.setattr(searching, "ideas", _given(found))
-    monkeypatch.setattr(searching, "lossless", list)
+    monkeypatch.setattr(verb, "lossless", _given(((), {})))
     monkeypatch.setattr(searching, "threaded", _given([]))
     for place, name in (
         (searching, "_SCREEN_SECONDS"),

@@ -11,11 +11,18 @@ from typing import Any, Final, Literal, NamedTuple
 
 from forwardpass.building import backends, steps
 from forwardpass.building.backends._programs import ROUTES
+from forwardpass.building.copies import copied
+from forwardpass.building.stepping import stepped
+from forwardpass.errors import BuildError, LoadError, UsageError
+from forwardpass.executing.fitting import FittingBlock
 from forwardpass.nouns.folders import plugin, plugins
+from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.nouns.machines import Machine
 from forwardpass.nouns.plans import Argument, Backend, Plan, Step
 from forwardpass.nouns.programs import TRUSTED, Trust
+from forwardpass.preparing.preparing import example_of
+from forwardpass.tensors.blocks import Block
 
 _COARSER: Final = {"cast(bf16)": "bf16", "quantize(int8)": ""}
 """Steps that lose precision, and what the name of an instruction holds that makes them quick."""
@@ -35,22 +42,54 @@ class Idea(NamedTuple):
     why_not: str = ""
 
 
-def lossless() -> list[Step]:
-    """The steps that need no word of the user and may move outputs by rounding alone, those that
-    move them least first."""
-    found: list[tuple[float, str]] = []
-    for name, file in plugins(steps).items():
-        if math.isfinite(file.FAR) and not _required(file.apply, 1):
-            found.append((file.FAR, name))
-    return [Step(name) for _, name in sorted(found)]
+def lossless(forward: Forward, block: Block) -> tuple[tuple[Step, ...], dict[Step, str]]:
+    """The steps that change something of a module, need no word of the user, and may move outputs
+    by rounding alone, one after the other; and of the others of that kind, why not.
+
+    They are applied to a copy, those that move outputs least first.
+
+    Args:
+        block: rows that they may look at.
+    """
+    module = forward.model.program.module
+    if module is None:
+        return (), {}
+    example = example_of(block)._replace(data=FittingBlock(block))
+    steps_before = forward.plan.steps
+    own, _ = stepped(copied(module), steps_before, example)
+    found: list[Step] = []
+    refused: dict[Step, str] = {}
+    for step in _lossless():
+        if step.name in {one.name for one in steps_before}:
+            continue
+        try:
+            own, _ = stepped(copied(own), (step,), example)
+        except (BuildError, UsageError, LoadError) as error:
+            refused[step] = str(error)
+        else:
+            found.append(step)
+    return tuple(found), refused
+
+
+def _lossless() -> list[Step]:
+    known = [
+        (file.FAR, name) for name, file in plugins(steps).items()
+        if math.isfinite(file.FAR) and not _required(file.apply, 1)
+    ]  # fmt: skip
+    return [Step(name) for _, name in sorted(known)]
 
 
 def ideas(
     prefix: tuple[Step, ...], machine: Machine, trust: Trust, threads: str = ""
 ) -> Iterator[Idea]:
     """Each backend with each of its ways to compute, after the steps of `prefix`; what is in full
-    precision first. `threads`: that the user fixed, where a backend takes them."""
-    able = {name: file for name, file in plugins(backends).items() if hasattr(file, "save")}
+    precision first, and of them what leaves PyTorch behind: it differs most.
+
+    Args:
+        threads: that the user fixed, where a backend takes them.
+    """
+    files = sorted(plugins(backends).items(), key=lambda item: hasattr(item[1], "build"))
+    able = {name: file for name, file in files if hasattr(file, "save")}
     ways = {name: _ways(file) for name, file in able.items()}
     for kind in ("full", "int8"):
         for name, file in able.items():

@@ -10,7 +10,7 @@ import msgspec
 
 from forwardpass.errors import PassError
 from forwardpass.nouns.machines import Machine
-from forwardpass.nouns.plans import Plan
+from forwardpass.nouns.plans import Plan, Step
 from forwardpass.nouns.programs import TRUSTED, Trust
 from forwardpass.nouns.tunings import Trial
 from forwardpass.tuning.finals import Gated, chosen, itself, predicted, provable
@@ -39,7 +39,12 @@ class Conducted:
 
 
 def conducted(
-    bench: Workbench, given: Plan, machine: Machine, trust: Trust, splits: Splits
+    bench: Workbench,
+    given: Plan,
+    prefix: tuple[Step, ...],
+    machine: Machine,
+    trust: Trust,
+    splits: Splits,
 ) -> Conducted:
     """Search, and let the best through the gate.
 
@@ -69,7 +74,7 @@ def conducted(
         )
     bench.deadline.reserve = predicted(bench, [None])
     interrupted = False
-    search = PlanSearch(bench, given, machine, trust, splits)
+    search = PlanSearch(bench, given, prefix, machine, trust, splits)
     finalists: list[Trial] = []
     if most > 1:
         try:

@@ -39,7 +39,7 @@ class Gated:
 def predicted(bench: Workbench, finalists: Sequence[Trial | None]) -> float:
     """Seconds that the gate takes for so many plans, and the one that was given, about; for None,
     one that is no faster."""
-    fresh = _PROCESSES * (_SECONDS + 2 * (bench.base.first_seconds or 0.0))
+    fresh = _PROCESSES * _fresh_seconds(bench)
     own = bench.rows["final"] / bench.rate
     return own + sum(_seconds(bench, one) + fresh for one in finalists)
 
@@ -115,15 +115,19 @@ def _timed(bench: Workbench, plan: str, made: Candidate) -> bool:
     base: list[Rounds] = []
     mine: list[Rounds] = []
     bench.steps.begin(f"timing {plan} in fresh processes", _PROCESSES)
-    try:
-        for _ in range(_PROCESSES):
+    for _ in range(_PROCESSES):
+        if base and not bench.deadline.fits(_fresh_seconds(bench), final=True):
+            break
+        try:
             one, other = bench.contest([made], "final", _SECONDS, fresh=True)
-            base.append(one)
-            mine.append(other)
-            bench.steps.advance()
-    except TrialError as error:
-        bench.set(plan, fate="failed", why=f"it could not be timed in fresh processes: {error}")
-        return False
+        except TrialError as error:
+            if base:
+                break
+            bench.set(plan, fate="failed", why=f"it could not be timed in fresh processes: {error}")
+            return False
+        base.append(one)
+        mine.append(other)
+        bench.steps.advance()
     each = [bench.ratio([one], [other]).median for one, other in zip(base, mine, strict=True)]
     found = bench.ratio(base, mine)
     speed = Estimate(found.median, min(found.low, *each), max(found.high, *each))
@@ -140,6 +144,11 @@ def _timed(bench: Workbench, plan: str, made: Candidate) -> bool:
     else:
         bench.set(plan, why=f"keeps the budget on {bench.rows['final']:,} rows that no trial saw")
     return True
+
+
+def _fresh_seconds(bench: Workbench) -> float:
+    """Of one contest in fresh processes, about."""
+    return _SECONDS + 2 * bench.opening_seconds
 
 
 def _noise(bench: Workbench, base: Sequence[Rounds]) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from forwardpass.nouns.machines import Machine
-from forwardpass.nouns.plans import Backend, Plan, Step
+from forwardpass.nouns.plans import Plan, Step
 from forwardpass.nouns.profiles import Estimate
 from forwardpass.nouns.programs import Trust
 from forwardpass.nouns.tunings import Evidence, Trial
@@ -14,10 +14,8 @@ from forwardpass.tuning.candidates import (
     Idea,
     ideas,
     is_quantized,
-    lossless,
     threaded,
     threads_of,
-    with_threads,
 )
 from forwardpass.tuning.workbenches import Workbench, beyond
 from forwardpass.tuning.workshops import Candidate
@@ -58,39 +56,44 @@ class PlanSearch:
     Attributes:
         given: the plan that the Forward had: its steps come before all others, and a number of
             threads that it fixes is that of every plan.
+
+    Args:
+        prefix: steps that change something here, and lose nothing.
     """
 
     def __init__(
-        self, bench: Workbench, given: Plan, machine: Machine, trust: Trust, splits: Splits
+        self,
+        bench: Workbench,
+        given: Plan,
+        prefix: tuple[Step, ...],
+        machine: Machine,
+        trust: Trust,
+        splits: Splits,
     ) -> None:
         self.bench, self.given = bench, given
+        self._prefix = (*given.steps, *prefix)
         self._trust: Trust = trust
         self._machine, self._splits = machine, splits
-        self._threads = threads_of(given)
 
     def run(self) -> None:
         """Try what there is, while there is time; the bench has the trials."""
-        prefix = self._prefix()
-        found = list(ideas(prefix, self._machine, self._trust, self._threads))
+        found = list(ideas(self._prefix, self._machine, self._trust, threads_of(self.given)))
         coarser = [idea for idea in found if idea.kind == "coarser"]
+        self._try(Idea(self.given, "full"))
         for idea in found:
             if idea.kind != "coarser":
                 self._try(idea)
         quick = self._backends()[:_COARSENED]
         for idea in coarser:
             name = idea.plan.backend.name
-            if name in quick or idea.why_not:
+            if name in quick:
                 self._try(idea)
-            else:
+            elif not idea.why_not:
                 why = f"{name} is not among the fastest in full precision ({', '.join(quick)})"
                 self.bench.set(str(idea.plan), fate="not tried", why=why)
         self._narrow(_LEFT)
         self._mix()
-        for best in self.kept()[:1]:
-            plan = Plan.parse(best.plan)
-            bare = Plan(self.given.steps, plan.backend)
-            for other in (bare, *threaded(plan, self._machine)):
-                self._whole([str(other)])
+        self._vary()
         self._narrow(_LEFT)
 
     def kept(self) -> list[Trial]:
@@ -101,23 +104,6 @@ class PlanSearch:
             and beyond(trial) is None and self.bench.gain(trial.plan) is not None
         ]  # fmt: skip
         return sorted(alive, key=self._median, reverse=True)
-
-    def _prefix(self) -> tuple[Step, ...]:
-        """The steps that change something here, and make nothing worse."""
-        steps, backend = self.given.steps, with_threads(Backend("eager"), self._threads)
-        before = self._try(Idea(Plan(steps, backend), "full"))
-        for step in lossless():
-            if step.name in {one.name for one in self.given.steps}:
-                continue
-            trial = self._try(Idea(Plan((*steps, step), backend), "full"))
-            if trial.fate != "kept" or beyond(trial) is not None:
-                continue
-            if self.bench.aim.dominates(before, trial, self.bench.base):
-                why = f"with {step} it is slower than without ({before.plan})"
-                self.bench.settle(trial.plan, fate="dropped", why=why)
-                continue
-            steps, before = (*steps, step), trial
-        return steps
 
     def _try(self, idea: Idea) -> Trial:
         """Screen a plan; where its steps do not go with its backend, the plan without them."""
@@ -136,6 +122,18 @@ class PlanSearch:
         """Those that computed in full precision, the fastest first."""
         plans = [Plan.parse(trial.plan) for trial in self.kept()]
         return list(dict.fromkeys(p.backend.name for p in plans if not is_quantized(p)))
+
+    def _vary(self) -> None:
+        """Try the best plan without its steps, and with other numbers of threads."""
+        for best in self.kept()[:1]:
+            plan = Plan.parse(best.plan)
+            added = [step for step in plan.steps if step not in self.given.steps]
+            without = [tuple(s for s in plan.steps if s != one) for one in added]
+            if len(added) > 1:
+                without.insert(0, self.given.steps)
+            others = [Plan(steps, plan.backend) for steps in without]
+            for other in (*others, *threaded(plan, self._machine)):
+                self._whole([str(other)])
 
     def _narrow(self, most: int) -> None:
         """Drop what others are certainly better than, and hold the best against all rows."""

@@ -33,6 +33,7 @@ from forwardpass.tensors.generators import generators_kept
 from forwardpass.tuning import parts
 from forwardpass.tuning.accounts import limit_share, pays_after_rows, require_repeatable
 from forwardpass.tuning.aims import Aim
+from forwardpass.tuning.candidates import lossless
 from forwardpass.tuning.conducting import Conducted, conducted
 from forwardpass.tuning.deadlines import Deadline
 from forwardpass.tuning.defaults import defaults
@@ -51,6 +52,8 @@ _EDITION: Final = 1
 _ENDING: Final = ".tuning"
 _PLACES: Final = ("parts", "made")
 """Folders that a call leaves only if it is killed."""
+_SHARE_SECONDS: Final = 3.0
+"""Of measuring what this machine can do, where that is not known."""
 _KINDS: Final = 64
 """Rows by which the kind of the outputs is told."""
 
@@ -154,11 +157,15 @@ class _Session:
             self.ledger, steps,
         )  # fmt: skip
         layers = Layering(given.forward, given.blocks["calibration"], keeps, self.deadline)
-        came = conducted(bench, self.forward.plan, machine(), self.trust, layers)
+        steps.begin("which steps change something", 1)
+        prefix, refused = lossless(given.forward, given.blocks["calibration"])
+        for step, why in refused.items():
+            bench.set(f"| {step} @ eager", fate="not tried", why=why)
+        came = conducted(bench, self.forward.plan, prefix, machine(), self.trust, layers)
         left = _left(came, out)
         chosen = bench.trials.get(came.choice.plan, bench.base)
         share = None
-        if not came.interrupted:
+        if not came.interrupted and self.deadline.fits(_SHARE_SECONDS, final=True):
             key = {"sha256": digest(self.forward), "tune": _EDITION}
             share = limit_share(engine, given.blocks["calibration"], chosen, key)
         return Tuning(

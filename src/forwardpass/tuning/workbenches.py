@@ -59,6 +59,7 @@ class Workbench:
         rows: of each part of the data.
         trials: by plan, in the order in which they began. made: those that have an artefact.
         rate: rows a second of the baseline, about; 0 until it was timed.
+        opening_seconds: of a fresh process, until it has computed, about.
         trusted: which clock is, and why.
         admitted: the class of artefacts that may be opened at most.
     """
@@ -80,7 +81,7 @@ class Workbench:
         self.trials: dict[str, Trial] = {}
         self.made: dict[str, Candidate] = {}
         self.base = Trial(plan=baseline.plan, fate="kept", why="as it was given", stage="search")
-        self.rate = 0.0
+        self.rate = self.opening_seconds = 0.0
         self.trusted = Trusted("wall", "nothing was timed")
         self.admitted: Trust = "native"
         self._took: dict[str, float] = {}
@@ -106,7 +107,11 @@ class Workbench:
     def begin(self, seconds: float) -> None:
         """Time the baseline by itself. Raises TrialError."""
         self.workshop.until = self.deadline.end
-        (rounds,) = self.workshop.contest([self.baseline], "search", self.few, seconds=seconds / 2)
+        began = self.deadline.now
+        (rounds,) = self.workshop.contest(
+            [self.baseline], "search", self.few, seconds=seconds / 2, fresh=True
+        )
+        self.opening_seconds = max(0.0, self.deadline.now - began - seconds / 2)
         self.rate = rounds.rows / _timing(rounds).median
         self._learn_base(self.contest((), "search", seconds / 2)[0])
 
