@@ -213,6 +213,12 @@ def test_labels_that_no_prediction_can_be(values: Any, outputs: Any, message: st
         judged("accuracy >= 90%", outputs, outputs, classes(values))
 
 
+def test_rows_of_which_none_has_a_label() -> None:
+    labels = classes([1, *[None] * 699])
+    with pytest.raises(UsageError, match="--label class: none of these 500 rows has a label"):
+        judged("accuracy >= 90%", VECTORS[200:], VECTORS[200:], labels.take(range(200, 700)))
+
+
 def test_a_column_that_is_not_there() -> None:
     rows = Rows({"class": [1]}, np.arange(1))
     with pytest.raises(UsageError, match=r"--label clas: there is no .*; did you mean 'class'"):

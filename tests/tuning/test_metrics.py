@@ -195,6 +195,10 @@ def test_flips_of_tokens_are_shares_of_a_row() -> None:
     ragged = [ours[0], ours[1, :2]]
     found = values("flips", {"x": ragged}, {"x": [its[0], its[1, :2]]})
     np.testing.assert_array_equal(found, [0.25, 0])
+    large = np.array([2**60, 2**60])
+    np.testing.assert_array_equal(
+        values("flips", {"x": large}, {"x": large + np.array([0, 1])}), [0, 1]
+    )
     whole = values("flips", {"x": np.array([3, 4])}, {"x": np.array([3, 5])})
     np.testing.assert_array_equal(whole, [0, 1])
 

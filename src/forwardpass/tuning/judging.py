@@ -132,6 +132,11 @@ def _of_metric(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | No
         known, count = labels.known, len(values)
         base = its.rows(baseline, baseline, labels)[known] if keep.relative else None
         values = values[known]
+        if not len(values):
+            raise UsageError(
+                f"--label {labels.column}: none of these {count:,} rows has a label: nothing tells "
+                f"whether {str(keep)!r} holds"
+            )
         if len(values) < count:
             gone = count - len(values)
             unsaid = f"left out: {gone:,} of {count:,} rows, which have no {labels.column}"
@@ -154,7 +159,7 @@ def _of_function(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | 
             f"--keep {str(keep)!r}: {keep.metric} of the baseline is not finite: nothing can be "
             "held against that"
         )
-    values = np.where(np.isnan(found), worst_if_nan(math.nan, keep.sign), found)
+    values = np.where(np.isfinite(found), found, worst_if_nan(math.nan, keep.sign))
     if values.ndim:
         return _of_values(keep, values, base, None)
     own = 0.0 if base is None else float(base)

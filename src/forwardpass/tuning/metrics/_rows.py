@@ -34,6 +34,8 @@ class Pair(NamedTuple):
     def finite(self) -> tuple[Floats, Floats]:
         """Both as [rows numbers], with 0 for what is not finite in both alike."""
         ours, its = (side.reshape(len(side), -1) for side in (self.ours, self.its))
+        if _is_finite(ours):
+            return ours, its
         alike = _alike(ours, its) & ~np.isfinite(ours)
         if alike.any():
             ours, its = np.where(alike, 0.0, ours), np.where(alike, 0.0, its)
@@ -126,8 +128,28 @@ def _part(array: Array, places: slice) -> Array:
 
 def _paired(one: Any, other: Any) -> Pair:
     ours, its = _wide(one), _wide(other)
+    if _is_finite(ours) and _is_finite(its):
+        return Pair(ours, its, np.zeros(len(ours), np.bool_))
     bad = ~np.isfinite(its) & ~_alike(ours, its) | np.isnan(ours) & ~np.isnan(its)
     return Pair(ours, its, np.logical_or.reduce(bad.reshape(len(ours), -1), axis=1))
+
+
+def _is_finite(side: Floats) -> bool:
+    """Whether all numbers are, by their sum; a sum that overflows says no, too."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(side.sum()))
+
+
+def lengths(side: Floats) -> Floats:
+    """Of vectors [rows numbers], Euclidean, [rows]; squares of huge or tiny numbers stay in
+    range."""
+    found = np.sqrt(np.einsum("ij,ij->i", side, side))
+    out = ~((found > 1e-140) & (found < 1e140))
+    if out.any():
+        most = np.abs(side[out]).max(1, initial=0.0)
+        scaled = side[out] / np.where(most > 0, most, 1.0)[:, None]
+        found[out] = most * np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
+    return found
 
 
 def _alike(ours: Floats, its: Floats) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -14,6 +14,7 @@ from forwardpass.tuning.metrics._rows import (
     Pair,
     by_pieces,
     is_real,
+    lengths,
     numbers_of_row,
     over_outputs,
 )  # fmt: skip
@@ -44,14 +45,14 @@ def _measured(ours: Values, its: Values) -> Floats:
 
 
 def _cosines(pair: Pair) -> Floats:
-    ours, its = map(_scaled, pair.finite)
-    sizes = np.sqrt(np.einsum("ij,ij->i", ours, ours) * np.einsum("ij,ij->i", its, its))
-    found = np.clip(np.einsum("ij,ij->i", ours, its) / sizes, -1.0, 1.0)
+    ours, its = pair.finite
+    sizes = [lengths(side) for side in (ours, its)]
+    if not all(((size > 1e-140) & (size < 1e140)).all() for size in sizes):
+        ours, its = (
+            side / np.where(size > 0, size, 1.0)[:, None]
+            for side, size in zip((ours, its), sizes, strict=True)
+        )
+        sizes = [lengths(side) for side in (ours, its)]
+    found = np.clip(np.einsum("ij,ij->i", ours, its) / (sizes[0] * sizes[1]), -1.0, 1.0)
     found[(ours == its).all(1)] = 1.0  # exactly, whatever rounding makes of it; rows of zeros, too
     return found
-
-
-def _scaled(side: Floats) -> Floats:
-    """By a power of two, which rounds nothing: squares of huge or tiny numbers stay in range."""
-    most = np.abs(side).max(1, initial=0.0, keepdims=True)
-    return np.ldexp(side, -np.frexp(most)[1])

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from forwardpass.tensors.arrays import Values
+from forwardpass.tensors.arrays import Values, is_tensor
 from forwardpass.tuning.labels import Labels
 from forwardpass.tuning.metrics._rows import (
     Floats,
@@ -44,7 +44,7 @@ def refused(values: Values) -> str:
 
 
 def _measured(ours: Values, its: Values) -> Floats:
-    return by_pieces(ours, its, _of_classes if is_real(ours) else _of_numbers, 1.0)
+    return by_pieces(ours, its, _of_classes, 1.0) if is_real(ours) else _of_numbers(ours, its)
 
 
 def _of_classes(pair: Pair) -> Floats:
@@ -54,6 +54,13 @@ def _of_classes(pair: Pair) -> Floats:
     return moved.reshape(len(moved), -1).mean(1)
 
 
-def _of_numbers(pair: Pair) -> Floats:
-    moved = pair.ours != pair.its
-    return moved.reshape(len(moved), -1).mean(1) if moved.size else np.zeros(len(moved))
+def _of_numbers(ours: Values, its: Values) -> Floats:
+    """Exactly, row by row: float64 does not hold every int64."""
+    found = np.ones(len(ours))
+    for place, pair in enumerate(zip(ours, its, strict=True)):
+        one, other = (
+            np.asarray(side.numpy(force=True) if is_tensor(side) else side) for side in pair
+        )
+        if one.shape == other.shape:
+            found[place] = (one != other).mean() if one.size else 0.0
+    return found

@@ -12,7 +12,15 @@ import numpy as np
 
 from forwardpass.tensors.arrays import Values
 from forwardpass.tuning.labels import Labels
-from forwardpass.tuning.metrics._rows import Floats, Outputs, Pair, by_pieces, is_real, over_outputs
+from forwardpass.tuning.metrics._rows import (
+    Floats,
+    Outputs,
+    Pair,
+    by_pieces,
+    is_real,
+    lengths,
+    over_outputs,
+)
 
 LARGER: Final = False
 RANGE: Final = (0.0, float("inf"))
@@ -36,18 +44,11 @@ def refused(values: Values) -> str:
 
 
 def _measured(ours: Values, its: Values) -> Floats:
-    typical = float(np.median(by_pieces(ours, ours, lambda pair: _lengths(pair.finite[0]), 0.0)))
+    typical = float(np.median(by_pieces(ours, ours, lambda pair: lengths(pair.finite[0]), 0.0)))
 
     def errors(pair: Pair) -> Floats:
         mine, other = pair.finite
-        off = _lengths(other - mine)
-        return np.where(off == 0, 0.0, off / np.maximum(_lengths(mine), typical))
+        off = lengths(other - mine)
+        return np.where(off == 0, 0.0, off / np.maximum(lengths(mine), typical))
 
     return by_pieces(ours, its, errors, float("inf"))
-
-
-def _lengths(side: Floats) -> Floats:
-    """Euclidean, scaled so that squares of huge or tiny numbers stay in range."""
-    most = np.abs(side).max(1, initial=0.0)
-    scaled = side / np.where(most > 0, most, 1.0)[:, None]
-    return most * np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
