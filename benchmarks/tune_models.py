@@ -236,8 +236,15 @@ def _family(name: str) -> Model:
     return model
 
 
-def __getattr__(name: str) -> Any:
-    """`benchmarks/tune_models.py:bert`: the family with the weights that it learned."""
-    if name in TASKS:
-        return partial(_family, name)
-    raise AttributeError(name)
+cnn = partial(_family, "cnn")
+resnet = partial(_family, "resnet")
+convnext = partial(_family, "convnext")
+vit = partial(_family, "vit")
+bert = partial(_family, "bert")
+distilbert = partial(_family, "distilbert")
+gpt2 = partial(_family, "gpt2")
+t5 = partial(_family, "t5")
+lstm = partial(_family, "lstm")
+mlp = partial(_family, "mlp")
+autoencoder = partial(_family, "autoencoder")
+whisper = partial(_family, "whisper")
