@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import models
+import msgspec
 import numpy as np
 import pytest
 
 import forwardpass as fwd
+from forwardpass import Forward
 from forwardpass.loading import load
+from forwardpass.nouns.artefacts import Artefact
+from forwardpass.nouns.plans import Plan
 from forwardpass.tuning.parts import DataParts, split
 from forwardpass.tuning.shops import opened
 from forwardpass.tuning.workshops import Candidate, RefusedTrialError, Workshop
@@ -86,3 +90,55 @@ def test_the_users_module_is_left_as_it_was(tmp_path: Path) -> None:
         n: v.dtype for n, v in before.items()
     }
     assert all(value.equal(before[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["strided", "masked_mean"])
+def test_rows_of_many_lengths_come_back_in_their_order(tmp_path: Path, name: str) -> None:
+    forward = load("models:strided" if name == "strided" else models.masked_mean())
+    generator = np.random.default_rng(0)
+    data: list[dict[str, Any]] = [
+        {"samples": generator.normal(size=(1, size)).astype("f4")}
+        if name == "strided"
+        else {"ids": generator.integers(1, 50, size % 64 + 1)}
+        for size in generator.integers(25, 400, 48)
+    ]
+    parts = split(forward, data, tmp_path / "parts")
+    shop, parts, notes = opened(parts, tmp_path / "made")
+    try:
+        assert bool(notes) == (name != "strided")
+        made = shop.make("@ onnxruntime")
+        own = parts.blocks["search"]
+        rows = [{path: values[row] for path, values in own.values.items()} for row in range(10)]
+        expected, _ = fwd.run(forward, rows)
+        for one in (baseline(parts), made):
+            outputs = shop.outputs(one, "search", 10)
+            for path, values in expected.items():
+                assert len(outputs[path]) == 10
+                for mine, its in zip(outputs[path], values, strict=True):
+                    np.testing.assert_allclose(mine, np.asarray(its), atol=1e-5)
+        shop.contest([baseline(parts), made], "search", 10, batch=4, seconds=0.01)
+    finally:
+        shop.close()
+
+
+def test_what_is_made_is_what_export_writes(tmp_path: Path) -> None:
+    plan = "| quantize(int8) @ torchscript"
+    parts = split(load(models.mlp()), {"features": ROWS}, tmp_path / "parts")
+    shop, parts, _ = opened(parts, tmp_path / "made")
+    made = shop.make(plan)
+    assert made.folder is not None
+    mine = artefact_in(made.folder)
+    rows = {"features": np.asarray(parts.blocks["calibration"].values["features"])}
+    forward = Forward(parts.forward.model, Plan.parse(plan))
+    its = fwd.export(forward, tmp_path / "x.fwd", calibrate=rows)
+    assert msgspec.structs.replace(mine, files={}) == msgspec.structs.replace(its, files={})
+    came = [
+        fwd.run(load(folder, trust="code"), rows)[0]["output"]
+        for folder in (made.folder, tmp_path / "x.fwd")
+    ]
+    np.testing.assert_array_equal(came[0], came[1])
+    shop.close()
+
+
+def artefact_in(folder: Path) -> Artefact:
+    return msgspec.json.decode((folder / "artefact.json").read_bytes(), type=Artefact)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from forwardpass.measuring.memory import available_bytes
 from forwardpass.nouns.plans import Plan
 from forwardpass.preparing.identity import digest
 from forwardpass.tensors.arrays import to_numpy
@@ -30,7 +29,7 @@ from forwardpass.tuning.messages import (
     TurnAnswer,
     TurnRequest,
 )  # fmt: skip
-from forwardpass.tuning.parts import DataParts
+from forwardpass.tuning.premises import Premises
 from forwardpass.tuning.processes import Kind, Worker
 from forwardpass.tuning.stored import read_values, write_values
 from forwardpass.tuning.weights import weights_of
@@ -40,20 +39,16 @@ from forwardpass.tuning.workshops import (
     PartName,
     Rounds,
     TrialError,
-    require_aligned,
 )  # fmt: skip
 
 
 @dataclass
-class Apart:
+class Apart(Premises):
     """A Workshop of processes. Each backend has one that makes its plans and one that computes
     them; the Forward as given has its own, and each contender of a contest."""
 
-    parts: DataParts
-    folder: Path
     silent_seconds: float
     memory_bytes: int | None
-    until: float = math.inf
     _makers: dict[str, Worker] = field(default_factory=dict[str, Worker])
     _hands: dict[str, tuple[Worker, Candidate, OpenAnswer]] = field(
         default_factory=dict[str, "tuple[Worker, Candidate, OpenAnswer]"]
@@ -61,7 +56,6 @@ class Apart:
     _first: Worker | None = None
     _weights: Path | None = None
     _all: list[Worker] = field(default_factory=list[Worker])
-    _count: Iterator[int] = field(default_factory=itertools.count)
 
     def loads_the_same(self) -> bool:
         """Whether another process finds this Forward by its reference; weights that are others
@@ -86,20 +80,10 @@ class Apart:
         worker = self._makers.get(backend)
         if worker is None or worker.dead:
             self._makers[backend] = worker = self._loaded()[0]
-        out = self.folder / f"{next(self._count)}.fwd"
+        out = self.place("fwd")
         request = MakeRequest(plan, str(out), str(self.parts.folder))
         made = self._ask(worker, request, MakeAnswer)
         return Candidate(plan, out, made.seconds, made.bytes, made.trust, made.did)
-
-    def outputs(self, made: Candidate, part: PartName, rows: int | None = None) -> Outputs:
-        """Compute the first rows of a part."""
-        found, failed = self._computed(made, part, rows)
-        require_aligned(failed, part)
-        return found
-
-    def failing(self, made: Candidate, part: PartName) -> dict[int, str]:
-        """The rows of a part that cannot be computed, and why."""
-        return self._computed(made, part, None)[1]
 
     def contest(
         self,
@@ -140,7 +124,7 @@ class Apart:
     def close(self) -> None:
         """End all processes, and remove what they made."""
         self.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        super().close()
 
     def _turn(
         self, worker: Worker, part: PartName, rows: int, batch: int | None
@@ -151,14 +135,14 @@ class Apart:
 
         return turn
 
-    def _computed(
-        self, made: Candidate, part: PartName, rows: int | None
+    def computed(
+        self, made: Candidate, part: PartName, rows: int
     ) -> tuple[Outputs, dict[int, str]]:
+        """Compute the first rows of a part."""
         worker, _ = self._hand(made)
-        count = self.parts.rows[part] if rows is None else min(rows, self.parts.rows[part])
-        out = self.folder / f"{next(self._count)}.outputs"
+        out = self.place("outputs")
         try:
-            request = ComputeRequest(str(self.parts.folder), part, count, str(out))
+            request = ComputeRequest(str(self.parts.folder), part, rows, str(out))
             answer = self._ask(worker, request, ComputeAnswer)
             # They are mapped: what is unlinked lasts as long as they do.
             return cast("Outputs", read_values(out)), answer.failed
@@ -193,7 +177,7 @@ class Apart:
             return worker or self._loaded()[0]
         worker = self._started()
         signature = self._signature()
-        self._ask(worker, BoundRequest(*signature, self.memory_bytes), LoadAnswer)
+        self._ask(worker, BoundRequest(*signature, self._allowance()), LoadAnswer)
         return worker
 
     def _loaded(self) -> tuple[Worker, LoadAnswer]:
@@ -207,7 +191,7 @@ class Apart:
             None if self._weights is None else str(self._weights),
             *self._signature(),
             operator_threads(),
-            self.memory_bytes,
+            self._allowance(),
         )
         try:
             return worker, self._ask(worker, load, LoadAnswer)
@@ -220,8 +204,17 @@ class Apart:
         assert signature is not None
         return tuple(map(str, signature.inputs)), tuple(map(str, signature.outputs))
 
+    def _allowance(self) -> int | None:
+        """Bytes that a process may map beyond what it has loaded. None where there are devices,
+        which reserve addresses by the terabyte."""
+        import torch
+
+        if self.memory_bytes is None and not torch.cuda.is_available():
+            return available_bytes("cpu")
+        return self.memory_bytes
+
     def _started(self) -> Worker:
-        worker = Worker(self.folder / f"{next(self._count)}.log")
+        worker = Worker(self.place("log"))
         self._all.append(worker)
         return worker
 

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-import shutil
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from forwardpass.errors import contained
 from forwardpass.tensors.arrays import Values, to_numpy
 from forwardpass.tuning.contests import Turning, contest
 from forwardpass.tuning.messages import OpenAnswer, TurnAnswer
-from forwardpass.tuning.parts import DataParts
+from forwardpass.tuning.premises import Premises
 from forwardpass.tuning.stations import Station, failure
-from forwardpass.tuning.workshops import Candidate, Outputs, PartName, Rounds, require_aligned
+from forwardpass.tuning.workshops import Candidate, Outputs, PartName, Rounds
 
 
 @dataclass
-class Here:
+class Here(Premises):
     """The same in this process, which nothing protects: for a Forward that no other can load."""
 
-    parts: DataParts
-    folder: Path
-    until: float = math.inf
     _station: Station = field(init=False)
-    _count: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         signature = self.parts.forward.model.signature
@@ -36,20 +28,10 @@ class Here:
 
     def make(self, plan: str) -> Candidate:
         """Make the artefact of a plan."""
-        out = self.folder / f"{next(self._count)}.fwd"
+        out = self.place("fwd")
         with _trying(making=True):
             made = self._station.make(plan, out, str(self.parts.folder))
         return Candidate(plan, out, made.seconds, made.bytes, made.trust, made.did)
-
-    def outputs(self, made: Candidate, part: PartName, rows: int | None = None) -> Outputs:
-        """Compute the first rows of a part."""
-        found, failed = self._computed(made, part, rows)
-        require_aligned(failed, part)
-        return found
-
-    def failing(self, made: Candidate, part: PartName) -> dict[int, str]:
-        """The rows of a part that cannot be computed, and why."""
-        return self._computed(made, part, None)[1]
 
     def contest(
         self,
@@ -80,16 +62,14 @@ class Here:
     def close(self) -> None:
         """Let go of what is open, and remove what was made."""
         self._station.close_all()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        super().close()
 
-    def _computed(
-        self, made: Candidate, part: PartName, rows: int | None
+    def computed(
+        self, made: Candidate, part: PartName, rows: int
     ) -> tuple[Outputs, dict[int, str]]:
-        count = self.parts.rows[part] if rows is None else rows
+        """Compute the first rows of a part."""
         with _trying():
-            found, failed = self._station.outputs(
-                _folder(made), str(self.parts.folder), part, count
-            )
+            found, failed = self._station.outputs(_folder(made), str(self.parts.folder), part, rows)
         return {name: _plain(values) for name, values in found.outputs.items()}, dict(failed)
 
 

@@ -12,7 +12,7 @@ from forwardpass.tuning.workshops import PartName
 
 class LoadRequest(msgspec.Struct, frozen=True, tag=True):
     """Load the Forward, once; and take no more memory from then on than `bytes` beyond what it and
-    the libraries have mapped: None for what is free.
+    the libraries have mapped; None: any.
 
     Attributes:
         origin, plan, trust: of the Forward. inputs, outputs: its signature.

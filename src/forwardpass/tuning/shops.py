@@ -10,7 +10,7 @@ from forwardpass.errors import LoadError, PassError
 from forwardpass.tuning.apart import Apart
 from forwardpass.tuning.here import Here
 from forwardpass.tuning.parts import DataParts
-from forwardpass.tuning.workshops import Candidate, PartName, TrialError, Workshop
+from forwardpass.tuning.workshops import TrialError, Workshop
 
 SILENT_SECONDS: Final = 600.0
 """How long a process may say nothing: to fit a large model is no hang."""
@@ -42,7 +42,12 @@ def opened(
     shop, notes = _chosen(parts, folder, silent_seconds, memory_bytes)
     shop.until = until
     try:
-        shop.parts = _computable(parts, shop)
+        shop.settle()
+    except TrialError as error:
+        shop.close()
+        raise PassError(
+            f"{shop.baseline.plan}, the baseline, cannot be computed: {error}"
+        ) from error
     except BaseException:
         shop.close()
         raise
@@ -74,20 +79,3 @@ def _chosen(
         f"{why}: everything runs in this process, which nothing protects from plans that crash, "
         "hang or take its memory; its memory is not theirs alone",
     )
-
-
-def _computable(parts: DataParts, shop: Apart | Here) -> DataParts:
-    """The parts without the rows that the Forward as given cannot compute."""
-    baseline = Candidate(str(parts.forward.plan), None)
-    failed: dict[PartName, list[int]] = {}
-    why = ""
-    try:
-        for name in parts.blocks:
-            found = shop.failing(baseline, name)
-            failed[name] = sorted(found)
-            why = why or next(iter(found.values()), "")
-    except TrialError as error:
-        raise PassError(f"{baseline.plan}, the baseline, cannot be computed: {error}") from error
-    if not any(failed.values()):
-        return parts
-    return parts.without(failed, why, shop.folder / "parts")

@@ -25,7 +25,7 @@ from forwardpass.nouns.signatures import Signature
 from forwardpass.preparing.identity import digest
 from forwardpass.preparing.preparing import ready
 from forwardpass.tensors.blocks import Block
-from forwardpass.tensors.threads import operator_threads
+from forwardpass.tensors.threads import operator_threads, set_operator_threads
 from forwardpass.tuning.messages import MakeAnswer, TurnAnswer
 from forwardpass.tuning.stored import read_block
 from forwardpass.tuning.workshops import PartName, RefusedTrialError, TrialError
@@ -65,7 +65,8 @@ class Runner:
         self._executor, self._beat = found.executor, beat
         self._policy = Policy(known.may_pad, known.cells, known.costs, None)
         self._ceiling: int | None = None
-        self.threads = facts[0].threads or operator_threads() or 0
+        self._threads = operator_threads()  # as what computes it has set them
+        self.threads = facts[0].threads or self._threads or 0
         self.seconds = WALL.now() - began
         self._clock = Clock.on(known.device)
         self._growth = Growth(known.device)
@@ -79,6 +80,7 @@ class Runner:
     def outputs(self, block: Block) -> Assembled:
         """What comes of the rows of a block, in their order. Raises PassError where what it keeps
         across batches changes them."""
+        set_operator_threads(self._threads)
         batches = planned(self._policy, block, self._ceiling)
         results = self._results(batches, block)
         self._executor.verify()
@@ -87,6 +89,7 @@ class Runner:
     def turn(self, block: Block, *, together: bool, repeats: int) -> Took:
         """What computing all rows takes, the mean of several times; `together`: in one batch, as
         far as they may share one. Raises what a row raised."""
+        set_operator_threads(self._threads)  # others that are open here may have their own
         policy = self._policy
         if together:
             policy = Policy(policy.paddable, policy.cells, policy.costs, len(block))
@@ -183,7 +186,7 @@ class Station:
 
     def close_all(self) -> None:
         """Let go of all that was opened."""
-        for folder in list(self._runners):
+        for folder in reversed(list(self._runners)):  # each puts back what it found
             self.close(folder)
 
     def _block(self, parts: str, part: PartName) -> Block:

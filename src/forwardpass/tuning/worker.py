@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from forwardpass.measuring.memory import available_bytes, mapped_bytes
+from forwardpass.measuring.memory import mapped_bytes
 from forwardpass.tuning.messages import (
     Answer,
     Beat,
@@ -146,17 +146,14 @@ class _Served:
         return known
 
 
-def _limit(wanted: int | None) -> None:
-    """From here on, map no more than so many bytes beyond what is mapped."""
+def _limit(allowed: int | None) -> None:
+    """From here on, map no more than so many bytes beyond what is mapped; None: as many as ever."""
     import resource
 
-    torch = sys.modules.get("torch")
-    if wanted is None and torch is not None and torch.cuda.is_available():
-        return  # devices reserve addresses by the terabyte, which cost nothing
     mapped = mapped_bytes()
-    if mapped:
-        most = mapped + (available_bytes("cpu") if wanted is None else wanted)
+    if mapped and allowed is not None:
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        most = mapped + allowed
         soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 

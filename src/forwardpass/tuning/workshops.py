@@ -97,13 +97,3 @@ class Workshop(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def require_aligned(failed: dict[int, str], part: PartName) -> None:
-    """Raise TrialError where a row failed: those that the baseline cannot compute are gone."""
-    if failed:
-        row, why = next(iter(failed.items()))
-        raise TrialError(
-            f"{len(failed)} of the rows that the baseline computes fail; the first, row {row} of "
-            f"the {part} part: {why}"
-        )
