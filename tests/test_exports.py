@@ -38,6 +38,7 @@ PUBLIC = [
     "profile",
     "record",
     "run",
+    "tune",
     "watch",
 ]
 

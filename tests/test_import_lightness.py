@@ -53,6 +53,7 @@ def test_the_nouns_need_no_torch() -> None:
         ["record", "--help"],
         ["explain", "--help"],
         ["profile", "--help"],
+        ["tune", "--help"],
         ["--version"],
     ],
 )

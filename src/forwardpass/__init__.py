@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from forwardpass.profiling import profile
     from forwardpass.recording import Recording, watch
     from forwardpass.running import run
+    from forwardpass.tuning.verb import tune
 
 __all__ = [
     "Artefact",
@@ -63,6 +64,7 @@ __all__ = [
     "profile",
     "record",
     "run",
+    "tune",
     "watch",
 ]
 
@@ -94,6 +96,7 @@ _HOMES = {
     "profile": "profiling",
     "record": "probing",
     "run": "running",
+    "tune": "tuning.verb",
     "watch": "recording",
 }
 

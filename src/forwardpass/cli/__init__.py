@@ -14,6 +14,7 @@ from forwardpass.cli.export import export
 from forwardpass.cli.profile import profile
 from forwardpass.cli.record import record
 from forwardpass.cli.run import run
+from forwardpass.cli.tune import tune
 from forwardpass.errors import Escaped, ForwardpassError, PassError, contained
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -73,5 +74,5 @@ def main(ctx: click.Context) -> None:
         click.echo(_FIRST)
 
 
-for _command in (record, explain, check, diff, profile, export, run):
+for _command in (record, explain, check, diff, profile, tune, export, run):
     main.add_command(_command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -30,8 +30,8 @@ from forwardpass.showing.wording import (
     seconds,
 )
 
-_TRIALS, _LAYERS, _PLANS = 16, 8, 4
-"""How many trials and layers are shown, and plans that have one reason."""
+_TRIALS, _LAYERS, _REASONS, _PLANS = 16, 8, 6, 2
+"""How many are shown of trials, layers, reasons not to try a plan, and plans that have one."""
 _LONGEST = 44
 """Columns of the name of a layer."""
 _MOST_DIGITS = 6
@@ -70,11 +70,14 @@ def verdict(tuning: Tuning) -> str:
         how = "is broken" if any(one.holds == "broken" for one in lines) else "is not proved"
         return f"the budget {how}; this one stays:"
     if tuning.chosen == tuning.baseline.plan:
-        count = sum(1 for one in tuning.trials if one.fate != "not tried")
-        tried = (
-            "the other plan that was tried" if count == 1 else f"{count:,} plans that were tried"
+        others = [one for one in tuning.trials if one.plan != tuning.baseline.plan]
+        count = sum(1 for one in others if one.fate != "not tried")
+        if not count:
+            return "no other plan was tried; this one stays:"
+        return (
+            f"of {_many(count, 'other plan')} that {'was' if count == 1 else 'were'} tried none is "
+            "proved to be better within the budget; this one stays:"
         )
-        return f"none of {tried} is proved to be better within the budget; this one stays:"
     keeping = f", keeping {_kept(tuning)}" if tuning.proved else ""
     return f"{_gain(tuning)}{keeping}:"
 
@@ -272,9 +275,13 @@ def _sensitivity(layers: Sequence[Sensitivity]) -> Iterator[RenderableType]:
 
 def _facts(tuning: Tuning) -> Iterator[tuple[str, Text | str]]:
     for fate in ("failed", "not tried"):
-        for why, plans in _together(tuning, lambda one, fate=fate: one.fate == fate):
-            more = f" · {len(plans) - _PLANS:,} more" if len(plans) > _PLANS else ""
+        reasons = list(_together(tuning, fate))
+        for why, plans in reasons[:_REASONS]:
+            more = f" and {len(plans) - _PLANS:,} more" if len(plans) > _PLANS else ""
             yield fate, f"{' · '.join(plans[:_PLANS])}{more}: {why}"
+        if len(reasons) > _REASONS:
+            rest = sum(len(plans) for _, plans in reasons[_REASONS:])
+            yield fate, f"{_many(rest, 'other plan')}, in the JSON"
     yield "goal", f"{tuning.goal}, keeping {' and '.join(tuning.keeps) or 'nothing'}"
     rows = tuning.calibration_rows, tuning.search_rows, tuning.final_rows
     yield (
@@ -286,7 +293,8 @@ def _facts(tuning: Tuning) -> Iterator[tuple[str, Text | str]]:
     if chosen is not None:
         for did in chosen.did:
             yield "did", near(did)
-        yield from _pays(tuning, chosen)
+        if chosen.plan != tuning.baseline.plan:
+            yield from _pays(tuning, chosen)
     if tuning.limit_share is not None:
         yield "limit", f"{tuning.limit_share:.0%} of what this machine can do"
     if tuning.artefact is not None:
@@ -312,12 +320,10 @@ def _pays(tuning: Tuning, chosen: Trial) -> Iterator[tuple[str, Text | str]]:
         yield "cost", f"{', '.join(costs)}: {paid}"
 
 
-def _together(
-    tuning: Tuning, taken: Callable[[Trial], bool]
-) -> Iterator[tuple[str, Sequence[str]]]:
+def _together(tuning: Tuning, fate: Fate) -> Iterator[tuple[str, Sequence[str]]]:
     """Plans with one reason, and the reason."""
     found: dict[str, list[str]] = {}
     for one in tuning.trials:
-        if taken(one) and not (one.kept or one.ratio is not None):
+        if one.fate == fate and not (one.kept or one.ratio is not None):
             found.setdefault(near(one.why), []).append(near(one.plan))
     yield from found.items()
