@@ -18,6 +18,7 @@ from forwardpass.errors import LoadError, UsageError
 from forwardpass.loading.label_decoders import OneLabel
 from forwardpass.nouns.budgets import Keep, budget
 from forwardpass.nouns.tunings import Evidence
+from forwardpass.tuning.functions import identities, require_answerable
 from forwardpass.tuning.judging import judge, require_kept_by_baseline
 from forwardpass.tuning.labels import Labels, labels_of
 
@@ -289,6 +290,27 @@ def test_a_number_that_is_none_is_the_worst() -> None:
     assert judged(own("nothing"), VECTORS).holds == "broken"
     with pytest.raises(UsageError, match="of the baseline is not finite"):
         judged(own("nothing", ">= baseline - 1%"), VECTORS)
+
+
+def test_functions_and_labels_are_asked_for_before_anything_is_computed() -> None:
+    require_answerable(budget([own("right"), "cosine >= 0.9"]), False)
+    with pytest.raises(UsageError, match="has no name 'rigth'; did you mean 'right'"):
+        require_answerable(budget(own("rigth")), True)
+    with pytest.raises(UsageError, match="'accuracy >= 90%' needs labels: name their column"):
+        require_answerable(budget("accuracy >= 90%"), False)
+    require_answerable(budget("accuracy >= 90%"), True)
+
+
+def test_another_function_of_the_same_name_is_another_budget(tmp_path: Path) -> None:
+    file = tmp_path / "score.py"
+    found: list[list[str]] = []
+    for body in ("return 1", "return 1", "return 2"):
+        file.write_text(f"def score(predictions, labels):\n    {body}\n")
+        found.append(list(identities(budget(f"{file}:score >= 1"))))
+    assert found[0] == found[1] != found[2]
+    one, other = (list(identities(budget((judged, ">= 1")))) for _ in range(2))
+    assert one != other, "nothing tells what a callable refers to"
+    assert list(identities(budget("cosine >= 0.9"))) == []
 
 
 def test_a_file_that_is_not_there() -> None:

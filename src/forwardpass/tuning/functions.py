@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -12,8 +15,13 @@ from forwardpass.errors import UsageError, contained, nearest, said
 from forwardpass.nouns.budgets import Keep
 from forwardpass.reading.pyfiles import import_file
 from forwardpass.tensors.arrays import Values, is_tensor, taken, to_numpy
+from forwardpass.tuning.metrics import metric
 
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class MetricError(UsageError):
+    """A function of the user's raised, or gave something else than numbers, of a candidate."""
 
 
 class OwnFunction:
@@ -54,7 +62,7 @@ class OwnFunction:
             truths: the labels, one a row, where there are any.
             whose: the outputs are, for the message.
 
-        Raises UsageError where it raises, or gives something else.
+        Raises MetricError where it raises, or gives something else.
         """
         predictions = {path: _given(values) for path, values in outputs.items()}
         rows = len(next(iter(outputs.values()), ()))
@@ -63,7 +71,7 @@ class OwnFunction:
             with contained():
                 came = self._function(predictions, truths)
         except Exception as error:
-            raise UsageError(
+            raise MetricError(
                 f"--keep {str(self.keep)!r}: {call} raised {said(error)}; it was called with "
                 f"{', '.join(predictions)} of {rows:,} rows and "
                 + ("no labels" if truths is None else "labels")
@@ -78,16 +86,47 @@ class OwnFunction:
             values = found.astype(np.float64)
         except (TypeError, ValueError):
             shown = f"a {type(came).__name__}"
-            raise UsageError(
+            raise MetricError(
                 f"--keep {str(self.keep)!r}: {call} gave {shown}; expected a number, or one number "
                 f"a row ({rows:,})"
             ) from None
         if values.shape in ((), (rows,)):
             return values
-        raise UsageError(
+        raise MetricError(
             f"--keep {str(self.keep)!r}: {call} gave numbers of shape {list(values.shape)}; "
             f"expected one number, or one a row, [{rows}]"
         )
+
+
+def require_answerable(keeps: Iterable[Keep], is_labelled: bool) -> None:
+    """Find the functions of a budget before anything is computed.
+
+    Raises UsageError for one that is not there, and for a metric that needs labels where none are
+    given; LoadError where a file cannot be imported.
+    """
+    for keep in keeps:
+        if is_own(keep):
+            OwnFunction(keep)
+        elif metric(keep.metric).NEEDS_LABELS and not is_labelled:
+            raise UsageError(
+                f"--keep {str(keep)!r} needs labels: name their column, --label COLUMN"
+            )
+
+
+def is_own(keep: Keep) -> bool:
+    """Whether a line is about a function of the user's."""
+    return keep.function is not None or ":" in keep.metric
+
+
+def identities(keeps: Iterable[Keep]) -> Iterator[str]:
+    """What tells functions of the user's from others of their names: the bytes of their files. One
+    that Python was given is like none before."""
+    for keep in keeps:
+        if keep.function is not None:
+            yield uuid4().hex
+        elif is_own(keep):
+            path = Path(keep.metric.rpartition(":")[0])
+            yield hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def of_rows(outputs: Mapping[str, Values], places: np.ndarray[Any, Any]) -> dict[str, Values]:

@@ -24,7 +24,7 @@ from forwardpass.tuning.bounds import (
     quantile,
     rows_that_would,
 )  # fmt: skip
-from forwardpass.tuning.functions import OwnFunction, worst_if_nan
+from forwardpass.tuning.functions import OwnFunction, is_own, worst_if_nan
 from forwardpass.tuning.labels import Labels
 from forwardpass.tuning.metrics import Metric, metric
 from forwardpass.tuning.resampling import resampled
@@ -97,8 +97,7 @@ def _judged(
 ) -> Evidence:
     if not came or not len(next(iter(came.values()))):
         raise UsageError(f"--keep {str(keep)!r}: there are no rows to judge it by")
-    is_own = keep.function is not None or ":" in keep.metric
-    seen = (_of_function if is_own else _of_metric)(keep, baseline, came, labels)
+    seen = (_of_function if is_own(keep) else _of_metric)(keep, baseline, came, labels)
     lower, is_within = keep.sign == ">=", _keeps(keep, seen.value, seen.limit)
     bound, other = seen.bound(risk, lower), seen.bound(risk, not lower)
     holds: Holds = "unproved"

@@ -37,6 +37,7 @@ from forwardpass.tuning.candidates import lossless
 from forwardpass.tuning.conducting import Conducted, conducted
 from forwardpass.tuning.deadlines import Deadline
 from forwardpass.tuning.defaults import defaults
+from forwardpass.tuning.functions import identities, require_answerable
 from forwardpass.tuning.gauges import Gauge
 from forwardpass.tuning.labels import Labels, labels_of
 from forwardpass.tuning.layering import Layering
@@ -99,6 +100,7 @@ def tune(
         LoadError, DataError, PassError: the model, the data or the disk, the baseline's pass.
     """
     aim, keeps = Aim.parse(goal), () if keep is None else budget(keep)
+    require_answerable(keeps, label is not None)
     path = _checked(out, minutes, trust)
     steps = progress or Steps()
     deadline = Deadline(None if minutes is None else 60 * minutes)
@@ -110,7 +112,13 @@ def tune(
             loaded, data, folder / _PLACES[0], rows=rows, label=label, columns=columns
         )
         identity = _identity(
-            sha256, given.digest, machine().digest, str(aim), trust, *map(str, keeps)
+            sha256,
+            given.digest,
+            machine().digest,
+            str(aim),
+            trust,
+            *map(str, keeps),
+            *identities(keeps),
         )
         ledger = Ledger(folder, identity)
         workshop, given, notes = opened(given, folder / _PLACES[1], until=deadline.end)

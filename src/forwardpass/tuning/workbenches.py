@@ -16,6 +16,7 @@ from forwardpass.nouns.progress import Steps
 from forwardpass.nouns.tunings import Evidence, Trial
 from forwardpass.tuning.aims import Aim
 from forwardpass.tuning.deadlines import Deadline
+from forwardpass.tuning.functions import MetricError
 from forwardpass.tuning.ledgers import Ledger
 from forwardpass.tuning.workshops import (
     Candidate,
@@ -179,10 +180,14 @@ class Workbench:
         try:
             reference = self.reference(part, rows)
             came = self.workshop.outputs(self.made[plan], part, rows)
+            kept = self.judge(reference, came, part, looks)
         except TrialError as error:
             self._failed(plan, error)
             return False
-        self.set(plan, kept=self.judge(reference, came, part, looks))
+        except MetricError as error:
+            self._failed(plan, TrialError(str(error)))
+            return False
+        self.set(plan, kept=kept)
         return True
 
     def timed(self, plans: Sequence[str], seconds: float) -> None:
