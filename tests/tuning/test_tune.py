@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import forwardpass as fwd
 from forwardpass.errors import DataError, OutputExistsError, UsageError
 from forwardpass.nouns.plans import Plan
+from forwardpass.nouns.progress import Steps
 from forwardpass.tuning import finals, searching, verb
 from forwardpass.tuning.candidates import Idea
 from forwardpass.tuning.verb import tune
@@ -161,3 +162,41 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be"):
         tune(model, rows(), out=tmp_path / "file" / "tuned.fwd")
+
+
+def test_ctrl_c_and_the_same_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best so far is left, and takes no place from what comes after it."""
+    few(monkeypatch, "@ onnxruntime", "@ openvino")
+    model = fwd.Model(network(), "pixels: f32[batch 64]")
+    out = tmp_path / "tuned.fwd"
+    begun: list[str] = []
+
+    class Stopping(Steps):
+        def begin(self, stage: str, total: int) -> None:
+            begun.append(stage)
+            if stage.startswith("@ openvino") and len(begun) < 12:
+                raise KeyboardInterrupt
+
+    tuning = tune(model, rows(), keep="flips <= 2%", out=out, progress=Stopping())
+    assert tuning.interrupted
+    assert out.exists()
+    assert str(fwd.load(out).plan) == tuning.chosen
+    begun = [""] * 12
+    again = tune(model, rows(), keep="flips <= 2%", out=out, progress=Stopping())
+    assert not again.interrupted
+    assert "@ onnxruntime on few rows" not in begun  # it was tried before
+    assert "@ openvino on few rows" in begun
+    with pytest.raises(OutputExistsError):
+        tune(model, rows(), keep="flips <= 2%", out=out)
+
+
+@pytest.mark.soak
+def test_another_process_finds_the_model_by_its_reference(
+    reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few(monkeypatch, "@ onnxruntime")
+    tuning = tune(reference, rows(), keep="flips <= 2%", goal="size")
+    assert tuning.is_kept
+    assert not any("nothing protects" in note for note in tuning.notes)
+    assert {trial.plan for trial in tuning.trials} == {"@ eager", "@ onnxruntime"}
+    assert tuning.baseline.artefact_bytes

@@ -208,8 +208,9 @@ class PlanSearch:
         bench = self.bench
         broken = [
             trial for trial in bench.trials.values()
-            if trial.ratio is not None and any(one.holds != "kept" for one in trial.kept)
-            and is_quantized(Plan.parse(trial.plan)) and self._better(trial) is None
+            if trial.ratio is not None and is_quantized(Plan.parse(trial.plan))
+            and (beyond(trial) or (trial.stage == "search" and self._hopeless(trial)))
+            and self._better(trial) is None
         ]  # fmt: skip
         for trial in sorted(broken, key=self._median, reverse=True)[:_SPLIT]:
             if not bench.deadline.fits(_SCREEN_SECONDS) or bench.make(trial.plan) is None:

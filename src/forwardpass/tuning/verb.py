@@ -121,6 +121,8 @@ def tune(
             *identities(keeps),
         )
         ledger = Ledger(folder, identity)
+        if path is not None and path.exists() and not ledger.known:
+            raise _there(path)  # by a tuning of something else that was interrupted
         workshop, given, notes = opened(given, folder / _PLACES[1], until=deadline.end)
         with closing(workshop):
             session = _Session(loaded, given, aim, keeps, trust, deadline, ledger, steps)
@@ -233,9 +235,26 @@ def _checked(
     path = Path(out)
     if path.suffix != ".fwd":
         raise UsageError(f"{path}: an artefact is a folder NAME.fwd; write -o {path.name}.fwd")
-    if path.exists():
-        raise OutputExistsError(f"{path} is there already; give another name, or remove it")
+    if path.exists() and not _is_interim(path):
+        raise _there(path)
     return path
+
+
+def _there(out: Path) -> OutputExistsError:
+    return OutputExistsError(f"{out} is there already; give another name, or remove it")
+
+
+def _is_interim(out: Path) -> bool:
+    """Whether what is there is the best so far of a tuning that was interrupted."""
+    try:
+        before = Tuning.from_json((_work_of(out) / TUNING).read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return False
+    return before.interrupted and before.artefact == str(out)
+
+
+def _work_of(out: Path) -> Path:
+    return out.with_name(out.name + _ENDING)
 
 
 @contextmanager
@@ -246,7 +265,7 @@ def _work(out: Path | None) -> Generator[Path]:
         with tempfile.TemporaryDirectory(prefix="forwardpass-tune-") as folder:
             yield Path(folder)
         return
-    folder = out.with_name(out.name + _ENDING)
+    folder = _work_of(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _PLACES:
@@ -269,6 +288,8 @@ def _left(came: Conducted, out: Path | None) -> str | None:
     made = came.choice.made
     if out is None or made is None or made.folder is None:
         return None
+    if _is_interim(out):
+        shutil.rmtree(out, ignore_errors=True)
     with whole_or_not_there(out) as staging:
         shutil.copytree(made.folder, staging, dirs_exist_ok=True)
     return str(out)
