@@ -32,7 +32,7 @@ from forwardpass.recording.recordings import recorded
 from forwardpass.recording.schemas import Schema
 from forwardpass.recording.walking import Walk
 from forwardpass.tensors.errors import error
-from forwardpass.tensors.modules import parameters_of
+from forwardpass.tensors.modules import parameters_of, parts_of
 from forwardpass.tensors.trees import flatten
 
 _ROWS: Final = 8
@@ -90,8 +90,11 @@ def sensitivities(
     Raises what the module raises, as PassError.
     """
     spoken = tuple(dict.fromkeys(quantized))
-    known = {text for text in spoken if text and _EITHER not in text}
-    alike = tuple(path for text in spoken if text not in known for path in text.split(_EITHER))
+    paths = {path for path, _ in parts_of(module, every_name=True)} - {""}
+    known = {text for text in spoken if text in paths}
+    either = [text.split(_EITHER) for text in spoken if _EITHER in text]
+    alike = tuple(path for several in either for path in several)
+    nameless = sum(text not in paths and _EITHER not in text for text in spoken)
     twin, rows, total, began = copied(module), 0, 0, WALL.now()
     errors: dict[str, float] = defaultdict(float)
     macs: dict[str, int] = defaultdict(int)
@@ -124,6 +127,11 @@ def sensitivities(
         notes.append(
             f"{_named(alike)}: not looked at one by one, since layers of equal weights cannot be "
             "told apart"
+        )
+    if nameless:
+        notes.append(
+            f"{nameless} quantized products have weights of no module that has a path: `where` "
+            "cannot name them, and a split that names the layers to quantize leaves them out"
         )
     if unseen:
         why = "there was no time" if WALL.now() >= until else "the pass does not multiply by them"

@@ -182,7 +182,8 @@ class Splitting:
                 total += one.error
         found = frozenset(left)
         singles = sum(not self._is_first(left) for left in self._probed)
-        known = found in self._probed or any(found <= other for other in broken)
+        known = found in self._probed or len(found) == len(self.layers)
+        known = known or any(found <= other for other in broken)
         if known or singles >= _PUT_BACK or not self._gains(found, best):
             return self._ended("no other split that should fit the budget is faster beyond noise")
         return found
