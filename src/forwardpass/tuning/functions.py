@@ -74,7 +74,7 @@ class OwnFunction:
             raise MetricError(
                 f"--keep {str(self.keep)!r}: {call} raised {said(error)}; it was called with "
                 f"{', '.join(predictions)} of {rows:,} rows and "
-                + ("no labels" if truths is None else "labels")
+                + ("no labels, which --label COLUMN gives" if truths is None else "labels")
             ) from error
         return self._checked(came, rows, call)
 

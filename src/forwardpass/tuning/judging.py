@@ -146,7 +146,7 @@ def _of_metric(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | No
 
 def _of_function(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> _Proof:
     function, truths = OwnFunction(keep), None if labels is None else labels.array
-    found = function(came, truths, "the candidate")
+    found = function(came, truths, "the baseline" if came is baseline else "the candidate")
     base = function(baseline, truths, "the baseline") if keep.relative else None
     if base is not None and found.ndim != base.ndim:
         raise UsageError(
