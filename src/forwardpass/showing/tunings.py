@@ -25,7 +25,6 @@ from forwardpass.showing.wording import (
     near,
     number,
     plain,
-    ranged,
     rate,
     seconds,
 )
@@ -108,18 +107,20 @@ def _gain(tuning: Tuning) -> str:
 
 
 def _kept(tuning: Tuning) -> str:
-    lines = [
-        f"{one.keep} ({_least(one)})"
-        if one.bound is not None
-        else f"{one.keep} ({_seen(one)} seen)"
-        for one in tuning.proved
-    ]
+    lines = [f"{one.keep} ({_told(one)})" for one in tuning.proved]
     rows = max(one.rows for one in tuning.proved)
     return f"{' and '.join(lines)}, on {counted(rows)} that no trial has seen"
 
 
-def _least(one: Evidence) -> str:
-    return f"at {'least' if _from_below(one) else 'most'} {_seen(one)}"
+def _told(one: Evidence) -> str:
+    if one.bound is None:
+        return f"{_seen(one)} seen"
+    least = f"at {'least' if _from_below(one) else 'most'} {_seen(one)}"
+    return f"{least}; the limit is {_limit(one)}" if "baseline" in one.keep else least
+
+
+def _limit(one: Evidence) -> str:
+    return f"{one.limit:.2%}" if "%" in one.keep else number(one.limit)
 
 
 def _from_below(one: Evidence) -> bool:
@@ -148,7 +149,12 @@ def _beside(value: float, limit: float, from_below: bool) -> str:
 
 
 def _times(ratio: Estimate) -> str:
-    return f"{ratio.median:.2f} × ({ratio.low:.2f}–{ratio.high:.2f})"
+    return f"{_factor(ratio.median)} × ({_factor(ratio.low)}–{_factor(ratio.high)})"
+
+
+def _factor(value: float) -> str:
+    """`2.71`, `38.4`, `1,250`."""
+    return f"{value:,.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
 
 
 def _many(count: int, what: str) -> str:
@@ -193,7 +199,7 @@ def _trials(tuning: Tuning, tried: Sequence[Trial]) -> Table:
         drawn.add_row(
             Text("" if first and not chosen else sign, colour),
             _lines(named),
-            "" if one.ratio is None else _ratio(one.ratio),
+            "" if one.ratio is None else _times(one.ratio).replace(" ×", ""),
             _speed(one, latency),
             _decisive(one, first),
             amount_of(size, "B") if size else "",
@@ -216,14 +222,10 @@ def _title(tuning: Tuning) -> str:
     return tuning.keeps[0].split()[0] if len(tuning.keeps) == 1 else "keeps"
 
 
-def _ratio(ratio: Estimate) -> str:
-    return f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})"
-
-
 def _speed(one: Trial, latency: bool) -> str:
     if latency:
-        return "" if one.seconds_per_batch is None else ranged(one.seconds_per_batch, duration)
-    return "" if one.rows_per_second is None else ranged(one.rows_per_second, rate)
+        return "" if one.seconds_per_batch is None else duration(one.seconds_per_batch.median)
+    return "" if one.rows_per_second is None else rate(one.rows_per_second.median)
 
 
 def _decisive(one: Trial, first: bool) -> Text:

@@ -115,8 +115,15 @@ class PlanSearch:
         gone = not trial.stage and trial.fate != "kept"
         bare = Plan(self.given.steps, plan.backend)
         if gone and idea.kind != "coarser" and plan.backend.name != "eager" and bare != plan:
-            return bench.screen(str(bare), about, _SCREEN_SECONDS)
+            trial = bench.screen(str(bare), about, _SCREEN_SECONDS)
+        self._tell()
         return trial
+
+    def _tell(self) -> None:
+        """Say the best so far to who watches."""
+        best = next(iter(self.kept()), None)
+        if best is not None:
+            self.bench.steps.best = f"{self._median(best):.2f} × {best.plan}"
 
     def _backends(self) -> list[str]:
         """Those that computed in full precision, the fastest first."""
@@ -178,6 +185,7 @@ class PlanSearch:
                     plan, stage="search", fate="dropped" if doubt else "kept",
                     why=doubt.why if doubt else "keeps the budget on the search rows",
                 )  # fmt: skip
+        self._tell()
 
     def _better(self, trial: Trial) -> Trial | None:
         """One that may be chosen, and is better for certain."""
