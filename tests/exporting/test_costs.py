@@ -9,6 +9,7 @@ import models
 import msgspec
 import numpy as np
 import pytest
+from artefact import ran
 
 import forwardpass as fwd
 from forwardpass import Forward
@@ -49,6 +50,20 @@ def test_a_first_run_on_the_same_machine_goes_by_them(
     assert len(came["output"]) == len(ROWS) * 4
     assert report.costs == "those of the artefact, which were measured on this machine"
     assert "measured on this machine" in str(report)
+
+
+def test_a_process_without_pytorch_goes_by_them_too(made: Path) -> None:
+    """They were measured where PyTorch was loaded, whose threads are not those of the library."""
+    known = learned(made)
+    settled = msgspec.structs.replace(known.trials, settled=True)
+    rewritten(made, msgspec.structs.replace(known, trials=settled))
+    said = ran(
+        "import sys, forwardpass as fwd\n"
+        "rows = [{'features': [n / 40.0] * 16} for n in range(160)]\n"
+        "print(fwd.run(sys.argv[1], rows)[1].costs)",
+        str(made),
+    )
+    assert said.strip() == "those of the artefact, which were measured on this machine"
 
 
 def test_costs_of_another_machine_are_measured_anew(made: Path) -> None:

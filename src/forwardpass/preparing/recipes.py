@@ -102,7 +102,14 @@ class Learned(Ready, frozen=True, kw_only=True):
 
 def machine_of(facts: Facts) -> Machine:
     """This machine, as it is when a replica of these facts computes."""
-    return machine(facts.device, facts.library, facts.threads or operator_threads() or 0)
+    return machine(facts.device, facts.library, threads_inside(facts))
+
+
+def threads_inside(facts: Facts) -> int:
+    """Threads inside an operator while a replica of these facts computes; 0 where its library has
+    threads of its own and nobody said how many: PyTorch's are not theirs, loaded or not."""
+    computes = facts.library.startswith("torch ")
+    return facts.threads or (operator_threads() if computes else None) or 0
 
 
 def costs_key(sha256: str, machine: Machine) -> dict[str, Any]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from forwardpass.batching.policies import Policy
+from forwardpass.building.engines import Engine
+from forwardpass.building.replicas import Replica
 from forwardpass.errors import BuildError, LoadError, UsageError, said
 from forwardpass.executing.assembling import Assembled, assembled, planned
 from forwardpass.executing.batches import Planned, Result
 from forwardpass.executing.encoding import EncodedRows
-from forwardpass.executing.executors import executor, out_of_memory
+from forwardpass.executing.executors import Executor, executor, out_of_memory
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL, Clock, Took
 from forwardpass.measuring.memory import Growth
@@ -24,6 +25,7 @@ from forwardpass.nouns.rows import Rows
 from forwardpass.nouns.signatures import Signature
 from forwardpass.preparing.identity import digest
 from forwardpass.preparing.preparing import ready
+from forwardpass.preparing.recipes import threads_inside
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.threads import operator_threads, set_operator_threads
 from forwardpass.tuning.messages import MakeAnswer, TurnAnswer
@@ -53,10 +55,10 @@ class Runner:
         began = WALL.now()
         rows = Rows({"": [None] * len(block)}, np.arange(len(block)), None)
         encoded = EncodedRows(rows, block, np.zeros(len(block), bool), ())
-        facts: list[Any] = []
+        replicas: list[Replica] = []
 
-        def kept(engine: Any) -> Any:
-            facts.append(engine.replicas[0].facts)
+        def kept(engine: Engine) -> Executor:
+            replicas.append(engine.replicas[0])
             return executor(engine)
 
         found = ready(forward, [encoded], kept, digest(forward))
@@ -66,7 +68,7 @@ class Runner:
         self._policy = Policy(known.may_pad, known.cells, known.costs, None)
         self._ceiling: int | None = None
         self._threads = operator_threads()  # as what computes it has set them
-        self.threads = facts[0].threads or self._threads or 0
+        self.threads = threads_inside(replicas[0].facts)
         self.seconds = WALL.now() - began
         self._clock = Clock.on(known.device)
         self._growth = Growth(known.device)
