@@ -199,6 +199,24 @@ def test_the_layers_that_a_plan_leaves_out_itself_stay_out() -> None:
         assert [o.layer for o in splitting.told(plan) if o.full]
 
 
+@pytest.mark.parametrize(
+    ("plan", "full"),
+    [
+        ("@ eager", 4),
+        ("@ openvino(threads=2)", 4),
+        (WHOLE, 0),
+        ("@ onnxruntime(quantize=int8, threads=2) where !layers.0.*", 2),
+        ("| cast(bf16) @ openvino", 0),
+        ("| quantize(int8) where layers.1.* @ eager", 2),
+    ],
+)
+def test_layers_are_told_as_any_plan_has_them(plan: str, full: int) -> None:
+    splitting = Splitting.of(WHOLE, Model([1.0, 2.0, 3.0, 4.0], [1.0] * 4).layers, [KEEP])
+    told = splitting.told(plan)
+    assert sum(one.full for one in told) == full
+    assert [one.error for one in told] == [4.0, 3.0, 2.0, 1.0]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_globs_choose_just_what_they_are_to(seed: int) -> None:
     drawn = np.random.default_rng(seed)

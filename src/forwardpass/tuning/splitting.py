@@ -24,6 +24,8 @@ from forwardpass.tuning import naming
 
 Layers = frozenset[str]
 
+_COARSENING: Final = ("cast", "quantize")
+"""Steps after which what they chose is no longer in full precision."""
 _PUT_BACK: Final = 3
 """Plans that put single layers back, at most."""
 _STEEP: Final = (0.4, 2.5)
@@ -127,10 +129,16 @@ class Splitting:
         return None if left is None else self._spelled(left)
 
     def told(self, plan: str) -> tuple[Sensitivity, ...]:
-        """The layers, the most harmful first, with those marked that a plan has in full
-        precision."""
-        left = self._left_out(plan)
-        marked = (msgspec.structs.replace(one, full=one.layer in left) for one in self.layers)
+        """The layers, the most harmful first, with those marked that a plan, of any kind, has in
+        full precision."""
+        left, steps = self._left_out(plan), Plan.parse(plan).steps
+        coarse = [step for step in steps if step.name in _COARSENING]
+        marked = (
+            msgspec.structs.replace(
+                one, full=one.layer in left and not any(step.selects(one.layer) for step in coarse)
+            )
+            for one in self.layers
+        )
         return tuple(sorted(marked, key=lambda one: (-one.error, one.layer)))
 
     def _next(self, best: float | None) -> Layers | None:
