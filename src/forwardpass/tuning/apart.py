@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -188,6 +189,7 @@ class Apart(Premises):
             forward.model.origin,
             str(forward.plan),
             forward.model.trust,
+            tuple(sys.path),
             None if self._weights is None else str(self._weights),
             *self._signature(),
             operator_threads(),

@@ -16,6 +16,7 @@ class LoadRequest(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         origin, plan, trust: of the Forward. inputs, outputs: its signature.
+        path: where Python looks for modules.
         weights: a folder of the numbers that it has; None: those that loading gives.
         threads: inside an operator, where PyTorch computes.
     """
@@ -23,6 +24,7 @@ class LoadRequest(msgspec.Struct, frozen=True, tag=True):
     origin: str
     plan: str
     trust: Trust
+    path: tuple[str, ...]
     weights: str | None
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]

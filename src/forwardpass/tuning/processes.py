@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+import forwardpass
 from forwardpass.measuring.clocks import WALL
 from forwardpass.tuning.messages import Answer, Beat, FailureAnswer, Line, Request
 from forwardpass.tuning.workshops import RefusedTrialError, TrialError
@@ -24,6 +25,12 @@ _LOOK_SECONDS: Final = 0.2
 _TAIL: Final = 4096
 """Bytes of what it printed in which its last words are looked for."""
 _READ: Final = 1 << 16
+_ROOT: Final = Path(forwardpass.__file__).parent.parent
+_PROGRAM: Final = (
+    "import sys; sys.path.append(sys.argv.pop(1)); "
+    "from forwardpass.tuning.worker import main; main()"
+)
+"""It finds forwardpass where this process did, and nothing of the user's before it is asked to."""
 _WORDS: Final = re.compile(r"[A-Za-z]{3}")
 _NO_MEMORY: Final = ("bad_alloc", "out of memory", "Cannot allocate memory", "MemoryError")
 Kind = TypeVar("Kind", bound=Answer)
@@ -50,12 +57,11 @@ class Worker:
         try:
             with log.open("ab") as printed:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "forwardpass.tuning.worker", *map(str, ends)],
+                    [sys.executable, "-P", "-c", _PROGRAM, str(_ROOT), *map(str, ends)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=printed,
                     pass_fds=ends,
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                     start_new_session=True,  # Ctrl-C is for this process, which ends the others
                 )
         except BaseException:

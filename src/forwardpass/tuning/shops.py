@@ -39,8 +39,7 @@ def opened(
     row as it was given, DataError as `DataParts.without`.
     """
     folder.mkdir(parents=True)
-    shop, notes = _chosen(parts, folder, silent_seconds, memory_bytes)
-    shop.until = until
+    shop, notes = _chosen(parts, folder, silent_seconds, memory_bytes, until)
     try:
         shop.settle()
     except TrialError as error:
@@ -55,11 +54,15 @@ def opened(
 
 
 def _chosen(
-    parts: DataParts, folder: Path, silent_seconds: float, memory_bytes: int | None
+    parts: DataParts,
+    folder: Path,
+    silent_seconds: float,
+    memory_bytes: int | None,
+    until: float,
 ) -> tuple[Apart | Here, tuple[str, ...]]:
     model = parts.forward.model
     if model.origin is not None:
-        shop = Apart(parts, folder, silent_seconds, memory_bytes)
+        shop = Apart(parts, folder, silent_seconds, memory_bytes, until=until)
         try:
             if shop.loads_the_same():
                 return shop, ()
@@ -75,7 +78,7 @@ def _chosen(
         why = f"{model.origin}, loaded by another process, is not this model"
     else:
         why = f"{model.name} was not loaded by a reference"
-    return Here(parts, folder), (
+    return Here(parts, folder, until=until), (
         f"{why}: everything runs in this process, which nothing protects from plans that crash, "
         "hang or take its memory; its memory is not theirs alone",
     )

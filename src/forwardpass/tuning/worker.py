@@ -1,4 +1,4 @@
-"""A worker process: `python -m forwardpass.tuning.worker REQUESTS ANSWERS LIFE`, three descriptors.
+"""A worker process; its arguments are three descriptors: REQUESTS ANSWERS LIFE.
 
 It does what it is asked, a line of JSON after the other, and answers each. What is printed in it
 goes elsewhere than the answers. LIFE is a pipe that nobody writes to: when its other end is gone,
@@ -133,6 +133,7 @@ class _Served:
 
         signature, forward = Signature.parse(request.inputs, request.outputs), None
         if isinstance(request, LoadRequest):
+            sys.path[:] = request.path
             model = load(request.origin, trust=request.trust).model.with_signature(signature)
             if request.weights is not None:
                 from forwardpass.tuning.weights import put_weights
@@ -156,7 +157,3 @@ def _limit(allowed: int | None) -> None:
         most = mapped + allowed
         soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-if __name__ == "__main__":
-    main()
