@@ -323,9 +323,9 @@ def _pays(tuning: Tuning, chosen: Trial) -> Iterator[tuple[str, Text | str]]:
 
 
 def _together(tuning: Tuning, fate: Fate) -> Iterator[tuple[str, Sequence[str]]]:
-    """Plans with one reason, and the reason."""
+    """Plans with one reason, and the reason; the one that most have first."""
     found: dict[str, list[str]] = {}
     for one in tuning.trials:
         if one.fate == fate and not (one.kept or one.ratio is not None):
             found.setdefault(near(one.why), []).append(near(one.plan))
-    yield from found.items()
+    yield from sorted(found.items(), key=lambda one: -len(one[1]))

@@ -17,7 +17,7 @@ from forwardpass.tuning.candidates import (
     threaded,
     threads_of,
 )
-from forwardpass.tuning.workbenches import Workbench, beyond
+from forwardpass.tuning.workbenches import NO_TIME, Workbench, beyond
 from forwardpass.tuning.workshops import Candidate
 
 _SCREEN_SECONDS: Final = 2.5
@@ -89,7 +89,9 @@ class PlanSearch:
             if name in quick:
                 self._try(idea)
             elif not idea.why_not:
-                why = f"{name} is not among the fastest in full precision ({', '.join(quick)})"
+                why = NO_TIME
+                if quick:
+                    why = f"{name} is not among the fastest in full precision ({', '.join(quick)})"
                 self.bench.set(str(idea.plan), fate="not tried", why=why)
         self._narrow(_LEFT)
         self._mix()
