@@ -30,7 +30,8 @@ def tuned(function: Any, limit: str, folder: Path) -> tuple[Workbench, Conducted
         simulation, Candidate("@ eager", None), ROWS, Gauge(budget((function, limit)), {}),
         Aim.parse("throughput"), Deadline(None, simulation.clock), Ledger(folder, "one"), Steps(),
     )  # fmt: skip
-    return bench, conducted(bench, Plan.parse("@ eager"), (), machine(), "data", lambda plan: None)
+    given = Plan.parse("@ eager")
+    return bench, conducted(bench, given, tuple, machine(), "data", lambda plan: None)
 
 
 def spread(predictions: dict[str, Any], labels: Any) -> Any:

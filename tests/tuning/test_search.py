@@ -53,7 +53,9 @@ def tuned(
         simulation, Candidate("@ eager", None), ROWS, ByError(), Aim.parse(goal), deadline, ledger,
         Steps(),
     )  # fmt: skip
-    return bench, conducted(bench, Plan.parse("@ eager"), (), machine(), "data", lambda plan: None)
+    return bench, conducted(
+        bench, Plan.parse("@ eager"), tuple, machine(), "data", lambda plan: None
+    )
 
 
 def test_the_fastest_that_keeps_the_budget_is_chosen(tmp_path: Path) -> None:
@@ -164,6 +166,11 @@ def test_a_baseline_that_cannot_be_computed_is_said(tmp_path: Path) -> None:
         tuned(simulation, tmp_path)
 
 
+def test_no_time_for_the_baseline_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="give more minutes, or fewer rows"):
+        tuned(Simulation(backends(kinds()), rate=10.0), tmp_path, minutes=0.5)
+
+
 def test_goals(tmp_path: Path) -> None:
     table = kinds(
         openvino=Simulated(1.7, peak_bytes=900, bytes=300),
@@ -194,6 +201,15 @@ def test_goals(tmp_path: Path) -> None:
 def test_goals_that_are_none(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Aim.parse(text)
+
+
+def test_a_disk_that_is_full_ends_no_tuning(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "one")
+    (tmp_path / "trials.jsonl").unlink()
+    (tmp_path / "trials.jsonl").mkdir()
+    ledger.write(Trial(plan="@ eager", fate="kept", why="made"))
+    assert list(ledger.known) == ["@ eager"]
+    assert "could not be written to the end" in ledger.refused[0]
 
 
 def test_a_journal_that_was_cut_off_loses_its_last_line(tmp_path: Path) -> None:

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.errors import DataError, OutputExistsError, UsageError
+from forwardpass.executing.encoding import Encoder
 from forwardpass.nouns.plans import Plan
 from forwardpass.nouns.progress import Steps
+from forwardpass.nouns.rows import Rows
+from forwardpass.tensors.blocks import Block
 from forwardpass.tuning import finals, searching, verb
-from forwardpass.tuning.candidates import Idea
+from forwardpass.tuning.candidates import Idea, lossless
 from forwardpass.tuning.verb import tune
 
 ROWS = 1200
@@ -200,3 +203,17 @@ def test_another_process_finds_the_model_by_its_reference(
     assert not any("nothing protects" in note for note in tuning.notes)
     assert {trial.plan for trial in tuning.trials} == {"@ eager", "@ onnxruntime"}
     assert tuning.baseline.artefact_bytes
+
+
+def test_steps_that_change_something_are_found_on_a_copy() -> None:
+    net = network()
+    model = fwd.Model(net, "pixels: f32[batch 64]")
+    block = Encoder(model)(Rows({"pixels": rows()["pixels"]}, np.arange(ROWS))).block
+    assert isinstance(block, Block)
+    found, refused = lossless(fwd.Forward(model), block, lambda seconds: True)
+    assert [step.name for step in found] == ["remove_dropout"]
+    assert {step.name for step in refused} >= {"fold_batchnorm", "sdpa", "channels_last"}
+    assert isinstance(net[2], nn.Dropout)
+    found, refused = lossless(fwd.Forward(model), block, lambda seconds: False)
+    assert not found
+    assert all("no time" in why for why in refused.values())

@@ -54,7 +54,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         kept: each line of the budget, on the most rows that it was tried on.
         rows_per_second: over the lengths of these rows; None where it was not timed.
         ratio: how many times as fast as the baseline, timed in turns with it.
-        seconds_per_batch: of a batch of the rows that the goal `latency` names.
+        seconds_per_batch: of a batch of the rows that the goal `latency` names. p99_seconds: that
+            99 of 100 of them did not exceed.
         peak_bytes: resident memory of its process at most, while it computed.
         artefact_bytes: of all files of its artefact.
         build_seconds: from the model to the artefact. first_seconds: opening it, and the first
@@ -71,6 +72,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     rows_per_second: Estimate | None = None
     ratio: Estimate | None = None
     seconds_per_batch: Estimate | None = None
+    p99_seconds: float | None = None
     peak_bytes: int | None = None
     artefact_bytes: int | None = None
     build_seconds: float | None = None

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
 
 from forwardpass.building import backends, steps
 from forwardpass.building.backends._programs import ROUTES
 from forwardpass.building.copies import copied
 from forwardpass.building.stepping import stepped
+from forwardpass.building.workpieces import Workpiece
 from forwardpass.errors import BuildError, LoadError, UsageError
 from forwardpass.executing.fitting import FittingBlock
+from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.folders import plugin, plugins
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.lowered import Lowered
@@ -23,9 +27,12 @@ from forwardpass.nouns.plans import Argument, Backend, Plan, Step
 from forwardpass.nouns.programs import TRUSTED, Trust
 from forwardpass.preparing.preparing import example_of
 from forwardpass.tensors.blocks import Block
+from forwardpass.tensors.modules import parts_of
 
 _COARSER: Final = {"cast(bf16)": "bf16", "quantize(int8)": ""}
 """Steps that lose precision, and what the name of an instruction holds that makes them quick."""
+_SMALL: Final = 8
+"""Rows that tell whether a step changes something."""
 Kind = Literal["full", "int8", "coarser"]
 
 
@@ -42,32 +49,46 @@ class Idea(NamedTuple):
     why_not: str = ""
 
 
-def lossless(forward: Forward, block: Block) -> tuple[tuple[Step, ...], dict[Step, str]]:
+def lossless(
+    forward: Forward, block: Block, fits: Callable[[float], bool]
+) -> tuple[tuple[Step, ...], dict[Step, str]]:
     """The steps that change something of a module, need no word of the user, and may move outputs
     by rounding alone, one after the other; and of the others of that kind, why not.
 
-    They are applied to a copy, those that move outputs least first.
+    They are applied to a copy, those that move outputs least first. What an artefact is made with
+    is proved when it is made.
 
     Args:
-        block: rows that they may look at.
+        block: rows of which they see the smallest.
+        fits: whether what takes about so many seconds may begin.
     """
     module = forward.model.program.module
     if module is None:
         return (), {}
-    example = example_of(block)._replace(data=FittingBlock(block))
-    steps_before = forward.plan.steps
-    own, _ = stepped(copied(module), steps_before, example)
+    small = block.take(np.argsort(block.sizes.prod(axis=1), kind="stable")[:_SMALL])
+    example = example_of(small)._replace(data=FittingBlock(small))
+    own, _ = stepped(copied(module), forward.plan.steps, example)
     found: list[Step] = []
     refused: dict[Step, str] = {}
+    seconds = 0.0
     for step in _lossless():
-        if step.name in {one.name for one in steps_before}:
+        if step.name in {one.name for one in forward.plan.steps}:
             continue
+        if not fits(seconds):
+            refused[step] = "there was no time to see whether it changes something"
+            continue
+        piece = Workpiece(copied(own), example)
+        piece.step, piece.selected = step, {path for path, _ in parts_of(own, every_name=True)}
+        began = WALL.now()
         try:
-            own, _ = stepped(copied(own), (step,), example)
+            apply = plugin(steps, step.name).apply
+            apply(piece)
         except (BuildError, UsageError, LoadError) as error:
             refused[step] = str(error)
         else:
             found.append(step)
+            own = piece.module
+        seconds = max(seconds, WALL.now() - began)
     return tuple(found), refused
 
 

@@ -3,16 +3,18 @@ gate."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from forwardpass.errors import PassError
+from forwardpass.errors import PassError, UsageError
 from forwardpass.nouns.machines import Machine
 from forwardpass.nouns.plans import Plan, Step
 from forwardpass.nouns.programs import TRUSTED, Trust
 from forwardpass.nouns.tunings import Trial
+from forwardpass.tuning.deadlines import Deadline
 from forwardpass.tuning.finals import Gated, chosen, itself, predicted, provable
 from forwardpass.tuning.searching import PlanSearch, Splits
 from forwardpass.tuning.workbenches import Workbench, beyond
@@ -41,14 +43,18 @@ class Conducted:
 def conducted(
     bench: Workbench,
     given: Plan,
-    prefix: tuple[Step, ...],
+    prefix: Callable[[], tuple[Step, ...]],
     machine: Machine,
     trust: Trust,
     splits: Splits,
 ) -> Conducted:
     """Search, and let the best through the gate.
 
-    Raises PassError where the baseline cannot be computed, UsageError where it breaks the budget.
+    Args:
+        prefix: finds the steps that change something of the module and lose nothing.
+
+    Raises UsageError where there is no time for the baseline alone, and where it breaks the budget;
+    PassError where it cannot be computed.
     """
     plain = str(given)
     try:
@@ -57,6 +63,8 @@ def conducted(
         bench.judge.require_kept(bench.reference("final", bench.rows["final"]), "final")
         most = provable(bench)
     except TrialError as error:
+        if bench.deadline.now >= bench.deadline.end:
+            raise out_of_time(bench.deadline) from error
         raise PassError(f"{plain} cannot be computed: {error}") from error
     notes: list[str] = []
     made = bench.make(plain, f"{given.backend.name} full")
@@ -74,11 +82,12 @@ def conducted(
         )
     bench.deadline.reserve = predicted(bench, [None])
     interrupted = False
-    search = PlanSearch(bench, given, prefix, machine, trust, splits)
+    search = PlanSearch(bench, given, machine, trust, splits)
     finalists: list[Trial] = []
     if most > 1:
         try:
-            search.run()
+            bench.steps.begin("which steps change something", 1)
+            search.run(prefix())
         except KeyboardInterrupt:
             interrupted = True
         finalists = search.kept()
@@ -99,6 +108,15 @@ def conducted(
             Gated(plain, itself(bench), None, bench.made.get(plain)), True, tuple(notes)
         )
     return Conducted(chosen(bench, finalists, plain, most), interrupted, tuple(notes))
+
+
+def out_of_time(deadline: Deadline) -> UsageError:
+    """There was no time for the baseline alone."""
+    minutes = (deadline.seconds or 0.0) / 60
+    return UsageError(
+        f"minutes={minutes:g}: the time was up before the baseline had computed its rows, so that "
+        "nothing can be held against it: give more minutes, or fewer rows"
+    )
 
 
 def _unprovable(bench: Workbench) -> list[str]:

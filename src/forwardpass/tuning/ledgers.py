@@ -29,12 +29,14 @@ class Ledger:
 
     Attributes:
         known: the trials of the same tuning, by plan.
+        refused: why trials could not be written, in a sentence; empty if they were.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
         """Raises DataError where the folder cannot be made or written."""
         self._path, self._identity = folder / TRIALS, identity
         self.known: dict[str, Trial] = {}
+        self.refused: tuple[str, ...] = ()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             length = 0
@@ -52,16 +54,16 @@ class Ledger:
             ) from error
 
     def write(self, trial: Trial) -> None:
-        """Raises DataError where the disk refuses."""
+        """Keep a trial. Where the disk refuses, it is known in this call alone: see `refused`."""
         self.known[trial.plan] = trial
         line = msgspec.json.encode(TrialLine(self._identity, trial)) + b"\n"
         try:
             appended(self._path, line)
         except OSError as error:
-            raise DataError(
-                f"{self._path} cannot be written: {error.strerror or error}; what was tried before "
-                "stands there, and the same command goes on from it"
-            ) from error
+            self.refused = (
+                f"{self._path} could not be written to the end: {error.strerror or error}; another "
+                "call tries again what is not there",
+            )
 
     def _there(self) -> bool:
         return self._path.is_file()

@@ -56,28 +56,28 @@ class PlanSearch:
     Attributes:
         given: the plan that the Forward had: its steps come before all others, and a number of
             threads that it fixes is that of every plan.
-
-    Args:
-        prefix: steps that change something here, and lose nothing.
     """
 
     def __init__(
         self,
         bench: Workbench,
         given: Plan,
-        prefix: tuple[Step, ...],
         machine: Machine,
         trust: Trust,
         splits: Splits,
     ) -> None:
         self.bench, self.given = bench, given
-        self._prefix = (*given.steps, *prefix)
         self._trust: Trust = trust
         self._machine, self._splits = machine, splits
 
-    def run(self) -> None:
-        """Try what there is, while there is time; the bench has the trials."""
-        found = list(ideas(self._prefix, self._machine, self._trust, threads_of(self.given)))
+    def run(self, prefix: tuple[Step, ...]) -> None:
+        """Try what there is, while there is time; the bench has the trials.
+
+        Args:
+            prefix: steps that change something here, and lose nothing.
+        """
+        steps = (*self.given.steps, *prefix)
+        found = list(ideas(steps, self._machine, self._trust, threads_of(self.given)))
         coarser = [idea for idea in found if idea.kind == "coarser"]
         self._try(Idea(self.given, "full"))
         for idea in found:

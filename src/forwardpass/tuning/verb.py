@@ -22,7 +22,7 @@ from forwardpass.loading import load
 from forwardpass.measuring.machines import machine
 from forwardpass.nouns.budgets import Keep, budget
 from forwardpass.nouns.forwards import Forward, ForwardLike
-from forwardpass.nouns.plans import Plan
+from forwardpass.nouns.plans import Plan, Step
 from forwardpass.nouns.programs import TRUSTED, Trust
 from forwardpass.nouns.progress import Steps
 from forwardpass.nouns.rows import Rows
@@ -34,7 +34,7 @@ from forwardpass.tuning import parts
 from forwardpass.tuning.accounts import limit_share, pays_after_rows, require_repeatable
 from forwardpass.tuning.aims import Aim
 from forwardpass.tuning.candidates import lossless
-from forwardpass.tuning.conducting import Conducted, conducted
+from forwardpass.tuning.conducting import Conducted, conducted, out_of_time
 from forwardpass.tuning.deadlines import Deadline
 from forwardpass.tuning.defaults import defaults
 from forwardpass.tuning.functions import identities, require_answerable
@@ -123,12 +123,14 @@ def tune(
         ledger = Ledger(folder, identity)
         if path is not None and path.exists() and not ledger.known:
             raise _there(path)  # by a tuning of something else that was interrupted
-        workshop, given, notes = opened(given, folder / _PLACES[1], until=deadline.end)
+        try:
+            workshop, given, notes = opened(given, folder / _PLACES[1], until=deadline.end)
+        except PassError as error:
+            raise (out_of_time(deadline) if deadline.now >= deadline.end else error) from error
         with closing(workshop):
             session = _Session(loaded, given, aim, keeps, trust, deadline, ledger, steps)
             tuning = session.run(workshop, label, path, notes)
-        written(folder / TUNING, lambda file: file.write(tuning.to_json().encode()))
-    return tuning
+        return _told(tuning, folder)
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,9 @@ class _Session:
         try:
             few = workshop.outputs(baseline, "search", min(_KINDS, given.rows["search"]))
         except TrialError as error:
-            raise PassError(
-                f"{baseline.plan}, the baseline, cannot be computed: {error}"
-            ) from error
+            if self.deadline.now >= self.deadline.end:
+                raise out_of_time(self.deadline) from error
+            raise PassError(f"{baseline.plan} cannot be computed: {error}") from error
         labels = self._labels(label)
         notes = [*given.notes, *told]
         keeps = self.keeps or self._defaults(few, labels, notes)
@@ -167,10 +169,14 @@ class _Session:
             self.ledger, steps,
         )  # fmt: skip
         layers = Layering(given.forward, given.blocks["calibration"], keeps, self.deadline)
-        steps.begin("which steps change something", 1)
-        prefix, refused = lossless(given.forward, given.blocks["calibration"])
-        for step, why in refused.items():
-            bench.set(f"| {step} @ eager", fate="not tried", why=why)
+
+        def prefix() -> tuple[Step, ...]:
+            block, fits = given.blocks["calibration"], self.deadline.fits
+            found, refused = lossless(given.forward, block, fits)
+            for step, why in refused.items():
+                bench.set(f"| {step} @ eager", fate="not tried", why=why)
+            return found
+
         came = conducted(bench, self.forward.plan, prefix, machine(), self.trust, layers)
         left = _left(came, out)
         chosen = bench.trials.get(came.choice.plan, bench.base)
@@ -198,7 +204,7 @@ class _Session:
             interrupted=came.interrupted,
             machine=machine(),
             seconds=self.deadline.elapsed,
-            notes=(*notes, *layers.notes, *came.notes),
+            notes=(*notes, *layers.notes, *came.notes, *self.ledger.refused),
         )
 
     def _labels(self, column: str | None) -> dict[PartName, Labels]:
@@ -281,6 +287,16 @@ def _work(out: Path | None) -> Generator[Path]:
     finally:
         for name in _PLACES:
             shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _told(tuning: Tuning, folder: Path) -> Tuning:
+    """Leave the tuning beside its trials; the artefact stands already, whatever the disk does."""
+    try:
+        written(folder / TUNING, lambda file: file.write(tuning.to_json().encode()))
+    except OSError as error:
+        note = f"{folder / TUNING} could not be written: {error.strerror or error}"
+        return msgspec.structs.replace(tuning, notes=(*tuning.notes, note))
+    return tuning
 
 
 def _left(came: Conducted, out: Path | None) -> str | None:

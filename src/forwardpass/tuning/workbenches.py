@@ -225,6 +225,7 @@ class Workbench:
             "peak_bytes": mine.peak_bytes,
             "rows_per_second": Estimate(rows / own.median, rows / own.high, rows / own.low),
             "seconds_per_batch": own.estimate if self.aim.batch else None,
+            "p99_seconds": own.quantile(0.99) if self.aim.batch else None,
         }
 
     def ratio(self, base: Sequence[Rounds], mine: Sequence[Rounds], noise: float = 0.0) -> Ratio:
