@@ -39,7 +39,7 @@ class Gated:
 def predicted(bench: Workbench, finalists: Sequence[Trial | None]) -> float:
     """Seconds that the gate takes for so many plans, and the one that was given, about; for None,
     one that is no faster."""
-    fresh = _PROCESSES * _fresh_seconds(bench)
+    fresh = _fresh_seconds(bench)  # further ones are there for what time is left
     own = bench.rows["final"] / bench.rate
     return own + sum(_seconds(bench, one) + fresh for one in finalists)
 
