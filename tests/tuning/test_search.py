@@ -100,6 +100,7 @@ def test_whatever_comes_is_proved_and_better_beyond_noise(seed: int, tmp_path: P
     chosen = table[came.choice.plan.removeprefix("@ ")]
     assert simulation.now <= 60 * minutes
     assert came.choice.proved
+    assert bench.trials[came.choice.plan].fate == "kept" or came.choice.made is None
     if came.choice.plan != "@ eager":
         assert all(one.holds == "kept" for one in came.choice.proved)
         assert came.choice.speedup is not None

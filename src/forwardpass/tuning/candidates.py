@@ -16,7 +16,7 @@ from forwardpass.building.backends._programs import ROUTES
 from forwardpass.building.copies import copied
 from forwardpass.building.stepping import stepped
 from forwardpass.building.workpieces import Workpiece
-from forwardpass.errors import BuildError, LoadError, UsageError
+from forwardpass.errors import BuildError, ForwardpassError, LoadError, UsageError
 from forwardpass.executing.fitting import FittingBlock
 from forwardpass.measuring.clocks import WALL
 from forwardpass.nouns.folders import plugin, plugins
@@ -67,7 +67,11 @@ def lossless(
         return (), {}
     small = block.take(np.argsort(block.sizes.prod(axis=1), kind="stable")[:_SMALL])
     example = example_of(small)._replace(data=FittingBlock(small))
-    own, _ = stepped(copied(module), forward.plan.steps, example)
+    try:
+        own, _ = stepped(copied(module), forward.plan.steps, example)
+    except ForwardpassError as error:
+        why = f"the steps that were given do not go with so few rows: {error}"
+        return (), dict.fromkeys(_lossless(), why)
     found: list[Step] = []
     refused: dict[Step, str] = {}
     seconds = 0.0

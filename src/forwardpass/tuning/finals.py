@@ -106,7 +106,7 @@ def _plain(bench: Workbench, plain: str, looks: int) -> Gated:
     fits = bench.deadline.fits(predicted(bench, ()), final=True)
     if made is None or not fits or not bench.judged(plain, "final", whole, looks):
         return Gated(plain, itself(bench), None, made)
-    bench.set(plain, stage="final", why="as it was given: nothing better was proved")
+    bench.set(plain, fate="kept", stage="final", why="as given: nothing better was proved")
     return Gated(plain, bench.trials[plain].kept, None, made)
 
 
