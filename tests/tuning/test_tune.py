@@ -194,6 +194,22 @@ def test_ctrl_c_and_the_same_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.soak
+def test_layers_stay_in_full_precision_where_all_in_int8_break_the_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("nncf")
+    few(monkeypatch, "@ openvino", "@ openvino(quantize=int8)")
+    model = fwd.Model(network(), "pixels: f32[batch 64]")
+    tuning = tune(model, rows(), keep="relative_error.mean <= 0.6%")
+    tried = {trial.plan: trial for trial in tuning.trials}
+    assert tried["@ openvino(quantize=int8)"].fate == "dropped"
+    split = next(trial for plan, trial in tried.items() if "where" in plan)
+    assert all(one.is_met for one in split.kept)
+    assert {one.layer for one in tuning.sensitivity} == {"0", "3"}
+    assert tuning.is_kept
+
+
+@pytest.mark.soak
 def test_another_process_finds_the_model_by_its_reference(
     reference: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
