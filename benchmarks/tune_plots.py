@@ -1,5 +1,5 @@
-"""The tables and the picture of docs/tune.md and README.md: the fastest way to compute MiniLM and the
-digits network here.
+"""The tables and the picture of docs/tune.md and README.md: the fastest way to compute MiniLM, and
+the digits network, here.
 
     python -m benchmarks.tune_plots
 

@@ -154,6 +154,17 @@ def test_the_exit_code_says_what_came_of_it(
     assert said in done.stdout
 
 
+def test_who_stops_it_before_anything_was_found(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verb, "tune", stopped)
+    done = fwd_tune("net.py", "rows.npz", "--plot", "a.svg")
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert "interrupted" in done.stderr
+    assert not (net / "a.svg").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

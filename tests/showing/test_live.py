@@ -44,4 +44,5 @@ def test_without_a_limit_what_has_passed() -> None:
 def test_a_plan_is_no_markup_and_stays_in_the_line(stage: str) -> None:
     written = drawn(Steps(stage, 1, 2, best="y" * 200), 300.0)
     assert max(map(cell_len, lines(written))) <= 80
+    assert len([line for line in lines(written) if line.strip()]) <= 2  # drawn first, and at last
     assert "\x1b[31m" not in written

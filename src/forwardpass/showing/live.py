@@ -73,7 +73,7 @@ def _followed(state: _HowFar, console: Console, *columns: ProgressColumn) -> Gen
         return
     progress = _ProgressLine(
         SpinnerColumn(),
-        TextColumn("{task.description}", markup=False, table_column=Column(max_width=_LONGEST)),
+        TextColumn("{task.description}", markup=False, table_column=_named()),
         BarColumn(bar_width=None),
         *columns,
         console=console,
@@ -85,6 +85,11 @@ def _followed(state: _HowFar, console: Console, *columns: ProgressColumn) -> Gen
     progress.add_task(visible(stage), total=total)
     with progress:
         yield
+
+
+def _named() -> Column:
+    """One line for what is at work, whose end is left out where it is too long."""
+    return Column(max_width=_LONGEST, no_wrap=True, overflow="ellipsis")
 
 
 class _ProgressLine(Progress):
@@ -106,11 +111,12 @@ class _Best(TextColumn):
     """The best so far, where something is sought."""
 
     def __init__(self, steps: Steps) -> None:
-        super().__init__("")
+        super().__init__("", table_column=_named())
         self._steps = steps
 
     def render(self, task: Task) -> Text:
-        return plain(Text(self._steps.best, GREEN))
+        best = self._steps.best
+        return plain(Text(f"best {best}" if best else "", GREEN))
 
 
 class _TimeLeft(TextColumn):
