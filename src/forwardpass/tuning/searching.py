@@ -114,7 +114,7 @@ class PlanSearch:
             return bench.set(str(plan), fate="not tried", why=idea.why_not)
         about = f"{plan.backend.name} {idea.kind}"
         trial = bench.screen(str(plan), about, _SCREEN_SECONDS)
-        gone = not trial.stage and trial.fate != "kept"
+        gone = not trial.stage and trial.fate != "kept" and not trial.why.startswith(NO_TIME)
         bare = Plan(self.given.steps, plan.backend)
         if gone and idea.kind != "coarser" and plan.backend.name != "eager" and bare != plan:
             trial = bench.screen(str(bare), about, _SCREEN_SECONDS)
