@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def test_a_figure_of_any_tuning(name: str, tmp_path: Path) -> None:
     path = tmp_path / "plot.svg"
     paretos.write(TUNINGS[name](), str(path))
     assert path.read_text(encoding="utf-8").rstrip().endswith("</svg>")
+
+
+def test_the_baseline_stands_there_once(tmp_path: Path) -> None:
+    """Its artefact has a trial of its own."""
+    own = replace(TRIALS[0], plan=BASELINE.plan)
+    paretos.write(tuning(chosen=BASELINE.plan, trials=(own,)), str(tmp_path / "plot.svg"))
+    written = (tmp_path / "plot.svg").read_text(encoding="utf-8")
+    assert len(re.findall("<!-- chosen -->", written)) == 1
 
 
 def test_the_same_tuning_gives_the_same_file(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ class _Errors:
         if self._from_below and not self._to_one:
             axes.invert_xaxis()
         elif known:  # errors differ by powers of ten, and the baseline makes none
-            least = math.floor(math.log10(max(min(known), 1e-7)))
+            least = math.floor(math.log10(max(min(known), 1e-4 * max(known))))
             most = math.ceil(math.log10(1.2 * max(known)))
             decades = [10.0**power for power in range(least, most + 1)]
             axes.set_xscale("symlog", linthresh=decades[0])
@@ -123,7 +123,8 @@ def _held(line: Evidence) -> float:
 
 def _points(tuning: Tuning, errors: _Errors) -> list[_Marked]:
     found: list[_Marked] = []
-    for trial in (tuning.baseline, *tuning.trials):
+    others = [one for one in tuning.trials if one.plan != tuning.baseline.plan]
+    for trial in (tuning.baseline, *others):
         value = _value(trial, tuning.goal)
         error = errors.of(trial, trial is tuning.baseline)
         if value is not None and error is not None:
