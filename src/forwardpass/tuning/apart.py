@@ -45,12 +45,13 @@ from forwardpass.tuning.workshops import (
 
 @dataclass
 class Apart(Premises):
-    """A Workshop of processes. Each backend has one that makes its plans and one that computes
-    them; the Forward as given has its own, and each contender of a contest."""
+    """A Workshop of processes. One makes the plans, since what it loads is the same for all; each
+    backend has one that computes them, the Forward as given has its own, and each contender of a
+    contest."""
 
     silent_seconds: float
     memory_bytes: int | None
-    _makers: dict[str, Worker] = field(default_factory=dict[str, Worker])
+    _maker: Worker | None = None
     _hands: dict[str, tuple[Worker, Candidate, OpenAnswer]] = field(
         default_factory=dict[str, "tuple[Worker, Candidate, OpenAnswer]"]
     )
@@ -77,13 +78,11 @@ class Apart(Premises):
 
     def make(self, plan: str) -> Candidate:
         """Make the artefact of a plan."""
-        backend = Plan.parse(plan).backend.name
-        worker = self._makers.get(backend)
-        if worker is None or worker.dead:
-            self._makers[backend] = worker = self._loaded()[0]
+        if self._maker is None or self._maker.dead:
+            self._maker, _ = self._loaded()
         out = self.place("fwd")
         request = MakeRequest(plan, str(out), str(self.parts.folder))
-        made = self._ask(worker, request, MakeAnswer)
+        made = self._ask(self._maker, request, MakeAnswer)
         return Candidate(plan, out, made.seconds, made.bytes, made.trust, made.did)
 
     def contest(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from itertools import product
 from types import ModuleType
 from typing import Any, Final, Literal, NamedTuple
 
@@ -107,18 +108,18 @@ def _lossless() -> list[Step]:
 def ideas(
     prefix: tuple[Step, ...], machine: Machine, trust: Trust, threads: str = ""
 ) -> Iterator[Idea]:
-    """Each backend with each of its ways to compute, after the steps of `prefix`; what is in full
-    precision first, and of them what leaves PyTorch behind: it differs most.
+    """Each backend with each of its ways to compute, after the steps of `prefix`. What leaves
+    PyTorch behind comes first, since it differs most, and opens soonest; of that what is in full
+    precision.
 
     Args:
         threads: that the user fixed, where a backend takes them.
     """
-    files = sorted(plugins(backends).items(), key=lambda item: hasattr(item[1], "build"))
-    able = {name: file for name, file in files if hasattr(file, "save")}
+    able = {name: file for name, file in plugins(backends).items() if hasattr(file, "save")}
     ways = {name: _ways(file) for name, file in able.items()}
-    for kind in ("full", "int8"):
+    for builds, kind in product((False, True), ("full", "int8")):
         for name, file in able.items():
-            for arguments in ways[name]:
+            for arguments in ways[name] if hasattr(file, "build") == builds else ():
                 if bool(arguments) == (kind == "int8"):
                     backend = with_threads(Plan.parse(f"@ {name}{arguments}").backend, threads)
                     yield Idea(Plan(prefix, backend), kind, _mistrusted(name, file, trust))
