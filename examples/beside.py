@@ -1,6 +1,6 @@
 """A model and the artefact that `fwd tune` made of it, side by side over the same texts.
 
-    python examples/beside.py NAME.fwd --after 2000
+    python examples/beside.py NAME.fwd --after 1000
 
 The docstrings of Python's own library from the given place on: none of them was there when it was
 tuned on those before.
@@ -28,7 +28,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("artefact", type=Path, metavar="NAME.fwd", help="what fwd tune wrote")
-    parser.add_argument("--after", type=int, default=2000, help="rows that it was tuned on (2000)")
+    parser.add_argument("--after", type=int, default=1000, help="rows that it was tuned on (1000)")
     given = parser.parse_args()
 
     rows = list(islice(docs(), given.after, None))

