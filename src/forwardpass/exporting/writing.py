@@ -13,12 +13,10 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from forwardpass.batching.windows import WINDOW
 from forwardpass.building import Example, golden
 from forwardpass.building.engines import save
 from forwardpass.building.opening import this_platform
 from forwardpass.errors import BuildError
-from forwardpass.executing.encoding import EncodedRows
 from forwardpass.executing.executors import executor
 from forwardpass.executing.fitting import FittingBlock
 from forwardpass.exporting.folders import sums, whole_or_not_there
@@ -32,10 +30,10 @@ from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.plans import Plan
 from forwardpass.nouns.programs import TRUSTED, Trust
-from forwardpass.nouns.rows import Rows
 from forwardpass.nouns.signatures import Signature
 from forwardpass.preparing.preparing import example_of, ready
 from forwardpass.preparing.recipes import Learned
+from forwardpass.preparing.sizing import alone, recurring
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.generators import generators_kept
 
@@ -127,13 +125,7 @@ def _learned(
     user's own rows cost."""
     program = ArtefactProgram(folder, artefact)
     forward = Forward(Model(program, block.signature), Plan((), Plan.parse(artefact.plan).backend))
-    if timed:  # a few rows say how long rows are; for larger batches they come again
-        most = (WINDOW.bytes or 0) * len(block) // max(1, block.bytes)
-        block = block.take(
-            np.resize(np.arange(len(block)), max(len(block), min(most, WINDOW.rows)))
-        )
-    rows = Rows({"": [None] * len(block)}, np.arange(len(block)), None)
-    encoded = EncodedRows(rows, block, np.zeros(len(block), bool), ())
+    encoded = alone(recurring(block) if timed else block)
     _LOG.info("timing batches" if timed else "what comes out")
     prepared = ready(
         forward, [encoded], executor, program.digest(), batch_rows=None if timed else 1,

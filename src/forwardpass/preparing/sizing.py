@@ -16,9 +16,11 @@ from forwardpass.measuring import caches
 from forwardpass.measuring.clocks import WALL
 from forwardpass.measuring.memory import available_bytes, peak_growth
 from forwardpass.nouns.costs import CostPoint, CostTable
+from forwardpass.nouns.rows import Rows
 from forwardpass.preparing.calibrating import Calibration, Pool
 from forwardpass.preparing.recipes import Ready
 from forwardpass.preparing.trials import NOTHING, Trials
+from forwardpass.tensors.blocks import Block
 
 
 @dataclass(frozen=True)
@@ -65,19 +67,19 @@ def sized(
     if known.settled or (expected is not None and expected <= known.rows):
         return Sized(known.table(), trials=known, kept=kept is not None)
     early: list[Early] = []
-    alone, held = CostTable(()), 0
+    single, held = CostTable(()), 0
     with peak_growth(ready.device) as growth:
         free = available_bytes(ready.device)
         calibration = Calibration(known, free_bytes=free, growth=growth)
         for done in blocks:
             if not len(done.block):
                 continue
-            if not alone.points:
-                alone = timed(ready, executor, done, row, 1)
+            if not single.points:
+                single = timed(ready, executor, done, row, 1)
             # all that was computed goes into the first window, and into one shard
             seconds = (WINDOW.seconds or 0.0) - calibration.seconds
             within = int(np.searchsorted(done.rows.positions, min(most_rows, SHARD.rows)))
-            count = min(within, int(seconds / alone.points[0].seconds))
+            count = min(within, int(seconds / single.points[0].seconds))
             if count < 1:
                 break
             sizes = done.block.sizes[:count]
@@ -93,8 +95,22 @@ def sized(
     trials = calibration.trials
     if trials.rounds:
         remember(trials, ready, identity)
-    table = trials.table() if trials.rounds else alone
+    table = trials.table() if trials.rounds else single
     return Sized(table, tuple(early), calibration.seconds, trials, kept is not None)
+
+
+def alone(block: Block) -> EncodedRows:
+    """Rows that were encoded, without what they were made of."""
+    rows = Rows({"": [None] * len(block)}, np.arange(len(block)), None)
+    return EncodedRows(rows, block, np.zeros(len(block), bool), ())
+
+
+def recurring(block: Block) -> Block:
+    """Rows to find the best size of a batch on, a window full: where there are fewer, these come
+    again. A few say how long rows are, and large batches cannot be tried on few."""
+    most = (WINDOW.bytes or 0) * len(block) // max(1, block.bytes)
+    count = max(len(block), min(most, WINDOW.rows))
+    return block.take(np.resize(np.arange(len(block)), count))
 
 
 def remembered(ready: Ready, identity: dict[str, Any]) -> Trials | None:

@@ -14,18 +14,17 @@ from forwardpass.building.replicas import Replica
 from forwardpass.errors import BuildError, LoadError, UsageError, said
 from forwardpass.executing.assembling import Assembled, assembled, planned
 from forwardpass.executing.batches import Planned, Result
-from forwardpass.executing.encoding import EncodedRows
 from forwardpass.executing.executors import Executor, executor, out_of_memory
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL, Clock, Took
 from forwardpass.measuring.memory import Growth
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.plans import Plan
-from forwardpass.nouns.rows import Rows
 from forwardpass.nouns.signatures import Signature
 from forwardpass.preparing.identity import digest
 from forwardpass.preparing.preparing import ready
 from forwardpass.preparing.recipes import threads_inside
+from forwardpass.preparing.sizing import alone, recurring
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.threads import operator_threads, set_operator_threads
 from forwardpass.tuning.messages import MakeAnswer, TurnAnswer
@@ -53,8 +52,7 @@ class Runner:
 
     def __init__(self, forward: Forward, block: Block, beat: Callable[[], None]) -> None:
         began = WALL.now()
-        rows = Rows({"": [None] * len(block)}, np.arange(len(block)), None)
-        encoded = EncodedRows(rows, block, np.zeros(len(block), bool), ())
+        encoded = alone(recurring(block))
         replicas: list[Replica] = []
 
         def kept(engine: Engine) -> Executor:
