@@ -99,7 +99,7 @@ def compared(contender: Contender, seconds: float, exhaustive_seconds: float) ->
     )  # fmt: skip
     advised = found.advice[0].rows
     calls: dict[str, Callable[[], Any]] = {
-        str(rows): contender.call(rows) for rows in counts(max(8, 4 * advised))
+        str(rows): contender.call(rows) for rows in sorted({*counts(max(8, 4 * advised)), advised})
     }
     timings = timed(contender, calls, exhaustive_seconds)
     rates = {int(rows): int(rows) / timing.median for rows, timing in timings.items()}
