@@ -11,8 +11,8 @@ from forwardpass.measuring.clocks import WALL, Clock, Took
 from forwardpass.tuning.messages import OpenAnswer, TurnAnswer
 from forwardpass.tuning.workshops import Rounds
 
-_TURN_SECONDS: Final = 0.02
-"""Of a turn at least: it is not over before its process is fully awake."""
+_TURN_SECONDS: Final = 0.1
+"""Of a turn at least: threads of the contender before it may spin for a while yet."""
 _TURNS: Final = 3
 
 
