@@ -1,0 +1,73 @@
+"""Exchange, Reply, Route: a request as the protocols see it, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from forwardpass.errors import ForwardpassError
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request, received whole.
+
+    Attributes:
+        method: in capitals. path: decoded, without the query. query: raw.
+        parts: what the Route's pattern took from the path, by name.
+        headers: names in lower case; of one that came twice, the first.
+        body: as it came; see `serving.bodies` for what is compressed.
+        id: of the request: the client's x-request-id where it is sound, else made.
+        arrived: by `measuring.clocks.WALL`, when its first byte was read.
+        gone: called once, if the client leaves before it is answered; whoever answers sets it.
+    """
+
+    method: str
+    path: str
+    query: bytes
+    parts: Mapping[str, str]
+    headers: Mapping[bytes, bytes]
+    body: bytes
+    id: str
+    arrived: float
+    gone: Callable[[], None] | None = None
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer; `body` may be in pieces, which are sent one after the other."""
+
+    status: int
+    body: bytes | list[bytes | memoryview]
+    type: bytes = b"application/json"
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+Handler: TypeAlias = Callable[[Exchange], Awaitable[Reply]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A method and a path pattern: `/models/{name}`; what is in braces is one segment, decoded."""
+
+    method: str
+    pattern: str
+    handler: Handler
+
+
+class RefusedError(ForwardpassError):
+    """A request is answered with an error.
+
+    Attributes:
+        status: of HTTP. row: the row that it is about. retry_after: seconds until it may work.
+        reason: one word for metrics and logs: "late", "full", "invalid", "failed", …
+    """
+
+    def __init__(
+        self, status: int, said: str, *, reason: str = "invalid", row: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(said)
+        self.status, self.reason = status, reason
+        self.row, self.retry_after = row, retry_after

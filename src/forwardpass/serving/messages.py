@@ -1,0 +1,122 @@
+"""What the HTTP process and an engine process say to each other, over a Channel.
+
+Rows are known by an id, which the HTTP process gives. Rows that the model encodes go to the engine
+as values (`EncodeRows`), which keeps what it made of them and says how large it is (`RowsEncoded`),
+until they are computed (`ComputeRows`) or forgotten (`ForgetRows`). Rows that came as tensors go
+with `ComputeRows`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from forwardpass.nouns.costs import CostTable
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What an engine says of its model, once it can compute.
+
+    Attributes:
+        forward: text of the Forward. digest: its SHA-256.
+        inputs, outputs: the signature, a line each; none where the model has a collate.
+        encodes: whether rows go through the engine's encoding: the model has an encode or a
+            collate. Otherwise rows are objects of the inputs, and may come as tensors.
+        tensors: whether rows may come as tensors, by the signature.
+        columns: that its encode takes as text, where it says so.
+        decodes: whether the model has a decode of its own.
+        axes: names of the axes along which rows vary. paddable: for each, whether rows of a batch
+            may differ along it, which was proved.
+        padding: what was proved, in a sentence.
+        costs: what batches cost, as measured.
+        samples: what it was learned from, in a sentence.
+        tolerance: how far the outputs of a row may move with its batch mates, relative.
+        device: that computes.
+    """
+
+    forward: str
+    digest: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    encodes: bool
+    tensors: bool
+    columns: tuple[str, ...]
+    decodes: bool
+    axes: tuple[str, ...]
+    paddable: tuple[bool, ...]
+    padding: str
+    costs: CostTable
+    samples: str
+    tolerance: float
+    device: str
+
+
+class EncodeRows(msgspec.Struct, frozen=True, tag=True):
+    """Encode these rows: a value each, an object of columns or the value of the only one."""
+
+    ids: list[int]
+    values: list[Any]
+
+
+class ComputeRows(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Compute a batch.
+
+    Attributes:
+        batch: its id.
+        ids: of its rows. They were encoded here, unless `tensors`.
+        tensors: the rows come with this message, as arrays by input path, in the order of `ids`.
+        sizes: of the named axes, padded. cells: of a row at these.
+        seed: what generators are seeded with.
+        raw: for each row, whether its outputs are wanted as arrays, and not decoded as JSON.
+    """
+
+    batch: int
+    ids: list[int]
+    tensors: bool
+    sizes: tuple[int, ...]
+    cells: int
+    seed: int
+    raw: list[bool]
+
+
+class ForgetRows(msgspec.Struct, frozen=True, tag=True):
+    """These rows were cancelled or expired: let go of what was made of them."""
+
+    ids: list[int]
+
+
+class RowsEncoded(msgspec.Struct, frozen=True, tag=True):
+    """Sizes of the named axes of rows that were encoded, and why others could not be."""
+
+    ids: list[int]
+    sizes: list[tuple[int, ...]]
+    failures: list[tuple[int, str]]
+
+
+class RowsComputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What came of a batch. The outputs of its raw rows come with it, by output path, in order.
+
+    Attributes:
+        seconds: of computing. rows: for each row its JSON; None where it is raw or failed.
+        failures: what the pass or decode raised, by place in the batch.
+        refused_cells: the fewest cells of several rows that did not fit into memory together.
+    """
+
+    batch: int
+    seconds: float
+    rows: list[msgspec.Raw | None]
+    failures: list[tuple[int, str]]
+    refused_cells: int | None = None
+
+
+class EngineFailed(msgspec.Struct, frozen=True, tag=True):
+    """The engine cannot be made, or cannot go on: its process ends. With the exit code of the error
+    that it was."""
+
+    why: str
+    exit_code: int
+
+
+ToEngine: TypeAlias = EncodeRows | ComputeRows | ForgetRows
+FromEngine: TypeAlias = About | RowsEncoded | RowsComputed | EngineFailed

@@ -1,0 +1,58 @@
+"""ServeOptions: what a server was asked to be."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model under a name.
+
+    Attributes:
+        name: it holds no `/`.
+        forward: text of the Forward.
+        samples: reference to data of which the engine learns what comes; None: what the model has.
+        trust: the highest class allowed.
+    """
+
+    name: str
+    forward: str
+    samples: str | None = None
+    trust: str = "code"
+
+
+class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What is refused, and how: a queue that is full with 429, all else with 413 or 400."""
+
+    header_bytes: int = 32 << 10
+    target_bytes: int = 8 << 10
+    body_bytes: int = 64 << 20
+    request_rows: int = 4_096
+    arrival_seconds: float = 30.0
+    idle_seconds: float = 30.0
+    connections: int = 2_048
+    queue_rows: int = 65_536
+    queue_bytes: int = 256 << 20
+
+
+class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole server.
+
+    Attributes:
+        slo_seconds: from the arrival of a request to its answer; None: no deadline but a client's.
+        drain_seconds: what requests that were received whole have left after SIGTERM.
+        token: that requests must bear; needed where `host` is not loopback.
+        cors: origins that a browser may ask from.
+    """
+
+    models: tuple[ServedModel, ...]
+    host: str = "127.0.0.1"
+    port: int = 8000
+    slo_seconds: float | None = None
+    drain_seconds: float = 30.0
+    token: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    cors: tuple[str, ...] = ()
+    access_log: bool = True
+    limits: RequestLimits = RequestLimits()
