@@ -3,7 +3,8 @@
 Rows are known by an id, which the HTTP process gives. Rows that the model encodes go to the engine
 as values (`EncodeRows`), which keeps what it made of them and says how large it is (`RowsEncoded`),
 until they are computed (`ComputeRows`) or forgotten (`ForgetRows`). Rows that came as tensors go
-with `ComputeRows`.
+with `ComputeRows`. An engine that cannot be made tells the supervisor (`controls.ProcessFailed`),
+and ends: whoever reads the end of the Channel knows that.
 """
 
 from __future__ import annotations
@@ -110,13 +111,5 @@ class RowsComputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     refused_cells: int | None = None
 
 
-class EngineFailed(msgspec.Struct, frozen=True, tag=True):
-    """The engine cannot be made, or cannot go on: its process ends. With the exit code of the error
-    that it was."""
-
-    why: str
-    exit_code: int
-
-
 ToEngine: TypeAlias = EncodeRows | ComputeRows | ForgetRows
-FromEngine: TypeAlias = About | RowsEncoded | RowsComputed | EngineFailed
+FromEngine: TypeAlias = About | RowsEncoded | RowsComputed

@@ -12,13 +12,16 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
         name: it holds no `/`.
         forward: text of the Forward.
         samples: reference to data of which the engine learns what comes; None: what the model has.
-        trust: the highest class allowed.
+        trust: the highest class allowed, as `load` takes it. rebuild: likewise.
+        signature: inputs that its user says, a line each; none: what the model has.
     """
 
     name: str
     forward: str
     samples: str | None = None
-    trust: str = "code"
+    trust: str | None = None
+    rebuild: bool = False
+    signature: tuple[str, ...] = ()
 
 
 class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
