@@ -1,0 +1,25 @@
+"""`/healthz`: this process lives. `/readyz`: every model answers now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from forwardpass.serving.asking import Service
+from forwardpass.serving.exchanges import Exchange, Reply, Route
+from forwardpass.serving.options import ServeOptions
+
+
+def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[Route]:
+    """Both, for the probes of Kubernetes and the like."""
+
+    async def live(exchange: Exchange) -> Reply:
+        return Reply(200, b'{"live":true}')
+
+    async def ready(exchange: Exchange) -> Reply:
+        models = {name: service.ready for name, service in services.items()}
+        every = all(models.values())
+        return Reply(200 if every else 503, msgspec.json.encode({"ready": every, "models": models}))
+
+    return [Route("GET", "/healthz", live), Route("GET", "/readyz", ready)]

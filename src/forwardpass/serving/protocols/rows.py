@@ -1,0 +1,110 @@
+"""`POST /models/{name}`: rows as JSON; `GET /models`, `GET /models/{name}`: what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from forwardpass.errors import nearest
+from forwardpass.serving.asking import Inquiry, Service
+from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
+from forwardpass.serving.json_rows import AskedRows, JsonRows
+from forwardpass.serving.messages import About
+from forwardpass.serving.options import ServeOptions
+
+Served = TypeVar("Served")
+
+
+def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[Route]:
+    """The three of them."""
+    readers = {name: _Reading(service) for name, service in services.items()}
+    most = options.limits.request_rows
+
+    async def ask(exchange: Exchange) -> Reply:
+        require_json(exchange.headers)
+        reader = chosen(readers, exchange.parts["name"])
+        asked = reader.rows().read(exchange.body, most)
+        if not asked.count:
+            return Reply(200, b'{"rows":[]}')
+        answered = await reader.service.ask(inquiry(asked, exchange))
+        return Reply(200, b'{"rows":[%b]}' % b",".join(answered.rows))
+
+    async def listed(exchange: Exchange) -> Reply:
+        told = [_told(service) for service in services.values()]
+        return Reply(200, msgspec.json.encode({"models": told}))
+
+    async def described(exchange: Exchange) -> Reply:
+        service = chosen(services, exchange.parts["name"])
+        return Reply(200, msgspec.json.encode(_told(service)))
+
+    return [
+        Route("POST", "/models/{name}", ask),
+        Route("GET", "/models", listed),
+        Route("GET", "/models/{name}", described),
+    ]
+
+
+def chosen(services: Mapping[str, Served], name: str) -> Served:
+    """What is served under a name. Raises RefusedError, 404."""
+    found = services.get(name)
+    if found is None:
+        raise RefusedError(404, f"no model {name!r:.80} is served; {nearest(name, services)}")
+    return found
+
+
+def ready(service: Service) -> About:
+    """What the engine of a service says of itself. Raises RefusedError, 503, until it has."""
+    if service.about is None:
+        said = f"{service.name} is not ready yet: it is loaded and warmed up"
+        raise RefusedError(503, said, reason="loading", retry_after=1.0)
+    return service.about
+
+
+def require_json(headers: Mapping[bytes, bytes]) -> None:
+    """Raise RefusedError, 415, for what a page of another site could send without being asked.
+
+    A browser sends forms and plain text anywhere; JSON only to whom allows it (CORS). `curl -d`
+    says that it sends a form, and no Origin.
+    """
+    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if b"origin" in headers and kind != b"application/json":
+        raise RefusedError(415, "a browser must send it as Content-Type: application/json")
+
+
+def inquiry(asked: AskedRows, exchange: Exchange) -> Inquiry:
+    """Rows that are answered as JSON."""
+    return Inquiry(
+        asked.count, asked.values, asked.arrays, True, asked.bytes, exchange,
+        asked.timeout_seconds, asked.priority,
+    )  # fmt: skip
+
+
+class _Reading:
+    """A service, and how its rows are read, which is made anew when its engine is."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._about: About | None = None
+        self._rows: JsonRows | None = None
+
+    def rows(self) -> JsonRows:
+        about = ready(self.service)
+        if self._rows is None or about is not self._about:
+            self._about, self._rows = about, JsonRows(about)
+        return self._rows
+
+
+def _told(service: Service) -> dict[str, Any]:
+    """What is said of a model to people."""
+    told: dict[str, Any] = {"name": service.name, "ready": service.ready}
+    about = service.about
+    if about is not None:
+        told |= {
+            "forward": about.forward, "digest": about.digest, "device": about.device,
+            "inputs": about.inputs, "outputs": about.outputs, "columns": about.columns,
+            "encodes": about.encodes, "decodes": about.decodes,
+            "padding": about.padding, "learned_from": about.samples, "tolerance": about.tolerance,
+        }  # fmt: skip
+    return told
