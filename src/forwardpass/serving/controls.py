@@ -4,10 +4,11 @@
                                    EngineJoined [Channel's socket, memory], EngineLost, Drain
     HTTP process → supervisor      Listening once, ModelAnswers, KillEngine; it ends when it has
                                    drained
-    supervisor → template          LoadModel, then MakeEngine [control, life, socket, memory]
+    supervisor → template          LoadModel, then MakeEngine [control, life]
     template → supervisor          ModelLoaded or ProcessFailed; EngineForked, EngineReaped
-    supervisor → engine            EngineJoined [socket, memory], when the HTTP process is a new one
     engine → supervisor            Learning …, then EngineReady or ProcessFailed
+    supervisor → engine            EngineJoined [Channel's socket, memory], when it is ready, and
+                                   again when the HTTP process is a new one
 
 What is in brackets are descriptors that come along. A process that reads the end of its connection
 ends; the supervisor that reads it knows that the process did.
@@ -36,22 +37,27 @@ class StartServing(msgspec.Struct, frozen=True, tag=True):
 
 
 class EngineJoined(msgspec.Struct, frozen=True, tag=True):
-    """A new Channel between the HTTP process and the engine of a model: this end of it comes along.
+    """A new Channel between the HTTP process and an engine that is ready: an end of it comes along.
 
     What was the Channel of this model before is dead. Of the engine's side, `About` comes first.
+
+    Attributes:
+        engine: its number, of those that this model has had.
     """
 
     model: str
+    engine: int
 
 
 class EngineLost(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """An engine ended.
+    """An engine ended, as the end of its Channel told, or will tell.
 
     Attributes:
         why: in a sentence. final: no other is coming: it died again and again before it was ready.
     """
 
     model: str
+    engine: int
     why: str
     final: bool
 
@@ -73,9 +79,10 @@ class ModelAnswers(msgspec.Struct, frozen=True, tag=True):
 
 
 class KillEngine(msgspec.Struct, frozen=True, tag=True):
-    """The engine of this model hangs: end it; another one is to join."""
+    """This engine hangs: end it; another one is to join."""
 
     model: str
+    engine: int
     why: str
 
 
