@@ -19,7 +19,7 @@ Served = TypeVar("Served")
 
 def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[Route]:
     """The three of them."""
-    readers = {name: _Reading(service) for name, service in services.items()}
+    readers = {name: _Readable(service) for name, service in services.items()}
     most = options.limits.request_rows
 
     async def ask(exchange: Exchange) -> Reply:
@@ -81,7 +81,7 @@ def inquiry(asked: AskedRows, exchange: Exchange) -> Inquiry:
     )  # fmt: skip
 
 
-class _Reading:
+class _Readable:
     """A service, and how its rows are read, which is made anew when its engine is."""
 
     def __init__(self, service: Service) -> None:
