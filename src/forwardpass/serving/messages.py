@@ -106,7 +106,7 @@ class RowsComputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     batch: int
     seconds: float
-    rows: list[msgspec.Raw | None]
+    rows: list[bytes | None]
     failures: list[tuple[int, str]]
     refused_cells: int | None = None
 
