@@ -1,4 +1,4 @@
-"""Pure policy: which rows go together, and where windows and shards end.
+"""Pure policy: which rows go together, where windows and shards end, and what waits for what.
 
-No torch, no threads, no clock: the same rows and the same CostTable give the same batches.
+No torch, no threads, no clock: the same rows, times and CostTable give the same batches.
 """

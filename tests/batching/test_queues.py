@@ -1,0 +1,291 @@
+"""Queue: rows that wait, with time as an argument: laws of what is dispatched, dropped, refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forwardpass.batching.packing import Sizes
+from forwardpass.batching.queues import Dispatch, Queue
+from forwardpass.batching.waiting import WaitingRow
+from forwardpass.nouns.costs import CostPoint, CostTable
+
+TEXTS = CostTable(
+    tuple(
+        CostPoint(rows, {}, cells, 0.004 + 1e-4 * rows * cells)
+        for cells in (8, 32, 128)
+        for rows in (1, 2, 4, 8, 16)
+        if rows * cells <= 512
+    )
+)
+ONE_SHAPE = CostTable(
+    tuple(CostPoint(rows, {}, 1, 40e-6 + 1e-6 * rows) for rows in (1, 4, 16, 64, 256))
+)
+
+
+def product(sizes: Sizes) -> Any:
+    return np.maximum(sizes.prod(axis=-1), 1)
+
+
+def texts(paddable: bool = True, **limits: int) -> Queue:
+    most = {"most_rows": 10_000, "most_bytes": 1 << 30} | limits
+    return Queue(TEXTS, (paddable,), product, **most)
+
+
+def row(id: int, cells: int | None = 8, **given: Any) -> WaitingRow:
+    sizes = None if cells is None else (cells,)
+    fields: dict[str, Any] = {"request": id, "bytes": 10, "arrived": 0.0, "sizes": sizes}
+    return WaitingRow(id, **fields | given)
+
+
+def ids(dispatch: Dispatch | None) -> list[int]:
+    assert dispatch is not None
+    return sorted(row.id for row in dispatch.rows)
+
+
+def drained(queue: Queue, now: float = 0.0) -> list[Dispatch]:
+    """What an engine that takes as long as is predicted gets, one after the other."""
+    found: list[Dispatch] = []
+    while (dispatch := queue.next(now)) is not None:
+        found.append(dispatch)
+        now += dispatch.seconds
+        queue.done(dispatch, now, dispatch.seconds)
+    return found
+
+
+def test_a_batch_is_formed_when_the_engine_is_free_and_not_before() -> None:
+    queue = texts()
+    queue.add(row(1))
+    first = queue.next(0.0)
+    assert ids(first) == [1]
+    for number in range(2, 6):
+        queue.add(row(number))
+        assert queue.next(0.001) is None
+    assert first is not None
+    queue.done(first, 0.005, 0.005)
+    assert ids(queue.next(0.005)) == [2, 3, 4, 5]
+
+
+def test_of_costs_below_the_trip_two_are_under_way() -> None:
+    queue = Queue(ONE_SHAPE, (), lambda sizes: np.ones(len(sizes), int), most_rows=99, most_bytes=1)
+    for number in range(40):
+        queue.costs.learn_trip(200e-6)
+        queue.add(row(number, bytes=0, sizes=()))
+        if number == 20:
+            assert len(ids(queue.next(0.0))) == 21
+    assert len(ids(queue.next(0.0))) == 19
+    queue.add(row(99, bytes=0, sizes=()))
+    assert queue.next(0.0) is None
+
+
+def test_neighbours_in_length_are_taken_and_padding_that_does_not_pay_is_not() -> None:
+    queue = texts()
+    for number, cells in enumerate((8, 128, 8, 10, 120, 9, 12)):
+        queue.add(row(number, cells))
+    assert [ids(dispatch) for dispatch in drained(queue)] == [[0, 2, 3, 5, 6], [1, 4]]
+
+
+def test_the_oldest_is_always_in_and_an_earlier_deadline_comes_first() -> None:
+    queue = texts()
+    queue.add(row(1, 128, deadline=9.0))
+    for number in range(2, 30):
+        queue.add(row(number, 8, deadline=10.0))
+    queue.add(row(30, 32, deadline=5.0))
+    assert 30 in ids(queue.next(0.0))
+    queue = texts()
+    queue.add(row(1, 128))
+    for number in range(2, 30):
+        queue.add(row(number, 8))
+    assert 1 in ids(queue.next(0.0))
+
+
+def test_a_batch_grows_no_further_than_the_slack_of_its_oldest() -> None:
+    queue = texts()
+    queue.add(row(1, 32, deadline=0.012))
+    for number in range(2, 10):
+        queue.add(row(number, 32, deadline=9.0))
+    found = queue.next(0.0)
+    assert found is not None
+    assert found.why == "slack"
+    assert found.seconds <= 0.012
+    assert ids(found) == [1, 2]
+
+
+def test_hopeless_rows_leave_before_they_cost() -> None:
+    queue = texts()
+    queue.add(row(1, 128, deadline=0.010))
+    queue.add(row(2, 128, deadline=0.100))
+    queue.add(row(3, None, deadline=0.001))
+    assert queue.wakes() <= 0.001
+    assert [late.id for late in queue.late(0.002)] == [1, 3]
+    assert ids(queue.next(0.002)) == [2]
+    assert not queue.late(9.0)
+    assert (len(queue), queue.bytes) == (0, 0)
+
+
+def test_admission_counts_what_waits_and_what_is_under_way() -> None:
+    queue = texts(most_rows=50)
+    assert queue.admits(0.0, [10], cells=[128], deadline=0.020) is None
+    late = queue.admits(0.0, [10], cells=[128], deadline=0.010)
+    assert late is not None
+    assert late.reason == "late"
+    assert 0 < late.seconds < 0.010
+    for number in range(40):
+        queue.add(row(number, 128))
+    assert queue.next(0.0) is not None
+    late = queue.admits(0.0, [10], cells=[128], deadline=0.1)
+    assert late is not None
+    assert 0.2 < late.seconds < 0.6
+    assert queue.admits(0.0, [10], cells=[128]) is None
+    full = queue.admits(0.0, [10] * 20, deadline=9.0)
+    assert full is not None
+    assert full.reason == "full"
+    assert full.seconds > 0
+
+
+def test_what_waits_to_be_encoded_is_predicted_by_its_bytes() -> None:
+    queue = texts()
+    for number in range(20):
+        queue.add(row(number, None, bytes=40))
+        queue.sized(number, (8,))
+        queue.add(row(100 + number, None, bytes=640))
+        queue.sized(100 + number, (128,))
+    drained(queue)
+    before = queue.wait(0.0)
+    queue.add(row(200, None, bytes=640))
+    long = queue.wait(0.0) - before
+    queue.add(row(201, None, bytes=40))
+    short = queue.wait(0.0) - before - long
+    assert long > 8 * short > 0
+    assert queue.next(0.0) is None
+    queue.sized(200, (128,))
+    queue.sized(999, (1,))
+    assert ids(queue.next(0.0)) == [200]
+
+
+@given(st.floats(0.2, 5.0), st.lists(st.integers(0, 40), max_size=8))
+def test_if_all_batches_take_k_times_as_long_so_does_the_prediction(
+    k: float, outliers: list[int]
+) -> None:
+    queue = texts()
+    for number in range(60):
+        queue.add(row(number, 32))
+        dispatch = queue.next(0.0)
+        assert dispatch is not None
+        took = 0.0072 * (50.0 if number in outliers else k)
+        queue.done(dispatch, 0.0, took)
+    assert math.isclose(queue.costs.factor, k, rel_tol=1e-9)
+
+
+def test_what_did_not_fit_into_memory_is_remembered() -> None:
+    queue = texts()
+    queue.costs.refused(256)
+    for number in range(12):
+        queue.add(row(number, 32))
+    assert [len(dispatch.rows) for dispatch in drained(queue)] == [4, 4, 4]
+    queue.add(row(99, 500))
+    assert ids(queue.next(9.0)) == [99]
+
+
+GIVEN = st.lists(
+    st.tuples(
+        st.sampled_from((1, 8, 9, 31, 32, 100, 128, 700)),  # cells
+        st.sampled_from((0.002, 0.02, 0.05, 0.3, math.inf)),  # from arrival to deadline
+        st.integers(0, 1),  # priority
+        st.sampled_from(("a", "b")),  # group
+        st.floats(0, 0.01),  # since the row before
+        st.sampled_from(("stays", "stays", "stays", "leaves", "encoded", "never encoded")),
+    ),
+    max_size=60,
+)
+
+
+def served(rows: Sequence[Any], paddable: bool, slower: float = 1.0) -> list[Any]:
+    """Everything that happens, in order, with an engine that is slower than it was measured."""
+    queue, now, number = texts(paddable), 0.0, 0
+    happened: list[Any] = []
+    busy: tuple[float, Dispatch] | None = None
+    arrivals: list[tuple[float, WaitingRow, str, int]] = []
+    for number, (cells, patience, priority, group, since, fate) in enumerate(rows):
+        now += since
+        waits = row(
+            number, None if "encoded" in fate else cells, arrived=now, deadline=now + patience,
+            priority=priority, group=group,
+        )  # fmt: skip
+        arrivals.append((now, waits, fate, cells))
+    now = 0.0
+    while arrivals or busy or len(queue):
+        times = [arrivals[0][0]] if arrivals else []
+        times += [busy[0]] if busy else []
+        now = max(now, min(times, default=now))
+        if busy and busy[0] <= now:
+            queue.done(busy[1], now, busy[1].seconds * slower)
+            busy = None
+        while arrivals and arrivals[0][0] <= now:
+            _, waits, fate, cells = arrivals.pop(0)
+            queue.add(waits)
+            if fate == "leaves":
+                happened += [("left", gone.id) for gone in queue.drop([waits.id])]
+            if fate == "encoded":
+                queue.sized(waits.id, (cells,))
+        happened += [("late", late.id, now) for late in queue.late(now)]
+        dispatch = queue.next(now)
+        happened += [("late", late.id, now) for late in queue.late(now)]
+        if dispatch is not None:
+            assert busy is None
+            best = max(waits.priority for waits in dispatch.rows)
+            assert all(waits.priority == best for waits in dispatch.rows)
+            happened.append(("sent", dispatch, now))
+            busy = (now + dispatch.seconds * slower, dispatch)
+        elif not arrivals and busy is None and len(queue):
+            happened += [("unencoded", gone.id) for gone in queue.drop(range(len(rows)))]
+    return happened
+
+
+@settings(deadline=None)
+@given(GIVEN, st.booleans(), st.floats(0.5, 3.0))
+def test_each_row_is_sent_or_dropped_once_and_batches_keep_the_laws(
+    rows: Sequence[Any], paddable: bool, slower: float
+) -> None:
+    happened = served(rows, paddable, slower)
+    gone: list[int] = []
+    for kind, what, *_ in happened:
+        if kind != "sent":
+            gone.append(what)
+            continue
+        gone += [waits.id for waits in what.rows]
+        sizes = {waits.sizes for waits in what.rows}
+        assert len({(waits.group, waits.priority) for waits in what.rows}) == 1
+        assert paddable or len(sizes) == 1
+        assert what.sizes == max(sizes)
+        assert what.cells == what.sizes[0]
+        assert len(what.rows) == 1 or len(what.rows) <= TEXTS.ceiling(what.cells)
+    assert sorted(gone) == list(range(len(rows)))
+    again = served(rows, paddable, slower)
+    assert [said(one) for one in happened] == [said(other) for other in again]
+
+
+def said(event: Any) -> Any:
+    return event if event[0] != "sent" else (ids(event[1]), event[1].seconds, event[2])
+
+
+@settings(deadline=None)
+@given(GIVEN)
+def test_none_waits_for_a_lower_priority_and_none_starves(rows: Sequence[Any]) -> None:
+    """Among rows that wait together: by priority, and within it the earliest is in."""
+    queue = texts()
+    for number, (cells, _, priority, group, _, _) in enumerate(rows):
+        queue.add(row(number, cells, priority=priority, group=group))
+    waiting = dict(enumerate(rows))
+    for dispatch in drained(queue):
+        top = max(given[2] for given in waiting.values())
+        first = min(number for number, given in waiting.items() if given[2] == top)
+        assert first in ids(dispatch)
+        for number in ids(dispatch):
+            assert waiting.pop(number)[2] == top
+    assert not waiting
