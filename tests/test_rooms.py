@@ -15,6 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 ROOMS = (
     "errors",
     "durable",
+    "starting",
     "nouns",
     "tensors",
     "reading",

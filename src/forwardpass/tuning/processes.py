@@ -8,15 +8,14 @@ import re
 import select
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
-import forwardpass
 from forwardpass.measuring.clocks import WALL
+from forwardpass.starting import start
 from forwardpass.tuning.messages import Answer, Beat, FailureAnswer, Line, Request
 from forwardpass.tuning.workshops import RefusedTrialError, TrialError
 
@@ -25,12 +24,6 @@ _LOOK_SECONDS: Final = 0.2
 _TAIL: Final = 4096
 """Bytes of what it printed in which its last words are looked for."""
 _READ: Final = 1 << 16
-_ROOT: Final = Path(forwardpass.__file__).parent.parent
-_PROGRAM: Final = (
-    "import sys; sys.path.append(sys.argv.pop(1)); "
-    "from forwardpass.tuning.worker import main; main()"
-)
-"""It finds forwardpass where this process did, and nothing of the user's before it is asked to."""
 _WORDS: Final = re.compile(r"[A-Za-z]{3}")
 _NO_MEMORY: Final = ("bad_alloc", "out of memory", "Cannot allocate memory", "MemoryError")
 Kind = TypeVar("Kind", bound=Answer)
@@ -50,26 +43,21 @@ class Worker:
         self._log = log
         self._rest = b""
         self.dead = False
-        theirs_in, self._requests = os.pipe()
-        self._answers, theirs_out = os.pipe()
-        life, self._life = os.pipe()
-        ends = (theirs_in, theirs_out, life)
-        try:
-            with log.open("ab") as printed:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _PROGRAM, str(_ROOT), *map(str, ends)],
-                    stdin=subprocess.DEVNULL,
+        with log.open("ab") as printed:
+            theirs_in, self._requests = os.pipe()
+            self._answers, theirs_out = os.pipe()
+            try:
+                self._process, self._life = start(
+                    "forwardpass.tuning.worker:main",
+                    [theirs_in, theirs_out],
                     stdout=subprocess.DEVNULL,
                     stderr=printed,
-                    pass_fds=ends,
                     start_new_session=True,  # Ctrl-C is for this process, which ends the others
                 )
-        except BaseException:
-            self._close_ends()
-            raise
-        finally:
-            for end in ends:
-                os.close(end)
+            except BaseException:
+                os.close(self._requests)
+                os.close(self._answers)
+                raise
 
     def ask(
         self, request: Request, kind: type[Kind], *, until: float = math.inf,

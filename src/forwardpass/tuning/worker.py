@@ -1,16 +1,13 @@
-"""A worker process; its arguments are three descriptors: REQUESTS ANSWERS LIFE.
+"""A worker process; what it is given are two descriptors, of requests and of answers.
 
 It does what it is asked, a line of JSON after the other, and answers each. What is printed in it
-goes elsewhere than the answers. LIFE is a pipe that nobody writes to: when its other end is gone,
-so is the process that asked, and this one ends, whatever it is at.
+goes elsewhere than the answers.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 
 import msgspec
@@ -33,41 +30,12 @@ from forwardpass.tuning.messages import (
 )  # fmt: skip
 
 
-def main() -> None:
+def main(requests: int, answers: int) -> None:
     """Answer requests until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
-    requests, answers, life = (int(word) for word in sys.argv[1:])
-    for descriptor in (requests, answers, life):
-        os.set_inheritable(descriptor, False)  # what user code starts must not hold them open
-    end_with(life)
     served = _Served(answers)
     with os.fdopen(requests, "rb") as lines:
         for line in lines:
             served.answer(msgspec.json.decode(line, type=Request))
-
-
-def end_with(life: int) -> None:
-    """End this process when the other end of a pipe is closed. On Linux the kernel does it, though
-    code that never returns to Python be at work."""
-    import fcntl
-
-    if not hasattr(fcntl, "F_SETSIG"):
-
-        def wait() -> None:
-            os.read(life, 1)
-            os._exit(1)
-
-        threading.Thread(target=wait, daemon=True).start()
-        return
-    fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)
-    flags = fcntl.fcntl(life, fcntl.F_GETFL)
-    fcntl.fcntl(life, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
-    try:
-        if os.read(life, 1) == b"":
-            os._exit(1)  # it was closed before anyone listened
-    except BlockingIOError:
-        pass  # open, and silent
 
 
 class _Served:
