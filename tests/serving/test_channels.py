@@ -19,8 +19,8 @@ from forwardpass.serving.channels import (
     Channel,
     ChannelClosedError,
     ChannelFullError,
-    pair,
 )
+from forwardpass.serving.ends import pair
 from forwardpass.serving.messages import (
     ComputeRows,
     EncodeRows,

@@ -7,36 +7,32 @@ used again once the receiver releases it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import socket
 import struct
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import prod
 from mmap import mmap
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 import numpy as np
 
 from forwardpass.errors import ForwardpassError
 from forwardpass.serving.arenas import GRAIN, Arena
+from forwardpass.serving.ends import Ends
 from forwardpass.serving.messages import FromEngine, ToEngine
 from forwardpass.tensors.blocks import Numbers
 
-_BYTES: Final = 1 << 30
-"""Of address space, both directions together; what is never used is never touched."""
 _FRAME: Final = struct.Struct("<QQ")
 """Where a piece of memory begins, and how many bytes it has."""
 _HEAD: Final = struct.Struct("<QQ")
 """Of a piece: that it is in use, and the bytes of its message."""
 _MESSAGES_AT_ONCE: Final = 256
 _DTYPES: Final = {np.dtype(code).str: np.dtype(code) for code in "?bBhHiIlLqQefdFD"}
-_KIND: Final = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_STREAM)
 
 Message = TypeVar("Message")
 Array = np.ndarray[Any, Any]
@@ -54,47 +50,6 @@ class ChannelFullError(ForwardpassError):
     def __init__(self, said: str, *, never: bool) -> None:
         super().__init__(said)
         self.never = never
-
-
-class Ends(NamedTuple):
-    """Descriptors of one end of a channel; whoever makes a Channel of them has them no longer.
-
-    Attributes:
-        socket: to the other end. memory: what both map; each writes into its own half.
-    """
-
-    socket: int
-    memory: int
-
-    def close(self) -> None:
-        """Let go of an end that nobody will use here."""
-        for descriptor in self:
-            os.close(descriptor)
-
-
-def pair(size: int = _BYTES) -> tuple[Ends, Ends]:
-    """Both ends of a new channel: for the HTTP process, and for the engine.
-
-    Args:
-        size: bytes of memory. A message with its arrays can have half of them.
-    """
-    half = -(-size // 2 // GRAIN) * GRAIN
-    one, other = socket.socketpair(socket.AF_UNIX, _KIND)
-    memory = _memory(2 * half)
-    return Ends(one.detach(), memory), Ends(other.detach(), os.dup(memory))
-
-
-def _memory(size: int) -> int:
-    """Memory that has no name and is not there for longer than its descriptors."""
-    if not hasattr(os, "memfd_create"):
-        with tempfile.TemporaryFile() as file:
-            file.truncate(size)
-            return os.dup(file.fileno())
-    memory = os.memfd_create("forwardpass", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(memory, size)
-    # Whoever made it shorter would end the other process at its next look.
-    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
-    return memory
 
 
 class Received(Generic[Message]):
@@ -126,7 +81,7 @@ class Channel(Generic[Message]):
     may send; one at a time receives.
 
     Args:
-        ends: as `pair` made them; they are this object's from here on.
+        ends: as `ends.pair` made them; they are this object's from here on.
         engine: whether it is the engine's end.
     """
 
