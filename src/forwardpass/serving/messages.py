@@ -34,6 +34,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         samples: what it was learned from, in a sentence.
         tolerance: how far the outputs of a row may move with its batch mates, relative.
         device: that computes.
+        example: a row that it answers, as JSON; "" where there is none, or none that is short.
     """
 
     forward: str
@@ -51,6 +52,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     samples: str
     tolerance: float
     device: str
+    example: str = ""
 
 
 class EncodeRows(msgspec.Struct, frozen=True, tag=True):

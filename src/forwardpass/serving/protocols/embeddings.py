@@ -17,6 +17,7 @@ from forwardpass.serving.json_rows import not_json, placed
 from forwardpass.serving.messages import About
 from forwardpass.serving.options import ServeOptions
 from forwardpass.serving.protocols.rows import chosen, ready, require_json
+from forwardpass.serving.schemas import operation
 
 
 class EmbeddingsAsked(msgspec.Struct, forbid_unknown_fields=True):
@@ -71,6 +72,16 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
         Route("GET", "/v1/models", listed),
         Route("GET", "/v1/models/{name}", described),
     ]
+
+
+def paths(services: Mapping[str, Service], options: ServeOptions) -> Mapping[str, Any]:
+    """Both, as clients of OpenAI know them."""
+    told = dict[str, Any]
+    embed = operation("Embeddings of texts", told, EmbeddingsAsked, {"input": ["a text"]}, told)
+    return {
+        "/v1/embeddings": {"post": embed},
+        "/v1/models": {"get": operation("What is served", dict[str, Any])},
+    }
 
 
 def errors(error: RefusedError) -> Reply:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from forwardpass.serving.asking import Service
 from forwardpass.serving.exchanges import Exchange, Reply, Route
 from forwardpass.serving.options import ServeOptions
+from forwardpass.serving.schemas import operation
 
 
 def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[Route]:
@@ -23,3 +25,12 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
         return Reply(200 if every else 503, msgspec.json.encode({"ready": every, "models": models}))
 
     return [Route("GET", "/healthz", live), Route("GET", "/readyz", ready)]
+
+
+def paths(services: Mapping[str, Service], options: ServeOptions) -> Mapping[str, Any]:
+    """Both."""
+    told = dict[str, Any]
+    return {
+        "/healthz": {"get": operation("Whether this process lives", told)},
+        "/readyz": {"get": operation("Whether every model answers", told, refusal=told)},
+    }

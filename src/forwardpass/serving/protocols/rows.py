@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -13,6 +15,7 @@ from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
 from forwardpass.serving.json_rows import AskedRows, JsonRows
 from forwardpass.serving.messages import About
 from forwardpass.serving.options import ServeOptions
+from forwardpass.serving.schemas import answer, operation
 
 Served = TypeVar("Served")
 
@@ -44,6 +47,27 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
         Route("GET", "/models", listed),
         Route("GET", "/models/{name}", described),
     ]
+
+
+def paths(services: Mapping[str, Service], options: ServeOptions) -> Mapping[str, Any]:
+    """A path for each model, whose schema is its signature."""
+    found: dict[str, Any] = {"/models": {"get": operation("What is served", dict[str, Any])}}
+    for place, service in enumerate(services.values()):
+        about, summary = service.about, f"Rows through {service.name}"
+        title = re.sub(r"[^\w.-]", "_", service.name, flags=re.ASCII) + f".{place}"
+        body: Any = msgspec.defstruct(title, [("rows", list[Any])])
+        row: Any = dict[str, Any]
+        example = None
+        if about is not None:
+            summary += f": {about.forward}"
+            body, row = JsonRows(about, title).body, answer(about, f"{title}.answer")
+            example = {"rows": [msgspec.Raw(about.example.encode())]} if about.example else None
+        answers = msgspec.defstruct(f"{title}.answers", [("rows", list[row])])
+        found[f"/models/{quote(service.name, safe='')}"] = {
+            "post": operation(summary, answers, body, example),
+            "get": operation(f"What {service.name} is", dict[str, Any]),
+        }
+    return found
 
 
 def chosen(services: Mapping[str, Served], name: str) -> Served:
@@ -106,5 +130,6 @@ def _told(service: Service) -> dict[str, Any]:
             "inputs": about.inputs, "outputs": about.outputs, "columns": about.columns,
             "encodes": about.encodes, "decodes": about.decodes,
             "padding": about.padding, "learned_from": about.samples, "tolerance": about.tolerance,
+            "example": msgspec.Raw(about.example.encode() or b"null"),
         }  # fmt: skip
     return told
