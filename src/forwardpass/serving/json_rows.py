@@ -37,7 +37,7 @@ Priority = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AskedRows:
     """What a body asks: rows as `values` to encode or as `arrays`, and when they are wanted."""
 
@@ -289,7 +289,7 @@ def _require_plain(rows: Sequence[Any]) -> None:
                 elif kind is list:
                     deeper += value
                 elif kind is int and not -(2**63) <= value < 2**64:
-                    said = f"row {place}: {value:.6g} is beyond 64 bits; send it as text"
+                    said = f"row {place}: a whole number beyond 64 bits; send it as text"
                     raise RefusedError(400, said, row=place)
             level = deeper
             if not level:
