@@ -1,0 +1,241 @@
+"""Tensors as the Open Inference Protocol has them on the wire: their JSON, and the bytes behind it.
+
+A body is JSON, and after it the data of those tensors that have `binary_data_size`, in their order:
+little-endian, row-major, nothing between them. An element of BYTES is its length in four bytes and
+then itself; a BF16 is the upper half of a float32; a BOOL is a byte, 0 or 1.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from functools import cache
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+
+from forwardpass.serving.exchanges import RefusedError
+
+DATATYPES: Final = {
+    "f64": "FP64", "f32": "FP32", "f16": "FP16", "bf16": "BF16", "i64": "INT64", "i32": "INT32",
+    "i16": "INT16", "i8": "INT8", "u8": "UINT8", "bool": "BOOL",
+}  # fmt: skip
+"""What the protocol calls the dtypes of the notation; complex numbers it does not know."""
+NUMBERS: Final = {
+    name: np.dtype(code)
+    for name, code in (
+        ("FP64", "<f8"), ("FP32", "<f4"), ("FP16", "<f2"), ("BF16", "<u2"), ("INT64", "<i8"),
+        ("INT32", "<i4"), ("INT16", "<i2"), ("INT8", "<i1"), ("UINT8", "<u1"), ("BOOL", "|b1"),
+    )
+}  # fmt: skip
+"""How their elements lie on the wire."""
+LENGTH: Final = struct.Struct("<I")
+Shape = list[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]]
+Piece: TypeAlias = bytes | memoryview
+Said = TypeVar("Said")
+
+
+class TensorHeader(msgspec.Struct):
+    """A tensor of a request: what the JSON says of it, and its data where they stand there."""
+
+    name: str
+    shape: Shape
+    datatype: str
+    parameters: dict[str, Any] = {}
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def count(self) -> int:
+        """Of its elements."""
+        return math.prod(self.shape)
+
+
+class WantedOutput(msgspec.Struct):
+    """An output that a request asks for, and how."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferenceHeader(msgspec.Struct):
+    """The JSON of a request. What else it holds is let pass, as the protocol has it."""
+
+    inputs: list[TensorHeader]
+    id: str = ""
+    parameters: dict[str, Any] = {}
+    outputs: list[WantedOutput] = []
+
+
+_HEADER: Final = msgspec.json.Decoder(InferenceHeader)
+
+
+def opened(body: bytes, header_bytes: bytes | None) -> tuple[InferenceHeader, memoryview]:
+    """A body, which is not compressed any more, as its JSON and the bytes behind it.
+
+    `header_bytes` is what Inference-Header-Content-Length says; without it all is JSON. Raises
+    RefusedError.
+    """
+    whole = memoryview(body)
+    size = len(body)
+    if header_bytes is not None:
+        if not header_bytes.isdigit() or len(header_bytes) > 18 or int(header_bytes) > size:
+            raise RefusedError(
+                400,
+                f"Inference-Header-Content-Length: {header_bytes[:40].decode('latin-1')}: expected "
+                f"a number of bytes from 0 to {size}, the length of the body"
+                + (" once it is decompressed" if size else ""),
+            )
+        size = int(header_bytes)
+    return decoded(_HEADER, whole[:size]), whole[size:]
+
+
+def decoded(decoder: msgspec.json.Decoder[Said], text: Piece) -> Said:
+    """JSON of a client. Raises RefusedError for what is no JSON, or not of this kind."""
+    try:
+        str(text, "utf-8")  # what is skipped as unknown is not looked at
+        return decoder.decode(text)
+    except (ValueError, OverflowError) as error:  # of msgspec, of Unicode
+        raise RefusedError(400, f"the request is not the JSON that it should be: {error}") from None
+    except RecursionError:
+        raise RefusedError(400, "the request is JSON nested too deep to read") from None
+
+
+def binary_sizes(inputs: Sequence[TensorHeader], memory: memoryview) -> list[memoryview | None]:
+    """The bytes of each input, None where its data are JSON. Raises RefusedError unless all that
+    lie behind the JSON belong to one."""
+    at = 0
+    pieces: list[memoryview | None] = []
+    for item in inputs:
+        size = item.parameters.get("binary_data_size")
+        if size is None and "binary_data_size" not in item.parameters:
+            pieces.append(None)
+            continue
+        if type(size) is not int or not 0 <= size < 2**63:
+            raise _refused(item, f"binary_data_size: expected a number of bytes, got {size!r:.80}")
+        if item.data is not msgspec.UNSET:
+            raise _refused(item, "it has both `data` and `binary_data_size`: leave one of them out")
+        if size > len(memory) - at:
+            raise _refused(
+                item,
+                f"binary_data_size is {size}, and {len(memory) - at} bytes are left behind the JSON"
+                + ("" if memory else "; Inference-Header-Content-Length says where it ends"),
+            )
+        pieces.append(memory[at : at + size])
+        at += size
+    if at != len(memory):
+        raise RefusedError(
+            400, f"{len(memory) - at} bytes behind the JSON belong to no input: its "
+            "binary_data_size says how many do",
+        )  # fmt: skip
+    return pieces
+
+
+def numbers(item: TensorHeader, piece: memoryview | None) -> np.ndarray[Any, Any]:
+    """The tensor, [*item.shape]; a view of `piece` wherever its numbers are NumPy's own.
+
+    Raises RefusedError where data and shape, or data and datatype, do not belong together.
+    """
+    dtype = NUMBERS[item.datatype]
+    if piece is None:
+        return _from_json(item, dtype)
+    if len(piece) != item.count * dtype.itemsize:
+        raise _refused(
+            item,
+            f"shape {item.shape} of {item.datatype} takes {item.count * dtype.itemsize} bytes, "
+            f"got {len(piece)}",
+        )
+    array = np.frombuffer(piece, dtype).reshape(item.shape)
+    if item.datatype == "BOOL" and array.size and array.view(np.uint8).max() > 1:
+        raise _refused(item, "a BOOL is a byte 0 or 1, and there are others")
+    if item.datatype == "BF16":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array
+
+
+def texts(item: TensorHeader, piece: memoryview | None) -> list[str]:
+    """The elements of a tensor of BYTES, in order. Raises RefusedError where their lengths lie, or
+    where they are no UTF-8."""
+    if piece is None:
+        found: list[Any] = []
+        _flatten(_listed(item, str), found)
+        if len(found) != item.count:
+            raise _refused(item, f"shape {item.shape} takes {item.count} texts, got {len(found)}")
+        return found
+    rows: list[str] = []
+    at = 0
+    while at < len(piece):
+        start = at + LENGTH.size
+        end = start + LENGTH.unpack_from(piece, at)[0] if start <= len(piece) else start
+        if end > len(piece) or len(rows) == item.count:
+            break
+        try:
+            rows.append(str(piece[start:end], "utf-8"))
+        except UnicodeDecodeError as error:
+            raise RefusedError(
+                400, f"input {item.name!r}: element {len(rows)} is no UTF-8: {error}",
+                row=len(rows),
+            ) from None  # fmt: skip
+        at = end
+    if at != len(piece) or len(rows) != item.count:
+        raise _refused(
+            item,
+            f"shape {item.shape} of BYTES takes {item.count} elements, each its length in 4 bytes "
+            f"and then itself; {len(rows)} could be read, with {len(piece) - at} bytes left",
+        )
+    return rows
+
+
+def _from_json(item: TensorHeader, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    if item.datatype == "BF16":
+        raise _refused(item, "BF16 has no form in JSON: send it as binary data")
+    kind = {"f": float, "b": bool}.get(dtype.kind, int)
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(_listed(item, kind), dtype)
+    except (ValueError, OverflowError) as error:  # ragged; beyond the type
+        raise _refused(item, f"data: {error}") from None
+    if kind is float and not np.isfinite(array).all():
+        raise _refused(item, f"data: a number is beyond the largest {item.datatype}")
+    if array.size != item.count or (array.ndim > 1 and array.size and [*array.shape] != item.shape):
+        raise _refused(item, f"data: expected {item.shape}, got {list(array.shape)}")
+    return array.reshape(item.shape)
+
+
+def _listed(item: TensorHeader, kind: type) -> list[Any]:
+    """The data of JSON, flat or nested as the shape is."""
+    if item.data is msgspec.UNSET:
+        if item.count == 0:
+            return []
+        raise _refused(item, "it has no data: neither `data` nor `binary_data_size`")
+    text = memoryview(item.data)
+    depth = at = 0
+    while at < len(text) and text[at] in b"[ \t\r\n":
+        depth += text[at] == ord("[")
+        at += 1
+    if depth != 1 and (not depth or depth > len(item.shape)):
+        raise _refused(item, f"data: expected a list, flat or as {item.shape}")
+    try:
+        return _lists(kind, depth).decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _refused(item, f"data of {item.datatype}: {error}") from None
+
+
+@cache
+def _lists(kind: type, depth: int) -> msgspec.json.Decoder[list[Any]]:
+    for _ in range(depth):
+        kind = list[kind]
+    return msgspec.json.Decoder(kind)
+
+
+def _flatten(value: list[Any], into: list[Any]) -> None:
+    for element in value:
+        if isinstance(element, list):
+            _flatten(element, into)
+        else:
+            into.append(element)
+
+
+def _refused(item: TensorHeader, said: str) -> RefusedError:
+    return RefusedError(400, f"input {item.name!r}: {said}")

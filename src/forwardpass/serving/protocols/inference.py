@@ -1,0 +1,275 @@
+"""`/v2/…`: the Open Inference Protocol over REST, with Triton's binary tensors.
+
+As `tritonclient.http` and `tritonclient.http.aio` speak it: health, metadata, configuration,
+statistics, the index of models, inference. A model has one version, "1".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version as version_of
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from forwardpass.errors import nearest
+from forwardpass.measuring.clocks import WALL
+from forwardpass.serving.asking import Inquiry, Service
+from forwardpass.serving.bodies import plain
+from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
+from forwardpass.serving.inference_forms import ModelForm
+from forwardpass.serving.inference_replies import HEADER_LENGTH, VERSION, AskedOutput, replied
+from forwardpass.serving.inference_tensors import (
+    TensorHeader,
+    binary_sizes,
+    decoded,
+    numbers,
+    opened,
+    texts,
+)
+from forwardpass.serving.messages import About
+from forwardpass.serving.options import RequestLimits, ServeOptions
+
+_EXTENSIONS: Final = (
+    "binary_tensor_data", "classification", "model_configuration",
+    "model_repository", "schedule_policy", "statistics",
+)  # fmt: skip
+_SEQUENCES: Final = ("sequence_id", "sequence_start", "sequence_end")
+
+
+class _IndexRequest(msgspec.Struct):
+    ready: bool = False
+
+
+_INDEX: Final = msgspec.json.Decoder(_IndexRequest)
+
+
+@dataclass
+class _Counted:
+    """How often something was done, and how long that took."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.count += 1
+        self.seconds += seconds
+
+    def told(self) -> dict[str, int]:
+        return {"count": self.count, "ns": round(self.seconds * 1e9)}
+
+
+@dataclass
+class _InferenceModel:
+    """A service as this protocol sees it: its form, made anew when its engine is, and counts."""
+
+    service: Service
+    rows: int = 0
+    success: _Counted = field(default_factory=_Counted)
+    fail: _Counted = field(default_factory=_Counted)
+    _about: About | None = None
+    _form: ModelForm | None = None
+
+    def form(self) -> ModelForm:
+        """Raises RefusedError, 400, as long as the engine has said nothing."""
+        about = self.service.about
+        if about is None:
+            raise RefusedError(400, f"model {self.service.name!r} is not ready", reason="loading")
+        if self._form is None or about is not self._about:
+            self._form, self._about = ModelForm.of(about), about
+        return self._form
+
+
+_Handler: TypeAlias = Callable[[_InferenceModel, Exchange], Awaitable[Reply]]
+
+
+def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[Route]:
+    """All of the protocol; what asks of one model stands there with and without its version."""
+    models = {name: _InferenceModel(service) for name, service in services.items()}
+    limits = options.limits
+
+    async def live(exchange: Exchange) -> Reply:
+        return _json({"live": True})
+
+    async def ready(exchange: Exchange) -> Reply:
+        waiting = [name for name, service in services.items() if not service.ready]
+        if waiting:
+            raise RefusedError(400, f"not ready: {', '.join(waiting)}", reason="loading")
+        return _json({"ready": True})
+
+    async def server(exchange: Exchange) -> Reply:
+        told = {
+            "name": "forwardpass",
+            "version": version_of("forwardpass"),
+            "extensions": _EXTENSIONS,
+        }
+        return _json(told)
+
+    async def index(exchange: Exchange) -> Reply:
+        asked = decoded(_INDEX, await plain(exchange, limits.body_bytes) or b"{}")
+        return _json([_indexed(s) for s in services.values() if s.ready or not asked.ready])
+
+    async def statistics(exchange: Exchange) -> Reply:
+        return _json({"model_stats": [_statistics(model) for model in models.values()]})
+
+    async def model_ready(model: _InferenceModel, exchange: Exchange) -> Reply:
+        if not model.service.ready:
+            raise RefusedError(400, f"model {model.service.name!r} is not ready", reason="loading")
+        return _json({"name": model.service.name, "ready": True})
+
+    async def metadata(model: _InferenceModel, exchange: Exchange) -> Reply:
+        return _json(_metadata(model.service.name, model.form()))
+
+    async def config(model: _InferenceModel, exchange: Exchange) -> Reply:
+        return _json(_config(model.service.name, model.form(), limits.request_rows))
+
+    async def model_statistics(model: _InferenceModel, exchange: Exchange) -> Reply:
+        return _json({"model_stats": [_statistics(model)]})
+
+    async def infer(model: _InferenceModel, exchange: Exchange) -> Reply:
+        try:
+            reply, rows = await _inferred(model, exchange, limits)
+        except RefusedError:
+            model.fail.add(WALL.now() - exchange.arrived)
+            raise
+        model.rows += rows
+        model.success.add(WALL.now() - exchange.arrived)
+        return reply
+
+    async def fixed(exchange: Exchange) -> Reply:
+        raise RefusedError(403, "models are loaded when the server starts, and never unloaded")
+
+    def of_model(handler: _Handler) -> Callable[[Exchange], Awaitable[Reply]]:
+        async def handled(exchange: Exchange) -> Reply:
+            name, version = exchange.parts["model"], exchange.parts.get("version", VERSION)
+            model = models.get(name)
+            if model is None:
+                raise RefusedError(404, f"no model {name!r:.80} is served; {nearest(name, models)}")
+            if version != VERSION:
+                raise RefusedError(
+                    404, f"model {name!r} has no version {version!r:.80}; it has one: {VERSION!r}"
+                )
+            return await handler(model, exchange)
+
+        return handled
+
+    return [
+        Route("GET", "/v2", server),
+        Route("GET", "/v2/health/live", live),
+        Route("GET", "/v2/health/ready", ready),
+        Route("GET", "/v2/models/stats", statistics),
+        Route("POST", "/v2/repository/index", index),
+        Route("POST", "/v2/repository/models/{model}/load", fixed),
+        Route("POST", "/v2/repository/models/{model}/unload", fixed),
+        *(
+            Route(method, f"/v2/models/{{model}}{version}{what}", of_model(handler))
+            for version in ("", "/versions/{version}")
+            for method, what, handler in (
+                ("GET", "", metadata),
+                ("GET", "/ready", model_ready),
+                ("GET", "/config", config),
+                ("GET", "/stats", model_statistics),
+                ("POST", "/infer", infer),
+            )
+        ),
+    ]
+
+
+# -- inference ------------------------------------------------------------------------------------
+
+
+async def _inferred(
+    model: _InferenceModel, exchange: Exchange, limits: RequestLimits
+) -> tuple[Reply, int]:
+    form = model.form()
+    body = await plain(exchange, limits.body_bytes)
+    header, memory = opened(body, exchange.headers.get(HEADER_LENGTH))
+    asked = AskedOutput.all(header, form)
+    timeout, priority = _asked(header.parameters)
+    count = form.rows(header.inputs)
+    if count > limits.request_rows:
+        raise RefusedError(
+            413, f"{count:,} rows; a request may hold {limits.request_rows:,}: ask twice"
+        )
+    pieces = binary_sizes(header.inputs, memory)
+    values = arrays = None
+    if form.encoded(header.inputs):
+        values, held = _values(header.inputs, pieces)
+    else:
+        arrays = {
+            item.name: numbers(item, piece)
+            for item, piece in zip(header.inputs, pieces, strict=True)
+        }
+        held = sum(array.nbytes for array in arrays.values())
+    inquiry = Inquiry(count, values, arrays, False, held, exchange, timeout, priority)
+    answered = await model.service.ask(inquiry)
+    return await replied(model.service.name, header, form, asked, answered, exchange), count
+
+
+def _values(
+    items: Sequence[TensorHeader], pieces: Sequence[memoryview | None]
+) -> tuple[list[dict[str, str]], int]:
+    """An object of its columns for each row, and the bytes that they hold, about."""
+    columns = [texts(item, piece) for item, piece in zip(items, pieces, strict=True)]
+    names = [item.name for item in items]
+    values = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return values, sum(len(text) for column in columns for text in column)
+
+
+def _asked(parameters: Mapping[str, Any]) -> tuple[float | None, int]:
+    """The timeout in seconds and the priority of a request. Raises RefusedError for those that are
+    none, and for what is not served."""
+    for name in _SEQUENCES:
+        if parameters.get(name):
+            raise RefusedError(400, f"{name}: sequences are not served; leave it out")
+    timeout, priority = parameters.get("timeout", 0), parameters.get("priority", 0)
+    for name, value in (("timeout", timeout), ("priority", priority)):
+        if type(value) is not int or not 0 <= value < 2**64:
+            unit = "microseconds, " if name == "timeout" else ""
+            raise RefusedError(400, f"{name}: expected {unit}0 or more, got {value!r:.80}")
+    # Of theirs 1 is the highest, and the default; so that nobody is put before those who say none.
+    return timeout / 1e6 if timeout else None, 1 - max(priority, 1)
+
+
+# -- what is said of models -----------------------------------------------------------------------
+
+
+def _metadata(name: str, form: ModelForm) -> dict[str, Any]:
+    return {
+        "name": name, "versions": [VERSION], "platform": "forwardpass",
+        "inputs": [tensor.metadata() for tensor in form.listed],
+        "outputs": [tensor.metadata() for tensor in form.outputs.values()],
+    }  # fmt: skip
+
+
+def _config(name: str, form: ModelForm, most_rows: int) -> dict[str, Any]:
+    return {
+        "name": name, "platform": "forwardpass", "backend": "forwardpass",
+        "version_policy": {"latest": {"num_versions": 1}}, "max_batch_size": most_rows,
+        "input": [{**tensor.config(), "optional": tensor.optional} for tensor in form.listed],
+        "output": [tensor.config() for tensor in form.outputs.values()],
+        "dynamic_batching": {"default_priority_level": 1},
+    }  # fmt: skip
+
+
+def _indexed(service: Service) -> dict[str, str]:
+    state = "READY" if service.ready else "UNAVAILABLE"
+    return {"name": service.name, "version": VERSION, "state": state, "reason": ""}
+
+
+def _statistics(model: _InferenceModel) -> dict[str, Any]:
+    """What this protocol was asked; what a batch took stands in /metrics."""
+    nothing = _Counted().told()
+    return {
+        "name": model.service.name, "version": VERSION, "inference_count": model.rows,
+        "inference_stats": {
+            "success": model.success.told(), "fail": model.fail.told(), "queue": nothing,
+            "compute_input": nothing, "compute_infer": nothing, "compute_output": nothing,
+        },
+        "batch_stats": [],
+    }  # fmt: skip
+
+
+def _json(told: object) -> Reply:
+    return Reply(200, msgspec.json.encode(told))
