@@ -206,8 +206,8 @@ def test_rows_that_cannot_be_encoded_are_left_out_and_none_is_refused(tmp_path: 
 def test_no_rows_at_all(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("")
-    with pytest.raises(DataError, match="there is no row to record"):
+    with pytest.raises(DataError, match="there is no row to look at"):
         examples.encoded(load(models.masked_mean()), str(path), 3)
     path.write_text("{broken\n")
-    with pytest.raises(DataError, match="there is no row to record: "):
+    with pytest.raises(DataError, match="there is no row to look at: "):
         examples.encoded(load(models.masked_mean()), str(path), 3)

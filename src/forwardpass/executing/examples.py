@@ -12,14 +12,13 @@ from torch import nn
 
 from forwardpass.building import golden
 from forwardpass.errors import DataError, UsageError, nearest
-from forwardpass.executing.encoding import Encoder, inferred, together
+from forwardpass.executing.encoding import checked
+from forwardpass.executing.first_rows import first_rows
 from forwardpass.guessing.following import tables
 from forwardpass.guessing.forms import random
 from forwardpass.loading.artefacts import ArtefactProgram
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.signatures import Axis, Input, Signature
-from forwardpass.reading import open_source
-from forwardpass.reading.blocks import limited
 from forwardpass.tensors.arrays import to_numpy
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.dtypes import TORCH, tensors
@@ -67,6 +66,27 @@ def drawn(
     return _collated(signature, values, batch, sizes)
 
 
+def drawn_rows(forward: Forward, sizes: Sequence[Mapping[str, int]], rows: int) -> Block:
+    """Rows that fit the signature, so many at each of these sizes of its variable axes, without
+    optional inputs. Raises UsageError as `drawn` does."""
+    signature = forward.model.signature
+    values: dict[str, list[Any]] = {}
+    for seed, axes in enumerate(sizes):
+        batch = drawn(forward, batch=rows, axes=axes, seed=rows * seed)
+        for item in signature.given if signature else ():
+            if item.path in batch:
+                moved = np.moveaxis(to_numpy(batch[item.path]), item.batch_axis or 0, 0)
+                values.setdefault(item.path, []).extend(moved)
+    assert signature is not None  # or nothing could be drawn
+    return checked(signature, values, rows * len(sizes))[0]
+
+
+def permitted(axis: Axis, size: float) -> int:
+    """The size that an axis may have near `size`."""
+    found = axis.rounded(max(1, round(size)))
+    return found if axis.high is None else min(found, axis.high // axis.multiple * axis.multiple)
+
+
 def _collated(
     signature: Signature, values: dict[str, torch.Tensor], batch: int, sizes: Mapping[str, int]
 ) -> dict[str, torch.Tensor]:
@@ -85,8 +105,7 @@ def _sizes(signature: Signature, wanted: Mapping[str, int]) -> dict[str, int]:
 
 def _size(axis: Axis, wanted: int | None) -> int:
     if wanted is None:
-        size = axis.rounded(_SIZE)
-        return size if axis.high is None else min(size, axis.high - axis.high % axis.multiple)
+        return permitted(axis, _SIZE)
     if axis.rounded(wanted) != wanted or (axis.high is not None and wanted > axis.high):
         raise UsageError(f"--axis {axis.name}={wanted}: the signature allows `{axis}`")
     return wanted
@@ -152,22 +171,8 @@ def encoded(forward: Forward, source: Any, limit: int) -> Any:
     Returns the inputs by path, or what the model's own collate makes. Raises DataError where no row
     can be encoded.
     """
-    model = forward.model
-    blocks = list(limited(open_source(source, wanted=model.text_columns).read(0), limit))
-    rows = next((rows for rows in blocks if len(rows)), None)
-    if rows is None:
-        failures = [failure for block in blocks for failure in block.failures]
-        why = f": {failures[0].error}" if failures else ""
-        raise DataError(f"{source}: there is no row to record{why}")
-    if model.signature is None and model.collate is None:
-        model = model.with_signature(inferred(model, rows, {}))
-    encoder = Encoder(model)
-    done = [encoder(block) for block in blocks]
-    failures = [failure for part in done for failure in part.failures]
-    block = together([part.block for part in done])
-    if not len(block):
-        raise DataError(f"none of {len(failures)} rows can be encoded: {failures[0].error}")
+    forward, block = first_rows(forward, source, limit)
     if isinstance(block, Block):
         return tensors(block.collate(block.sizes.max(axis=0).tolist()), block.signature)
-    assert model.collate is not None
-    return model.collate(block.items)
+    assert forward.model.collate is not None
+    return forward.model.collate(block.items)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-import numpy as np
 
 from forwardpass.building import Example
-from forwardpass.errors import DataError, UsageError
+from forwardpass.errors import UsageError
 from forwardpass.executing import examples
-from forwardpass.executing.encoding import EncodedRows, Encoder, checked, inferred, together
+from forwardpass.executing.examples import permitted
+from forwardpass.executing.first_rows import first_rows
 from forwardpass.executing.fitting import FittingRows
 from forwardpass.exporting.bare import Format, files_of, planned, take
 from forwardpass.exporting.folders import staged, whole_or_not_there
@@ -25,9 +25,6 @@ from forwardpass.nouns.forwards import Forward, ForwardLike
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.signatures import Signature
 from forwardpass.preparing.preparing import example_of
-from forwardpass.reading import open_source
-from forwardpass.reading.blocks import limited
-from forwardpass.tensors.arrays import to_numpy
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.generators import generators_kept
 
@@ -94,29 +91,14 @@ def export(
 
 def _prepared(forward: Forward, calibrate: object) -> tuple[Forward, Block, Example]:
     """The Forward with a signature that says what is there, and what it is built from."""
-    encoded = _drawn(forward) if calibrate is None else _encoded(forward, calibrate)
+    encoded = (
+        _drawn(forward)
+        if calibrate is None
+        else _named(forward, first_rows(forward, calibrate, _ROWS)[1])
+    )
     signed, block = signed_by(forward, encoded)
     data = None if calibrate is None else FittingRows(signed.model, calibrate)
     return signed, block, example_of(block)._replace(data=data)
-
-
-def _encoded(forward: Forward, source: object) -> Block:
-    """The first rows of the data, encoded."""
-    model = forward.model
-    opened = open_source(source, wanted=model.text_columns)
-    blocks = limited(opened.read(0), _ROWS)
-    done: list[EncodedRows] = []
-    for rows in blocks:
-        if not len(rows):
-            continue
-        if model.signature is None and model.collate is None:
-            model = model.with_signature(inferred(model, rows, {}))
-        done.append(Encoder(model)(rows))
-    if not sum(len(part.block) for part in done):
-        failures = [failure for part in done for failure in part.failures]
-        why = f": {failures[0].error}" if failures else ""
-        raise DataError(f"{source}: none of its first {_ROWS} rows can be encoded{why}")
-    return _named(forward, together([part.block for part in done]))
 
 
 def _drawn(forward: Forward) -> Block:
@@ -132,16 +114,13 @@ def _drawn(forward: Forward) -> Block:
         for item in signature.given if item.path in own
         for axis, size in zip(item.axes, own[item.path].shape, strict=True) if axis.is_variable
     }  # fmt: skip
-    rows: dict[str, list[Any]] = {}
-    for share in _SIZES if sizes else (1.0,):
-        axes = {name: _permitted(signature, name, share * size) for name, size in sizes.items()}
-        batch = examples.drawn(forward, batch=_DRAWN, axes=axes, seed=len(rows))
-        for item in signature.given:
-            if item.path in batch:
-                value = np.moveaxis(to_numpy(batch[item.path]), item.batch_axis or 0, 0)
-                rows.setdefault(item.path, []).extend(value)
-    block, _ = checked(signature, rows, len(next(iter(rows.values()))))
-    return block
+    shares = _SIZES if sizes else (1.0,)
+    return examples.drawn_rows(
+        forward,
+        [{n: permitted(signature.variable[n], share * size) for n, size in sizes.items()}
+         for share in shares],
+        _DRAWN,
+    )  # fmt: skip
 
 
 def _certain(model: Model, signature: Signature) -> Signature:
@@ -161,12 +140,6 @@ def _certain(model: Model, signature: Signature) -> Signature:
         ),
         signature.outputs,
     )
-
-
-def _permitted(signature: Signature, name: str, size: float) -> int:
-    axis = signature.variable[name]
-    found = axis.rounded(max(1, round(size)))
-    return found if axis.high is None else min(found, axis.high // axis.multiple * axis.multiple)
 
 
 def _named(forward: Forward, block: object) -> Block:

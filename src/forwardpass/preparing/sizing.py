@@ -10,7 +10,7 @@ import numpy as np
 
 from forwardpass.batching.windows import SHARD, WINDOW
 from forwardpass.executing.batches import Early, Indices, Planned, Result
-from forwardpass.executing.encoding import EncodedRows
+from forwardpass.executing.encoding import EncodedRows, Encodings
 from forwardpass.executing.executors import Executor
 from forwardpass.measuring import caches
 from forwardpass.measuring.clocks import WALL
@@ -99,7 +99,7 @@ def sized(
     return Sized(table, tuple(early), calibration.seconds, trials, kept is not None)
 
 
-def alone(block: Block) -> EncodedRows:
+def alone(block: Encodings) -> EncodedRows:
     """Rows that were encoded, without what they were made of."""
     rows = Rows({"": [None] * len(block)}, np.arange(len(block)), None)
     return EncodedRows(rows, block, np.zeros(len(block), bool), ())

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from forwardpass.building.replicas import Arguments, Inputs
-from forwardpass.errors import DataError
 from forwardpass.executing import examples
-from forwardpass.executing.encoding import Encoder, Encodings, inferred, together
+from forwardpass.executing.encoding import Encodings
 from forwardpass.executing.executors import collated
+from forwardpass.executing.first_rows import first_rows
 from forwardpass.nouns.forwards import Forward
 from forwardpass.preparing.outputs import resized
-from forwardpass.reading import open_source
-from forwardpass.reading.blocks import limited
 from forwardpass.tensors.arrays import to_numpy
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.items import Items
@@ -57,19 +55,8 @@ class Load:
             source: Any = {path: to_numpy(v) for path, v in drawn.items() if path in needed}
         else:
             source = inputs
-        blocks = list(limited(open_source(source, wanted=model.text_columns).read(0), limit))
-        rows = next((block for block in blocks if len(block)), None)
-        if rows is None:
-            raise DataError(f"{forward}: there is no row to profile with")
-        if model.signature is None and model.collate is None:
-            model = model.with_signature(inferred(model, rows, {}))
-        encoder = Encoder(model)
-        done = [encoder(block) for block in blocks]
-        whole = together([part.block for part in done])
-        if not len(whole):
-            failures = [failure for part in done for failure in part.failures]
-            raise DataError(f"none of {len(failures)} rows can be encoded: {failures[0].error}")
-        return cls(Forward(model, forward.plan), whole, inputs is not None)
+        forward, whole = first_rows(forward, source, limit)
+        return cls(forward, whole, inputs is not None)
 
     @property
     def axes(self) -> tuple[str, ...]:

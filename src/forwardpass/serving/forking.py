@@ -1,0 +1,101 @@
+"""Whether a process that has loaded a model may be forked, and its operator threads until then.
+
+A fork has no thread but the one that forked. A team of operator threads that was there before is
+waited for in it for ever: so there is none, until the engine makes its own. Teams of NumPy and
+Arrow know of forks, and are made anew.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from typing import Final
+
+from forwardpass.nouns.forwards import Forward
+from forwardpass.tensors.threads import operator_threads, set_operator_threads
+
+_TEAM: Final = "OMP_NUM_THREADS"
+_SECONDS: Final = 3
+"""After which a fork that computes a sum does not."""
+
+
+def put_off_threads() -> int:
+    """Compute in one thread from here on: called before PyTorch is there, and before a model is
+    loaded. Returns how many threads there would be inside an operator."""
+    asked = os.environ.get(_TEAM, "")
+    os.environ[_TEAM] = "1"
+    loaded = operator_threads()
+    set_operator_threads(1)
+    return loaded or (int(asked) if asked.isdecimal() and int(asked) else _cores())
+
+
+def take_up_threads(count: int) -> None:
+    """Compute in so many threads, from here on."""
+    os.environ[_TEAM] = str(count)
+    set_operator_threads(count)
+
+
+def unforkable(forward: Forward) -> str:
+    """Why a fork of this process could not compute what was loaded, in a sentence; "" where one
+    can, which is tried."""
+    if sys.platform != "linux":
+        return f"libraries of {sys.platform} do not stand a fork"
+    set_operator_threads(1)  # what was loaded may have set its own
+    others = [t.name for t in threading.enumerate() if t is not threading.current_thread()]
+    if others:
+        return f"loading it began threads, which a fork would not have: {', '.join(others)}"
+    device = _device(forward)
+    if device:
+        return f"it computes on {device}, which a fork cannot take over"
+    return "" if _computes() else "a process that was forked of it does not compute"
+
+
+def fork() -> int:
+    """`os.fork`, without its warning of threads: they are looked after here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _device(forward: Forward) -> str:
+    """What it computes on, if that is no CPU; "" for a CPU."""
+    for argument in forward.plan.backend.arguments:
+        if str(argument.value).startswith(("cuda", "mps")):
+            return str(argument.value)
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return ""
+    if torch.cuda.is_initialized():
+        return "cuda"
+    module = forward.model.program.module
+    if module is None:
+        return ""
+    from forwardpass.tensors.modules import held_by
+
+    kinds = {tensor.device.type for tensor in held_by(module).values()}
+    return next(iter(sorted(kinds - {"cpu", "meta"})), "")
+
+
+def _computes() -> bool:
+    """Whether a fork computes with a team of threads of its own."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return True
+    child = fork()
+    if not child:
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(_SECONDS)
+            torch.set_num_threads(2)
+            done = bool((torch.ones(1 << 18) + 1).sum() == 1 << 19)
+            os._exit(0 if done else 1)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

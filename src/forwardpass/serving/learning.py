@@ -1,0 +1,197 @@
+"""Before it is ready: a Forward, loaded, becomes what computes, warm, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from forwardpass.building.engines import Engine
+from forwardpass.errors import DataError
+from forwardpass.executing import executors
+from forwardpass.executing.encoding import Encodings
+from forwardpass.executing.executors import Executor
+from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.signatures import Output
+from forwardpass.preparing.identity import digest
+from forwardpass.preparing.laddering import laddered, warmed
+from forwardpass.preparing.preparing import built
+from forwardpass.preparing.preparing import ready as prepare
+from forwardpass.preparing.recipes import Ready, costs_key, machine_of
+from forwardpass.preparing.sizing import alone
+from forwardpass.serving.messages import About
+from forwardpass.serving.samples import Samples, samples_of
+from forwardpass.tensors.blocks import Block
+from forwardpass.tensors.distances import tolerance
+
+_KEPT: Final = "ready.json"
+_LEARN_SECONDS: Final = 10.0
+_WARM_SECONDS: Final = 0.25
+
+
+class Warmed(NamedTuple):
+    """What answers.
+
+    Attributes:
+        engine: that was built. executor: computes on it; the caller closes it.
+        ready: what is known of it. about: the same, for the HTTP process.
+        said: lines for who started it. example: a row as JSON that may be asked for, or "".
+    """
+
+    engine: Engine
+    executor: Executor
+    ready: Ready
+    about: About
+    said: tuple[str, ...]
+    example: str
+
+
+def learned(
+    forward: Forward,
+    data: str | None,
+    folder: Path | None,
+    *,
+    executor: Callable[[Engine], Executor] = executors.executor,
+    say: Callable[[str], None] = lambda doing: None,
+    seconds: float = _LEARN_SECONDS,
+) -> Warmed:
+    """Build a Forward, learn outputs, padding and costs, and compute the sizes that will come.
+
+    Operators compute in as many threads as they do when this is called, or as the plan says.
+
+    Args:
+        data: a reference to rows such as will come, as `run` reads them; None: see `samples_of`.
+        folder: where what was learned is left, for the next engine of this model, and found.
+        executor: makes what computes.
+        say: is told what is under way, in a few words.
+        seconds: for timing batches, about; all else takes what it takes.
+
+    Raises what `samples_of` raises; BuildError, PassError and UsageError as `run` does.
+    """
+    say("reading samples" if data else "making samples")
+    sha256 = digest(forward)
+    samples = samples_of(forward, data)
+    known = None if folder is None else _kept(folder / _KEPT, sha256)
+    say("building")
+    again = None if known is None else _again(known, samples, executor)
+    if again is None:
+        again = _first(samples, sha256, executor, say, seconds)
+        if folder is not None:
+            _keep(folder / _KEPT, again[2])
+    engine, computes, ready = again
+    return Warmed(
+        engine, computes, ready, _about(samples, engine, ready), _said(samples, ready),
+        samples.example,
+    )  # fmt: skip
+
+
+Learnt = tuple[Engine, Executor, Ready]
+
+
+def _first(
+    samples: Samples, sha256: str, executor: Callable[[Engine], Executor],
+    say: Callable[[str], None], seconds: float,
+) -> Learnt:  # fmt: skip
+    """Learned from the beginning."""
+    engines: list[Engine] = []
+
+    def computing(engine: Engine) -> Executor:
+        engines.append(engine)
+        say("proving what may be padded")
+        return executor(engine)
+
+    found = prepare(samples.forward, [alone(samples.rows)], computing, sha256, batch_rows=1)
+    if found is None:
+        raise DataError(f"{samples.forward}: there is no row to learn from")
+    say("timing batches")
+    try:
+        identity = costs_key(sha256, found.ready.machine)
+        costs = laddered(found.ready, found.executor, samples.rows, identity, seconds)
+        ready = msgspec.structs.replace(
+            found.ready, costs=costs if costs.points else found.ready.costs
+        )
+        warmed(ready.costs, ready, found.executor, samples.rows, _WARM_SECONDS)
+    except BaseException:
+        found.executor.close()
+        raise
+    return engines[0], found.executor, ready
+
+
+def _again(known: Ready, samples: Samples, executor: Callable[[Engine], Executor]) -> Learnt | None:
+    """Built, of what an earlier engine learned; None where that computed otherwise."""
+    engine = built(samples.forward, samples.rows)
+    if known.machine.digest != machine_of(engine.replicas[0].facts).digest:
+        return None
+    if engine.signature is not None:
+        engine.learn([Output.parse(line) for line in known.outputs])
+    computes = executor(engine)
+    try:
+        warmed(known.costs, known, computes, samples.rows, _WARM_SECONDS)
+    except BaseException:
+        computes.close()
+        raise
+    return engine, computes, known
+
+
+def _kept(path: Path, sha256: str) -> Ready | None:
+    """What an earlier engine of the same Forward left; None where there is none."""
+    try:
+        known = msgspec.json.decode(path.read_bytes(), type=Ready)
+    except (OSError, msgspec.MsgspecError):
+        return None  # it is learned again
+    return known if known.sha256 == sha256 else None
+
+
+def _keep(path: Path, ready: Ready) -> None:
+    aside = path.with_suffix(".new")
+    aside.write_bytes(msgspec.json.encode(ready))
+    aside.replace(path)
+
+
+def _about(samples: Samples, engine: Engine, ready: Ready) -> About:
+    model, facts = samples.forward.model, engine.replicas[0].facts
+    outputs = engine.signature.outputs if engine.signature else ()
+    dtypes = [facts.dtype, *(output.dtype for output in outputs)]
+    return About(
+        forward=str(samples.forward),
+        digest=ready.sha256,
+        inputs=ready.inputs,
+        outputs=ready.outputs,
+        encodes=model.encode is not None or model.collate is not None,
+        tensors=model.collate is None,
+        columns=model.text_columns,
+        decodes=model.decode is not None,
+        axes=ready.axes,
+        paddable=ready.may_pad,
+        padding=ready.padding.said,
+        costs=ready.costs,
+        samples=samples.said,
+        tolerance=max(tolerance(dtypes), facts.rounding),
+        device=", ".join(replica.facts.device for replica in engine.replicas),
+    )
+
+
+def _said(samples: Samples, ready: Ready) -> tuple[str, ...]:
+    """Where it learned, what may be padded, and what batches cost."""
+    lines = [samples.said]
+    if ready.inputs and ready.axes:
+        lines.append(ready.padding.said)
+    return (*lines, _costs(ready, samples.rows))
+
+
+def _costs(ready: Ready, rows: Encodings) -> str:
+    """What one row costs, and how many together are best."""
+    best = min(ready.costs.points, key=lambda p: p.seconds / (p.rows * p.cells))
+    one = min(ready.costs.points, key=lambda p: (p.rows, abs(p.cells - best.cells)))
+    sizes = ", ".join(f"{name} {size}" for name, size in best.sizes.items())
+    where = f" of {sizes}" if sizes and isinstance(rows, Block) else ""
+    return (
+        f"a row{where} takes {_time(one.seconds)} alone, and {_time(best.seconds / best.rows)} "
+        f"in a batch of {best.rows:,}"
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.2g} s"

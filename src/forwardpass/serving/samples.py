@@ -1,0 +1,198 @@
+"""Rows like those that will come: of the user's data, of an artefact, else of our own making."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from forwardpass.building import golden
+from forwardpass.errors import UsageError
+from forwardpass.executing.encoding import Encoder, Encodings, checked, together
+from forwardpass.executing.first_rows import first_rows
+from forwardpass.loading.artefacts import ArtefactProgram
+from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.models import Model
+from forwardpass.nouns.rows import Rows
+from forwardpass.nouns.signatures import Axis, Signature
+from forwardpass.tensors.arrays import rows_first
+from forwardpass.tensors.blocks import Block
+
+_ROWS: Final = 512
+"""Rows of data that are looked at: enough for common sizes, and for some that are rare."""
+_DRAWN: Final = 2
+"""Rows drawn of each size."""
+_STEPS: Final = 5
+"""Sizes of what is drawn, in even steps along a variable axis."""
+_LONGEST: Final = 512
+_TIMES_LONGER: Final = 8
+"""What an axis goes up to where its bound is further away, or there is none."""
+_TEXT: Final = "the model reads what people write to it and answers each of them in time"
+_WORD_COUNTS: Final = (1, 4, 16, 64, 256)
+_MORE: Final = "; --samples DATA learns from rows of yours"
+_EXAMPLE_LENGTH: Final = 2_000
+
+
+class Samples(NamedTuple):
+    """Rows to learn from.
+
+    Attributes:
+        forward: with the signature that the rows have, where it has one.
+        rows: the rows, encoded.
+        said: where they are from, in a sentence.
+        example: a row that may be asked for, as JSON; "" where nobody can say one, or it is long.
+    """
+
+    forward: Forward
+    rows: Encodings
+    said: str
+    example: str
+
+
+def samples_of(forward: Forward, data: str | None) -> Samples:
+    """Rows of `data`, where it is given; else the golden ones of an artefact; else texts for a
+    model that reads text, or numbers drawn by the signature, which is guessed where nobody says it.
+
+    Raises DataError where no row of the data can be read or encoded, UsageError where nothing says
+    what goes in.
+    """
+    model = forward.model
+    if data is not None:
+        signed, rows = first_rows(forward, data, _ROWS)
+        said = f"learned from {_counted(rows)} of {data}"
+        return Samples(signed, rows, said, _example(signed.model, rows))
+    if model.collate is not None:
+        raise UsageError(
+            f"{model.name} has a collate, and nothing says what goes into it: give --samples DATA, "
+            "some rows such as will be asked for"
+        )
+    if isinstance(model.program, ArtefactProgram):
+        rows = _golden(model.program, model.signature)
+        said = f"learned from its golden rows, which are {len(rows)}{_MORE}"
+        return Samples(forward, rows, said, _example(model, rows))
+    texts = _texts(model) if model.text_columns and model.signature else None
+    if texts is not None:
+        said = f"learned from texts of ours, {_spread(texts)}{_MORE}"
+        return Samples(forward, texts, said, _example(model, texts))
+    guessed = ""
+    if model.signature is None:
+        forward, guessed = _guessed(forward)
+    rows = _drawn(forward)
+    said = f"{guessed}learned from rows that were drawn by the signature{_MORE}"
+    return Samples(forward, rows, said, _example(forward.model, rows))
+
+
+def _golden(program: ArtefactProgram, signature: Signature | None) -> Block:
+    """The golden rows, as long as their batches."""
+    assert signature is not None  # an artefact has one
+    blocks: list[Encodings] = []
+    for batch, _ in golden.read(program.folder, program.artefact.lowered):
+        values = {
+            item.path: rows_first(batch[item.path], item.batch_axis or 0)
+            for item in signature.given
+            if item.path in batch
+        }
+        blocks.append(checked(signature, values, len(next(iter(values.values()))))[0])
+    whole = together(blocks)
+    assert isinstance(whole, Block)
+    return whole
+
+
+def _texts(model: Model) -> Block | None:
+    """Texts of several lengths, encoded; None where encode takes something else."""
+    words = _TEXT.split()
+    texts = [
+        " ".join(words[(place + n) % len(words)] for n in range(count))
+        for count in _WORD_COUNTS
+        for place in range(_DRAWN)
+    ]
+    encoder = Encoder(model)
+    for columns in dict.fromkeys((model.text_columns[:1], model.text_columns)):
+        given = Rows(dict.fromkeys(columns, texts), np.arange(len(texts)))
+        block = encoder(given).block
+        if isinstance(block, Block) and len(block):
+            return block
+    return None
+
+
+def _guessed(forward: Forward) -> tuple[Forward, str]:
+    """The Forward with a signature that was found by trying, and what is said of that.
+
+    Raises UsageError with the line to write where none was found, or rows meet with it.
+    """
+    model = forward.model
+    if model.encode is not None:
+        raise UsageError(
+            f"{model.name} has an encode and no inputs; say what it makes: "
+            "Model(module, inputs='ids: i64[batch tokens] pad 0', encode=…)"
+        )
+    from forwardpass.guessing import guess
+
+    found = guess(forward)
+    lines = "; ".join(map(str, found.signature.inputs))
+    if not found.apart:
+        raise UsageError(
+            f"{model.name} has no signature. Passes go through with `{lines}`, and a row's outputs "
+            "depend on the rows beside it, so that requests cannot share a batch. Say which axis "
+            "is the batch: Model(module, inputs=[…])"
+        )
+    signed = Forward(model.with_signature(found.signature), forward.plan)
+    return signed, f"inputs guessed, nobody said them: {lines}; "
+
+
+def _drawn(forward: Forward) -> Block:
+    from forwardpass.executing.examples import drawn_rows
+
+    signature = forward.model.signature
+    assert signature is not None
+    axes = signature.variable
+    steps = range(_STEPS if axes else 1)
+    sizes = [
+        {name: _size(axis, step / (_STEPS - 1)) for name, axis in axes.items()} for step in steps
+    ]
+    unique = list({tuple(each.items()): each for each in sizes}.values())
+    return drawn_rows(forward, unique, _DRAWN)
+
+
+def _size(axis: Axis, share: float) -> int:
+    """A size of an axis, a share of the way from the least to the largest that is sensible."""
+    from forwardpass.executing.examples import permitted
+
+    least = axis.rounded(1)
+    most = permitted(axis, max(_LONGEST if axis.high else 0, _TIMES_LONGER * permitted(axis, 16)))
+    return permitted(axis, math.exp((1 - share) * math.log(least) + share * math.log(most)))
+
+
+def _counted(rows: Encodings) -> str:
+    return "the only row" if len(rows) == 1 else f"the first {len(rows):,} rows"
+
+
+def _spread(block: Block) -> str:
+    """What sizes rows have."""
+    ends = zip(
+        block.signature.variable, block.sizes.min(axis=0), block.sizes.max(axis=0), strict=True
+    )
+    return ", ".join(f"{low} to {high} {name}" for name, low, high in ends) or "of one size"
+
+
+def _example(model: Model, rows: Encodings) -> str:
+    """A row as JSON: a text, or an object of arrays, or the array of the only input."""
+    if model.text_columns:
+        texts = dict.fromkeys(model.text_columns, "A sentence to try.")
+        pairs = getattr(model.encode, "pairs", len(texts) > 1)
+        return msgspec.json.encode(texts if pairs else next(iter(texts.values()))).decode()
+    if model.encode is not None or not isinstance(rows, Block) or not len(rows):
+        return ""
+    first = int(np.argmin(rows.sizes.prod(axis=1)))
+    values = {path: np.asarray(value[first]) for path, value in rows.values.items()}
+    if sum(value.size for value in values.values()) > _EXAMPLE_LENGTH:
+        return ""
+    plain = {
+        path: (np.round(value.astype(np.float64), 2) if value.dtype.kind == "f" else value).tolist()
+        for path, value in values.items()
+    }
+    alone = len(plain) == 1 and len(rows.signature.given) == 1
+    text = msgspec.json.encode(next(iter(plain.values())) if alone else plain).decode()
+    return text if len(text) <= _EXAMPLE_LENGTH else ""

@@ -1,0 +1,62 @@
+"""A process that has loaded a model is forked only where a fork computes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import models
+import pytest
+import torch
+
+from forwardpass import Forward
+from forwardpass.serving import forking
+
+
+def test_a_model_that_was_loaded_may_be_forked() -> None:
+    assert forking.unforkable(Forward(models.mlp())) == ""
+
+
+def test_threads_of_the_users_are_named() -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait, name="prefetcher")
+    thread.start()
+    try:
+        assert "prefetcher" in forking.unforkable(Forward(models.mlp()))
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_what_computes_on_another_device_is_not_forked() -> None:
+    assert "cuda" in forking.unforkable(Forward(models.mlp()) @ "eager(device=cuda:0)")
+
+
+_WITH_A_TEAM = """
+import torch
+torch.set_num_threads(2)
+_ = torch.ones(1 << 20) + 1
+from forwardpass import load
+from forwardpass.serving.forking import unforkable
+print(unforkable(load(torch.nn.Linear(1, 1))))
+"""
+
+
+@pytest.mark.soak  # it waits for what hangs
+def test_a_team_of_threads_that_was_there_before_is_found_by_trying() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WITH_A_TEAM], capture_output=True, text=True, check=True
+    )
+    assert "does not compute" in done.stdout
+
+
+def test_threads_are_put_off_until_they_are_taken_up(monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    torch.set_num_threads(2)
+    assert forking.put_off_threads() == 2
+    assert torch.get_num_threads() == 1
+    forking.take_up_threads(2)
+    assert torch.get_num_threads() == 2
+    assert os.environ["OMP_NUM_THREADS"] == "2"

@@ -1,0 +1,176 @@
+"""Before it is ready: from what it learns, what it may put together, and that it does so once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import models
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from forwardpass import Forward, Model
+from forwardpass.errors import DataError, UsageError
+from forwardpass.exporting import export
+from forwardpass.loading import load
+from forwardpass.nouns.models import Encoded
+from forwardpass.nouns.rows import Rows
+from forwardpass.serving.learning import Warmed, learned
+
+
+def learnt(model: Model, data: Any = None, folder: Path | None = None) -> Warmed:
+    warm = learned(Forward(model), data, folder, seconds=0.2)
+    warm.executor.close()
+    return warm
+
+
+def lengths_of(warm: Warmed) -> list[int]:
+    return sorted({point.cells for point in warm.about.costs.points})
+
+
+def test_without_data_rows_are_drawn_by_the_signature_and_it_says_so() -> None:
+    warm = learnt(models.mlp())
+    about = warm.about
+    assert about.inputs == ("features: f32[batch 16]",)
+    assert about.outputs == ("output: f32[batch 4]",)
+    assert (about.encodes, about.tensors, about.decodes) == (False, True, False)
+    assert "drawn by the signature" in about.samples
+    assert "--samples" in about.samples
+    assert warm.said[0] == about.samples
+    counts = [point.rows for point in about.costs.points]
+    assert counts[:3] == [1, 2, 4]
+    assert counts == sorted(counts)
+
+
+def test_rows_of_several_lengths_are_drawn_and_what_may_be_padded_is_proved() -> None:
+    warm = learnt(models.masked_mean())
+    assert warm.about.paddable == (True,)
+    assert "proved" in warm.about.padding
+    lengths = lengths_of(warm)
+    assert len(lengths) >= 3
+    assert lengths[-1] >= 16 * lengths[0]
+    for cells in lengths:  # of every length one row was timed
+        assert 1 in {p.rows for p in warm.about.costs.points if p.cells == cells}
+
+
+def test_what_leaks_is_batched_by_equal_sizes_only() -> None:
+    about = learnt(models.bilstm()).about
+    assert about.paddable == (False,)
+    assert "only equal sizes share a batch" in about.padding
+
+
+def test_rows_of_the_users_data_say_how_long_rows_are(tmp_path: Path) -> None:
+    path = tmp_path / "ids.jsonl"
+    path.write_text("".join(f'{{"ids": {[1] * length}}}\n' for length in (7, 9, 11)))
+    warm = learnt(models.masked_mean(), str(path))
+    assert "3 rows of" in warm.about.samples
+    assert {min(lengths_of(warm)), max(lengths_of(warm))} == {7, 11}
+
+
+def test_data_of_which_no_row_fits_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.npy"
+    np.save(path, np.zeros((3, 5), np.float32))
+    with pytest.raises(DataError, match="none of 3 rows can be encoded"):
+        learnt(models.mlp(), str(path))
+
+
+def test_an_artefact_learns_from_its_golden_rows(tmp_path: Path) -> None:
+    out = tmp_path / "mlp.fwd"
+    export(models.mlp(), out)
+    warm = learned(load(out), None, None, seconds=0.2)
+    warm.executor.close()
+    assert "golden rows" in warm.about.samples
+    assert warm.about.outputs == ("output: f32[batch 4]",)
+
+
+def test_a_model_without_a_signature_is_guessed_and_it_says_so() -> None:
+    warm = learnt(Model(nn.Sequential(nn.Linear(6, 3), nn.ReLU())))
+    assert "guessed" in warm.about.samples
+    assert "6]" in warm.about.inputs[0]
+
+
+def test_a_guess_with_which_rows_meet_is_refused() -> None:
+    class Centred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x) - self.linear(x).mean(0)
+
+    with pytest.raises(UsageError, match="depend on the rows beside it"):
+        learnt(Model(Centred()))
+
+
+def test_an_encode_without_inputs_is_refused_with_the_line_to_write() -> None:
+    with pytest.raises(UsageError, match="inputs='ids: "):
+        learnt(Model(nn.Linear(6, 3), encode=lambda rows: rows["x"]))
+
+
+def graphs() -> Model:
+    return Model(
+        nn.Linear(2, 3),
+        collate=lambda items: torch.stack([torch.tensor(i["x"]).float() for i in items]),
+        uncollate=lambda outputs, count: {"y": list(outputs)},
+    )
+
+
+def test_a_collate_learns_from_data_and_says_that_it_needs_them(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--samples DATA"):
+        learnt(graphs())
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"x": [1.0, 2.0]}\n{"x": [3.0, 4.0]}\n')
+    about = learnt(graphs(), str(path)).about
+    assert (about.encodes, about.tensors, about.inputs) == (True, False, ())
+    assert about.costs.points
+
+
+def test_optional_inputs_may_stay_away() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor, more: torch.Tensor | None = None) -> torch.Tensor:
+            return self.linear(x if more is None else x + more)
+
+    about = learnt(Model(Net(), ["x: f32[batch 4]", "more?: f32[batch 4]"])).about
+    assert about.inputs == ("x: f32[batch 4]", "more?: f32[batch 4]")
+
+
+def test_a_model_that_reads_text_learns_from_texts() -> None:
+    class Letters:
+        text_columns = ("word",)
+
+        def __call__(self, rows: Rows) -> Encoded:
+            return Encoded(
+                {"ids": [np.frombuffer(t.encode(), np.uint8)[:64] for t in rows["word"]]}
+            )
+
+    model = models.masked_mean()
+    table = nn.Embedding(256, 16)
+    model.module.embed = table
+    warm = learnt(Model(model.module, model.signature, encode=Letters()))
+    assert "texts of ours" in warm.about.samples
+    assert warm.example == '"A sentence to try."'
+    assert (warm.about.encodes, warm.about.columns) == (True, ("word",))
+    assert len(lengths_of(warm)) >= 2
+
+
+def test_the_next_engine_takes_what_the_first_one_learned(tmp_path: Path) -> None:
+    first = learnt(models.masked_mean(), folder=tmp_path)
+    assert (tmp_path / "ready.json").is_file()
+    said: list[str] = []
+    again = learned(Forward(models.masked_mean()), None, tmp_path, say=said.append, seconds=0.2)
+    again.executor.close()
+    assert again.ready == first.ready
+    assert again.about == first.about
+    assert "timing batches" not in said
+
+
+def test_what_another_model_learned_is_not_taken(tmp_path: Path) -> None:
+    learnt(models.mlp(), folder=tmp_path)
+    other = learnt(models.cnn(), folder=tmp_path)
+    assert other.about.outputs == ("output: f32[batch 10]",)
