@@ -80,7 +80,7 @@ def test_messages_arrive_in_order_and_both_ways(two: Two) -> None:
 @pytest.mark.parametrize("dtype", sorted(set(NUMPY.values()) | {np.dtype("u4")}, key=str), ids=str)
 def test_arrays_of_every_dtype_arrive_bit_for_bit(two: Two, dtype: np.dtype[Any]) -> None:
     http, engine = two
-    bits = np.random.default_rng(0).integers(0, 2 if dtype == bool else 256, 16 * 24, np.uint8)
+    bits = np.random.default_rng(0).integers(0, 2 if dtype.kind == "b" else 256, 16 * 24, "u1")
     sent = bits.view(dtype).reshape(-1, 2, 1)
     http.send(compute(), {"x": [sent], "t": [sent.T.copy().T, sent[::-1]]})
     (received,) = engine.receive()
@@ -120,9 +120,8 @@ def test_what_is_sent_arrives_whatever_is_released_when(two: Two) -> None:
         ]
         try:
             http.send(compute(), {"x": rows})
-        except ChannelFullError as error:
+        except ChannelFullError:
             full += 1
-            assert not error.never
             for _ in range(len(held) // 2 + 1):
                 received, sent = held.pop(chance.randrange(len(held)))
                 same(received.arrays["x"], sent)
@@ -161,9 +160,14 @@ def test_a_message_that_never_fits_says_so(two: Two) -> None:
 def test_an_end_that_does_not_read_fills_up_and_nothing_is_lost(two: Two) -> None:
     http, engine = two
     sent = 0
-    with pytest.raises(ChannelFullError):
+
+    def fill() -> None:
+        nonlocal sent
         for sent in range(100_000):
             http.send(ForgetRows([sent]))
+
+    with pytest.raises(ChannelFullError):
+        fill()
     came: list[Any] = []
     while received := engine.receive():
         came += [one.message for one in received]

@@ -16,7 +16,7 @@ _END = object()
 _PATIENCE_SECONDS = 5.0
 
 
-def _alone(run: Callable[[], None], name: str) -> threading.Thread:
+def alone(run: Callable[[], None], name: str) -> threading.Thread:
     """A thread that runs `run` with one operator thread.
 
     What it computes beside the model is little, and a second team of operator threads on the same
@@ -48,7 +48,7 @@ class Ahead(Generic[Item]):
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         items = iter(items)
-        self._thread = _alone(lambda: self._make(items), name)
+        self._thread = alone(lambda: self._make(items), name)
 
     def __iter__(self) -> Iterator[Item]:
         while not self._stopped.is_set():
@@ -111,7 +111,7 @@ class Behind(Generic[Item]):
         self._queue: Queue[object] = Queue(depth)
         self._error: BaseException | None = None
         self._stopped = threading.Event()
-        self._thread = _alone(self._run, name)
+        self._thread = alone(self._run, name)
 
     def put(self, item: Item) -> None:
         """Hand an item over; waits while too many are under way."""

@@ -187,7 +187,7 @@ class Channel(Generic[Message]):
         self._socket.close()
 
     def _frames(self) -> list[tuple[int, int]]:
-        """Where the messages lie that were announced; at most so many that others have their turn."""
+        """Where the messages lie that were announced; not more than leave others their turn."""
         frames: list[tuple[int, int]] = []
         while len(frames) < _MESSAGES_AT_ONCE and not self._ended:
             try:
