@@ -59,9 +59,9 @@ class ModelForm:
     @classmethod
     def of(cls, about: About) -> ModelForm:
         """Raises RefusedError for a model with complex tensors, which the protocol cannot say."""
-        signature = Signature.parse(about.inputs, about.outputs) if about.inputs else None
+        signature = Signature.parse(about.inputs) if about.inputs else None
         given = signature.given if signature is not None and about.tensors else ()
-        outputs = () if signature is None else signature.outputs
+        outputs = [Output.parse(line) for line in about.outputs]
         names = about.columns if about.encodes else ()
         return cls(
             signature,

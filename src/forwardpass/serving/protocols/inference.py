@@ -221,7 +221,7 @@ def _asked(parameters: Mapping[str, Any]) -> tuple[float | None, int]:
     """The timeout in seconds and the priority of a request. Raises RefusedError for those that are
     none, and for what is not served."""
     for name in _SEQUENCES:
-        if parameters.get(name):
+        if parameters.get(name, 0) not in (0, "", False):
             raise RefusedError(400, f"{name}: sequences are not served; leave it out")
     timeout, priority = parameters.get("timeout", 0), parameters.get("priority", 0)
     for name, value in (("timeout", timeout), ("priority", priority)):
