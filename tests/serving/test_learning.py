@@ -154,7 +154,7 @@ def test_a_model_that_reads_text_learns_from_texts() -> None:
     model.module.embed = table
     warm = learnt(Model(model.module, model.signature, encode=Letters()))
     assert "texts of ours" in warm.about.samples
-    assert warm.example == '"A sentence to try."'
+    assert warm.about.example == '"A sentence to try."'
     assert (warm.about.encodes, warm.about.columns) == (True, ("word",))
     assert len(lengths_of(warm)) >= 2
 

@@ -37,7 +37,7 @@ class Warmed(NamedTuple):
     Attributes:
         engine: that was built. executor: computes on it; the caller closes it.
         ready: what is known of it. about: the same, for the HTTP process.
-        said: lines for who started it. example: a row as JSON that may be asked for, or "".
+        said: lines for who started it.
     """
 
     engine: Engine
@@ -45,7 +45,6 @@ class Warmed(NamedTuple):
     ready: Ready
     about: About
     said: tuple[str, ...]
-    example: str
 
 
 def learned(
@@ -81,10 +80,8 @@ def learned(
         if folder is not None:
             _keep(folder / _KEPT, again[2])
     engine, computes, ready = again
-    return Warmed(
-        engine, computes, ready, _about(samples, engine, ready), _said(samples, ready),
-        samples.example,
-    )  # fmt: skip
+    about = _about(samples, engine, ready)
+    return Warmed(engine, computes, ready, about, _said(samples, ready))
 
 
 Learnt = tuple[Engine, Executor, Ready]
@@ -168,6 +165,7 @@ def _about(samples: Samples, engine: Engine, ready: Ready) -> About:
         padding=ready.padding.said,
         costs=ready.costs,
         samples=samples.said,
+        example=samples.example,
         tolerance=max(tolerance(dtypes), facts.rounding),
         device=", ".join(replica.facts.device for replica in engine.replicas),
     )
