@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,11 +16,18 @@ from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.errors import PassError
+from forwardpass.loading import load
 from forwardpass.nouns.models import Model
 from forwardpass.serving.channels import Channel
-from forwardpass.serving.controls import Control, EngineJoined, connected
+from forwardpass.serving.controls import (
+    Control,
+    EngineJoined,
+    EngineReady,
+    FromEngineProcess,
+    connected,
+)
 from forwardpass.serving.ends import pair
-from forwardpass.serving.engines import work
+from forwardpass.serving.engine_processes import engine
 from forwardpass.serving.messages import (
     About,
     ComputeRows,
@@ -28,6 +36,7 @@ from forwardpass.serving.messages import (
     FromEngine,
     RowsComputed,
 )
+from forwardpass.serving.options import ServedModel
 from forwardpass.serving.wording import for_clients
 from tests import models
 from tests.serving.engine_ends import FarEngine, made
@@ -374,7 +383,7 @@ def test_clients_are_told_no_folders() -> None:
 
 
 def test_a_lost_channel_ends_the_session_and_the_next_one_begins_anew() -> None:
-    engine = made(digits(), rows_of(FEATURES))
+    served = made(digits(), rows_of(FEATURES))
     for turn in range(2):
         ends = pair(1 << 20)
         http: Channel[FromEngine] = Channel(ends[0], engine=False)
@@ -383,24 +392,29 @@ def test_a_lost_channel_ends_the_session_and_the_next_one_begins_anew() -> None:
         )
         http.send(asked, {"features": [FEATURES[:1]]})
         threading.Timer(0.3, http.close).start()
-        engine.serve(Channel(ends[1], engine=True))
+        served.serve(Channel(ends[1], engine=True))
 
 
-def test_an_engine_process_ends_with_its_supervisor() -> None:
-    """It serves over each channel that it is given, and ends when its control does."""
+def test_an_engine_process_serves_until_its_supervisor_is_gone(tmp_path: Path) -> None:
+    """It says when it is ready, serves over each channel that it is given, and ends."""
     ours, theirs = connected()
     child = os.fork()
     if not child:
         os.close(ours)
         try:
-            work(made(digits(), rows_of(FEATURES)), Control(theirs, EngineJoined))
+            forward: Any = load(models.mlp())
+            served = ServedModel(name="mlp", forward="mlp")
+            engine(forward, served, Control(theirs, EngineJoined), tmp_path)
         finally:
             os._exit(7)
     os.close(theirs)
-    control: Control[Any] = Control(ours, EngineJoined)
+    control: Control[Any] = Control(ours, FromEngineProcess)
+    said: list[Any] = []
+    while not said or not isinstance(said[-1], EngineReady):
+        said += [heard.message for heard in control.receive()]
     for turn in range(2):
         ends = pair(1 << 20)
-        control.send(EngineJoined("digits", turn), *ends[1])
+        control.send(EngineJoined("mlp", turn), *ends[1])
         ends[1].close()
         http: Channel[FromEngine] = Channel(ends[0], engine=False)
         (about,) = http.receive(30)

@@ -45,7 +45,7 @@ class ChannelClosedError(ForwardpassError):
 
 
 class ChannelFullError(ForwardpassError):
-    """A message does not fit now. `never`: nor will it later, since it is larger than the memory."""
+    """A message does not fit now; `never`: nor later, since it is larger than the memory."""
 
     def __init__(self, said: str, *, never: bool) -> None:
         super().__init__(said)

@@ -18,7 +18,7 @@ from forwardpass.serving.controls import Control, ControlClosedError, EngineJoin
 from forwardpass.serving.ends import Ends
 from forwardpass.serving.messages import About, ToEngine
 from forwardpass.serving.replies import Replies
-from forwardpass.serving.sessions import Session
+from forwardpass.serving.sittings import Sitting
 
 _IDLE_SECONDS: Final = 1.0
 """After as long without a batch the module is looked at whole."""
@@ -58,7 +58,7 @@ class ServedEngine:
             channel.close()
             return
         encoder = BulkEncoder(self._encoder, self._column, stock)
-        Session(
+        Sitting(
             channel, self._signature, self._executor, encoder, stock, self._replies
         ).serve(self._look, _IDLE_SECONDS)  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Session: an engine at one Channel, until nobody is at the other end."""
+"""Sitting: an engine at one Channel, until nobody is at the other end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _AGAIN_SECONDS: Final = 0.001
 """Until a message is tried again for which there was no room."""
 
 
-class Session:
+class Sitting:
     """Computes what comes, in the thread that serves. Another thread encodes what there is to
     encode; one more decodes where that takes longer than threads of Python take turns.
 

@@ -1,0 +1,28 @@
+"""An engine process's whole life: it learns, says that it is ready, and serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from forwardpass.nouns.forwards import Forward
+from forwardpass.serving.controls import Control, EngineJoined, EngineReady, Learning
+from forwardpass.serving.engines import ServedEngine, work
+from forwardpass.serving.learning import learned
+from forwardpass.serving.options import ServedModel
+
+
+def engine(
+    forward: Forward, model: ServedModel, control: Control[EngineJoined], folder: Path
+) -> None:
+    """Be the engine of this Forward, until the supervisor is gone: the process ends with it.
+
+    Args:
+        folder: where what one engine learned is left for the next.
+
+    Raises what `learned` raises, and PassError where nothing can be computed here any more.
+    """
+    warm = learned(forward, model.samples, folder, say=lambda doing: control.send(Learning(doing)))
+    with_signature = warm.engine.forward.model
+    served = ServedEngine(with_signature, warm.executor, warm.about)
+    control.send(EngineReady(said=warm.said, example=warm.example))
+    work(served, control)
