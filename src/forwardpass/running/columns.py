@@ -87,10 +87,10 @@ def _from_list(values: Sequence[Any]) -> pa.Array:
 
 def _plain(value: Any) -> Any:
     """Scalars and arrays inside a row as Python values."""
-    if isinstance(value, complex):
-        return [value.real, value.imag]
     if isinstance(value, np.generic | np.ndarray) or is_tensor(value):
         return _real(value).tolist()
+    if isinstance(value, complex):
+        return [value.real, value.imag]
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

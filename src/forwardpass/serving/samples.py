@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.rows import Rows
 from forwardpass.nouns.signatures import Axis, Signature
+from forwardpass.running.columns import to_python
 from forwardpass.tensors.arrays import rows_first
 from forwardpass.tensors.blocks import Block
 
@@ -189,10 +190,14 @@ def _example(model: Model, rows: Encodings) -> str:
     values = {path: np.asarray(value[first]) for path, value in rows.values.items()}
     if sum(value.size for value in values.values()) > _EXAMPLE_LENGTH:
         return ""
-    plain = {
-        path: (np.round(value.astype(np.float64), 2) if value.dtype.kind == "f" else value).tolist()
-        for path, value in values.items()
-    }
+    plain = {path: to_python([_short(value)])[0] for path, value in values.items()}
     alone = len(plain) == 1 and len(rows.signature.given) == 1
     text = msgspec.json.encode(next(iter(plain.values())) if alone else plain).decode()
     return text if len(text) <= _EXAMPLE_LENGTH else ""
+
+
+def _short(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Numbers with two digits behind the point."""
+    if value.dtype.kind not in "fc":
+        return value
+    return np.round(value.astype(np.complex128 if value.dtype.kind == "c" else np.float64), 2)
