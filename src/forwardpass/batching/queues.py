@@ -129,7 +129,9 @@ class Queue:
         else:
             # It waits no longer than the most patient of those that have a deadline.
             row.due = row.arrived + self._patience
-        row.cells = self._guesses.guess(row.bytes) if row.sizes is None else self._of(row.sizes)
+        row.cells = (
+            self._guesses.guess(row.bytes) if row.sizes is None else self.cells_of(row.sizes)
+        )
         self._rows[row.id] = row
         self._bytes += row.bytes
         self._count(row)
@@ -142,7 +144,7 @@ class Queue:
         if row is None:
             return
         self._uncount(row)
-        row.sizes, row.cells = sizes, self._of(sizes)
+        row.sizes, row.cells = sizes, self.cells_of(sizes)
         self._guesses.learn(row.bytes, row.cells)
         self._count(row)
         self._shelve(row, sizes)
@@ -181,7 +183,9 @@ class Queue:
         )  # fmt: skip
         free = now + self._rest(now) + self.costs.trip
         rate = self.costs.factor * self.costs.margin
-        grown = grow(rack, label, self.costs, self._of, lambda deadline: (deadline - free) / rate)
+        grown = grow(
+            rack, label, self.costs, self.cells_of, lambda deadline: (deadline - free) / rate
+        )
         rows = [row for label, count in grown.counts.items() for row in rack.take(label, count)]
         self._tidy(rows[0])
         for row in rows:
@@ -284,7 +288,7 @@ class Queue:
     def _price(self, cells: int) -> float:
         return self.costs.prices(cells).shares[-1]
 
-    def _of(self, sizes: tuple[int, ...]) -> int:
+    def cells_of(self, sizes: tuple[int, ...]) -> int:
         found = self._cells_by_sizes.get(sizes)
         if found is None:
             found = int(self._cells(np.array([sizes], dtype=np.int64))[0])

@@ -46,11 +46,6 @@ class Warmed(NamedTuple):
     about: About
     said: tuple[str, ...]
 
-    @property
-    def example(self) -> str:
-        """A row as JSON that may be asked for; "" where nobody can say one."""
-        return self.about.example
-
 
 def learned(
     forward: Forward,

@@ -1,0 +1,99 @@
+"""What is seen of a served model, as Prometheus reads it: one registry a process, of our own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY: Final = CollectorRegistry()
+"""Of this process alone; nothing else that it has loaded can put names into it."""
+
+_SECONDS: Final = (
+    0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16,
+)  # fmt: skip
+_ROWS: Final = tuple(1 << power for power in range(13))
+
+REQUESTS: Final = Histogram(
+    "forwardpass_request_seconds", "From the arrival of a request to its answer.", ["model"],
+    registry=REGISTRY, buckets=_SECONDS,
+)  # fmt: skip
+STAGES: Final = Histogram(
+    "forwardpass_stage_seconds",
+    "Encode: from a message of rows to their sizes. Queue: from a request's arrival until its last "
+    "row is dispatched. Compute: of a batch, as the engine has it. Reply: a batch's way there and "
+    "back, its decode, and its wait behind the batch before it.",
+    ["model", "stage"], registry=REGISTRY, buckets=_SECONDS,
+)  # fmt: skip
+BATCH_ROWS: Final = Histogram(
+    "forwardpass_batch_rows", "Rows of a batch that was dispatched.", ["model"],
+    registry=REGISTRY, buckets=_ROWS,
+)  # fmt: skip
+BATCHES: Final = Counter(
+    "forwardpass_batches", "Batches dispatched, by what ended each.", ["model", "why"],
+    registry=REGISTRY,
+)  # fmt: skip
+CELLS: Final = Counter(
+    "forwardpass_cells", "Positions dispatched: of rows, and of padding beside them.",
+    ["model", "kind"], registry=REGISTRY,
+)  # fmt: skip
+ROWS: Final = Counter(
+    "forwardpass_rows", "Rows by what became of them: executed, answered, failed, cancelled.",
+    ["model", "fate"], registry=REGISTRY,
+)  # fmt: skip
+REFUSED: Final = Counter(
+    "forwardpass_refused", "Requests that were refused, by reason; model is empty where none was "
+    "reached.", ["model", "reason"], registry=REGISTRY,
+)  # fmt: skip
+MISSES: Final = Counter(
+    "forwardpass_deadline_misses", "Requests not answered before their deadline, dropped or late.",
+    ["model"], registry=REGISTRY,
+)  # fmt: skip
+DEATHS: Final = Counter(
+    "forwardpass_engine_deaths", "Engine processes that ended, by how: died, or killed as it hung.",
+    ["model", "how"], registry=REGISTRY,
+)  # fmt: skip
+READY: Final = Gauge(
+    "forwardpass_ready", "1 while the model has an engine that computes.", ["model"],
+    registry=REGISTRY,
+)  # fmt: skip
+QUEUE_ROWS: Final = Gauge(
+    "forwardpass_queue_rows", "Rows that wait, to be encoded or to be computed.", ["model"],
+    registry=REGISTRY,
+)  # fmt: skip
+QUEUE_BYTES: Final = Gauge(
+    "forwardpass_queue_bytes", "Bytes of requests that are not answered yet.", ["model"],
+    registry=REGISTRY,
+)  # fmt: skip
+
+
+class Gauges:
+    """All of one model, bound once: a look-up by label costs more than what it counts."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.request = REQUESTS.labels(model)
+        self.encode, self.queue, self.compute, self.reply = (
+            STAGES.labels(model, stage) for stage in ("encode", "queue", "compute", "reply")
+        )
+        self.batch_rows = BATCH_ROWS.labels(model)
+        self.real, self.padding = CELLS.labels(model, "real"), CELLS.labels(model, "padding")
+        self.executed, self.answered, self.failed, self.cancelled = (
+            ROWS.labels(model, fate) for fate in ("executed", "answered", "failed", "cancelled")
+        )
+        self.misses = MISSES.labels(model)
+        self.died, self.hung = DEATHS.labels(model, "died"), DEATHS.labels(model, "hung")
+        self.ready = READY.labels(model)
+        self.queue_rows, self.queue_bytes = QUEUE_ROWS.labels(model), QUEUE_BYTES.labels(model)
+
+    def refused(self, reason: str) -> None:
+        """A request of this model was refused."""
+        REFUSED.labels(self.model, reason).inc()
+
+    def dispatched(self, why: str, rows: int, real: int, cells: int) -> None:
+        """A batch went to the engine: `real` cells of its rows, in `cells` of the batch."""
+        BATCHES.labels(self.model, why).inc()
+        self.batch_rows.observe(rows)
+        self.executed.inc(rows)
+        self.real.inc(real)
+        self.padding.inc(cells - real)

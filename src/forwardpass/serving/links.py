@@ -1,0 +1,153 @@
+"""EngineLink: a Channel to one engine process, and the rows that are in it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from forwardpass.batching.queues import Dispatch
+from forwardpass.serving.channels import Channel
+from forwardpass.serving.messages import ComputeRows, EncodeRows, FromEngine
+from forwardpass.serving.patience import Patience
+from forwardpass.serving.unanswered import AskedRow, RowStage, pieces
+
+
+@dataclass(slots=True, eq=False)
+class EncodingRows:
+    """Rows of a message that are encoded. `seconds` are predicted."""
+
+    rows: list[AskedRow]
+    seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class ComputingRows:
+    """A batch that is computed.
+
+    Attributes:
+        sizes: of the variable axes, padded. cells: of a row at these.
+        dispatch: by which the queue knows it; None for suspects, which the queue does not send.
+        seconds: predicted for computing. sent: when.
+    """
+
+    rows: list[AskedRow]
+    sizes: tuple[int, ...]
+    cells: int
+    seconds: float
+    dispatch: Dispatch | None
+    sent: float = 0.0
+
+
+class EngineLink:
+    """What one engine has, and whether it hangs.
+
+    Attributes:
+        engine: its number. channel: to it.
+        told: what it says about its model has come.
+        encoding, computing: what it has, in the order in which it was sent; batches by id.
+        killed: somebody was asked to end it.
+    """
+
+    def __init__(self, engine: int, channel: Channel[FromEngine], now: float) -> None:
+        self.engine, self.channel = engine, channel
+        self.told = self.killed = False
+        self.encoding: deque[EncodingRows] = deque()
+        self.computing: dict[int, ComputingRows] = {}
+        self._encodes, self._computes = Patience(now), Patience(now)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is to come from it."""
+        return bool(self.computing or self.encoding) or not self.told
+
+    def groups(self) -> list[list[AskedRow]]:
+        """Rows that it works on, by batch and by message."""
+        works = [*self.computing.values(), *self.encoding]
+        return [[row for row in work.rows if not row.asker.done] for work in works]
+
+    def encode(self, rows: list[AskedRow], seconds: float, now: float) -> None:
+        """Have rows encoded. Raises what Channel.send raises; then nothing was sent."""
+        values = [(row.asker.inquiry.values or ())[row.place] for row in rows]
+        self.channel.send(EncodeRows([row.id for row in rows], values))
+        if not self.encoding:
+            self._encodes.begin(now)
+        for row in rows:
+            row.stage = RowStage.ENCODING
+        self.encoding.append(EncodingRows(rows, seconds))
+
+    def encoded(self, now: float) -> list[tuple[EncodingRows, float]]:
+        """The messages of which no row is ENCODING any more, and the seconds that each took."""
+        found: list[tuple[EncodingRows, float]] = []
+        while self.encoding and not any(
+            r.stage is RowStage.ENCODING for r in self.encoding[0].rows
+        ):
+            work = self.encoding.popleft()
+            found.append((work, self._encodes.end(now)))
+        return found
+
+    def compute(self, batch: int, work: ComputingRows, now: float) -> None:
+        """Have a batch computed. Raises what Channel.send raises; then nothing was sent."""
+        rows = work.rows
+        tensors = rows[0].asker.inquiry.arrays is not None
+        message = ComputeRows(
+            batch=batch,
+            ids=[row.id for row in rows],
+            tensors=tensors,
+            sizes=work.sizes,
+            cells=work.cells,
+            seed=batch,
+            raw=[not row.asker.inquiry.decoded for row in rows],
+        )
+        self.channel.send(message, pieces(rows) if tensors else None)
+        if not self.computing:
+            self._computes.begin(now)
+        for row in rows:
+            row.stage, row.ran = RowStage.UNDER_WAY, True
+        work.sent = now
+        self.computing[batch] = work
+
+    def computed(self, batch: int, now: float) -> ComputingRows:
+        """A batch is back."""
+        self._computes.end(now)
+        return self.computing.pop(batch)
+
+    def hangs(self, now: float, margin: float) -> str | None:
+        """Look: what it is that does not end, in words. Asked at every beat while it is busy.
+
+        `margin` is what predictions are off by, of all but one in a hundred.
+        """
+        if self.killed:
+            return None
+        first = next(islice(self.computing.values(), 1), None)
+        seconds = 0.0 if first is None else first.seconds
+        if (first is not None or not self.told) and self._computes.ends(now, seconds * margin):
+            return f"a batch did not end in {self._computes.waited:.1f} s"
+        if self.encoding and self._encodes.ends(now, self.encoding[0].seconds):
+            return f"encoding did not end in {self._encodes.waited:.1f} s"
+        return None
+
+
+class Pace:
+    """How fast rows are encoded, by their bytes: what is sent at once is done in a moment."""
+
+    _moment_seconds = 0.005
+    """Rows that come later wait at least as long, and cancelled ones are encoded nevertheless."""
+
+    def __init__(self) -> None:
+        self._seconds_per_byte = self._moment_seconds / (1 << 14)
+
+    def seconds(self, rows: Sequence[AskedRow]) -> float:
+        """Predicted for a message of these rows."""
+        return sum(row.bytes for row in rows) * self._seconds_per_byte
+
+    @property
+    def bytes(self) -> float:
+        """Of a message that is encoded in a moment."""
+        return self._moment_seconds / self._seconds_per_byte
+
+    def learn(self, rows: Sequence[AskedRow], seconds: float) -> None:
+        """A message took so long."""
+        own = seconds / max(1, sum(row.bytes for row in rows))
+        self._seconds_per_byte += 0.2 * (own - self._seconds_per_byte)

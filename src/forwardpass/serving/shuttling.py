@@ -1,0 +1,222 @@
+"""Shuttle: rows from the Lobby to the engine, and what came of them back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, cast
+
+from forwardpass.serving.channels import ChannelClosedError, ChannelFullError, Received
+from forwardpass.serving.exchanges import RefusedError
+from forwardpass.serving.gauges import Gauges
+from forwardpass.serving.links import ComputingRows, EngineLink, Pace
+from forwardpass.serving.lobbies import Lobby
+from forwardpass.serving.messages import ForgetRows, FromEngine, RowsComputed, RowsEncoded
+from forwardpass.serving.suspects import Suspects
+from forwardpass.serving.unanswered import AskedRow, Outputs, RowStage
+from forwardpass.tensors.blocks import Numbers
+
+_MESSAGES_ENCODING: Final = 2
+"""One that is encoded, and one that waits for it to be."""
+
+
+class Shuttle:
+    """What is sent, when, and what becomes of it if the engine dies.
+
+    While there are suspects, nothing but one group of them is in the engine.
+
+    Attributes:
+        full: something did not fit into the channel; it is tried again when that is set back.
+    """
+
+    def __init__(self, lobby: Lobby, gauges: Gauges) -> None:
+        self._lobby, self._gauges = lobby, gauges
+        self._pace = Pace()
+        self._suspects = Suspects()
+        self._trial: list[AskedRow] = []
+        self.full = False
+        self._batches = 0
+
+    # -- there ------------------------------------------------------------------------------------
+
+    def send(self, link: EngineLink, now: float) -> None:
+        """All that the engine may have now. Raises ChannelClosedError."""
+        forgotten = self._lobby.forgotten
+        if forgotten:
+            link.channel.send(ForgetRows(list(forgotten)))
+            forgotten.clear()
+        if self._suspects and not (self._trial or link.encoding or link.computing):
+            self._try(link, now)
+        if self._suspects or self._trial:
+            return
+        while not self.full and len(link.encoding) < _MESSAGES_ENCODING:
+            rows = self._lobby.fresh(self._pace.bytes)
+            if not rows:
+                break
+            self._encode(link, rows, now)
+        queue = self._lobby.queue
+        while not self.full:
+            dispatch = queue.next(now)
+            if dispatch is None:
+                break
+            rows = cast("list[AskedRow]", dispatch.rows)
+            rows.sort(key=_by_id)
+            seconds, cells = dispatch.seconds, dispatch.cells
+            work = ComputingRows(rows, dispatch.sizes, cells, seconds, dispatch)
+            self._compute(link, work, now, dispatch.why)
+
+    def _try(self, link: EngineLink, now: float) -> None:
+        """Have the next group of suspects, while nothing else is in the engine."""
+        group = self._suspects.next()
+        if not group:
+            return
+        self._trial = group
+        if group[0].sizes is not None:
+            self._go_on(link, now)
+        elif not self._encode(link, group, now):
+            self._trial = []
+            self._suspects.put_back(group)
+
+    def _go_on(self, link: EngineLink, now: float) -> None:
+        """The suspects have sizes: in one batch, if it was one that they are suspected of."""
+        rows = [row for row in self._trial if not row.asker.done]
+        self._trial = []
+        if not rows:
+            return
+        if not rows[0].ran:  # whatever is encoded has not ended the process, and waits as it did
+            for row in rows:
+                row.deaths = 0
+            return
+        queue = self._lobby.queue
+        queue.drop([row.id for row in rows])
+        sizes = tuple(map(max, *(row.sizes or () for row in rows), rows[0].sizes or ()))
+        cells = queue.cells_of(sizes)
+        seconds = len(rows) * queue.costs.seconds(1, cells)
+        if self._compute(link, ComputingRows(rows, sizes, cells, seconds, None), now, "suspect"):
+            self._trial = rows
+        else:
+            self._suspects.put_back(rows)
+
+    def _encode(self, link: EngineLink, rows: list[AskedRow], now: float) -> bool:
+        """Have rows encoded: whether they were sent."""
+        try:
+            link.encode(rows, self._pace.seconds(rows), now)
+        except (ChannelFullError, ChannelClosedError) as error:
+            self._lobby.unsent(rows)
+            self._not_sent(rows, error)
+            return False
+        except (TypeError, ValueError, OverflowError) as error:  # a value that cannot travel
+            if len(rows) > 1:
+                middle = len(rows) // 2
+                first = self._encode(link, rows[:middle], now)
+                return self._encode(link, rows[middle:], now) or first
+            said = f"row {rows[0].place}: it cannot be read ({error})"
+            self._lobby.refuse(rows[0].asker, RefusedError(400, said, row=rows[0].place))
+            return False
+        return True
+
+    def _compute(self, link: EngineLink, work: ComputingRows, now: float, why: str) -> bool:
+        """Have a batch computed: whether it was sent."""
+        self._batches += 1
+        rows = work.rows
+        try:
+            link.compute(self._batches, work, now)
+        except (ChannelFullError, ChannelClosedError) as error:
+            queue = self._lobby.queue
+            if work.dispatch is not None:
+                queue.done(work.dispatch, now, None)
+            for row in rows:
+                queue.add(row)
+            if isinstance(error, ChannelFullError) and error.never and len(rows) > 1:
+                queue.costs.refused(work.cells * len(rows))
+            self._not_sent(rows, error)
+            return False
+        real = sum([row.cells for row in rows])
+        self._gauges.dispatched(why, len(rows), real, work.cells * len(rows))
+        return True
+
+    def _not_sent(
+        self, rows: Sequence[AskedRow], error: ChannelFullError | ChannelClosedError
+    ) -> None:
+        """Rows are as they were. Raises ChannelClosedError where nothing can be sent any more."""
+        if isinstance(error, ChannelClosedError):
+            raise error
+        if not error.never:
+            self.full = True
+        elif len(rows) == 1:
+            row = rows[0]
+            said = f"row {row.place} is too large: {error}"
+            self._lobby.refuse(row.asker, RefusedError(413, said, reason="large", row=row.place))
+
+    # -- back -------------------------------------------------------------------------------------
+
+    def encoded(self, link: EngineLink, message: RowsEncoded, now: float) -> None:
+        """Rows have sizes, or cannot be encoded."""
+        self.full = False
+        rows = {row.id: row for work in link.encoding for row in work.rows}
+        for id, sizes in zip(message.ids, message.sizes, strict=True):
+            row = rows[id]
+            row.stage = RowStage.ENCODED
+            self._lobby.queue.sized(id, sizes)
+        for id, why in message.failures:
+            row = rows[id]
+            row.stage = RowStage.HERE
+            said = f"row {row.place}: {why}"
+            self._lobby.refuse(row.asker, RefusedError(400, said, row=row.place))
+        for work, took in link.encoded(now):
+            self._pace.learn(work.rows, took)
+            self._gauges.encode.observe(took)
+        if self._trial and not link.encoding:
+            self._go_on(link, now)
+
+    def computed(
+        self, link: EngineLink, message: RowsComputed, received: Received[FromEngine], now: float
+    ) -> None:
+        """A batch is back."""
+        self.full, self._trial = False, []
+        work, lobby, gauges = link.computed(message.batch, now), self._lobby, self._gauges
+        if work.dispatch is not None:
+            lobby.queue.done(work.dispatch, now, message.seconds)
+        if message.refused_cells is not None:
+            lobby.queue.costs.refused(message.refused_cells)
+        gauges.compute.observe(message.seconds)
+        gauges.reply.observe(max(0.0, now - work.sent - message.seconds))
+        failures = dict(message.failures)
+        # Copied once for all requests: the memory is wanted before the slowest client has read.
+        outputs: Outputs = {path: _kept(value) for path, value in received.arrays.items()}
+        index = 0
+        for place, row in enumerate(work.rows):
+            asker = row.asker
+            if place in failures:
+                said = f"row {row.place}: {failures[place]}"
+                lobby.refuse(asker, RefusedError(422, said, reason="failed", row=row.place))
+                continue
+            if not asker.done and lobby.answer(row, message.rows[place], outputs, index):
+                lobby.dismiss(asker, work.sent, now)
+            index += not asker.inquiry.decoded
+
+    def died(self, link: EngineLink, now: float) -> None:
+        """The engine is gone. What it worked on is suspect; what it had encoded is lost."""
+        self.full, self._trial = False, []
+        lobby = self._lobby
+        lobby.forgotten.clear()
+        groups = link.groups()
+        for work in link.computing.values():
+            if work.dispatch is not None:
+                lobby.queue.done(work.dispatch, now, None)
+        for asker in lobby.waiting:
+            for row in asker.rows:
+                if row.stage not in (RowStage.HERE, RowStage.ANSWERED):
+                    lobby.take_back(row)
+        guilty = self._suspects.died(groups)
+        if guilty is not None:
+            said = f"row {guilty.place} ended the process that computes, twice"
+            error = RefusedError(500, said, reason="fatal", row=guilty.place)
+            lobby.refuse(guilty.asker, error)
+
+
+def _by_id(row: AskedRow) -> int:
+    return row.id
+
+
+def _kept(value: Numbers) -> Numbers:
+    return [row.copy() for row in value] if isinstance(value, list) else value.copy()

@@ -1,0 +1,318 @@
+"""Dispatcher: answers in time, poison, deaths, hangs, who leaves; the engine is played."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forwardpass.serving.exchanges import RefusedError
+from tests.serving.played import LONGEST, Script, Stage, about, costs, exchange_now
+
+FAST = costs(1e-4, 1e-6)
+
+
+def played(script: Script, act: Callable[[Stage], Awaitable[Any]], **given: Any) -> Any:
+    """What `act` comes to, on a stage with this script."""
+
+    async def whole() -> Any:
+        async with Stage(script, **given) as stage:
+            return await asyncio.wait_for(act(stage), 30)
+
+    return asyncio.run(whole())
+
+
+def texts() -> Script:
+    return Script(about(FAST))
+
+
+async def outcome(asked: Awaitable[Any]) -> Any:
+    """The rows of an answer, or what it was refused with: (status, reason, row)."""
+    try:
+        return [int(row) for row in (await asked).rows]
+    except RefusedError as error:
+        return error.status, error.reason, error.row
+
+
+def test_a_request_is_answered_in_the_order_of_its_rows() -> None:
+    async def act(stage: Stage) -> None:
+        values = ["a" * (1 + 7 * n % LONGEST) for n in range(100)]
+        assert await outcome(stage.ask(values)) == list(map(len, values))
+        answered = await stage.ask(values, decoded=False)
+        found = answered.outputs["y"]
+        assert isinstance(found, np.ndarray)
+        assert found.tolist() == list(map(len, values))
+        assert list(answered.sizes) == [(len(value),) for value in values]
+
+    script = texts()
+    played(script, act)
+    assert max(map(len, script.batches)) > 1, "rows share batches"
+
+
+def test_arrays_are_sent_as_they_are_and_come_back_as_one() -> None:
+    async def act(stage: Stage) -> None:
+        asked = [np.random.rand(count, 3).astype(np.float32) for count in (1, 5, 70)]
+        for rows, answered in zip(
+            asked,
+            await asyncio.gather(*(stage.ask(rows, decoded=False) for rows in asked)),
+            strict=True,
+        ):
+            (found,) = answered.outputs.values()
+            assert isinstance(found, np.ndarray)
+            assert found.shape == rows.shape
+            np.testing.assert_array_equal(found, rows * 2)
+
+    played(Script(about(FAST, tensors=True)), act)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.zeros((2, 4), np.float32),
+        np.zeros((2, 3, 1), np.float32),
+        np.zeros((2, 3), np.complex64),
+        np.zeros((3, 3), np.float32)[:0],
+    ],
+)
+def test_arrays_that_do_not_fit_the_signature_are_refused(rows: np.ndarray[Any, Any]) -> None:
+    async def act(stage: Stage) -> Any:
+        return await outcome(stage.ask(rows))
+
+    script = Script(about(FAST, tensors=True))
+    found = played(script, act)
+    assert found == ([] if not len(rows) else (400, "invalid", None))
+    assert not script.batches
+
+
+@pytest.mark.parametrize("place", [0, 3, 7])
+def test_a_row_that_raises_fails_its_request_alone(place: int) -> None:
+    async def act(stage: Stage) -> Any:
+        requests = [["aa", "b"], ["ccc"] * place + ["bad"] + ["d"] * (7 - place), ["e" * 9]]
+        return await asyncio.gather(*(outcome(stage.ask(rows)) for rows in requests))
+
+    script = texts()
+    script.raises = lambda value: value == "bad"
+    assert played(script, act) == [[2, 1], (422, "failed", place), [9]]
+
+
+def test_a_row_that_cannot_be_encoded_fails_its_request_alone() -> None:
+    async def act(stage: Stage) -> Any:
+        requests = [["a"], ["bb", "odd"], ["ccc"]]
+        return await asyncio.gather(*(outcome(stage.ask(rows)) for rows in requests))
+
+    script = texts()
+    script.refuses = lambda value: value == "odd"
+    assert played(script, act) == [[1], (400, "invalid", 1), [3]]
+    assert "odd" not in script.executed
+
+
+@pytest.mark.parametrize("place", range(8))
+@pytest.mark.parametrize("encoding", [False, True])
+def test_a_row_that_ends_the_process_is_found_and_its_mates_are_answered(
+    place: int, encoding: bool
+) -> None:
+    values = [f"{n}" * (n + 1) for n in range(8)]
+
+    async def act(stage: Stage) -> Any:
+        return await asyncio.gather(*(outcome(stage.ask([value])) for value in values))
+
+    def dies(value: str) -> bool:
+        return value == values[place]
+
+    script = texts()
+    if encoding:
+        script.dies_encoding = dies
+    else:
+        script.dies = dies
+    found = played(script, act)
+    assert found[place] == (500, "fatal", 0)
+    assert found[:place] + found[place + 1 :] == [[n + 1] for n in range(8) if n != place]
+
+
+def test_two_of_them_in_one_batch_are_both_found() -> None:
+    values = ["aa", "x", "bbb", "xx", "c"]
+
+    async def act(stage: Stage) -> Any:
+        return await asyncio.gather(*(outcome(stage.ask([value])) for value in values))
+
+    script = texts()
+    script.dies = lambda value: "x" in value
+    fatal = (500, "fatal", 0)
+    assert played(script, act) == [[2], fatal, [3], fatal, [1]]
+
+
+def test_an_array_that_ends_the_process_is_found() -> None:
+    async def act(stage: Stage) -> Any:
+        rows = [np.full((1, 3), n, np.float32) for n in range(6)]
+        return await asyncio.gather(*(outcome(stage.ask(row, decoded=False)) for row in rows))
+
+    script = Script(about(FAST, tensors=True))
+    script.dies = lambda value: value[0] == 4
+    assert played(script, act) == [[], [], [], [], (500, "fatal", 0), []]
+
+
+def test_rows_under_way_when_the_engine_is_killed_are_executed_twice_at_most() -> None:
+    script = texts()
+    script.seconds = lambda rows, cells: 0.05
+
+    async def act(stage: Stage) -> Any:
+        values = ["a" * (n + 1) for n in range(12)]
+        asked = [asyncio.create_task(outcome(stage.ask([value]))) for value in values]
+        while not script.batches:
+            await asyncio.sleep(0.001)
+        stage.kill()
+        found = await asyncio.gather(*asked)
+        assert found == [[len(value)] for value in values]
+        assert stage.engines == 2
+
+    played(script, act)
+    assert max(script.executed.values()) == 2
+    killed = set(script.batches[0])
+    assert all(count == 1 for value, count in script.executed.items() if value not in killed)
+
+
+def test_fresh_rows_do_not_share_the_engine_with_suspects() -> None:
+    script = texts()
+    script.dies = lambda value: value == "fatal"
+
+    async def act(stage: Stage) -> Any:
+        fatal = asyncio.create_task(outcome(stage.ask(["fatal"])))
+        fresh: list[asyncio.Task[Any]] = []
+        while not script.batches:
+            await asyncio.sleep(0.001)
+        while not fatal.done():
+            fresh.append(asyncio.create_task(outcome(stage.ask([f"fresh {len(fresh):5}"]))))
+            await asyncio.sleep(0.002)
+        assert await fatal == (500, "fatal", 0)
+        assert await asyncio.gather(*fresh) == [[11]] * len(fresh)
+        assert stage.engines == 3
+
+    played(script, act)
+    assert script.executed.pop("fatal") == 2
+    assert max(script.executed.values()) == 1
+
+
+def test_a_hang_is_killed_and_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forwardpass.serving.patience._LEAST_SECONDS", 0.4)
+    script = texts()
+    script.hangs = lambda value: value == "endless"
+
+    async def act(stage: Stage) -> Any:
+        found = await asyncio.gather(*(outcome(stage.ask([v])) for v in ("a", "endless", "bb")))
+        assert found == [[1], (500, "fatal", 0), [2]]
+        assert len(stage.kills) >= 2
+        assert "did not end" in stage.kills[0]
+
+    played(script, act)
+
+
+def test_rows_wait_while_there_is_no_engine_and_no_longer_than_their_deadline() -> None:
+    async def act(stage: Stage) -> Any:
+        stage.kill()
+        await asyncio.sleep(0.1)
+        assert stage.dispatcher.ready
+        asked = [stage.ask(["aaa"]), stage.ask(["bb"], timeout=0.05)]
+        return await asyncio.gather(*map(outcome, asked))
+
+    assert played(texts(), act, restart=0.4) == [[3], (503, "late", None)]
+
+
+def test_who_leaves_is_not_computed() -> None:
+    script = texts()
+    script.seconds = lambda rows, cells: 0.1
+
+    async def act(stage: Stage) -> None:
+        first = asyncio.create_task(stage.ask(["first"]))
+        while not script.batches:
+            await asyncio.sleep(0.001)
+        exchanges = [exchange_now() for _ in range(50)]
+        asked = [
+            asyncio.create_task(outcome(stage.ask([f"gone {n}"], exchange=exchange)))
+            for n, exchange in enumerate(exchanges)
+        ]
+        cancelled = asyncio.create_task(stage.ask(["cancelled"]))
+        stays = asyncio.create_task(outcome(stage.ask(["stays"])))
+        await asyncio.sleep(0.02)
+        for exchange in exchanges:
+            assert exchange.gone is not None
+            exchange.gone()
+        cancelled.cancel()
+        assert await asyncio.gather(*asked) == [(499, "gone", None)] * 50
+        assert await stays == [5]
+        assert (await first).rows == [b"5"]
+        assert stage.engine is not None
+        await asyncio.sleep(0.02)
+        assert not stage.engine.rows, "the engine has forgotten them"
+
+    played(script, act)
+    assert set(script.executed) == {"first", "stays"}
+
+
+def test_a_result_for_who_left_is_dropped() -> None:
+    script = texts()
+    script.seconds = lambda rows, cells: 0.05
+
+    async def act(stage: Stage) -> None:
+        exchange = exchange_now()
+        asked = asyncio.create_task(outcome(stage.ask(["a"], exchange=exchange)))
+        while not script.batches:
+            await asyncio.sleep(0.001)
+        assert exchange.gone is not None
+        exchange.gone()
+        assert await asked == (499, "gone", None)
+        assert await outcome(stage.ask(["bb"])) == [2]
+
+    played(script, act)
+
+
+def test_a_higher_priority_is_first() -> None:
+    script = Script(about(costs(0.02, 1e-6, rows=(1,), cells=(1,)), tensors=True))
+    script.seconds = lambda rows, cells: 0.02
+    low, high = np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32)
+
+    async def act(stage: Stage) -> None:
+        asked = [asyncio.create_task(stage.ask(low)) for _ in range(12)]
+        while not script.batches:
+            await asyncio.sleep(0.001)
+        await stage.ask(high, priority=1)
+        await asyncio.gather(*asked)
+
+    played(script, act)
+    order = [value[0] for batch in script.batches for value in batch]
+    assert order.index(1.0) <= 4, "those alone were before it that were under way"
+
+
+def test_what_would_be_late_is_refused_at_once_and_says_when_to_come_again() -> None:
+    script = texts()
+    script.about = about(costs(0.1, 1e-6, rows=(1,), cells=(1,)))
+    script.seconds = lambda rows, cells: 0.1
+
+    async def act(stage: Stage) -> None:
+        asked = [asyncio.create_task(outcome(stage.ask(["a"]))) for _ in range(10)]
+        await asyncio.sleep(0)
+        found = await asyncio.gather(*asked)
+        assert found[0] == [1]
+        refused = [one for one in found if one != [1]]
+        assert refused
+        assert set(refused) == {(503, "late", None)}
+        with pytest.raises(RefusedError) as caught:
+            await asyncio.gather(*(stage.ask(["a"]) for _ in range(10)))
+        assert caught.value.retry_after == 1.0
+
+    played(script, act, slo=0.35)
+
+
+def test_a_model_that_failed_for_good_refuses_who_waits_and_who_comes() -> None:
+    async def act(stage: Stage) -> Any:
+        stage.kill()
+        await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(outcome(stage.ask(["a"])))
+        await asyncio.sleep(0.01)
+        stage.dispatcher.lost(1, "it died again and again", final=True)
+        assert not stage.dispatcher.ready
+        return [await waiting, await outcome(stage.ask(["b"]))]
+
+    assert played(texts(), act, restart=1.0) == [(503, "failed", None)] * 2
