@@ -17,7 +17,7 @@ class Exchange:
         method: in capitals. path: decoded, without the query. query: raw.
         parts: what the Route's pattern took from the path, by name.
         headers: names in lower case; of one that came twice, the first.
-        body: as it came; see `serving.bodies` for what is compressed.
+        body: as it was before it was compressed.
         id: of the request: the client's x-request-id where it is sound, else made.
         arrived: by `measuring.clocks.WALL`, when its first byte was read.
         gone: called once, if the client leaves before it is answered; whoever answers sets it.
@@ -49,11 +49,16 @@ Handler: TypeAlias = Callable[[Exchange], Awaitable[Reply]]
 
 @dataclass(frozen=True)
 class Route:
-    """A method and a path pattern: `/models/{name}`; what is in braces is one segment, decoded."""
+    """A method and a path pattern: `/models/{name}`; what is in braces is one segment, decoded.
+
+    Attributes:
+        open: it is answered without the token: a probe, which tells nothing but its status.
+    """
 
     method: str
     pattern: str
     handler: Handler
+    open: bool = False
 
 
 class RefusedError(ForwardpassError):

@@ -25,7 +25,16 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What is refused, and how: a queue that is full with 429, all else with 413 or 400."""
+    """What is refused, and how: a queue that is full with 429, all else with another 4xx.
+
+    Attributes:
+        header_bytes: of a request, without its target.
+        body_bytes: of a request, before it was compressed, too.
+        arrival_seconds: from the first byte of a request to its last.
+        idle_seconds: that a connection may be open, and silent.
+        reply_seconds: that a client may leave a reply unread.
+        queue_bytes: of requests that wait to be computed; and of those that arrive.
+    """
 
     header_bytes: int = 32 << 10
     target_bytes: int = 8 << 10
@@ -33,6 +42,7 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
     request_rows: int = 4_096
     arrival_seconds: float = 30.0
     idle_seconds: float = 30.0
+    reply_seconds: float = 30.0
     connections: int = 2_048
     queue_rows: int = 65_536
     queue_bytes: int = 256 << 20

@@ -1,0 +1,108 @@
+"""AccessLog: a line of JSON for each request, written by a thread: no request waits for it."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+import msgspec
+
+from forwardpass.measuring.clocks import WALL
+
+_MOST_LINES: Final = 65_536
+
+
+class Access(NamedTuple):
+    """What is known of a request that was answered."""
+
+    arrived: float
+    id: str
+    client: str
+    method: str
+    path: str
+    status: int
+    body_bytes: int
+    reply_bytes: int
+    seconds: float
+
+
+class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line.
+
+    Attributes:
+        seconds: from the first byte of the request to the reply.
+        dropped: lines that are missing before this one: nobody read as fast as they came.
+    """
+
+    time: datetime
+    id: str
+    client: str
+    method: str
+    path: str
+    status: int
+    body_bytes: int
+    reply_bytes: int
+    seconds: float
+    dropped: int = 0
+
+
+class AccessLog:
+    """Lines for a descriptor, which may be a pipe that nobody reads: then they are dropped, and
+    counted."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lines: list[Access] = []
+        self._written: queue.SimpleQueue[list[Access] | None] = queue.SimpleQueue()
+        self._behind = 0
+        self._lock = threading.Lock()
+        self._dropped = 0
+        self._encoder = msgspec.json.Encoder()
+        self._thread = threading.Thread(target=self._write, name="access log", daemon=True)
+        self._thread.start()
+
+    def add(self, line: Access) -> None:
+        """Keep it for the next `flush`."""
+        if self._behind + len(self._lines) < _MOST_LINES:
+            self._lines.append(line)
+        else:
+            self._dropped += 1
+
+    def flush(self) -> None:
+        """Have what there is written; it returns at once."""
+        if self._lines:
+            with self._lock:
+                self._behind += len(self._lines)
+            self._written.put(self._lines)
+            self._lines = []
+
+    def close(self, seconds: float = 1.0) -> None:
+        """Write what there is, and wait for it no longer than that."""
+        self.flush()
+        self._written.put(None)
+        self._thread.join(seconds)
+
+    def _write(self) -> None:
+        while (lines := self._written.get()) is not None:
+            # an instant of WALL, and the date that it was
+            now, date = WALL.now(), datetime.now(UTC)
+            with self._lock:
+                dropped, self._dropped = self._dropped, 0
+            told = [
+                AccessLine(
+                    date - timedelta(seconds=now - line.arrived), *line[1:8],
+                    round(line.seconds, 6), dropped if place == 0 else 0,
+                )
+                for place, line in enumerate(lines)
+            ]  # fmt: skip
+            text = self._encoder.encode_lines(told)
+            try:
+                while text:
+                    text = text[os.write(self._descriptor, text) :]
+            except OSError:
+                return  # whoever read them has gone: there is nobody to tell
+            with self._lock:
+                self._behind -= len(lines)

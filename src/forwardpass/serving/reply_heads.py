@@ -1,0 +1,37 @@
+"""ReplyHeads: the bytes of a reply before its body."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+from forwardpass.serving.exchanges import Reply
+
+_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
+    for status in HTTPStatus
+}
+
+
+class ReplyHeads:
+    """They bear the date, which is made anew once in a while."""
+
+    def __init__(self) -> None:
+        self._date = b""
+        self.renew()
+
+    def renew(self) -> None:
+        """Look at the calendar."""
+        self._date = formatdate(usegmt=True).encode("ascii")
+
+    def of(self, reply: Reply, size: int, id: str, *, last: bool) -> bytes:
+        """Status and headers of a reply, whose body has `size` bytes; `last` of its connection."""
+        more = b"".join([b"%b: %b\r\n" % header for header in reply.headers])
+        if reply.status != 204:
+            more += b"content-type: %b\r\ncontent-length: %d\r\n" % (reply.type, size)
+        if last:
+            more += b"connection: close\r\n"
+        return b"%bdate: %b\r\nx-request-id: %b\r\n%b\r\n" % (
+            _LINES[reply.status], self._date, id.encode("ascii"), more,
+        )  # fmt: skip
