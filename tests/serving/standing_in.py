@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import msgspec
 
 from forwardpass.nouns.costs import CostPoint, CostTable
+from forwardpass.serving.applications import Application
 from forwardpass.serving.asking import Answered, Inquiry
-from forwardpass.serving.exchanges import Exchange, RefusedError, Reply
+from forwardpass.serving.exchanges import Exchange, Reply
 from forwardpass.serving.messages import About
 from forwardpass.serving.options import RequestLimits, ServeOptions
 
@@ -88,15 +88,8 @@ def replied(
     **limits: int,
 ) -> Reply:
     """The Reply itself."""
-    for route in protocol.routes({s.name: s for s in services}, options(**limits)):
-        parts = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route.pattern), path)
-        if route.method == method and parts is not None:
-            asked = exchange(method, path, body, headers, parts.groupdict())
-            try:
-                return asyncio.run(route.handler(asked))
-            except RefusedError as error:
-                if hasattr(protocol, "errors"):
-                    return protocol.errors(error)
-                told = {"error": str(error), "row": error.row}
-                return Reply(error.status, msgspec.json.encode(told))
-    raise AssertionError(f"no route {method} {path}")
+    application = Application({s.name: s for s in services}, options(**limits), [protocol])
+    given = {b"host": b"localhost", **(headers or {})}
+    way = application.admit(method, path.encode("ascii"), given)
+    asked = exchange(method, way.path, body, given, way.parts)
+    return asyncio.run(application.answer(way, asked))

@@ -116,11 +116,9 @@ def test_what_may_not_come_is_refused_in_json(sent: bytes, status: int, said: st
 
 def test_chunks_that_are_more_framing_than_body_are_not_read_on() -> None:
     head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-    for sent in (b"1;%b" % (b"x" * 90_000), b"0\r\nX: %b" % (b"x" * 90_000)):
+    for sent in (b"1;%b" % (b"x" * 600_000), b"0\r\nX: %b" % (b"x" * 600_000)):
         with serving() as front, front.client() as client:
-            client.send(head, sent[:50_000])
-            time.sleep(0.05)
-            client.send(sent[50_000:])
+            client.send(head, sent)
             answer = client.answer()
             assert (answer.status, "framing" in answer.json["error"]) == (400, True)
 

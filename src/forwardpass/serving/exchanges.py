@@ -52,7 +52,7 @@ class Route:
     """A method and a path pattern: `/models/{name}`; what is in braces is one segment, decoded.
 
     Attributes:
-        open: it is answered without the token: a probe, which tells nothing but its status.
+        open: it is answered without the token: a probe, or a page that holds nothing.
     """
 
     method: str

@@ -16,7 +16,7 @@ from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
 from forwardpass.serving.json_rows import not_json, placed
 from forwardpass.serving.messages import About
 from forwardpass.serving.options import ServeOptions
-from forwardpass.serving.protocols.rows import chosen, ready, require_json
+from forwardpass.serving.protocols.rows import chosen, ready
 from forwardpass.serving.schemas import operation
 
 
@@ -46,7 +46,6 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
     most = options.limits.request_rows
 
     async def embed(exchange: Exchange) -> Reply:
-        require_json(exchange.headers)
         asked = _asked(exchange.body)
         service = _service(services, asked.model)
         width = _width(service.name, ready(service))

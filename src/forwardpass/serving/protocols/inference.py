@@ -16,7 +16,6 @@ import msgspec
 from forwardpass.errors import nearest
 from forwardpass.measuring.clocks import WALL
 from forwardpass.serving.asking import Inquiry, Service
-from forwardpass.serving.bodies import plain
 from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
 from forwardpass.serving.inference_forms import ModelForm
 from forwardpass.serving.inference_replies import HEADER_LENGTH, VERSION, AskedOutput, replied
@@ -93,9 +92,9 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
         return _json({"live": True})
 
     async def ready(exchange: Exchange) -> Reply:
-        waiting = [name for name, service in services.items() if not service.ready]
+        waiting = sum(not service.ready for service in services.values())
         if waiting:
-            raise RefusedError(400, f"not ready: {', '.join(waiting)}", reason="loading")
+            raise RefusedError(400, f"{waiting} of {len(services)} not ready", reason="loading")
         return _json({"ready": True})
 
     async def server(exchange: Exchange) -> Reply:
@@ -107,7 +106,7 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
         return _json(told)
 
     async def index(exchange: Exchange) -> Reply:
-        asked = decoded(_INDEX, await plain(exchange, limits.body_bytes) or b"{}")
+        asked = decoded(_INDEX, exchange.body or b"{}")
         return _json([_indexed(s) for s in services.values() if s.ready or not asked.ready])
 
     async def statistics(exchange: Exchange) -> Reply:
@@ -156,8 +155,8 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
 
     return [
         Route("GET", "/v2", server),
-        Route("GET", "/v2/health/live", live),
-        Route("GET", "/v2/health/ready", ready),
+        Route("GET", "/v2/health/live", live, open=True),
+        Route("GET", "/v2/health/ready", ready, open=True),
         Route("GET", "/v2/models/stats", statistics),
         Route("POST", "/v2/repository/index", index),
         Route("POST", "/v2/repository/models/{model}/load", fixed),
@@ -183,8 +182,7 @@ async def _inferred(
     model: _InferenceModel, exchange: Exchange, limits: RequestLimits
 ) -> tuple[Reply, int]:
     form = model.form()
-    body = await plain(exchange, limits.body_bytes)
-    header, memory = opened(body, exchange.headers.get(HEADER_LENGTH))
+    header, memory = opened(exchange.body, exchange.headers.get(HEADER_LENGTH))
     asked = AskedOutput.all(header, form)
     timeout, priority = _asked(header.parameters)
     count = form.rows(header.inputs)

@@ -42,8 +42,8 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
 
     return [
         Route("GET", "/openapi.json", document),
-        Route("GET", "/docs", page),
-        Route("GET", "/", home),
+        Route("GET", "/docs", page, open=True),  # it holds nothing, and asks for the token
+        Route("GET", "/", home, open=True),
     ]
 
 

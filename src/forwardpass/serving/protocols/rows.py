@@ -26,7 +26,6 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
     most = options.limits.request_rows
 
     async def ask(exchange: Exchange) -> Reply:
-        require_json(exchange.headers)
         reader = chosen(readers, exchange.parts["name"])
         asked = reader.rows().read(exchange.body, most)
         if not asked.count:
@@ -84,17 +83,6 @@ def ready(service: Service) -> About:
         said = f"{service.name} is not ready yet: it is loaded and warmed up"
         raise RefusedError(503, said, reason="loading", retry_after=1.0)
     return service.about
-
-
-def require_json(headers: Mapping[bytes, bytes]) -> None:
-    """Raise RefusedError, 415, for what a page of another site could send without being asked.
-
-    A browser sends forms and plain text anywhere; JSON only to whom allows it (CORS). `curl -d`
-    says that it sends a form, and no Origin.
-    """
-    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-    if b"origin" in headers and kind != b"application/json":
-        raise RefusedError(415, "a browser must send it as Content-Type: application/json")
 
 
 def inquiry(asked: AskedRows, exchange: Exchange) -> Inquiry:
