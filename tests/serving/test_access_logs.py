@@ -51,7 +51,7 @@ def test_lines_that_nobody_reads_are_dropped_and_counted() -> None:
             seen += 1 + line.get("dropped", 0)
             if (
                 seen == 200_000 - 134_464
-            ):  # all that were kept; what was dropped comes with the next
+            ):  # the rest comes with the next
                 log.add(LINE)
                 log.flush()
                 seen -= 1
