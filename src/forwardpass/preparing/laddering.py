@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
@@ -25,7 +24,9 @@ _LENGTHS: Final = 5
 """Rows of so many lengths are timed, in even steps from the shortest to the longest."""
 _TIMES: Final = 5
 _SAMPLE_SECONDS: Final = 0.01
-"""A batch is timed so often, or for so long; the first time does not count."""
+_LONG_SECONDS: Final = 0.1
+"""A batch is timed so often, or for so long; three times, if that does not take long. The first
+time does not count."""
 _FEWEST: Final = 3
 
 
@@ -35,8 +36,7 @@ def laddered(
     """What batches of copies of a row cost: of one, two, four, … of them, until larger batches gain
     nothing, at several lengths between the shortest and the longest of these rows.
 
-    What was found is kept, and looked up here the next time. Each batch of the table has been
-    computed in this process only where it was not.
+    What was found is kept, unless the seconds were spent first, and looked up here the next time.
 
     Args:
         rows: that can be computed, as far as is known; of one that cannot, nothing is learned.
@@ -53,20 +53,19 @@ def laddered(
     headroom = Headroom(available_bytes(ready.device))
     climbs: dict[int, list[CostPoint]] = {row: [] for row in chosen}
     ended = set[int]()
+    hurried = False
     with peak_growth(ready.device) as growth:
         while climbing := [row for row in climbs if row not in ended]:
             for row in climbing:
                 climb = climbs[row]
                 count = 2 * climb[-1].rows if climb else 1
                 cells = count * _cells(ready, rows, row)
-                takes = 2 * climb[-1].seconds * (_FEWEST + 1) if climb else 0.0
-                if climb and (
-                    not gains(climb)
-                    or count > WINDOW.rows
-                    or WALL.now() + takes > until
-                    or not headroom.fits(cells)
-                ):
+                if climb and (not gains(climb) or count > WINDOW.rows or not headroom.fits(cells)):
                     ended.add(row)
+                    continue
+                if climb and WALL.now() + 2 * 2 * climb[-1].seconds > until:
+                    ended.add(row)
+                    hurried = True
                     continue
                 point = _timed(ready, executor, rows, row, count, until)
                 if point is None:
@@ -77,7 +76,7 @@ def laddered(
                 if cells > headroom.largest:
                     headroom.grew(cells, growth.bytes)
     table = CostTable(tuple(point for climb in climbs.values() for point in climb))
-    if table.points:
+    if table.points and not hurried:
         caches.store("ladders", key, table)
     return table
 
@@ -128,8 +127,8 @@ def _batch(ready: Ready, rows: Encodings, row: int, count: int) -> Batch:
 def _timed(
     ready: Ready, executor: Executor, rows: Encodings, row: int, count: int, until: float
 ) -> CostPoint | None:
-    """A batch of copies of a row, with the time in the middle of several; None where it did not
-    fit, or raised."""
+    """A batch of copies of a row, with the least time of several, since what else runs only adds;
+    None where it did not fit, or raised."""
     batch = _batch(ready, rows, row, count)
     took: list[float] = []
     seconds = 0.0
@@ -141,8 +140,9 @@ def _timed(
             return None
         if place:
             took.append(seconds)
-        enough = sum(took) > _SAMPLE_SECONDS and len(took) >= _FEWEST
+        spent = sum(took)
+        enough = spent > (_SAMPLE_SECONDS if len(took) >= _FEWEST else _LONG_SECONDS)
         if enough or (WALL.now() > until and (took or seconds > _SAMPLE_SECONDS)):
             break
     named = {name: int(size) for name, size in zip(ready.axes, batch.sizes, strict=True)}
-    return CostPoint(count, named, batch.cells, statistics.median(took or [seconds]))
+    return CostPoint(count, named, batch.cells, min(took or [seconds]))

@@ -185,10 +185,10 @@ def _costs(ready: Ready, rows: Encodings) -> str:
     one = min(ready.costs.points, key=lambda p: (p.rows, abs(p.cells - best.cells)))
     sizes = ", ".join(f"{name} {size}" for name, size in best.sizes.items())
     where = f" of {sizes}" if sizes and isinstance(rows, Block) else ""
-    return (
-        f"a row{where} takes {_time(one.seconds)} alone, and {_time(best.seconds / best.rows)} "
-        f"in a batch of {best.rows:,}"
-    )
+    alone = f"a row{where} takes {_time(one.seconds)} alone"
+    if best.rows == 1:
+        return f"{alone}, and no less in a batch"
+    return f"{alone}, and {_time(best.seconds / best.rows)} in a batch of {best.rows:,}"
 
 
 def _time(seconds: float) -> str:
