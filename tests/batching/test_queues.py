@@ -192,6 +192,74 @@ def test_what_did_not_fit_into_memory_is_remembered() -> None:
     assert ids(queue.next(9.0)) == [99]
 
 
+def test_rows_without_a_deadline_do_not_starve_beside_those_that_have_one() -> None:
+    queue, now = texts(), 0.0
+    for number in range(2, 30):
+        queue.add(row(number, 32, arrived=now, deadline=now + 0.1, group="a"))
+    queue.add(row(1, 32, arrived=now, group="b"))
+    for number in range(30, 400):
+        queue.add(row(number, 32, arrived=now, deadline=now + 0.1, group="a"))
+        dispatch = queue.next(now)
+        assert dispatch is not None
+        if 1 in ids(dispatch):
+            break
+        now += dispatch.seconds
+        queue.done(dispatch, now, dispatch.seconds)
+        for more in range(16):
+            queue.add(row(1000 * number + more, 32, arrived=now, deadline=now + 0.1, group="a"))
+    else:
+        raise AssertionError("it starved")
+    assert now <= 0.1 + 0.1
+
+
+def test_of_two_axes_rows_of_a_shape_go_together_and_pads_are_counted() -> None:
+    costs = CostTable(
+        tuple(
+            CostPoint(rows, {}, cells, 0.001 + 1e-6 * rows * cells)
+            for cells in (100, 10_000)
+            for rows in (1, 2, 4, 8)
+        )
+    )
+    queue = Queue(costs, (True, True), product, most_rows=99, most_bytes=1 << 20)
+    for number in range(12):
+        tall = (100 + number % 3, 10) if number % 2 else (10, 100)
+        queue.add(row(number, sizes=tall))
+    batches = drained(queue)
+    assert sorted(number for batch in batches for number in ids(batch)) == list(range(12))
+    assert all(batch.sizes in {(10, 100), (100, 10), (101, 10), (102, 10)} for batch in batches)
+    assert sum(batch.seconds for batch in batches) < 0.022
+    # Neither in order of cells nor of one axis alone do those of a shape stand together.
+    for number, size in enumerate((200, 100, 210, 105, 220, 110)):
+        queue.add(row(20 + number, sizes=(size, 20) if number % 2 else (20, size)))
+    assert [ids(batch) for batch in drained(queue)] == [[20, 22, 24], [21, 23, 25]]
+
+
+def test_a_long_queue_is_decided_on_quickly_and_well() -> None:
+    queue = texts()
+    for number in range(3_000):
+        queue.add(row(number, 1 + number * 7 % 97))
+    batches = drained(queue)
+    assert sorted(number for batch in batches for number in ids(batch)) == list(range(3_000))
+    # What it costs is close to what is left of it when nothing is padded and no batch is small.
+    least = sum(1e-4 * (1 + number * 7 % 97) for number in range(3_000))
+    assert sum(batch.seconds for batch in batches) < 1.35 * least
+
+
+def test_what_was_under_way_in_vain_is_put_back_in_its_place() -> None:
+    queue = texts()
+    for number in range(3):
+        queue.add(row(number, deadline=1.0 + number))
+    dispatch = queue.next(0.0)
+    assert dispatch is not None
+    queue.add(row(7, deadline=0.5))
+    queue.done(dispatch, 0.1, None)
+    for waits in dispatch.rows:
+        waits.group = f"suspects {waits.id % 2}"
+        queue.add(waits)
+    assert [ids(batch) for batch in drained(queue, 0.1)] == [[7], [0, 2], [1]]
+    assert queue.costs.factor == 1.0
+
+
 GIVEN = st.lists(
     st.tuples(
         st.sampled_from((1, 8, 9, 31, 32, 100, 128, 700)),  # cells

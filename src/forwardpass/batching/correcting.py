@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
-from typing import Final, NamedTuple
+from itertools import accumulate
+from typing import Final
 
 import numpy as np
 
 from forwardpass.nouns.costs import CostTable
 
-GOOD: Final = 0.99
-"""The share of answers that has to be on time: goodput is counted at it."""
+SURE: Final = 0.9
+"""How sure a batch is to be back in time for its first row. Surer ones are smaller: in simulations
+that loses more than the few that are late."""
 _LEVEL: Final = 31
 """Batches over which a level is taken: their median moves after half of them."""
 _SPREAD: Final = 127
-"""Batches over which errors are counted; all but one of these are GOOD."""
+"""Batches over which errors are counted; SURE is a share of these."""
 _KEPT: Final = 1 << 20
 """Predictions that are kept; with more they are made again."""
 
@@ -40,7 +42,7 @@ class Recent:
         return self._sorted[max(0, math.ceil(share * len(self._sorted)) - 1)]
 
 
-class Prices(NamedTuple):
+class Prices:
     """What rows of some cells cost by their count, as the table has it.
 
     Attributes:
@@ -48,16 +50,33 @@ class Prices(NamedTuple):
         shares: of one row, in the best batch of at most 0, 1, … rows.
     """
 
-    seconds: list[float]
-    shares: list[float]
+    def __init__(self, seconds: list[float]) -> None:
+        self.seconds = [0.0, *seconds]
+        rates = [spent / count for count, spent in enumerate(seconds, 1)]
+        self.shares = [rates[0], *accumulate(rates, min)]
+        self._first: dict[int, int] = {}
+
+    def first(self, waiting: int) -> int:
+        """Of so many rows, how many to compute first, so that all of them cost the least."""
+        most = len(self.seconds) - 1
+        waiting = min(waiting, 2 * most)  # with more, the rest is in the best batches anyway
+        found = self._first.get(waiting)
+        if found is None:
+            counts = range(min(waiting, most), 0, -1)
+            found = self._first[waiting] = min(counts, key=lambda count: self._all(count, waiting))
+        return found
+
+    def _all(self, count: int, waiting: int) -> float:
+        rest = waiting - count
+        return self.seconds[count] + rest * self.shares[min(rest, len(self.shares) - 1)]
 
 
 class ServedCosts:
     """A CostTable that learns.
 
     Seconds are the table's times `factor`: the median of measured by predicted over the last
-    batches, which no outlier moves. `margin` is what all but one in a hundred stay below, by
-    their predicted seconds. `trip` is what passes beside computing, from the moment that a batch
+    batches, which no outlier moves. `margin` is the quantile of what is left of the error, by
+    which one can be sure. `trip` is what passes beside computing, from the moment that a batch
     is sent to an idle engine until its results are here.
     """
 
@@ -93,7 +112,7 @@ class ServedCosts:
         self._errors.add(ratio / self.factor)
         self._ratios.add(ratio)
         self.factor = self._ratios.quantile(0.5)
-        self.margin = max(1.0, self._errors.quantile(GOOD))
+        self.margin = max(1.0, self._errors.quantile(SURE))
 
     def learn_trip(self, seconds: float) -> None:
         """So long a batch that was sent to an idle engine took beside computing."""
@@ -114,9 +133,8 @@ class ServedCosts:
             most = max(1, min(most, self._most_cells // cells))
         counts = np.arange(1, most + 1)
         seconds = np.asarray(self._table.seconds(counts, np.int64(cells) + 0 * counts))
-        shares = np.minimum.accumulate(seconds / counts)
         self._held += most
         if self._held > _KEPT:
             self._prices.clear()
             self._held = most
-        return Prices([0.0, *seconds.tolist()], [float(shares[0]), *shares.tolist()])
+        return Prices(seconds.tolist())

@@ -37,9 +37,12 @@ class CellsByBytes:
         self._most = max(self._most, cells)
 
     def guess(self, size: int) -> int:
+        own = size.bit_length()
+        octave = self._octaves.get(own)
+        if octave is not None:
+            return round(octave.cells)
         if not self._octaves:
             return self._first
-        own = size.bit_length()
         near = min(self._octaves, key=lambda octave: (abs(octave - own), octave))
         cells = self._octaves[near].cells * 2.0 ** (own - near)
         return max(1, min(round(cells), self._most))

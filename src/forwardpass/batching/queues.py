@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -13,8 +14,12 @@ from forwardpass.batching.correcting import ServedCosts
 from forwardpass.batching.growing import grow
 from forwardpass.batching.guesses import CellsByBytes
 from forwardpass.batching.packing import Cells
-from forwardpass.batching.waiting import Rack, WaitingRow
+from forwardpass.batching.waiting import Label, Place, Rack, WaitingRow
 from forwardpass.nouns.costs import CostTable
+
+_Key = tuple[int, str, tuple[int, ...]]
+"""Priority, group, and sizes along the axes that may not be padded, of the rows of a Rack."""
+_SIZES_KEPT: Final = 1 << 16
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +72,8 @@ class Queue:
         self._cells_by_sizes: dict[tuple[int, ...], int] = {}
         self._most_rows, self._most_bytes = most_rows, most_bytes
         self._rows: dict[int, WaitingRow] = {}
-        self._racks: dict[tuple[int, str, tuple[int, ...]], Rack] = {}
+        self._unsized: dict[int, WaitingRow] = {}
+        self._racks: dict[_Key, Rack] = {}
         self._bytes = 0
         self._backlog: dict[int, float] = {}
         self._patience = 0.0
@@ -92,62 +98,75 @@ class Queue:
         """Batches that were sent, in order, and are not back."""
         return self._under_way
 
+    def cells_of(self, sizes: tuple[int, ...]) -> int:
+        """The cells of one row of these sizes."""
+        found = self._cells_by_sizes.get(sizes)
+        if found is None:
+            if len(self._cells_by_sizes) == _SIZES_KEPT:
+                self._cells_by_sizes.clear()
+            found = int(self._cells(np.array([sizes], dtype=np.int64))[0])
+            self._cells_by_sizes[sizes] = found
+        return found
+
     def admits(
-        self, now: float, sizes: Iterable[int], *, deadline: float = math.inf, priority: int = 0,
+        self, now: float, sizes: Sequence[int], *, deadline: float = math.inf, priority: int = 0,
         cells: Sequence[int] | None = None,
     ) -> Refusal | None:  # fmt: skip
-        """Whether rows may be added, with these bytes each, of one request.
+        """Whether the rows of one request may be added; None: they may.
+
+        They may not where they would be late although all that waits is computed in the best of
+        batches.
 
         Args:
             sizes: bytes of each row.
             cells: of each row, where they are known.
         """
-        held = list(sizes)
-        full = self._room(len(held), sum(held))
-        if full is not None:
-            return full
+        rows = len(self._rows) + len(sizes)
+        if rows > self._most_rows or self._bytes + sum(sizes) > self._most_bytes:
+            return Refusal("full", self.wait(now))
         if deadline == math.inf:
             return None
-        known = [self._guesses.guess(size) for size in held] if cells is None else cells
-        own = sum(self._price(size) for size in known) * self.costs.factor
-        alone = max(self.costs.seconds(1, size) for size in known)
-        wait = self.wait(now, priority) + max(own, alone) * self.costs.margin
-        if now + wait <= deadline:
-            return None
-        return Refusal("late", now + wait - deadline)
+        own = alone = 0.0
+        for size in map(self._guesses.guess, sizes) if cells is None else cells:
+            prices = self.costs.prices(size)
+            own += prices.shares[-1]
+            alone = max(alone, prices.seconds[1])
+        ends = now + self.wait(now, priority) + max(own, alone) * self.costs.factor
+        return None if ends <= deadline else Refusal("late", ends - deadline)
 
     def wait(self, now: float, priority: int = 0) -> float:
-        """Predicted seconds until a row that comes now would begin."""
-        ahead = sum(s for level, s in self._backlog.items() if level >= priority)
+        """Predicted seconds until a row that comes now would begin, at best."""
+        ahead = 0.0
+        for level, seconds in self._backlog.items():
+            if level >= priority:
+                ahead += seconds
         return self._rest(now) + self.costs.trip + ahead * self.costs.factor
 
     def add(self, row: WaitingRow) -> None:
-        """A row waits from now on. It is put back in the same way."""
+        """A row waits from now on. One that was under way in vain is put back in the same way."""
         if row.deadline < math.inf:
             row.due = row.deadline
             self._patience = max(self._patience, row.deadline - row.arrived)
         else:
             # It waits no longer than the most patient of those that have a deadline.
             row.due = row.arrived + self._patience
-        row.cells = (
-            self._guesses.guess(row.bytes) if row.sizes is None else self.cells_of(row.sizes)
-        )
         self._rows[row.id] = row
         self._bytes += row.bytes
-        self._count(row)
-        if row.sizes is not None:
+        if row.sizes is None:
+            self._unsized[row.id] = row
+            self._price(row, self._guesses.guess(row.bytes))
+        else:
             self._shelve(row, row.sizes)
 
     def sized(self, id: int, sizes: tuple[int, ...]) -> None:
         """A row was encoded, and has these sizes. One that has left is not missed."""
-        row = self._rows.get(id)
+        row = self._unsized.pop(id, None)
         if row is None:
             return
-        self._uncount(row)
-        row.sizes, row.cells = sizes, self.cells_of(sizes)
-        self._guesses.learn(row.bytes, row.cells)
-        self._count(row)
+        self._backlog[row.priority] -= row.price
+        row.sizes = sizes
         self._shelve(row, sizes)
+        self._guesses.learn(row.bytes, row.cells)
 
     def drop(self, ids: Iterable[int]) -> list[WaitingRow]:
         """Rows leave: cancelled, or failed. Those that do not wait here are passed over."""
@@ -159,13 +178,13 @@ class Queue:
     # What is computed
 
     def late(self, now: float) -> list[WaitingRow]:
-        """Rows that leave because no batch brings them back before their deadline; once each."""
+        """Rows that leave, since no batch brings them back before their deadline; once each."""
         self._expire(now)
         found, self._late = self._late, []
         return found
 
     def wakes(self) -> float:
-        """When to ask for `late` even if nothing comes; inf: never."""
+        """When to ask for `late` even if nothing comes, or sooner; inf: never."""
         return self._hopeless_from
 
     def next(self, now: float) -> Dispatch | None:
@@ -173,25 +192,23 @@ class Queue:
         if not self._racks or not self._may_send(now):
             return None
         self._expire(now)
-        if not self._racks:
+        first = self._first()
+        if first is None:
             return None
-        top = max(key[0] for key in self._racks)
-        (_, label), rack = min(
-            ((head, rack) for key, rack in self._racks.items() if key[0] == top
-             for head in rack.heads()),
-            key=lambda pair: pair[0][0][:2],
-        )  # fmt: skip
+        key, label, leader = first
+        rack = self._racks[key]
         free = now + self._rest(now) + self.costs.trip
-        rate = self.costs.factor * self.costs.margin
-        grown = grow(
-            rack, label, self.costs, self.cells_of, lambda deadline: (deadline - free) / rate
-        )
+        limit = (leader.deadline - free) / (self.costs.factor * self.costs.margin)
+        grown = grow(rack, label, self.costs, self.cells_of, limit)
         rows = [row for label, count in grown.counts.items() for row in rack.take(label, count)]
-        self._tidy(rows[0])
+        if not rack.count:
+            del self._racks[key]
         for row in rows:
             del self._rows[row.id]
             self._bytes -= row.bytes
-            self._uncount(row)
+            self._backlog[row.priority] -= row.price
+        if not self._rows:
+            self._backlog.clear()  # rounding does not add up
         seconds = grown.seconds * self.costs.factor
         alone = not self._under_way
         found = Dispatch(rows, grown.sizes, grown.cells, seconds, grown.why, now, alone)
@@ -228,69 +245,73 @@ class Queue:
         rest = sum(dispatch.seconds for dispatch in self._under_way) - first.seconds
         return max(0.0, self._began + first.seconds - now) + rest
 
+    def _first(self) -> tuple[_Key, Label, WaitingRow] | None:
+        """The row that the next batch is for: of the highest priority, the earliest due."""
+        found: tuple[_Key, Label, Place] | None = None
+        for key, rack in self._racks.items():
+            if found is not None and key[0] < found[0][0]:
+                continue
+            for label, shelf in rack.shelves.items():
+                if found is None or key[0] > found[0][0] or shelf[0] < found[2]:
+                    found = (key, label, shelf[0])
+        return None if found is None else (found[0], found[1], found[2][2])
+
     def _expire(self, now: float) -> None:
-        """Hopeless rows leave the queue."""
+        """Hopeless rows leave the queue: of each shelf the first ones, since they are due first."""
         if now < self._hopeless_from:
             return
+        gone: list[WaitingRow] = []
         self._hopeless_from = math.inf
-        for row in list(self._rows.values()):
-            if row.deadline == math.inf:
-                continue
-            last = self._last_start(row)
-            if last < now:
-                self._remove(row)
-                self._late.append(row)
-            else:
-                self._hopeless_from = min(self._hopeless_from, last)
+        for rack in self._racks.values():
+            for shelf in rack.shelves.values():
+                for _, _, row in shelf:
+                    if row.deadline < math.inf and not self._hopeless(row, now, gone):
+                        break
+        for row in self._unsized.values():
+            self._hopeless(row, now, gone)
+        for row in gone:
+            self._remove(row)
+        self._late += gone
 
-    def _last_start(self, row: WaitingRow) -> float:
-        return row.deadline - self.costs.trip - self.costs.seconds(1, row.cells)
-
-    def _room(self, rows: int, held: int) -> Refusal | None:
-        if len(self._rows) + rows <= self._most_rows and self._bytes + held <= self._most_bytes:
-            return None
-        return Refusal("full", sum(self._backlog.values()) * self.costs.factor)
+    def _hopeless(self, row: WaitingRow, now: float, gone: list[WaitingRow]) -> bool:
+        last = row.deadline - self.costs.trip - self.costs.seconds(1, row.cells)
+        if last < now:
+            gone.append(row)
+            return True
+        self._hopeless_from = min(self._hopeless_from, last)
+        return False
 
     def _shelve(self, row: WaitingRow, sizes: tuple[int, ...]) -> None:
+        cells = self.cells_of(sizes)
+        self._price(row, cells)
         key = self._key(row, sizes)
         rack = self._racks.get(key)
         if rack is None:
             rack = self._racks[key] = Rack()
-        rack.add((row.cells, sizes), row)
+        rack.add((cells, sizes), row)
+
+    def _price(self, row: WaitingRow, cells: int) -> None:
+        """A row of so many cells is counted among those that wait."""
+        prices = self.costs.prices(cells)
+        row.cells, row.price = cells, prices.shares[-1]
+        self._backlog[row.priority] = self._backlog.get(row.priority, 0.0) + row.price
+        last = row.deadline - self.costs.trip - prices.seconds[1] * self.costs.factor
+        if last < self._hopeless_from:
+            self._hopeless_from = last
 
     def _remove(self, row: WaitingRow) -> None:
         del self._rows[row.id]
         self._bytes -= row.bytes
-        self._uncount(row)
-        if row.sizes is not None:
-            self._racks[self._key(row, row.sizes)].remove((row.cells, row.sizes), row)
-            self._tidy(row)
-
-    def _tidy(self, row: WaitingRow) -> None:
-        assert row.sizes is not None
+        self._backlog[row.priority] -= row.price
+        if row.sizes is None:
+            del self._unsized[row.id]
+            return
         key = self._key(row, row.sizes)
-        if not self._racks[key].count:
+        rack = self._racks[key]
+        rack.remove((row.cells, row.sizes), row)
+        if not rack.count:
             del self._racks[key]
 
-    def _key(self, row: WaitingRow, sizes: tuple[int, ...]) -> tuple[int, str, tuple[int, ...]]:
-        return row.priority, row.group, tuple([sizes[axis] for axis in self._fixed])
-
-    def _count(self, row: WaitingRow) -> None:
-        row.price = self._price(row.cells)
-        self._backlog[row.priority] = self._backlog.get(row.priority, 0.0) + row.price
-        if row.deadline < math.inf:
-            self._hopeless_from = min(self._hopeless_from, self._last_start(row))
-
-    def _uncount(self, row: WaitingRow) -> None:
-        left = self._backlog[row.priority] - row.price
-        self._backlog[row.priority] = left if self._rows else 0.0
-
-    def _price(self, cells: int) -> float:
-        return self.costs.prices(cells).shares[-1]
-
-    def cells_of(self, sizes: tuple[int, ...]) -> int:
-        found = self._cells_by_sizes.get(sizes)
-        if found is None:
-            found = int(self._cells(np.array([sizes], dtype=np.int64))[0])
-            self._cells_by_sizes[sizes] = found
-        return found
+    def _key(self, row: WaitingRow, sizes: tuple[int, ...]) -> _Key:
+        fixed = tuple([sizes[axis] for axis in self._fixed]) if self._fixed else ()
+        return row.priority, row.group, fixed

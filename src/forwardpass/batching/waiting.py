@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 
@@ -18,7 +17,8 @@ class WaitingRow:
         arrived: seconds, by the clock of every `now`.
         deadline: when its answer has to be there, by the same clock; inf: none.
         priority: of those with a higher one, none waits for this.
-        group: rows of different groups never share a batch.
+        group: rows of different groups never share a batch: those that came as tensors and those
+            that are encoded; those that are suspected of something.
         sizes: along the variable axes; None: not encoded yet.
         due: what rows are ordered by: the deadline, or what stands for it.
         cells: at its sizes. price: its share of a good batch, in seconds of the table. Both are
@@ -82,10 +82,6 @@ class Rack:
         del shelf[:count]
         self._less(label, count)
         return rows
-
-    def heads(self) -> Iterator[tuple[Place, Label]]:
-        """The first row of each shelf."""
-        return ((shelf[0], label) for label, shelf in self.shelves.items())
 
     def _less(self, label: Label, count: int) -> None:
         self.count -= count

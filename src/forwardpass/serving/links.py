@@ -116,7 +116,7 @@ class EngineLink:
     def hangs(self, now: float, margin: float) -> str | None:
         """Look: what it is that does not end, in words. Asked at every beat while it is busy.
 
-        `margin` is what predictions are off by, of all but one in a hundred.
+        `margin` is what predictions are off by, of nine in ten.
         """
         if self.killed:
             return None

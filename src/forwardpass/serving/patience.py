@@ -35,8 +35,8 @@ class Patience:
         return took
 
     def ends(self, now: float, predicted: float) -> bool:
-        """Look: whether a piece will not come back any more, of which all but one in a hundred take
-        at most the `predicted` seconds."""
+        """Look: whether a piece will not come back any more, of which nine in ten take at most the
+        `predicted` seconds."""
         self.waited += max(0.0, min(now - self._looked, 2 * BEAT_SECONDS))
         self._looked = now
         return self.waited > _LEAST_SECONDS + _TIMES * predicted
