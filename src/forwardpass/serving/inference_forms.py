@@ -121,7 +121,7 @@ class ModelForm:
                     continue
                 axis = self.signature.variable[axis.name]
                 fits = size == axis.rounded(size) or self.signature.padded(axis.name)
-                if not fits or (axis.high is not None and size > axis.high):
+                if not fits or not 1 <= size <= (axis.high or size):
                     raise RefusedError(400, f"input `{form}`: axis `{axis}` cannot be {size}")
                 if sizes.setdefault(axis.name, size) != size:
                     raise RefusedError(
