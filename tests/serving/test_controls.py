@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forwardpass.errors import BuildError, ForwardpassError, GrammarError, LoadError
+from forwardpass.errors import BuildError, Escaped, ForwardpassError, GrammarError, LoadError
 from forwardpass.serving.controls import (
     Control,
     ControlClosedError,
@@ -92,7 +92,8 @@ class _Subclass(LoadError):
         (GrammarError("no"), GrammarError),
         (BuildError("no"), BuildError),
         (_Subclass("no"), LoadError),
-        (ValueError("no"), LoadError),
+        (Escaped("no"), LoadError),
+        (ValueError("no"), ForwardpassError),
     ],
 )
 def test_an_error_is_the_same_in_another_process(

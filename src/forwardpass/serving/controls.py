@@ -2,8 +2,8 @@
 
     supervisor → HTTP process      StartServing [listening socket], then in any order
                                    EngineJoined [Channel's socket, memory], EngineLost, Drain
-    HTTP process → supervisor      Listening once, ModelAnswers, KillEngine; it ends when it has
-                                   drained
+    HTTP process → supervisor      Listening once or ProcessFailed, ModelAnswers, KillEngine; it
+                                   ends when it has drained
     supervisor → template          LoadModel, then MakeEngine [control, life]
     template → supervisor          ModelLoaded or ProcessFailed; EngineForked, EngineReaped
     engine → supervisor            Learning …, then EngineReady or ProcessFailed
@@ -161,9 +161,11 @@ class ProcessFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     @classmethod
     def of(cls, error: BaseException) -> ProcessFailed:
-        """Of what was raised. What is no error of ours is one of loading."""
+        """Of what was raised."""
+        if isinstance(error, errors.Escaped):
+            return cls(kind="LoadError", why=f"user code ended the process: {error}")
         if not isinstance(error, errors.ForwardpassError):
-            return cls(kind="LoadError", why=errors.said(error))
+            return cls(kind="ForwardpassError", why=f"what nobody expected: {errors.said(error)}")
         known = next(kind for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
         return cls(kind=known.__name__, why=str(error))
 
@@ -173,7 +175,7 @@ class ProcessFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 ToHttp: TypeAlias = StartServing | EngineJoined | EngineLost | Drain
-FromHttp: TypeAlias = Listening | ModelAnswers | KillEngine
+FromHttp: TypeAlias = Listening | ModelAnswers | KillEngine | ProcessFailed
 ToTemplate: TypeAlias = LoadModel | MakeEngine
 FromTemplate: TypeAlias = ModelLoaded | EngineForked | EngineReaped | ProcessFailed
 ToEngineProcess: TypeAlias = EngineJoined

@@ -1,0 +1,182 @@
+"""The supervisor: it holds the listening socket, and sees that all other processes are there.
+
+It loads nothing: neither PyTorch, nor NumPy, nor what the user wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from forwardpass.errors import ForwardpassError, missing_extra
+from forwardpass.serving.addresses import bound, checked, url
+from forwardpass.serving.children import Child
+from forwardpass.serving.controls import (
+    Drain,
+    EngineLost,
+    FromHttp,
+    KillEngine,
+    Listening,
+    LoadModel,
+    ModelAnswers,
+    StartServing,
+)
+from forwardpass.serving.engine_keepers import EngineKeeper, pause
+from forwardpass.serving.options import ServeOptions
+from forwardpass.serving.witnesses import ReadyModel, Witness
+
+_HTTP: Final = "forwardpass.serving.http_process:main"
+_MOST_FAILURES: Final = 5
+"""Of the HTTP process, one after the other, before it took connections."""
+_GRACE_SECONDS: Final = 2.0
+"""Beyond what draining may take."""
+_SIGNALS: Final = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
+
+
+def supervise(options: ServeOptions, witness: Witness) -> int:
+    """Serve until a signal ends it; the exit code: 0, or 130 after Ctrl-C.
+
+    The first SIGTERM, SIGINT or SIGHUP drains, a second one ends at once.
+
+    Raises UsageError for options that do not go together and for an address that cannot be had;
+    MissingExtraError; and what a model failed with before it was ready.
+    """
+    checked(options)
+    if find_spec("uvicorn") is None:
+        raise missing_extra("uvicorn", "serve", "serving")
+    with bound(options) as listening, TemporaryDirectory(prefix="forwardpass-serve-") as folder:
+        return asyncio.run(_Supervisor(options, listening, Path(folder), witness).run())
+
+
+class _Supervisor:
+    """The other processes, and what is known of them."""
+
+    def __init__(
+        self, options: ServeOptions, listening: socket.socket, folder: Path, witness: Witness
+    ) -> None:
+        self._options, self._listening, self._witness = options, listening, witness
+        self._url = url(options, listening.getsockname()[1])
+        self._keepers: dict[str, EngineKeeper] = {}
+        for place, model in enumerate(options.models):
+            own = folder / str(place)
+            own.mkdir()
+            asked = LoadModel(model=model, folder=str(own), path=sys.path)
+            self._keepers[model.name] = EngineKeeper(asked, self)
+        self._http: Child[FromHttp] | None = None
+        self._silent = set(self._keepers)
+        """Models that have not answered yet."""
+        self._signal = 0
+        self._over = asyncio.Event()
+
+    async def run(self) -> int:
+        """Until a signal ends it. Raises what cannot be mended."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._signalled, number)
+        self._witness.bound(self._url)
+        keeping = [self._keep_http(), *(keeper.keep() for keeper in self._keepers.values())]
+        tasks = {asyncio.create_task(each) for each in keeping}
+        over = asyncio.create_task(self._over.wait())
+        try:
+            waiting = tasks
+            while waiting and not over.done():
+                done, waiting = await asyncio.wait(
+                    {*waiting, over}, return_when=asyncio.FIRST_COMPLETED
+                )
+                waiting.discard(over)
+                for task in done:
+                    task.result()
+        finally:
+            for task in (over, *tasks):
+                task.cancel()
+            await asyncio.gather(over, *tasks, return_exceptions=True)
+        return 130 if self._signal == signal.SIGINT else 0
+
+    def _signalled(self, number: int) -> None:
+        if self._signal or self._silent or self._http is None:
+            self._signal = self._signal or number
+            self._over.set()
+            return
+        self._signal = number
+        seconds = self._options.drain_seconds
+        self._witness.draining(seconds)
+        self._http.say(Drain(seconds))
+        asyncio.get_running_loop().call_later(seconds + _GRACE_SECONDS, self._over.set)
+
+    async def _keep_http(self) -> None:
+        """See that there is an HTTP process, until it is drained. Raises what it failed with, if no
+        other can be had."""
+        failures = 0
+        while True:
+            self._http = http = Child[FromHttp].started(_HTTP, FromHttp)
+            http.say(StartServing(self._options), self._listening.fileno())
+            for keeper in self._keepers.values():
+                keeper.join(http)
+            try:
+                listened = await self._attended(http)
+            finally:
+                self._http = None
+                http.end()
+            how = await http.gone()
+            if self._signal:
+                self._over.set()
+                return
+            failures = 0 if listened else failures + 1
+            if failures == _MOST_FAILURES:
+                raise ForwardpassError(
+                    f"the HTTP process {how}, {failures} times, before it took connections"
+                )
+            self._witness.lost("the HTTP process", how, final=False)
+            await asyncio.sleep(pause(failures))
+
+    async def _attended(self, http: Child[FromHttp]) -> bool:
+        """Listen to it until its end; whether it took connections."""
+        listened = False
+        async for message, _ in http.hear():
+            if isinstance(message, Listening):
+                listened = True
+            elif isinstance(message, ModelAnswers):
+                self._answers(message.model)
+            elif isinstance(message, KillEngine):
+                self._keepers[message.model].kill(message.engine, message.why)
+            elif not listened:
+                raise message.error()
+        return listened
+
+    def _answers(self, model: str) -> None:
+        if model not in self._silent:
+            return
+        self._silent.remove(model)
+        if not self._silent:
+            self._witness.ready(
+                self._url,
+                tuple(
+                    ReadyModel(name=keeper.name, said=keeper.said, example=keeper.example)
+                    for keeper in self._keepers.values()
+                ),
+            )
+
+    def loaded(self, model: str, said: str) -> None:
+        self._witness.loaded(model, said)
+
+    def learning(self, model: str, doing: str) -> None:
+        if model in self._silent:
+            self._witness.learning(model, doing)
+
+    def ready(self, keeper: EngineKeeper) -> None:
+        """Its engine is: it is to meet the HTTP process."""
+        if self._http is not None:
+            keeper.join(self._http)
+
+    def lost(self, model: str, engine: int, why: str, *, final: bool) -> None:
+        self._witness.lost(f"the engine of {model}", why, final=final)
+        if self._http is not None:
+            self._http.say(EngineLost(model=model, engine=engine, why=why, final=final))

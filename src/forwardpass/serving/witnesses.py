@@ -1,0 +1,40 @@
+"""Witness: who is told what a server does."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ReadyModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that answers.
+
+    Attributes:
+        said: lines about it: what it was learned from, how it is batched.
+        example: a row that it answers, as JSON; "" where none is known.
+    """
+
+    name: str
+    said: tuple[str, ...]
+    example: str
+
+
+class Witness:
+    """Is told, and does nothing; who wants to show it makes a class of this."""
+
+    def bound(self, url: str) -> None:
+        """The socket is this server's; nothing is loaded yet."""
+
+    def loaded(self, model: str, said: str) -> None:
+        """A model is; `said` is a line about it."""
+
+    def learning(self, model: str, doing: str) -> None:
+        """What its first engine is at."""
+
+    def ready(self, url: str, models: tuple[ReadyModel, ...]) -> None:
+        """All models answer, for the first time."""
+
+    def lost(self, what: str, how: str, *, final: bool) -> None:
+        """A process ended as nobody meant it to; another one takes its place, unless `final`."""
+
+    def draining(self, seconds: float) -> None:
+        """What was received whole is answered, for so long at most."""
