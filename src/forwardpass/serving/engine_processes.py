@@ -24,5 +24,5 @@ def engine(
     warm = learned(forward, model.samples, folder, say=lambda doing: control.send(Learning(doing)))
     with_signature = warm.engine.forward.model
     served = ServedEngine(with_signature, warm.executor, warm.about)
-    control.send(EngineReady(said=warm.said, example=warm.example))
+    control.send(EngineReady(said=warm.said, example=warm.about.example))
     work(served, control)
