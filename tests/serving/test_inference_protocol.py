@@ -15,6 +15,7 @@ from standing_in import StandIn, about, answered, replied
 
 from forwardpass.serving.asking import Answered, Inquiry
 from forwardpass.serving.exchanges import Reply
+from forwardpass.serving.gauges import Gauges
 from forwardpass.serving.protocols import inference
 
 LENGTH = b"inference-header-content-length"
@@ -404,10 +405,21 @@ def test_complex_numbers_are_not_of_this_protocol() -> None:
     assert (status, "no c64; ask at POST /models/" in told["error"]) == (400, True)
 
 
-def test_statistics_count_what_was_asked() -> None:
+def test_statistics_are_those_of_the_metrics() -> None:
+    name = "a model that only this test counts"
+    gauges = Gauges(name)
+    gauges.request.observe(0.25)
+    gauges.queue.observe(0.125)
+    gauges.dispatched("full", 3, 3, 4)
+    gauges.answered.inc(3)
+    gauges.refused("full")
+    gauges.refused("late")
     served = service()
+    served.name = name
     status, told = answered(inference, [served], "GET", "/v2/models/stats")
     (stats,) = told["model_stats"]
-    assert (status, stats["inference_count"], stats["inference_stats"]["success"]["count"]) == (
-        200, 0, 0,
-    )  # fmt: skip
+    assert (status, stats["inference_count"], stats["execution_count"]) == (200, 3, 1)
+    assert stats["inference_stats"]["success"] == {"count": 1, "ns": 250_000_000}
+    assert stats["inference_stats"]["queue"] == {"count": 1, "ns": 125_000_000}
+    assert stats["inference_stats"]["compute_infer"] == {"count": 0, "ns": 0}
+    assert stats["inference_stats"]["fail"]["count"] == 2

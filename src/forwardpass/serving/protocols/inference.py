@@ -6,17 +6,18 @@ statistics, the index of models, inference. A model has one version, "1".
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from forwardpass.errors import nearest
-from forwardpass.measuring.clocks import WALL
 from forwardpass.serving.asking import Inquiry, Service
 from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
+from forwardpass.serving.gauges import REGISTRY
 from forwardpass.serving.inference_forms import ModelForm
 from forwardpass.serving.inference_replies import HEADER_LENGTH, VERSION, AskedOutput, replied
 from forwardpass.serving.inference_tensors import (
@@ -45,28 +46,10 @@ _INDEX: Final = msgspec.json.Decoder(_IndexRequest)
 
 
 @dataclass
-class _Counted:
-    """How often something was done, and how long that took."""
-
-    count: int = 0
-    seconds: float = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.count += 1
-        self.seconds += seconds
-
-    def told(self) -> dict[str, int]:
-        return {"count": self.count, "ns": round(self.seconds * 1e9)}
-
-
-@dataclass
 class _InferenceModel:
-    """A service as this protocol sees it: its form, made anew when its engine is, and counts."""
+    """A service as this protocol sees it: its form, which is made anew when its engine is."""
 
     service: Service
-    rows: int = 0
-    success: _Counted = field(default_factory=_Counted)
-    fail: _Counted = field(default_factory=_Counted)
     _about: About | None = None
     _form: ModelForm | None = None
 
@@ -110,7 +93,7 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
         return _json([_indexed(s) for s in services.values() if s.ready or not asked.ready])
 
     async def statistics(exchange: Exchange) -> Reply:
-        return _json({"model_stats": [_statistics(model) for model in models.values()]})
+        return _statistics(models)
 
     async def model_ready(model: _InferenceModel, exchange: Exchange) -> Reply:
         if not model.service.ready:
@@ -124,17 +107,10 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
         return _json(_config(model.service.name, model.form(), limits.request_rows))
 
     async def model_statistics(model: _InferenceModel, exchange: Exchange) -> Reply:
-        return _json({"model_stats": [_statistics(model)]})
+        return _statistics([model.service.name])
 
     async def infer(model: _InferenceModel, exchange: Exchange) -> Reply:
-        try:
-            reply, rows = await _inferred(model, exchange, limits)
-        except RefusedError:
-            model.fail.add(WALL.now() - exchange.arrived)
-            raise
-        model.rows += rows
-        model.success.add(WALL.now() - exchange.arrived)
-        return reply
+        return await _inferred(model, exchange, limits)
 
     async def fixed(exchange: Exchange) -> Reply:
         raise RefusedError(403, "models are loaded when the server starts, and never unloaded")
@@ -178,9 +154,7 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
 # -- inference ------------------------------------------------------------------------------------
 
 
-async def _inferred(
-    model: _InferenceModel, exchange: Exchange, limits: RequestLimits
-) -> tuple[Reply, int]:
+async def _inferred(model: _InferenceModel, exchange: Exchange, limits: RequestLimits) -> Reply:
     form = model.form()
     header, memory = opened(exchange.body, exchange.headers.get(HEADER_LENGTH))
     asked = AskedOutput.all(header, form)
@@ -202,7 +176,7 @@ async def _inferred(
         held = sum(array.nbytes for array in arrays.values())
     inquiry = Inquiry(count, values, arrays, False, held, exchange, timeout, priority)
     answered = await model.service.ask(inquiry)
-    return await replied(model.service.name, header, form, asked, answered, exchange), count
+    return await replied(model.service.name, header, form, asked, answered, exchange)
 
 
 def _values(
@@ -256,17 +230,37 @@ def _indexed(service: Service) -> dict[str, str]:
     return {"name": service.name, "version": VERSION, "state": state, "reason": ""}
 
 
-def _statistics(model: _InferenceModel) -> dict[str, Any]:
-    """What this protocol was asked; what a batch took stands in /metrics."""
-    nothing = _Counted().told()
-    return {
-        "name": model.service.name, "version": VERSION, "inference_count": model.rows,
-        "inference_stats": {
-            "success": model.success.told(), "fail": model.fail.told(), "queue": nothing,
-            "compute_input": nothing, "compute_infer": nothing, "compute_output": nothing,
-        },
-        "batch_stats": [],
-    }  # fmt: skip
+def _statistics(names: Iterable[str]) -> Reply:
+    """What /metrics counts, of all protocols, in the terms of this one."""
+    seen: dict[tuple[str, str, str], float] = defaultdict(float)
+    for sample in (sample for metric in REGISTRY.collect() for sample in metric.samples):
+        labels = sample.labels
+        name = sample.name.removeprefix("forwardpass_")
+        kind = labels.get("stage") or labels.get("fate") or ""
+        seen[labels.get("model", ""), name, kind] += sample.value
+
+    def told(name: str) -> dict[str, Any]:
+        def seconds(what: str, stage: str = "") -> dict[str, int]:
+            sum_seconds = seen[name, f"{what}_seconds_sum", stage]
+            count = seen[name, f"{what}_seconds_count", stage]
+            return {"count": round(count), "ns": round(sum_seconds * 1e9)}
+
+        return {
+            "name": name, "version": VERSION,
+            "inference_count": round(seen[name, "rows_total", "answered"]),
+            "execution_count": round(seen[name, "batch_rows_count", ""]),
+            "inference_stats": {
+                "success": seconds("request"),
+                "fail": {"count": round(seen[name, "refused_total", ""]), "ns": 0},
+                "queue": seconds("stage", "queue"),
+                "compute_input": seconds("stage", "encode"),
+                "compute_infer": seconds("stage", "compute"),
+                "compute_output": seconds("stage", "reply"),
+            },
+            "batch_stats": [],
+        }  # fmt: skip
+
+    return _json({"model_stats": [told(name) for name in names]})
 
 
 def _json(told: object) -> Reply:
