@@ -1,0 +1,158 @@
+"""The HTTP process: all connections, and all that waits; neither PyTorch nor user code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import resource
+import signal
+import socket
+from functools import partial
+from typing import Final
+
+import uvloop
+from msgspec.structs import replace
+
+from forwardpass.errors import ForwardpassError
+from forwardpass.serving.access_logs import AccessLog
+from forwardpass.serving.applications import Application
+from forwardpass.serving.certificates import secured
+from forwardpass.serving.channels import Channel
+from forwardpass.serving.connections import Connections
+from forwardpass.serving.controls import (
+    Control,
+    ControlClosedError,
+    Drain,
+    EngineJoined,
+    EngineLost,
+    Heard,
+    KillEngine,
+    Listening,
+    ModelAnswers,
+    ProcessFailed,
+    StartServing,
+    ToHttp,
+)
+from forwardpass.serving.dispatching import Dispatcher
+from forwardpass.serving.ends import Ends
+from forwardpass.serving.messages import FromEngine
+from forwardpass.serving.options import RequestLimits
+
+_BACKLOG: Final = 2_048
+_OTHER_DESCRIPTORS: Final = 64
+_HANDSHAKE_SECONDS: Final = 10.0
+
+
+def main(control: int) -> None:
+    """Serve what the supervisor at the other end of `control` says, until it says otherwise."""
+    # a signal to all processes of a terminal or a container: the supervisor's to answer
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    supervisor = Control[ToHttp](control, ToHttp)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_HttpProcess(supervisor).run())
+    except ForwardpassError as error:
+        supervisor.send(ProcessFailed.of(error))
+
+
+class _HttpProcess:
+    """What the supervisor said so far, and what it is told."""
+
+    def __init__(self, control: Control[ToHttp]) -> None:
+        self._control = control
+        self._dispatchers: dict[str, Dispatcher] = {}
+        self._over = asyncio.Event()
+        self._drain_seconds = 0.0
+
+    async def run(self) -> None:
+        """Serve until it is over: after a drain, or when the supervisor has gone."""
+        first, *rest = self._first()
+        start = first.message
+        assert isinstance(start, StartServing)
+        options = start.options
+        self._dispatchers = {
+            model.name: Dispatcher(
+                model.name, options,
+                kill=partial(self._kill, model.name), answers=partial(self._answers, model.name),
+            )
+            for model in options.models
+        }  # fmt: skip
+        log = AccessLog(1) if options.access_log else None
+        application = Application(self._dispatchers, options)
+        connections = Connections(application, held(options.limits), log)
+        loop = asyncio.get_running_loop()
+        secure = secured(options)
+        server = await loop.create_server(
+            connections.made, sock=socket.socket(fileno=first.descriptors[0]), ssl=secure,
+            ssl_handshake_timeout=None if secure is None else _HANDSHAKE_SECONDS, backlog=_BACKLOG,
+        )  # fmt: skip
+        self._control.send(Listening())
+        for heard in rest:
+            self._hear(heard)
+        loop.add_reader(self._control.fileno(), self._readable)
+        # what is there now stays: a collection need not look at it each time
+        gc.collect()
+        gc.freeze()
+        await self._over.wait()
+        if self._drain_seconds:
+            await connections.drain(self._drain_seconds)
+        server.close()
+        for dispatcher in self._dispatchers.values():
+            dispatcher.close()
+        connections.close()
+        if log is not None:
+            log.close()
+
+    def _first(self) -> list[Heard[ToHttp]]:
+        """What comes first: which server this is to be."""
+        heard: list[Heard[ToHttp]] = []
+        while not heard:
+            heard = self._control.receive()
+        return heard
+
+    def _readable(self) -> None:
+        try:
+            for heard in self._control.receive():
+                self._hear(heard)
+        except ControlClosedError:
+            asyncio.get_running_loop().remove_reader(self._control.fileno())
+            self._over.set()
+
+    def _hear(self, heard: Heard[ToHttp]) -> None:
+        message = heard.message
+        if isinstance(message, EngineJoined):
+            channel: Channel[FromEngine] = Channel(Ends(*heard.descriptors), engine=False)
+            self._dispatchers[message.model].joined(message.engine, channel)
+        elif isinstance(message, EngineLost):
+            dispatcher = self._dispatchers[message.model]
+            dispatcher.lost(message.engine, message.why, final=message.final)
+        elif isinstance(message, Drain):
+            self._drain_seconds = message.seconds
+            self._over.set()
+
+    def _kill(self, model: str, engine: int, why: str) -> None:
+        self._tell(KillEngine(model, engine, why))
+
+    def _answers(self, model: str) -> None:
+        self._tell(ModelAnswers(model))
+
+    def _tell(self, message: KillEngine | ModelAnswers) -> None:
+        try:
+            self._control.send(message)
+        except ControlClosedError:
+            self._over.set()
+
+
+def held(limits: RequestLimits) -> RequestLimits:
+    """The limits that this process can hold: a connection is a descriptor, of which the system
+    gives only so many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * limits.connections + _OTHER_DESCRIPTORS
+    given = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < given:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (given, hard))
+    can = max(1, (given - _OTHER_DESCRIPTORS) // 2)
+    return replace(limits, connections=min(limits.connections, can))

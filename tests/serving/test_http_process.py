@@ -1,0 +1,188 @@
+"""The process itself: what the supervisor says to it, and what it may not have."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from front import Client, request
+from standing_in import about
+
+from forwardpass.serving.channels import Channel, ChannelClosedError
+from forwardpass.serving.controls import (
+    Control,
+    ControlClosedError,
+    Drain,
+    EngineJoined,
+    EngineLost,
+    FromHttp,
+    Listening,
+    ModelAnswers,
+    ProcessFailed,
+    StartServing,
+    connected,
+)
+from forwardpass.serving.ends import pair
+from forwardpass.serving.messages import ComputeRows, RowsComputed, ToEngine
+from forwardpass.serving.options import ServedModel, ServeOptions
+from forwardpass.starting import Started, start
+
+ROWS = b'{"rows":[[1,2,3],[4,5,6]]}'
+
+
+class Supervising:
+    """The supervisor's side of one HTTP process, and an engine that adds up each row."""
+
+    def __init__(self, **options: Any) -> None:
+        mine, theirs = connected()
+        self.control = Control[FromHttp](mine, FromHttp)
+        self.listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port: int = self.listening.getsockname()[1]
+        self.read, write = os.pipe()
+        self.started: Started = start(
+            "forwardpass.serving.http_process:main", [theirs], stdout=write
+        )
+        os.close(write)
+        models = (ServedModel(name="sums", forward="sums.py"),)
+        given = ServeOptions(models=models, **options)
+        self.control.send(StartServing(given), self.listening.fileno())
+
+    def heard(self) -> Any:
+        messages = self.control.receive()
+        while not messages:
+            messages = self.control.receive()
+        return messages[0].message
+
+    def join(self, number: int) -> Channel[ToEngine]:
+        theirs, ours = pair(1 << 22)
+        self.control.send(EngineJoined("sums", number), *theirs)
+        theirs.close()
+        channel: Channel[ToEngine] = Channel(ours, engine=True)
+        threading.Thread(target=self.compute, args=(channel,), daemon=True).start()
+        channel.send(about("features: f32[batch 3]", outputs=["output: f32[batch]"]))
+        return channel
+
+    @staticmethod
+    def compute(channel: Channel[ToEngine]) -> None:
+        try:
+            while True:
+                for received in channel.receive(None):
+                    message = received.message
+                    assert isinstance(message, ComputeRows)
+                    sums = [float(np.sum(row)) for row in received.arrays["features"]]
+                    rows: Any = [json.dumps({"output": value}).encode() for value in sums]
+                    batch = message.batch
+                    received.release()
+                    channel.send(RowsComputed(batch=batch, seconds=1e-4, rows=rows, failures=[]))
+        except (ChannelClosedError, OSError):
+            return
+
+    def end(self) -> None:
+        self.control.close()
+        self.started.process.wait(10)
+        os.close(self.started.life)
+        os.close(self.read)
+        self.listening.close()
+
+
+@pytest.fixture
+def http() -> Iterator[Supervising]:
+    supervising = Supervising()
+    yield supervising
+    supervising.end()
+
+
+def test_it_answers_through_engines_that_come_and_go_until_it_is_drained(
+    http: Supervising,
+) -> None:
+    assert http.heard() == Listening()
+    with Client(http.port) as client:
+        client.send(request("/readyz", method="GET") + request("/models/sums", ROWS))
+        assert [client.answer().status for _ in range(2)] == [503, 503]
+        for number in (1, 2):
+            channel = http.join(number)
+            assert http.heard() == ModelAnswers("sums")
+            client.send(request("/models/sums", ROWS, X_Request_Id=f"of-{number}"))
+            assert client.answer().json == {"rows": [{"output": 6.0}, {"output": 15.0}]}
+            channel.close()
+            http.control.send(EngineLost(model="sums", engine=number, why="test", final=False))
+        http.started.process.send_signal(signal.SIGTERM)  # is the supervisor's to answer
+        client.send(request("/healthz", method="GET"))
+        assert client.answer().status == 200
+        http.control.send(Drain(5.0))
+        assert http.started.process.wait(10) == 0
+        assert client.is_closed()
+    with os.fdopen(os.dup(http.read)) as file:
+        lines = [json.loads(line) for line in file]
+    assert [line["status"] for line in lines] == [503, 503, 200, 200, 200]
+    assert [line["id"] for line in lines][2:4] == ["of-1", "of-2"]
+
+
+def test_it_ends_with_its_supervisor(http: Supervising) -> None:
+    assert http.heard() == Listening()
+    http.control.close()
+    assert http.started.process.wait(10) == 0
+
+
+def test_it_loads_neither_torch_nor_a_library_of_models() -> None:
+    program = (
+        "import forwardpass.serving.http_process, sys; from forwardpass.nouns import folders; "
+        "from forwardpass.serving import protocols; folders.plugins(protocols); "
+        "print(*sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert {"torch", "pyarrow", "fsspec", "rich", "transformers"}.isdisjoint(
+        done.stdout.decode().split()
+    )
+
+
+def certificate(folder: Path) -> tuple[str, str]:
+    key, chain = str(folder / "key.pem"), str(folder / "chain.pem")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", chain,
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return chain, key
+
+
+def test_over_tls_the_same_is_answered_and_plain_text_is_not(tmp_path: Path) -> None:
+    chain, key = certificate(tmp_path)
+    http = Supervising(tls_cert=chain, tls_key=key, access_log=False)
+    assert http.heard() == Listening()
+    trusting = ssl.create_default_context(cafile=chain)
+    with Client(http.port) as client:
+        client.socket = trusting.wrap_socket(client.socket, server_hostname="localhost")
+        client.send(request("/healthz", method="GET"))
+        assert client.answer().json == {"live": True}
+        client.send(b"POST /models/sums HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999999")
+        client.send(b"\r\n\r\n")
+        assert client.answer().status == 413
+    with Client(http.port) as client:
+        client.send(request("/healthz", method="GET"))
+        assert client.is_closed()
+    http.end()
+
+
+def test_a_certificate_that_is_none_is_said_to_the_supervisor(tmp_path: Path) -> None:
+    for name in ("chain.pem", "key.pem"):
+        (tmp_path / name).write_text("nothing")
+    http = Supervising(tls_cert=str(tmp_path / "chain.pem"), tls_key=str(tmp_path / "key.pem"))
+    failed = http.heard()
+    assert isinstance(failed, ProcessFailed)
+    assert failed.kind == "UsageError"
+    assert "--tls-cert" in failed.why
+    with pytest.raises(ControlClosedError):
+        http.control.receive()
+    http.end()
