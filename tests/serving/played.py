@@ -28,7 +28,7 @@ from forwardpass.serving.messages import (
     RowsEncoded,
     ToEngine,
 )
-from forwardpass.serving.options import ServedModel, ServeOptions
+from forwardpass.serving.options import RequestLimits, ServedModel, ServeOptions
 
 LONGEST = 64
 
@@ -164,9 +164,16 @@ class PlayedEngine(threading.Thread):
 class Stage:
     """A Dispatcher, and an engine that is played anew whenever it dies."""
 
-    def __init__(self, script: Script, *, slo: float | None = None, restart: float = 0.01) -> None:
-        self.script, self.restart = script, restart
-        options = ServeOptions(models=(ServedModel(name="m", forward="texts.py"),), slo_seconds=slo)
+    def __init__(
+        self, script: Script, *, slo: float | None = None, restart: float = 0.01,
+        channel_bytes: int = 1 << 24, limits: RequestLimits | None = None,
+    ) -> None:  # fmt: skip
+        self.script, self.restart, self.channel_bytes = script, restart, channel_bytes
+        options = ServeOptions(
+            models=(ServedModel(name="m", forward="texts.py"),),
+            slo_seconds=slo,
+            limits=limits or RequestLimits(),
+        )
         self.dispatcher = Dispatcher("m", options, kill=self._kill)
         self.engine: PlayedEngine | None = None
         self.engines = 0
@@ -188,7 +195,7 @@ class Stage:
     async def _keep(self) -> None:
         """What the supervisor does."""
         while not self._over:
-            ours, theirs = pair(1 << 24)
+            ours, theirs = pair(self.channel_bytes)
             self.engine = PlayedEngine(Channel(theirs, engine=True), self.script)
             self.engines += 1
             self.engine.start()

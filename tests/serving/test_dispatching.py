@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from forwardpass.measuring.clocks import WALL
 from forwardpass.serving.exchanges import RefusedError
+from forwardpass.serving.options import RequestLimits
 from tests.serving.played import LONGEST, Script, Stage, about, costs, exchange_now
 
 FAST = costs(1e-4, 1e-6)
@@ -32,7 +35,7 @@ def texts() -> Script:
 async def outcome(asked: Awaitable[Any]) -> Any:
     """The rows of an answer, or what it was refused with: (status, reason, row)."""
     try:
-        return [int(row) for row in (await asked).rows]
+        return [msgspec.json.decode(row) for row in (await asked).rows]
     except RefusedError as error:
         return error.status, error.reason, error.row
 
@@ -316,3 +319,84 @@ def test_a_model_that_failed_for_good_refuses_who_waits_and_who_comes() -> None:
         return [await waiting, await outcome(stage.ask(["b"]))]
 
     assert played(texts(), act, restart=1.0) == [(503, "failed", None)] * 2
+
+
+def test_what_does_not_fit_into_the_channel_at_once_goes_in_parts() -> None:
+    async def act(stage: Stage) -> Any:
+        asked = [["a" * 60] * 300, ["b" * 9000], ["c"], ["d", "\ud800"]]
+        return await asyncio.gather(*(outcome(stage.ask(rows)) for rows in asked))
+
+    found = played(texts(), act, channel_bytes=1 << 14)
+    assert found == [[60] * 300, (413, "large", 0), [1], (400, "invalid", 1)]
+
+
+def test_batches_of_arrays_shrink_to_the_channel() -> None:
+    async def act(stage: Stage) -> Any:
+        rows = np.random.rand(4000, 3).astype(np.float32)
+        (found,) = (await stage.ask(rows, decoded=False)).outputs.values()
+        np.testing.assert_array_equal(found, rows * 2)
+
+    script = Script(about(costs(1e-3, 1e-9, rows=(1, 4096), cells=(1,)), tensors=True))
+    played(script, act, channel_bytes=1 << 15)
+    assert len(script.batches) > 1
+
+
+def test_a_full_queue_refuses_whoever_comes_next() -> None:
+    script = texts()
+    script.seconds = lambda rows, cells: 0.02
+
+    async def act(stage: Stage) -> None:
+        found: list[Any] = await asyncio.gather(*(outcome(stage.ask(["a"] * 4)) for _ in range(10)))
+        assert found[:5] == [[1] * 4] * 5
+        assert found[5:] == [(429, "full", None)] * 5
+        assert await outcome(stage.ask(["a"] * 21)) == (413, "rows", None)
+        assert await outcome(stage.ask(["a"] * 20)) == [1] * 20
+
+    played(script, act, limits=RequestLimits(queue_rows=20, request_rows=20))
+
+
+def test_a_row_that_can_never_be_in_time_is_too_large() -> None:
+    table = costs(0.001, 0.01, rows=(1,))
+
+    async def act(stage: Stage) -> Any:
+        given = about(table, tensors=True)
+        assert given.axes == ()
+        return await outcome(stage.ask(np.zeros((1, LONGEST), np.float32)))
+
+    given = about(table, tensors=True)
+    long = msgspec.structs.replace(
+        given, inputs=(f"x: f32[batch n=1..{2 * LONGEST}] pad 0",), axes=("n",), paddable=(True,)
+    )
+    assert played(Script(long), act, slo=0.1) == (413, "large", 0)
+
+
+def test_at_three_times_what_it_can_answers_are_in_time_and_as_many_as_at_its_best() -> None:
+    """A batch of up to 8 rows takes 8 ms: 1,000 rows a second."""
+    table = costs(0.0, 0.001, rows=(1, 2, 4, 8), cells=(1,))
+    script = Script(about(table, tensors=True))
+    script.seconds = lambda rows, cells: 0.001 * rows
+    row = np.zeros((1, 3), np.float32)
+
+    async def act(stage: Stage) -> tuple[int, list[float], int]:
+        took: list[float] = []
+        refused = 0
+
+        async def one() -> None:
+            nonlocal refused
+            exchange = exchange_now()
+            if await outcome(stage.ask(row, exchange=exchange)) == (503, "late", None):
+                refused += 1
+            else:
+                took.append(WALL.now() - exchange.arrived)
+
+        began, asked = WALL.now(), list[asyncio.Task[None]]()
+        for n in range(3000):
+            asked.append(asyncio.create_task(one()))
+            await asyncio.sleep(max(0.0, began + n / 3000 - WALL.now()))
+        await asyncio.gather(*asked)
+        return len(took), took, refused
+
+    answered, took, refused = played(script, act, slo=0.1)
+    assert answered + refused == 3000
+    assert answered > 500
+    assert np.quantile(took, 0.9) < 0.15

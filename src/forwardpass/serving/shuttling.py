@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, cast
 
 from forwardpass.serving.channels import ChannelClosedError, ChannelFullError, Received
@@ -97,55 +96,54 @@ class Shuttle:
             self._suspects.put_back(rows)
 
     def _encode(self, link: EngineLink, rows: list[AskedRow], now: float) -> bool:
-        """Have rows encoded: whether they were sent."""
+        """Have rows encoded: whether any of them were sent."""
         try:
             link.encode(rows, self._pace.seconds(rows), now)
-        except (ChannelFullError, ChannelClosedError) as error:
+            return True
+        except ChannelClosedError:
             self._lobby.unsent(rows)
-            self._not_sent(rows, error)
-            return False
-        except (TypeError, ValueError, OverflowError) as error:  # a value that cannot travel
-            if len(rows) > 1:
-                middle = len(rows) // 2
-                first = self._encode(link, rows[:middle], now)
-                return self._encode(link, rows[middle:], now) or first
-            said = f"row {rows[0].place}: it cannot be read ({error})"
-            self._lobby.refuse(rows[0].asker, RefusedError(400, said, row=rows[0].place))
-            return False
-        return True
+            raise
+        except ChannelFullError as error:
+            if not error.never:
+                self._lobby.unsent(rows)
+                self.full = True
+                return False
+            refused = RefusedError(413, f"row {rows[0].place} is too large", reason="large")
+        except (TypeError, ValueError, OverflowError) as error:
+            said = f"row {rows[0].place} holds what cannot be read: {error}"
+            refused = RefusedError(400, said)
+        if len(rows) > 1:
+            first = self._encode(link, rows[: len(rows) // 2], now)
+            return self._encode(link, rows[len(rows) // 2 :], now) or first
+        refused.row = rows[0].place
+        self._lobby.refuse(rows[0].asker, refused)
+        return False
 
     def _compute(self, link: EngineLink, work: ComputingRows, now: float, why: str) -> bool:
         """Have a batch computed: whether it was sent."""
         self._batches += 1
-        rows = work.rows
+        rows, queue = work.rows, self._lobby.queue
         try:
             link.compute(self._batches, work, now)
         except (ChannelFullError, ChannelClosedError) as error:
-            queue = self._lobby.queue
             if work.dispatch is not None:
                 queue.done(work.dispatch, now, None)
             for row in rows:
                 queue.add(row)
-            if isinstance(error, ChannelFullError) and error.never and len(rows) > 1:
+            if isinstance(error, ChannelClosedError):
+                raise
+            if not error.never:
+                self.full = True
+            elif len(rows) > 1:
                 queue.costs.refused(work.cells * len(rows))
-            self._not_sent(rows, error)
+            else:
+                said = f"row {rows[0].place} is too large"
+                refused = RefusedError(413, said, reason="large", row=rows[0].place)
+                self._lobby.refuse(rows[0].asker, refused)
             return False
         real = sum([row.cells for row in rows])
         self._gauges.dispatched(why, len(rows), real, work.cells * len(rows))
         return True
-
-    def _not_sent(
-        self, rows: Sequence[AskedRow], error: ChannelFullError | ChannelClosedError
-    ) -> None:
-        """Rows are as they were. Raises ChannelClosedError where nothing can be sent any more."""
-        if isinstance(error, ChannelClosedError):
-            raise error
-        if not error.never:
-            self.full = True
-        elif len(rows) == 1:
-            row = rows[0]
-            said = f"row {row.place} is too large: {error}"
-            self._lobby.refuse(row.asker, RefusedError(413, said, reason="large", row=row.place))
 
     # -- back -------------------------------------------------------------------------------------
 
