@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_folders import rows
 
 from forwardpass.loading.described import describe, encoder
@@ -73,3 +76,33 @@ def test_what_does_more_than_it_says_is_code(tmp_path: Path) -> None:
     description, _, code = describe(model, tmp_path)
     assert description == {"kind": "code", "reference": "net.py"}
     assert code == ["its encode is Python code of net.py"]
+
+
+def test_a_picture_may_come_as_the_content_of_a_file(tmp_path: Path) -> None:
+    encode = ImageEncoder(Processor(processor("vit.ViT")))
+    held = io.BytesIO()
+    Image.fromarray(PICTURES[0]).save(held, "PNG")
+    text = base64.b64encode(held.getvalue()).decode()
+    expected = encode(rows(image=[PICTURES[0]]))["pixel_values"]
+    for given in (
+        held.getvalue(), text, f"data:image/png;base64,{text}", PICTURES[0].astype(np.int64),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(encode(rows(image=[given]))["pixel_values"], expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("no base64!", "no base64"),
+        (base64.b64encode(b"no picture").decode(), "no image that Pillow reads"),
+        (b"", "no image that Pillow reads"),
+        (np.full((4, 4, 3), 256), "beyond 0 to 255"),
+        (np.zeros((4, 4), np.uint8), r"an array \[4, 4\]"),
+        (7, "got int"),
+    ],
+    ids=str,
+)
+def test_what_is_no_picture_is_refused(given: Any, said: str) -> None:
+    encode = ImageEncoder(Processor(processor("vit.ViT")))
+    with pytest.raises((TypeError, ValueError), match=said):
+        encode(rows(image=[given]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ import numpy as np
 from forwardpass.errors import LoadError, missing_extra
 from forwardpass.loading.picture_recipes import Picture, PictureRecipe, Pixels
 from forwardpass.nouns.rows import Rows
+from forwardpass.reading.pictures import picture_of
 
 _TRIED: Final = ((96, 64), (80, 120), (33, 257), (400, 300), (224, 224), (385, 384), (5, 7), (1, 1))
 """Heights and widths of the pictures on which two ways to pixel values are compared."""
@@ -40,11 +42,16 @@ class Processor:
 
 
 class ImageEncoder:
-    """Rows with a picture in the column `image`, uint8 [height width 3] → `pixel_values`.
+    """Rows with a picture in the column `image` → `pixel_values`.
+
+    A picture is uint8 [height width 3], or the content of a file that Pillow reads, as bytes or in
+    base64.
 
     Args:
         pixels: what makes the pixel values of a picture.
     """
+
+    image_columns = ("image",)
 
     def __init__(self, pixels: Callable[[Picture], Pixels]) -> None:
         self.pixels = pixels
@@ -111,11 +118,37 @@ def _tried(pixels: Callable[[Picture], Pixels], picture: Picture) -> Pixels | No
 
 
 def _picture(value: Any) -> Picture:
+    """The pixels, be they given or the content of a file. Raises TypeError and ValueError."""
+    if isinstance(value, str):
+        value = _content(value)
+    if isinstance(value, bytes):
+        value = picture_of(value)
+        if isinstance(value, str):
+            raise ValueError(f"column 'image': {value}")
     if not isinstance(value, np.ndarray) or value.ndim != 3 or value.shape[2] != 3:
         what = (
             f"an array {list(value.shape)}"
             if isinstance(value, np.ndarray)
             else type(value).__name__
         )
-        raise TypeError(f"column 'image': got {what}, expected a picture [height width 3] of uint8")
+        raise TypeError(
+            f"column 'image': got {what}, expected a picture [height width 3] of uint8, or the "
+            "content of a file, as bytes or in base64"
+        )
+    if value.dtype.kind in "iu" and value.dtype != np.uint8:  # numbers of JSON, say
+        if value.size and not 0 <= value.min() <= value.max() <= 255:
+            raise ValueError("column 'image': numbers beyond 0 to 255, expected uint8")
+        value = value.astype(np.uint8)
     return value
+
+
+def _content(text: str) -> bytes:
+    """What is in base64, alone or in a `data:` URL. Raises ValueError."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise ValueError(
+            "column 'image': a text that is no base64; send the content of a file in base64"
+        ) from error

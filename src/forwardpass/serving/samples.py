@@ -33,6 +33,11 @@ _TIMES_LONGER: Final = 8
 _TEXT: Final = "the model reads what people write to it and answers each of them in time"
 _WORD_COUNTS: Final = (1, 4, 16, 64, 256)
 _MORE: Final = "; --samples DATA learns from rows of yours"
+_PICTURE: Final = (
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGUlEQVR42mNsaGhgIAUwMZAIRjWMahg6GgDJTAGg"
+    "54KQ4AAAAABJRU5ErkJggg=="
+)
+"""A grey square, a PNG in base64."""
 _EXAMPLE_LENGTH: Final = 2_000
 
 
@@ -83,6 +88,11 @@ def samples_of(forward: Forward, data: str | None) -> Samples:
     rows = _drawn(forward)
     said = f"{guessed}learned from rows that were drawn by the signature{_MORE}"
     return Samples(forward, rows, said, _example(forward.model, rows))
+
+
+def image_columns(model: Model) -> tuple[str, ...]:
+    """The columns that its encode takes as pictures, where it says so."""
+    return tuple(getattr(model.encode, "image_columns", ()))
 
 
 def _golden(program: ArtefactProgram, signature: Signature | None) -> Block:
@@ -184,6 +194,8 @@ def _example(model: Model, rows: Encodings) -> str:
         texts = dict.fromkeys(model.text_columns, "A sentence to try.")
         pairs = getattr(model.encode, "pairs", len(texts) > 1)
         return msgspec.json.encode(texts if pairs else next(iter(texts.values()))).decode()
+    if image_columns(model):
+        return msgspec.json.encode(_PICTURE).decode()
     if model.encode is not None or not isinstance(rows, Block) or not len(rows):
         return ""
     first = int(np.argmin(rows.sizes.prod(axis=1)))

@@ -7,17 +7,17 @@ bits a channel become 8, of several frames or pages the first is taken.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from forwardpass.errors import DataError, contained, missing_extra, said
+from forwardpass.errors import DataError, missing_extra
 from forwardpass.nouns.rows import Failure, Rows
 from forwardpass.reading.blocks import unreadable
 from forwardpass.reading.files import File
+from forwardpass.reading.pictures import picture_of
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
@@ -26,10 +26,6 @@ SUFFIXES = (
 )
 STREAMED = False
 
-_FORMATS = (
-    *("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000"),
-    *("PPM", "TGA", "ICO", "PCX", "QOI", "SGI", "PSD", "DDS"),
-)
 _BLOCK_IMAGES = 64
 _BLOCK_BYTES = 32 * 2**20
 
@@ -71,30 +67,4 @@ def _image(file: File) -> np.ndarray[Any, Any] | str:
         if not file.is_local:  # the next images would fail likewise: stop, and be resumed
             raise
         return str(error)
-    return _decoded(content)
-
-
-def _decoded(content: bytes) -> np.ndarray[Any, Any] | str:
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        Image.init()  # else only some formats are known
-        formats = [name for name in _FORMATS if name in Image.OPEN]
-        with contained(), Image.open(io.BytesIO(content), formats=formats) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and image.width * image.height > limit:
-                return f"the image has {image.width} x {image.height} pixels; at most {limit:,}"
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode == "F" or (upright.mode == "I" and image.format == "TIFF"):
-                return (
-                    "its pixels are 32-bit numbers, and nothing says which of them is white; "
-                    "convert it to 8 or 16 bits"
-                )
-            if upright.mode.startswith("I"):  # 16 bits, which Pillow would clip, not scale
-                grey = (np.asarray(upright) >> 8).astype(np.uint8)
-                return np.repeat(grey[:, :, None], 3, axis=2)
-            return np.asarray(upright.convert("RGB"))
-    except UnidentifiedImageError:  # whose message holds an address, other in each run
-        return "the file is no image that Pillow reads, or damaged"
-    except Exception as error:  # noqa: BLE001 - recorded; a damaged image can raise anything
-        return f"the image cannot be decoded: {said(error)}"
+    return picture_of(content)
