@@ -85,6 +85,8 @@ class Engine:
         if not declared:
             return found
         names = [output.path for output in declared]
+        if names == [*found]:
+            return found
         if all(name in found for name in names):
             return {name: found[name] for name in names}
         anonymous = all(name.startswith("output") for name in found)

@@ -10,7 +10,7 @@ import torch
 from forwardpass.building.replicas import Arguments, Facts, Inputs
 from forwardpass.measuring.machines import pytorch
 from forwardpass.nouns.lowered import Lowered
-from forwardpass.tensors.arrays import is_tensor
+from forwardpass.tensors.arrays import Array
 from forwardpass.tensors.dtypes import TORCH
 
 Outputs: TypeAlias = "Sequence[torch.Tensor] | dict[str, torch.Tensor]"
@@ -47,11 +47,7 @@ class PlainReplica:
     def stage(self, inputs: Inputs) -> list[torch.Tensor]:
         """The inputs as tensors, in the order of the graph."""
         assert not isinstance(inputs, Arguments)
-        values = [(inputs[path], dtype) for path, dtype in self._inputs]
-        return [
-            value if is_tensor(value) else torch.from_numpy(value).to(dtype)  # pyright: ignore[reportArgumentType]
-            for value, dtype in values
-        ]
+        return [_tensor(inputs[path], dtype) for path, dtype in self._inputs]
 
     def compute(self, staged: list[torch.Tensor], seed: int | None = None) -> dict[str, Any]:
         """The outputs by path."""
@@ -65,3 +61,10 @@ class PlainReplica:
     def fetch(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """They are in CPU memory."""
         return outputs
+
+
+def _tensor(value: Array, dtype: torch.dtype) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value
+    tensor = torch.from_numpy(value)
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)

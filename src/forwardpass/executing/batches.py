@@ -43,15 +43,18 @@ class Batch:
         """The sizes of the named axes that the rows really have, int64 [rows, axes]."""
         return self.inputs.lengths
 
-    @cached_property
+    @property
     def padded(self) -> dict[str, np.ndarray[Any, Any]]:
         """The padded inputs by path; made once, wherever they are first asked for."""
-        assert isinstance(self.inputs, Block)
-        return self.inputs.collate(self.sizes)
+        made = self.__dict__.get("_padded")
+        if made is None:
+            assert isinstance(self.inputs, Block)
+            made = self.__dict__["_padded"] = self.inputs.collate(self.sizes)
+        return made
 
     def release(self) -> None:
         """Let go of the padded inputs; they are made again if they are asked for again."""
-        self.__dict__.pop("padded", None)
+        self.__dict__.pop("_padded", None)
 
     def part(self, start: int, stop: int) -> Batch:
         """Some of these rows, at the same padded sizes."""
@@ -77,8 +80,10 @@ class Planned:
     def places(self) -> slice | Indices:
         """Where its rows stand in the block: a slice where each follows the one before it."""
         start, stop = int(self.indices[0]), int(self.indices[-1]) + 1
+        if stop - start != len(self.indices):
+            return self.indices
         ascend = bool((self.indices[1:] > self.indices[:-1]).all())
-        return slice(start, stop) if ascend and stop - start == len(self.indices) else self.indices
+        return slice(start, stop) if ascend else self.indices
 
     def batch(self, block: Encodings, positions: Indices) -> Batch:
         """The batch, of a block whose rows have these `positions` in the source."""

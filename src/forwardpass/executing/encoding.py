@@ -227,6 +227,9 @@ def checked(
             if not item.optional:
                 raise ValueError(f"encode gave nothing for the input `{item}`")
             continue
+        if _is_sound(item, array, count):
+            values[item.path] = array
+            continue
         try:
             value = as_values(array)
         except (TypeError, ValueError) as error:
@@ -256,7 +259,20 @@ def checked(
                 )
             known[:] = column
         values[item.path] = value
-    return Block(signature, values, lengths, _permitted(signature, lengths)), frozenset(cut)
+    sizes = _permitted(signature, lengths) if axes else lengths
+    return Block(signature, values, lengths, sizes), frozenset(cut)
+
+
+def _is_sound(item: Input, array: Any, count: int) -> bool:
+    """Whether an array is just what `checked` would make of it, at one look."""
+    shape = item.row_shape
+    return (
+        shape is not None
+        and type(array) is np.ndarray
+        and array.shape == (count, *shape)
+        and array.dtype == NUMPY[item.dtype]
+        and array.flags.writeable
+    )
 
 
 def _permitted(signature: Signature, lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

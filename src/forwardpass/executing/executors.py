@@ -146,11 +146,13 @@ class InProcess:
 
         `refused` are the cells of what did not fit into memory so far.
         """
-        cells, several = batch.cells * len(batch), len(batch) > 1
-        known = [*refused, *(() if self._refused is None else (self._refused,))]
-        if several and known and cells >= min(known):
-            refused.append(cells)
-            raise MemoryError(f"a batch of {min(known)} cells did not fit, and this has {cells}")
+        count = len(batch)
+        cells, several = batch.cells * count, count > 1
+        if several and (refused or self._refused is not None):
+            least = min([*refused, *(() if self._refused is None else (self._refused,))])
+            if cells >= least:
+                refused.append(cells)
+                raise MemoryError(f"a batch of {least} cells did not fit, and this has {cells}")
         try:
             return self._outputs(batch)
         except Exception as error:
@@ -175,17 +177,16 @@ class InProcess:
     def _rows(self, batch: Batch, outputs: Mapping[str, Array]) -> Mapping[str, Values]:
         signature = self._engine.signature
         assert signature is not None
-        names = list(signature.variable)
-        lengths = batch.lengths
+        names, count, lengths = signature.variable, len(batch), batch.lengths
         full = not names or bool((lengths == np.asarray(batch.sizes)).all())
-        padded = dict(zip(names, batch.sizes, strict=True))
+        padded = dict(zip(names, batch.sizes, strict=True)) if names else {}
         rows: dict[str, Values] = {}
         for output in signature.outputs:
             value = outputs[output.path]
-            expected = output.shape(len(batch), padded)
-            if tuple(value.shape) != expected:
+            expected = output.shape(count, padded)
+            if value.shape != expected:
                 raise ValueError(
-                    f"output `{output}`: expected {list(expected)} for {len(batch)} rows, "
+                    f"output `{output}`: expected {list(expected)} for {count} rows, "
                     f"got {list(value.shape)}"
                 )
             if full or not output.variable:

@@ -140,6 +140,11 @@ class Input(msgspec.Struct, frozen=True, dict=True):
         return tuple(axis for axis in self.axes if not axis.is_batch)
 
     @cached_property
+    def row_shape(self) -> tuple[int, ...] | None:
+        """The shape of every row; None where it varies."""
+        return None if self.variable else tuple(axis.size for axis in self.row_axes)
+
+    @cached_property
     def variable(self) -> tuple[str, ...]:
         """Names of the axes whose size varies by row."""
         return tuple(axis.name for axis in self.axes if axis.is_variable)
@@ -225,8 +230,17 @@ class Output(msgspec.Struct, frozen=True, dict=True):
         """Names of the input axes on which the shape of a row depends."""
         return tuple(e.name for e in self.extents if e.name and e.name != "batch")
 
+    @cached_property
+    def _around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The sizes before and after the batch, where none varies."""
+        sizes = tuple(extent.size for extent in self.extents)
+        return sizes[: self.batch_axis], sizes[self.batch_axis + 1 :]
+
     def shape(self, batch: int, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The shape for `batch` rows whose named axes have `sizes`."""
+        if not self.variable:
+            before, after = self._around
+            return (*before, batch, *after)
         return tuple(extent.of({**sizes, "batch": batch}) for extent in self.extents)
 
     def __str__(self) -> str:

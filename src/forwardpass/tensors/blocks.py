@@ -71,6 +71,12 @@ class Block:
 
         Every array is fresh memory, so that the same rows always meet the same alignment.
         """
+        if not self.signature.variable:
+            return {
+                item.path: _filled(item, self.values[item.path])
+                for item in self.signature.inputs
+                if item.path in self.values
+            }
         target = dict(zip(self.signature.variable, map(int, sizes), strict=True))
         lengths = dict(zip(self.signature.variable, self.lengths.T, strict=True))
         batch: dict[str, np.ndarray[Any, Any]] = {}
@@ -94,6 +100,15 @@ def concatenated(blocks: Sequence[Block]) -> Block:
         np.concatenate([block.lengths for block in blocks]),
         np.concatenate([block.sizes for block in blocks]),
     )
+
+
+def _filled(item: Input, values: Numbers) -> np.ndarray[Any, Any]:
+    """A batch of rows that all have one shape."""
+    if isinstance(values, list):
+        return _stacked(item, values, {})
+    batch = empty(values.shape, NUMPY[item.dtype])
+    np.copyto(batch, values, casting="unsafe")
+    return _placed(batch, item.batch_axis or 0)
 
 
 def _stacked(item: Input, values: Numbers, target: Mapping[str, int]) -> np.ndarray[Any, Any]:

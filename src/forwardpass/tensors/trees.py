@@ -58,6 +58,8 @@ def flatten(value: Any) -> dict[str, torch.Tensor]:
     their keys and fields, nested ones with dots; so do the tensors that a tensor stands for.
     Whatever is not a tensor is left out.
     """
+    if type(value) is torch.Tensor:
+        return {"output": value}
     if isinstance(value, torch.Tensor):
         return dict(_leaves(value, "output"))
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):

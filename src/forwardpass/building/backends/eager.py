@@ -9,7 +9,7 @@ operator.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -34,6 +34,7 @@ from forwardpass.tensors.modules import dtype_of, held_by, moved
 from forwardpass.tensors.trees import flatten, nest
 
 _CPU: Final = torch.device("cpu")
+_HERE: Final = nullcontext()
 
 
 class Staged(NamedTuple):
@@ -72,6 +73,7 @@ class EagerReplica:
         inputs = example.signature.inputs if example.signature else ()
         paths = [item.path for item in inputs]
         self._places = ModuleProgram(module).placed(paths) if paths else {}
+        self._flat = _flat(self._places)
         self._dtypes = {item.path: TORCH[item.dtype] for item in inputs}
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
@@ -89,6 +91,10 @@ class EagerReplica:
             self._stream.synchronize()
         elif self._device.type != "cpu":
             tensors = {path: value.to(self._device) for path, value in tensors.items()}
+        if self._flat is not None and len(tensors) == len(self._places):
+            places, names = self._flat
+            args = tuple([tensors[path] for path in places])
+            return Staged(args, {name: tensors[path] for path, name in names}, named=True)
         args, kwargs = nest({self._places[path]: value for path, value in tensors.items()})
         return Staged(args, kwargs, named=True)
 
@@ -111,12 +117,13 @@ class EagerReplica:
 
     def fetch(self, outputs: Any) -> Any:
         """The outputs in CPU memory; waits for the device."""
-        return _moved(outputs, _CPU)
+        return _each(outputs, _fetched)
 
     def _tensor(self, path: str, value: Array) -> torch.Tensor:
         if isinstance(value, torch.Tensor):
             return value
-        return torch.from_numpy(value).to(self._dtypes[path])
+        tensor, dtype = torch.from_numpy(value), self._dtypes[path]
+        return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
     def _seed(self, seed: int) -> None:
         torch.default_generator.manual_seed(seed)
@@ -127,7 +134,7 @@ class EagerReplica:
             torch.mps.manual_seed(seed)
 
     def _on_device(self) -> Any:
-        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
+        return _HERE if self._stream is None else torch.cuda.device(self._device)
 
 
 def save(program: Program, example: Example, folder: Path) -> Lowered:
@@ -193,6 +200,18 @@ def _devices(module: nn.Module, device: str | None) -> list[torch.device]:
     return [chosen]
 
 
+def _flat(places: Mapping[str, str]) -> tuple[list[str], list[tuple[str, str]]] | None:
+    """The inputs that are arguments by position, in order, and those by name, with their names;
+    None where one lies within an argument, or is not there: `nest` knows what that makes."""
+    positions = {int(place): path for path, place in places.items() if place.isdigit()}
+    if any("." in place for place in places.values()) or sorted(positions) != list(
+        range(len(positions))
+    ):
+        return None
+    names = [(path, place) for path, place in places.items() if not place.isdigit()]
+    return [positions[place] for place in range(len(positions))], names
+
+
 def _moved(value: Any, device: torch.device) -> Any:
     """The tensors of a tree on `device`; what has a `to` of its own (a graph) moves itself."""
 
@@ -201,6 +220,10 @@ def _moved(value: Any, device: torch.device) -> Any:
         return leaf if mover is None else mover(device)
 
     return _each(value, moved)
+
+
+def _fetched(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, torch.Tensor) and leaf.is_cpu else _moved(leaf, _CPU)
 
 
 def _cloned(leaf: Any) -> Any:
