@@ -63,6 +63,7 @@ class JsonRows:
         self._alone = self._given[0] if len(self._given) == 1 else None
         self._fields = {item.path: f"input{n}" for n, item in enumerate(self._given)}
         self._row: type[msgspec.Struct] | None = None
+        self._columns = about.columns if about.encodes else ()
         row: Any = Any
         if self._given:
             self._row = msgspec.defstruct(
@@ -72,16 +73,17 @@ class JsonRows:
                 forbid_unknown_fields=True,
             )
             row = self._row if self._alone is None else Union[self._type(self._alone), self._row]  # noqa: UP007
-        self.body = msgspec.defstruct(
+        elif self._columns:
+            row = str | dict[str, Any]
+        read = msgspec.defstruct(
             title,
-            [
-                ("rows", list[row]),
-                ("timeout_ms", Timeout | None, None),
-                ("priority", Priority, 0),
-            ],
+            [("rows", list[row]), ("timeout_ms", Timeout | None, None), ("priority", Priority, 0)],
             forbid_unknown_fields=True,
         )
-        self._decoder = msgspec.json.Decoder(self.body)
+        self._decoder = msgspec.json.Decoder(read)
+        self.body: type[msgspec.Struct] = read
+        if self._columns:
+            self.body = _of_texts(read, self._columns, title)
 
     def read(self, body: bytes, most_rows: int) -> AskedRows:
         """The rows of a body. Raises RefusedError: 413 for more than `most_rows`, 400 for what is
@@ -98,6 +100,7 @@ class JsonRows:
         timeout = None if asked.timeout_ms is None else asked.timeout_ms / 1000
         if self._row is None:
             _require_plain(rows)
+            _require_texts(rows, self._columns)
             return AskedRows(count, rows, None, len(body), timeout, asked.priority)
         arrays = self._arrays(rows)
         held = sum(
@@ -211,7 +214,7 @@ class JsonRows:
         item = self._at(where) if row is not None and not unknown else None
         if item is not None:
             said += f"; it is `{item}`"
-        elif row is not None and not unknown:
+        elif row is not None and not unknown and self._given:
             said += f"; a row is an object of {', '.join(f'`{given}`' for given in self._given)}"
         return RefusedError(400, f"{where.removeprefix('.') or 'the body'}: {said}", row=row)
 
@@ -297,6 +300,39 @@ def _require_plain(rows: Sequence[Any]) -> None:
         else:
             said = f"row {place} is nested more than {DEEPEST} deep"
             raise RefusedError(400, said, row=place)
+
+
+def _require_texts(rows: Sequence[Any], columns: Sequence[str]) -> None:
+    """Raise RefusedError where one of the columns that are texts is something else, or none is
+    there."""
+    for place, row in enumerate(rows):
+        if isinstance(row, str) or not columns:
+            continue
+        if not any(name in row for name in columns):
+            known = ", ".join(columns)
+            said = f"row {place} has none of the columns that the model reads: {known}"
+            raise RefusedError(400, said, row=place)
+        for name in columns:
+            if name in row and not isinstance(row[name], str):
+                said = f"rows[{place}].{name}: expected a text, got {_called(row[name])}"
+                raise RefusedError(400, said, row=place)
+
+
+def _called(value: Any) -> str:
+    """What JSON calls a value."""
+    kinds = {bool: "a boolean", int: "a number", float: "a number", list: "an array"}
+    return "null" if value is None else kinds.get(type(value), "an object")
+
+
+def _of_texts(read: type[msgspec.Struct], columns: Sequence[str], title: str) -> Any:
+    """The body where rows are texts: what is read beyond these columns, nobody says."""
+    first, *others = [(f"column{n}", name) for n, name in enumerate(columns)]
+    row = msgspec.defstruct(
+        f"{title}.row",
+        [(first[0], str), *((field, str | UnsetType, UNSET) for field, _ in others)],
+        rename=dict([first, *others]),
+    )
+    return msgspec.defstruct(title, [("rows", list[str | row])], bases=(read,), kw_only=True)
 
 
 def _number(dtype: str) -> Any:

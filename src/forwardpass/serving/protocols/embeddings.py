@@ -74,13 +74,27 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
 
 
 def paths(services: Mapping[str, Service], options: ServeOptions) -> Mapping[str, Any]:
-    """Both, as clients of OpenAI know them."""
+    """As clients of OpenAI know them; embeddings where a model gives some."""
     told = dict[str, Any]
-    embed = operation("Embeddings of texts", told, EmbeddingsAsked, {"input": ["a text"]}, told)
-    return {
-        "/v1/embeddings": {"post": embed},
-        "/v1/models": {"get": operation("What is served", dict[str, Any])},
-    }
+    found: dict[str, Any] = {"/v1/models": {"get": operation("What is served", told)}}
+    names = [name for name, service in services.items() if _embeds(service)]
+    if names:
+        model: Any = Literal[tuple(names)]
+        body = msgspec.defstruct(
+            "Embeddings",
+            [
+                ("input", str | Annotated[list[str], Meta(min_length=1)]),
+                ("model", model, *([names[0]] if len(services) == 1 else [])),
+                ("encoding_format", Literal["float", "base64"], "float"),
+                ("user", str | None, None),
+            ],
+            forbid_unknown_fields=True,
+            kw_only=True,
+        )
+        example = {"input": ["a text"], "model": names[0]}
+        embed = operation("Embeddings of texts", told, body, example, told)
+        found["/v1/embeddings"] = {"post": embed}
+    return found
 
 
 def errors(error: RefusedError) -> Reply:
@@ -144,6 +158,13 @@ def _width(name: str, about: About) -> int:
             f"POST /models/{name}"
         )  # fmt: skip
     return inner[0].size
+
+
+def _embeds(service: Service) -> bool:
+    try:
+        return service.about is not None and _width(service.name, service.about) > 0
+    except RefusedError:
+        return False
 
 
 def _reply(name: str, answered: Answered, form: str) -> bytes:

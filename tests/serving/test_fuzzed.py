@@ -1,0 +1,90 @@
+"""schemathesis asks all that `/openapi.json` says, right and wrong, over real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+import schemathesis
+import torch
+from engine_ends import FarEngine
+from front import Front, serving
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.core.result import Ok
+from schemathesis.generation import GenerationMode
+from test_answers_of_run import FarService, rows_of
+from torch import nn
+
+from forwardpass import Model
+from forwardpass.nouns.folders import plugins
+from forwardpass.serving import protocols
+from tests import models
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+BEYOND_SCHEMAS = ("expected `int`, got `float`", "beyond 64 bits")
+"""What JSON Schema cannot say: that 100.0 is no whole number, and how large those of an object are
+that the model may read."""
+COUNTS = [pytest.param(25), pytest.param(400, marks=pytest.mark.soak)]
+
+
+class Codes:
+    """The bytes of a text, and a space, since none of no bytes is."""
+
+    text_columns = ("text",)
+
+    def __call__(self, rows: Any) -> dict[str, Any]:
+        return {"codes": [list(f"{text} ".encode()) for text in rows["text"]]}
+
+
+def words() -> Model:
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(256, 4)
+
+        def forward(self, codes: torch.Tensor) -> torch.Tensor:
+            return self.table(codes).mean(1)
+
+    return Model(Table(), "codes: i64[batch n]", encode=Codes())
+
+
+@pytest.fixture(scope="module")
+def front() -> Generator[Front]:
+    """A model of numbers, and one of texts."""
+    mlp = models.mlp()
+    with (
+        FarEngine(mlp, rows_of(mlp, 3)) as vectors,
+        FarEngine(words(), [{"text": "a"}, {"text": "bcd"}]) as texts,
+        serving(
+            *plugins(protocols).values(),
+            services={"mlp": FarService(vectors, "mlp"), "words": FarService(texts, "words")},
+        ) as front,
+    ):
+        yield front
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_answers_are_as_described(front: Front, mode: GenerationMode, count: int) -> None:
+    url = f"http://127.0.0.1:{front.port}"
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    for result in schema.get_all_operations():
+        assert isinstance(result, Ok)
+        operation = result.ok()
+        if mode is GenerationMode.NEGATIVE and not operation.body:
+            continue
+
+        @settings(
+            max_examples=count, deadline=None, phases=[Phase.generate], database=None,
+            suppress_health_check=SLOW, derandomize=True,
+        )  # fmt: skip
+        @given(operation.as_strategy(generation_mode=mode))
+        def holds(case: schemathesis.Case[Any]) -> None:
+            response = case.call(base_url=url)
+            assert response.status_code < 500, (case.as_curl_command(), response.text)
+            if any(words in response.text for words in BEYOND_SCHEMAS):
+                return
+            case.validate_response(response)
+
+        holds()
