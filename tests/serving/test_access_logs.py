@@ -49,9 +49,7 @@ def test_lines_that_nobody_reads_are_dropped_and_counted() -> None:
         while seen < 200_000:
             line = json.loads(file.readline())
             seen += 1 + line.get("dropped", 0)
-            if (
-                seen == 200_000 - 134_464
-            ):  # the rest comes with the next
+            if seen == 200_000 - 134_464:  # the rest comes with the next
                 log.add(LINE)
                 log.flush()
                 seen -= 1

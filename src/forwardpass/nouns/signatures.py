@@ -230,18 +230,10 @@ class Output(msgspec.Struct, frozen=True, dict=True):
         """Names of the input axes on which the shape of a row depends."""
         return tuple(e.name for e in self.extents if e.name and e.name != "batch")
 
-    @cached_property
-    def _around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The sizes before and after the batch, where none varies."""
-        sizes = tuple(extent.size for extent in self.extents)
-        return sizes[: self.batch_axis], sizes[self.batch_axis + 1 :]
-
     def shape(self, batch: int, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The shape for `batch` rows whose named axes have `sizes`."""
-        if not self.variable:
-            before, after = self._around
-            return (*before, batch, *after)
-        return tuple(extent.of({**sizes, "batch": batch}) for extent in self.extents)
+        named = {**sizes, "batch": batch}
+        return tuple([extent.of(named) for extent in self.extents])
 
     def __str__(self) -> str:
         return f"{self.path}: {self.dtype}[{' '.join(map(str, self.extents))}]"
