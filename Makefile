@@ -81,6 +81,7 @@ bench: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.profile_repeats
 	$(BIN)/python -m benchmarks.memory_prediction
 	$(BIN)/python -m benchmarks.batch_advice
+	$(BIN)/python -m benchmarks.serving_policies
 
 bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.start_up --quick
@@ -101,6 +102,7 @@ bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.profile_repeats --quick
 	$(BIN)/python -m benchmarks.memory_prediction --quick
 	$(BIN)/python -m benchmarks.batch_advice --quick
+	$(BIN)/python -m benchmarks.serving_policies --quick
 
 # Other people's recorders, pinned, in a venv of their own: recording_cost beside them. After
 # make bench, whose table lists them as not installed. ARGS=--quick for a small smoke run.
