@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from forwardpass import Forward, Model
 from forwardpass.errors import DataError, UsageError
 from forwardpass.exporting import export
 from forwardpass.loading import load
+from forwardpass.loading.image_encoders import ImageEncoder
 from forwardpass.nouns.models import Encoded
 from forwardpass.nouns.rows import Rows
 from forwardpass.serving.learning import Warmed, learned
@@ -38,7 +41,7 @@ def test_without_data_rows_are_drawn_by_the_signature_and_it_says_so() -> None:
     assert (about.encodes, about.tensors, about.decodes) == (False, True, False)
     assert "drawn by the signature" in about.samples
     assert "--samples" in about.samples
-    assert warm.said[0] == about.samples
+    assert warm.said[0] == f"learned from {about.samples}"
     counts = [point.rows for point in about.costs.points]
     assert counts[:3] == [1, 2, 4]
     assert counts == sorted(counts)
@@ -157,6 +160,42 @@ def test_a_model_that_reads_text_learns_from_texts() -> None:
     assert warm.about.example == '"A sentence to try."'
     assert (warm.about.encodes, warm.about.columns) == (True, ("word",))
     assert len(lengths_of(warm)) >= 2
+
+
+def letters_of(rows: Rows) -> dict[str, Any]:
+    titles, reviews = rows["title"], rows["review"]
+    texts = [f"{title}: {review}" for title, review in zip(titles, reviews, strict=True)]
+    return {"ids": [np.frombuffer(text.encode(), np.uint8)[:64] % 50 for text in texts]}
+
+
+def test_what_an_encode_asks_for_is_found_out() -> None:
+    model = models.masked_mean()
+    about = learnt(Model(model.module, model.signature, encode=letters_of)).about
+    assert about.columns == ("title", "review")
+    assert about.example == '{"title":"A sentence to try.","review":"A sentence to try."}'
+    assert "texts of ours" in about.samples
+
+
+def test_an_encode_of_pictures_is_shown_one() -> None:
+    encode = ImageEncoder(lambda picture: np.resize(picture, (1, 8, 8)).astype(np.float32))
+    cnn = models.cnn()
+
+    def pixels(rows: Rows) -> dict[str, Any]:
+        return {"pixels": encode(rows)["pixel_values"]}
+
+    about = learnt(Model(cnn.module, cnn.signature, encode=pixels)).about
+    assert about.columns == ("image",)
+    assert base64.b64decode(json.loads(about.example)).startswith(b"\x89PNG")
+    assert "drawn" in about.samples
+
+
+def test_an_encode_of_numbers_says_its_column_and_no_example() -> None:
+    def features(rows: Rows) -> dict[str, Any]:
+        return {"features": np.asarray(rows["price"], np.float32)[:, None].repeat(16, 1)}
+
+    mlp = models.mlp()
+    about = learnt(Model(mlp.module, mlp.signature, encode=features)).about
+    assert (about.columns, about.example) == (("price",), "")
 
 
 def test_the_next_engine_takes_what_the_first_one_learned(tmp_path: Path) -> None:

@@ -51,8 +51,6 @@ class ImageEncoder:
         pixels: what makes the pixel values of a picture.
     """
 
-    image_columns = ("image",)
-
     def __init__(self, pixels: Callable[[Picture], Pixels]) -> None:
         self.pixels = pixels
 

@@ -22,7 +22,7 @@ from forwardpass.preparing.preparing import ready as prepare
 from forwardpass.preparing.recipes import Ready, costs_key, machine_of
 from forwardpass.preparing.sizing import alone
 from forwardpass.serving.messages import About
-from forwardpass.serving.samples import Samples, image_columns, samples_of
+from forwardpass.serving.samples import Samples, samples_of
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.distances import tolerance
 
@@ -158,7 +158,7 @@ def _about(samples: Samples, engine: Engine, ready: Ready) -> About:
         outputs=ready.outputs,
         encodes=model.encode is not None or model.collate is not None,
         tensors=model.collate is None,
-        columns=(*model.text_columns, *image_columns(model)),
+        columns=samples.columns,
         decodes=model.decode is not None,
         axes=ready.axes,
         paddable=ready.may_pad,
@@ -173,7 +173,7 @@ def _about(samples: Samples, engine: Engine, ready: Ready) -> About:
 
 def _said(samples: Samples, ready: Ready) -> tuple[str, ...]:
     """Where it learned, what may be padded, and what batches cost."""
-    lines = [samples.said]
+    lines = [f"learned from {samples.said}"]
     if ready.inputs and ready.axes:
         lines.append(ready.padding.said)
     return (*lines, _costs(ready, samples.rows))

@@ -25,7 +25,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         encodes: whether rows go through the engine's encoding: the model has an encode or a
             collate. Otherwise rows are objects of the inputs, and may come as tensors.
         tensors: whether rows may come as tensors, by the signature.
-        columns: that its encode takes as text or as pictures, where it says so.
+        columns: that its encode reads, as far as it says so or asks for them by name.
         decodes: whether the model has a decode of its own.
         axes: names of the axes along which rows vary. paddable: for each, whether rows of a batch
             may differ along it, which was proved.

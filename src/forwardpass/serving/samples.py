@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from forwardpass.building import golden
-from forwardpass.errors import UsageError
+from forwardpass.errors import UsageError, contained
 from forwardpass.executing.encoding import Encoder, Encodings, checked, together
 from forwardpass.executing.first_rows import first_rows
 from forwardpass.loading.artefacts import ArtefactProgram
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.models import Model
-from forwardpass.nouns.rows import Rows
+from forwardpass.nouns.rows import MissingColumn, Rows
 from forwardpass.nouns.signatures import Axis, Signature
 from forwardpass.running.columns import to_python
 from forwardpass.tensors.arrays import rows_first
@@ -32,6 +33,7 @@ _TIMES_LONGER: Final = 8
 """What an axis goes up to where its bound is further away, or there is none."""
 _TEXT: Final = "the model reads what people write to it and answers each of them in time"
 _WORD_COUNTS: Final = (1, 4, 16, 64, 256)
+_MOST_COLUMNS: Final = 16
 _MORE: Final = "; --samples DATA learns from rows of yours"
 _PICTURE: Final = (
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGUlEQVR42mNsaGhgIAUwMZAIRjWMahg6GgDJTAGg"
@@ -47,13 +49,15 @@ class Samples(NamedTuple):
     Attributes:
         forward: with the signature that the rows have, where it has one.
         rows: the rows, encoded.
-        said: where they are from, in a sentence.
+        said: where they are from.
+        columns: that its encode reads, as far as it says, or asked for them.
         example: a row that may be asked for, as JSON; "" where nobody can say one, or it is long.
     """
 
     forward: Forward
     rows: Encodings
     said: str
+    columns: tuple[str, ...]
     example: str
 
 
@@ -65,34 +69,28 @@ def samples_of(forward: Forward, data: str | None) -> Samples:
     what goes in.
     """
     model = forward.model
+    read = _read(model)
     if data is not None:
-        signed, rows = first_rows(forward, data, _ROWS)
-        said = f"learned from {_counted(rows)} of {data}"
-        return Samples(signed, rows, said, _example(signed.model, rows))
-    if model.collate is not None:
+        forward, rows = first_rows(forward, data, _ROWS)
+        said = f"{_counted(rows)} of {data}"
+    elif model.collate is not None:
         raise UsageError(
             f"{model.name} has a collate, and nothing says what goes into it: give --samples DATA, "
             "some rows such as will be asked for"
         )
-    if isinstance(model.program, ArtefactProgram):
+    elif isinstance(model.program, ArtefactProgram):
         rows = _golden(model.program, model.signature)
-        said = f"learned from its golden rows, which are {len(rows)}{_MORE}"
-        return Samples(forward, rows, said, _example(model, rows))
-    texts = _texts(model) if model.text_columns and model.signature else None
-    if texts is not None:
-        said = f"learned from texts of ours, {_spread(texts)}{_MORE}"
-        return Samples(forward, texts, said, _example(model, texts))
-    guessed = ""
-    if model.signature is None:
-        forward, guessed = _guessed(forward)
-    rows = _drawn(forward)
-    said = f"{guessed}learned from rows that were drawn by the signature{_MORE}"
-    return Samples(forward, rows, said, _example(forward.model, rows))
-
-
-def image_columns(model: Model) -> tuple[str, ...]:
-    """The columns that its encode takes as pictures, where it says so."""
-    return tuple(getattr(model.encode, "image_columns", ()))
+        said = f"its {len(rows)} golden rows{_MORE}"
+    elif read.texts is not None and len(read.texts):
+        rows = read.texts
+        said = f"texts of ours, {_spread(rows)}{_MORE}"
+    else:
+        guessed = ""
+        if model.signature is None:
+            forward, guessed = _guessed(forward)
+        rows = _drawn(forward)
+        said = f"rows that were drawn by the signature{guessed}{_MORE}"
+    return Samples(forward, rows, said, read.columns, read.example or _example(model, rows))
 
 
 def _golden(program: ArtefactProgram, signature: Signature | None) -> Block:
@@ -111,21 +109,66 @@ def _golden(program: ArtefactProgram, signature: Signature | None) -> Block:
     return whole
 
 
-def _texts(model: Model) -> Block | None:
-    """Texts of several lengths, encoded; None where encode takes something else."""
+class _Read(NamedTuple):
+    """What an encode reads.
+
+    Attributes:
+        columns: that it says, or asked for. texts: some of ours that it encoded.
+        example: a row that it encoded, as JSON, or "".
+    """
+
+    columns: tuple[str, ...] = ()
+    texts: Block | None = None
+    example: str = ""
+
+
+def _read(model: Model) -> _Read:
+    """What the encode of a model reads: it is given texts, then a picture, in the columns that it
+    asks for."""
+    if model.encode is None or model.signature is None:
+        return _Read(model.text_columns)
     words = _TEXT.split()
     texts = [
         " ".join(words[(place + n) % len(words)] for n in range(count))
         for count in _WORD_COUNTS
         for place in range(_DRAWN)
     ]
-    encoder = Encoder(model)
-    for columns in dict.fromkeys((model.text_columns[:1], model.text_columns)):
-        given = Rows(dict.fromkeys(columns, texts), np.arange(len(texts)))
-        block = encoder(given).block
-        if isinstance(block, Block) and len(block):
-            return block
-    return None
+    encoder, asked = Encoder(model), set[str]()
+    for values, shown in ((texts, "A sentence to try."), ([_PICTURE], _PICTURE)):
+        for declared in dict.fromkeys(((), model.text_columns[:1], model.text_columns)):
+            columns = _asked(model.encode, values, declared)
+            block = encoder(_rows(columns, values)).block if columns else None
+            if columns and isinstance(block, Block) and len(block):
+                row = shown if len(columns) == 1 else dict.fromkeys(columns, shown)
+                example = msgspec.json.encode(row).decode()
+                said = model.text_columns or columns
+                return _Read(said, block if values is texts else None, example)
+            asked.update(columns)
+    return _Read(model.text_columns or tuple(sorted(asked)))
+
+
+def _asked(
+    encode: Callable[[Rows], Any], values: list[str], columns: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The columns that an encode asks for, beside those that it says, until it asks for no more."""
+    for _ in range(_MOST_COLUMNS):
+        try:
+            with contained():
+                encode(_rows(columns, values))
+        except MissingColumn as error:
+            if error.name in columns:
+                break
+            columns = (*columns, error.name)
+        except Exception:  # noqa: BLE001 - it takes something else; what it asked for is known
+            break
+        else:
+            break
+    return columns
+
+
+def _rows(columns: tuple[str, ...], values: list[str]) -> Rows:
+    # Positions count from 1: the first row of all data is what a whole run is refused for.
+    return Rows(dict.fromkeys(columns, values), np.arange(1, len(values) + 1))
 
 
 def _guessed(forward: Forward) -> tuple[Forward, str]:
@@ -150,7 +193,7 @@ def _guessed(forward: Forward) -> tuple[Forward, str]:
             "is the batch: Model(module, inputs=[…])"
         )
     signed = Forward(model.with_signature(found.signature), forward.plan)
-    return signed, f"inputs guessed, nobody said them: {lines}; "
+    return signed, f", which is guessed, since nobody said it: {lines}"
 
 
 def _drawn(forward: Forward) -> Block:
@@ -189,13 +232,7 @@ def _spread(block: Block) -> str:
 
 
 def _example(model: Model, rows: Encodings) -> str:
-    """A row as JSON: a text, or an object of arrays, or the array of the only input."""
-    if model.text_columns:
-        texts = dict.fromkeys(model.text_columns, "A sentence to try.")
-        pairs = getattr(model.encode, "pairs", len(texts) > 1)
-        return msgspec.json.encode(texts if pairs else next(iter(texts.values()))).decode()
-    if image_columns(model):
-        return msgspec.json.encode(_PICTURE).decode()
+    """A row as JSON: an object of arrays, or the array of the only input."""
     if model.encode is not None or not isinstance(rows, Block) or not len(rows):
         return ""
     first = int(np.argmin(rows.sizes.prod(axis=1)))

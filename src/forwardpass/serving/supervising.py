@@ -31,6 +31,7 @@ from forwardpass.serving.engine_keepers import EngineKeeper, pause
 from forwardpass.serving.options import ServeOptions
 from forwardpass.serving.witnesses import ReadyModel, Witness
 
+_NEEDS: Final = ("httptools", "uvloop", "prometheus_client")
 _HTTP: Final = "forwardpass.serving.http_process:main"
 _MOST_FAILURES: Final = 5
 """Of the HTTP process, one after the other, before it took connections."""
@@ -50,8 +51,9 @@ def supervise(options: ServeOptions, witness: Witness) -> int:
     MissingExtraError; and what a model failed with before it was ready.
     """
     checked(options)
-    if find_spec("uvicorn") is None:
-        raise missing_extra("uvicorn", "serve", "serving")
+    missing = next((name for name in _NEEDS if find_spec(name) is None), None)
+    if missing is not None:
+        raise missing_extra(missing, "serve", "serving")
     with bound(options) as listening, TemporaryDirectory(prefix="forwardpass-serve-") as folder:
         return asyncio.run(_Supervisor(options, listening, Path(folder), witness).run())
 
