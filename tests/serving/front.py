@@ -153,6 +153,10 @@ class Client:
         assert first.startswith("HTTP/1.1 ")
         return Answer(int(first.split()[1]), headers, whole)
 
+    def more(self) -> bool:
+        """Whether more has come already."""
+        return bool(self._read)
+
     def is_closed(self) -> bool:
         """Whether the server ends the connection now, after all that it has said was read."""
         assert not self._read, self._read
