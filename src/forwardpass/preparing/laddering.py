@@ -22,12 +22,10 @@ from forwardpass.preparing.trials import gains
 
 _LENGTHS: Final = 5
 """Rows of so many lengths are timed, in even steps from the shortest to the longest."""
-_TIMES: Final = 5
+_TIMES: Final = 7
 _SAMPLE_SECONDS: Final = 0.01
-_LONG_SECONDS: Final = 0.1
-"""A batch is timed so often, or for so long; three times, if that does not take long. The first
-time does not count."""
-_FEWEST: Final = 3
+_ALIKE: Final = 1.1
+"""A batch is timed until its least time has come twice, or so often; the first does not count."""
 
 
 def laddered(
@@ -140,9 +138,10 @@ def _timed(
             return None
         if place:
             took.append(seconds)
-        spent = sum(took)
-        enough = spent > (_SAMPLE_SECONDS if len(took) >= _FEWEST else _LONG_SECONDS)
-        if enough or (WALL.now() > until and (took or seconds > _SAMPLE_SECONDS)):
+        alike = len(took) > 1 and sorted(took)[1] <= _ALIKE * min(took)
+        if (alike and sum(took) > _SAMPLE_SECONDS) or (
+            WALL.now() > until and (took or seconds > _SAMPLE_SECONDS)
+        ):
             break
     named = {name: int(size) for name, size in zip(ready.axes, batch.sizes, strict=True)}
     return CostPoint(count, named, batch.cells, min(took or [seconds]))

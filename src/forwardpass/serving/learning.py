@@ -23,8 +23,10 @@ from forwardpass.preparing.recipes import Ready, costs_key, machine_of
 from forwardpass.preparing.sizing import alone
 from forwardpass.serving.messages import About
 from forwardpass.serving.samples import Samples, samples_of
+from forwardpass.serving.teams import settle_threads
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.distances import tolerance
+from forwardpass.tensors.threads import operator_threads, set_operator_threads
 
 _KEPT: Final = "ready.json"
 _LEARN_SECONDS: Final = 10.0
@@ -58,7 +60,8 @@ def learned(
 ) -> Warmed:
     """Build a Forward, learn outputs, padding and costs, and compute the sizes that will come.
 
-    Operators compute in as many threads as they do when this is called, or as the plan says.
+    Operators compute in as many threads as the plan says; else in as many as pay, of those that
+    they have when this is called.
 
     Args:
         data: a reference to rows such as will come, as `run` reads them; None: see `samples_of`.
@@ -96,6 +99,7 @@ def _first(
 
     def computing(engine: Engine) -> Executor:
         engines.append(engine)
+        settle_threads(engine, samples.rows)
         say("proving what may be padded")
         return executor(engine)
 
@@ -118,8 +122,10 @@ def _first(
 
 def _again(known: Ready, samples: Samples, executor: Callable[[Engine], Executor]) -> Learnt | None:
     """Built, of what an earlier engine learned; None where that computed otherwise."""
-    engine = built(samples.forward, samples.rows)
+    engine, threads = built(samples.forward, samples.rows), operator_threads()
+    set_operator_threads(known.machine.threads or None)
     if known.machine.digest != machine_of(engine.replicas[0].facts).digest:
+        set_operator_threads(threads)
         return None
     if engine.signature is not None:
         engine.learn([Output.parse(line) for line in known.outputs])
