@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -65,7 +67,8 @@ def learned(
 
     Args:
         data: a reference to rows such as will come, as `run` reads them; None: see `samples_of`.
-        folder: where what was learned is left, for the next engine of this model, and found.
+        folder: where what was learned is left, for the next engine of this model, and found; its
+            parent is that of the other models' folders, which learn one after the other.
         executor: makes what computes.
         say: is told what is under way, in a few words.
         seconds: for timing batches, about; all else takes what it takes.
@@ -76,10 +79,12 @@ def learned(
     sha256 = digest(forward)
     samples = samples_of(forward, data)
     known = None if folder is None else _kept(folder / _KEPT, sha256)
+    alone_here = nullcontext() if folder is None else _one_at_a_time(folder.parent, say)
     say("building")
     again = None if known is None else _again(known, samples, executor)
     if again is None:
-        again = _first(samples, sha256, executor, say, seconds)
+        with alone_here:
+            again = _first(samples, sha256, executor, say, seconds)
         if folder is not None:
             _keep(folder / _KEPT, again[2])
     engine, computes, ready = again
@@ -136,6 +141,15 @@ def _again(known: Ready, samples: Samples, executor: Callable[[Engine], Executor
         computes.close()
         raise
     return engine, computes, known
+
+
+@contextmanager
+def _one_at_a_time(folder: Path, say: Callable[[str], None]) -> Generator[None]:
+    """Models that are timed side by side would slow each other."""
+    with (folder / "learning").open("w") as held:
+        say("waiting for another model to be timed")
+        flock(held, LOCK_EX)
+        yield
 
 
 def _kept(path: Path, sha256: str) -> Ready | None:
