@@ -25,8 +25,8 @@ from forwardpass.executing.examples import drawn
 from forwardpass.nouns.signatures import Signature
 from forwardpass.running.columns import to_python
 from forwardpass.serving.asking import Answered, Inquiry
-from forwardpass.serving.exchanges import Reply
-from forwardpass.serving.messages import RowsComputed
+from forwardpass.serving.exchanges import RefusedError, Reply
+from forwardpass.serving.messages import About, RowsComputed
 from forwardpass.serving.protocols import rows
 from tests import models
 
@@ -36,8 +36,9 @@ class FarService:
 
     ready = True
 
-    def __init__(self, engine: FarEngine, name: str = "far") -> None:
-        self.name, self.engine, self.about = name, engine, engine.about
+    def __init__(self, engine: FarEngine, name: str = "far", example: str = "") -> None:
+        self.name, self.engine = name, engine
+        self.about: About = msgspec.structs.replace(engine.about, example=example)
         self.sizes: list[tuple[int, ...]] = []
 
     async def ask(self, inquiry: Inquiry) -> Answered:
@@ -54,7 +55,8 @@ class FarService:
     def _computed(self, inquiry: Inquiry, place: int) -> RowsComputed:
         if inquiry.values is not None:
             ids, said = self.engine.encode([inquiry.values[place]])
-            assert not said.failures
+            for _, why in said.failures:
+                raise RefusedError(400, why, row=place)
             self.sizes = [*self.sizes[:place], said.sizes[0]]
             return self.engine.compute(ids, said.sizes[0], raw=[not inquiry.decoded])
         assert inquiry.arrays is not None

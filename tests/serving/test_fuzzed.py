@@ -29,12 +29,12 @@ COUNTS = [pytest.param(25), pytest.param(400, marks=pytest.mark.soak)]
 
 
 class Codes:
-    """The bytes of a text, and a space, since none of no bytes is."""
+    """The bytes of a text, and a space, so that there is one."""
 
     text_columns = ("text",)
 
     def __call__(self, rows: Any) -> dict[str, Any]:
-        return {"codes": [list(f"{text} ".encode()) for text in rows["text"]]}
+        return {"codes": [list((text + " ").encode()) for text in rows["text"]]}
 
 
 def words() -> Model:
@@ -58,7 +58,10 @@ def front() -> Generator[Front]:
         FarEngine(words(), [{"text": "a"}, {"text": "bcd"}]) as texts,
         serving(
             *plugins(protocols).values(),
-            services={"mlp": FarService(vectors, "mlp"), "words": FarService(texts, "words")},
+            services={
+                "mlp": FarService(vectors, "mlp"),
+                "words": FarService(texts, "words", '"a text"'),
+            },
         ) as front,
     ):
         yield front

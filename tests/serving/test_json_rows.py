@@ -137,24 +137,6 @@ def test_what_does_not_fit_the_signature(inputs: list[str], row: Any, said: str)
     assert (error.status, error.row) == (400, 0)
 
 
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        (5, "rows[0]: expected `str | object`, got `int`"),
-        ({"text": None}, "rows[0].text: expected a text, got null"),
-        ({"text": "a", "pair": 1}, "rows[0].pair: expected a text, got a number"),
-        ({"txt": "a"}, "row 0 has none of the columns that the model reads: text, pair"),
-    ],
-)
-def test_columns_that_are_texts_are_texts(row: Any, said: str) -> None:
-    columns = ("text", "pair")
-    error = refused({"rows": [row]}, encodes=True, columns=columns)
-    assert said in str(error)
-    assert error.row == 0
-    rows = ["a", {"text": "a", "more": 1}, {"text": "a", "pair": "b"}]
-    assert read({"rows": rows}, encodes=True, columns=columns).values == rows
-
-
 def test_limits_of_rows_and_of_depth() -> None:
     error = refused({"rows": [[1, 2, 3]] * 3}, most=2)
     assert (error.status, str(error)) == (413, "3 rows; a request may hold 2: ask twice")

@@ -14,7 +14,14 @@ from forwardpass.serving.protocols import openapi, rows
 
 VECTOR = StandIn(about("features: f32[batch 3]", example="[1.0,2.0,3.0]"))
 TEXTS = StandIn(
-    about("ids: i64[batch tokens=1..8] pad 0", encodes=True, columns=("text",), decodes=True),
+    about(
+        "ids: i64[batch tokens=1..8] pad 0",
+        encodes=True,
+        columns=("text",),
+        decodes=True,
+        example='"a text"',
+        forward="/home/me/models/texts.py:model @ eager",
+    ),
     name="a text/model",
 )
 
@@ -34,6 +41,13 @@ def test_each_model_has_a_path_with_its_signature() -> None:
     for row in ([1, 2], [1, 2, 3, 4], [1, 2, True], [1, 2, 1e39], {"feature": [1, 2, 3]}, "a"):
         assert not fits({"rows": [row]})
         assert answered(rows, [VECTOR], "POST", "/models/mlp", {"rows": [row]})[0] == 400
+
+
+def test_no_folder_of_this_machine_is_told() -> None:
+    for protocol, path in ((openapi, "/openapi.json"), (rows, "/models")):
+        told = json.dumps(answered(protocol, [TEXTS], "GET", path)[1], ensure_ascii=False)
+        assert "…/texts.py:model" in told
+        assert "/home/me" not in told
 
 
 def test_all_references_lead_somewhere() -> None:

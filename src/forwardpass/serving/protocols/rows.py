@@ -16,6 +16,7 @@ from forwardpass.serving.json_rows import AskedRows, JsonRows
 from forwardpass.serving.messages import About
 from forwardpass.serving.options import ServeOptions
 from forwardpass.serving.schemas import answer, operation
+from forwardpass.serving.wording import for_clients
 
 Served = TypeVar("Served")
 
@@ -58,7 +59,7 @@ def paths(services: Mapping[str, Service], options: ServeOptions) -> Mapping[str
         row: Any = dict[str, Any]
         example = None
         if about is not None:
-            summary += f": {about.forward}"
+            summary += f": {for_clients(about.forward)}"
             body, row = JsonRows(about, title).body, answer(about, f"{title}.answer")
             example = {"rows": [msgspec.Raw(about.example.encode())]} if about.example else None
         answers = msgspec.defstruct(f"{title}.answers", [("rows", list[row])])
@@ -114,10 +115,10 @@ def _told(service: Service) -> dict[str, Any]:
     about = service.about
     if about is not None:
         told |= {
-            "forward": about.forward, "digest": about.digest, "device": about.device,
+            "forward": for_clients(about.forward), "digest": about.digest, "device": about.device,
             "inputs": about.inputs, "outputs": about.outputs, "columns": about.columns,
             "encodes": about.encodes, "decodes": about.decodes,
-            "padding": about.padding, "learned_from": about.samples, "tolerance": about.tolerance,
-            "example": msgspec.Raw(about.example.encode() or b"null"),
+            "padding": about.padding, "samples": for_clients(about.samples),
+            "tolerance": about.tolerance, "example": msgspec.Raw(about.example.encode() or b"null"),
         }  # fmt: skip
     return told
