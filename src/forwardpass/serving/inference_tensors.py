@@ -174,7 +174,8 @@ def texts(item: TensorHeader, piece: memoryview | None) -> list[str]:
             rows.append(str(piece[start:end], "utf-8"))
         except UnicodeDecodeError as error:
             raise RefusedError(
-                400, f"input {item.name!r}: element {len(rows)} is no UTF-8: {error}",
+                400, f"input {item.name!r}: element {len(rows)} is no UTF-8 ({error.reason}); the "
+                "content of a file goes in base64",
                 row=len(rows),
             ) from None  # fmt: skip
         at = end
