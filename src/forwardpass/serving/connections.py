@@ -6,14 +6,14 @@ Here is how long a client may take, and what becomes of one that leaves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from forwardpass.measuring.clocks import WALL
 from forwardpass.serving.access_logs import Access, AccessLog
 from forwardpass.serving.applications import Application
 from forwardpass.serving.arrivals import Arrivals, Turn
-from forwardpass.serving.exchanges import RefusedError, Reply
+from forwardpass.serving.driving import Drive
+from forwardpass.serving.exchanges import Exchange, RefusedError, Reply
 from forwardpass.serving.identities import Identities
 from forwardpass.serving.options import RequestLimits
 from forwardpass.serving.reply_heads import ReplyHeads
@@ -24,6 +24,8 @@ _LINGER_SECONDS: Final = 1.0
 _SWEEP_SECONDS: Final = 0.1
 _QUIET_SECONDS: Final = 0.1
 _JOINED_BYTES: Final = 1 << 16
+_LEFT: Final = 499
+"""In the log: the client left before it was answered, as nginx says it."""
 
 
 class Connections:
@@ -90,7 +92,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_all", "_answering", "_arrivals", "_client", "_closing_since", "_idle_since", "_limits",
-        "_paused_since", "_reads", "_running", "_transport",
+        "_paused_since", "_reads", "_running", "_starting", "_transport",
     )  # fmt: skip
 
     def __init__(self, all: Connections) -> None:
@@ -99,7 +101,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, None)
         self._client = ""
         self._answering: Turn | None = None
-        self._running: Coroutine[Any, None, Reply] | None = None
+        self._running: Drive[Reply] | None = None
+        self._starting = False
         self._reads = True
         self._idle_since = WALL.now()
         self._paused_since: float | None = None
@@ -163,8 +166,11 @@ class Connection(asyncio.Protocol):
             if self._closing_since is not None:
                 return
             turn = self._answering = waiting.popleft()
-            self._running = self._all.application.answer(turn.way, turn.exchange)
-            self._step()
+            answer = self._all.application.answer(turn.way, turn.exchange)
+            self._running = Drive(answer, self._answered)
+            self._starting = True
+            self._running.step()
+            self._starting = False
         if self._closing_since is not None or self._transport.is_closing():
             return
         reads = not waiting and self._paused_since is None
@@ -177,41 +183,28 @@ class Connection(asyncio.Protocol):
         if self._running is None and self._arrivals.continues():
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _step(self) -> None:
-        """Let the coroutine run until it waits for a future, as a Task does, without a Task: many
-        requests are answered, or refused, at once."""
-        running = self._running
-        assert running is not None
-        try:
-            future: Any = running.send(None)
-        except StopIteration as done:
-            self._running = None
-            self._reply(done.value)
-        else:
-            if future is None:
-                self._all.loop.call_soon(self._resumed)
-            else:
-                future._asyncio_future_blocking = False
-                future.add_done_callback(self._resumed)
-
-    def _resumed(self, future: object = None) -> None:
-        if self._running is not None:
-            self._step()
+    def _answered(self, reply: Reply) -> None:
+        self._running = None
+        self._reply(reply)
+        if not self._starting:
             self._go_on()
 
     def _leave(self) -> None:
-        """Whoever answers is told that nobody reads it."""
+        """Whoever answers is told that nobody reads it, and ends by itself."""
         running, self._running = self._running, None
         if running is not None and self._answering is not None:
-            gone = self._answering.exchange.gone
-            if gone is not None:
-                gone()
-            running.close()
+            running.then = None
+            exchange = self._answering.exchange
+            self._note(exchange, _LEFT, 0)
+            if exchange.gone is not None:
+                exchange.gone()
 
     def _reply(self, reply: Reply) -> None:
         turn = self._answering
         assert turn is not None
         self._answering = None
+        if self._transport.is_closing():  # it was aborted, and will be told so
+            return
         last = turn.last or (self._all.draining and not self._arrivals.waiting)
         exchange = turn.exchange
         pieces = reply.body if isinstance(reply.body, list) else [reply.body]
@@ -223,14 +216,19 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"".join([head, *pieces]))
         else:
             self._transport.writelines([head, *pieces])
-        self._idle_since = now = WALL.now()
-        if self._all.log is not None:
-            self._all.log.add(Access(
-                exchange.arrived, exchange.id, self._client, exchange.method, exchange.path,
-                reply.status, len(exchange.body), size, now - exchange.arrived,
-            ))  # fmt: skip
+        self._idle_since = WALL.now()
+        self._note(exchange, reply.status, size)
         if last:
             self._close(linger=turn.cut)
+
+    def _note(self, exchange: Exchange, status: int, size: int) -> None:
+        if self._all.log is not None:
+            self._all.log.add(
+                Access(
+                    exchange.arrived, exchange.id, self._client, exchange.method, exchange.path,
+                    status, len(exchange.body), size, WALL.now() - exchange.arrived,
+                )
+            )  # fmt: skip
 
     # -- its end ----------------------------------------------------------------------------------
 
