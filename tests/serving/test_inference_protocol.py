@@ -306,6 +306,9 @@ def test_what_is_there_and_what_is_not() -> None:
     assert answered(inference, [loading], "GET", "/v2/health/live")[0] == 200
     index = answered(inference, [loading, service()], "POST", "/v2/repository/index")
     assert [(m["name"], m["state"]) for m in index[1]] == [("mlp", "READY")]
+    index = answered(inference, [loading], "POST", "/v2/repository/index", {"ready": True})
+    assert index == (200, [])
+    assert answered(inference, [loading], "POST", "/v2/repository/index", b"[")[0] == 400
     status, told = answered(inference, [service()], "GET", "/v2/models/mpl")
     assert (status, "did you mean 'mlp'?" in told["error"]) == (404, True)
     assert answered(inference, [service()], "GET", "/v2/models/mlp/versions/2")[0] == 404

@@ -169,6 +169,17 @@ def test_what_is_refused_is_said(client: Any) -> None:
         assert refused.value.status() == status
 
 
+def test_shared_memory_is_refused_from_the_beginning(client: Any) -> None:
+    for call in (
+        client.unregister_system_shared_memory,
+        client.get_cuda_shared_memory_status,
+        lambda: client.register_system_shared_memory("region", "/key", 64),
+    ):
+        with pytest.raises(InferenceServerException, match="send the data in the request") as said:
+            call()
+        assert said.value.status() == "400"
+
+
 def test_statistics(client: Any) -> None:
     (stats,) = client.get_inference_statistics("i8", "1")["model_stats"]
     assert stats["inference_stats"]["success"]["count"] >= 0

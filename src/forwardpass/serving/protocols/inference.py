@@ -115,6 +115,9 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
     async def fixed(exchange: Exchange) -> Reply:
         raise RefusedError(403, "models are loaded when the server starts, and never unloaded")
 
+    async def unshared(exchange: Exchange) -> Reply:
+        raise RefusedError(400, "shared memory is not served: send the data in the request")
+
     def of_model(handler: _Handler) -> Callable[[Exchange], Awaitable[Reply]]:
         async def handled(exchange: Exchange) -> Reply:
             name, version = exchange.parts["model"], exchange.parts.get("version", VERSION)
@@ -137,6 +140,17 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
         Route("POST", "/v2/repository/index", index),
         Route("POST", "/v2/repository/models/{model}/load", fixed),
         Route("POST", "/v2/repository/models/{model}/unload", fixed),
+        *(
+            Route(method, f"/v2/{memory}{what}", unshared)
+            for memory in ("systemsharedmemory", "cudasharedmemory")
+            for method, what in (
+                ("GET", "/status"),
+                ("GET", "/region/{region}/status"),
+                ("POST", "/unregister"),
+                ("POST", "/region/{region}/unregister"),
+                ("POST", "/region/{region}/register"),
+            )
+        ),
         *(
             Route(method, f"/v2/models/{{model}}{version}{what}", of_model(handler))
             for version in ("", "/versions/{version}")
