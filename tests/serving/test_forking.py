@@ -60,3 +60,20 @@ def test_threads_are_put_off_until_they_are_taken_up(monkeypatch) -> None:
     forking.take_up_threads(2)
     assert torch.get_num_threads() == 2
     assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+def test_threads_that_have_nothing_to_do_sleep_unless_somebody_says_otherwise() -> None:
+    code = (
+        "import os; from forwardpass.serving.forking import put_off_threads; put_off_threads(); "
+        "print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    for said, found in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | said
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == found

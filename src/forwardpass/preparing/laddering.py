@@ -51,6 +51,7 @@ def laddered(
     headroom = Headroom(available_bytes(ready.device))
     climbs: dict[int, list[CostPoint]] = {row: [] for row in chosen}
     ended = set[int]()
+    ends: dict[int, int] = {}
     hurried = False
     with peak_growth(ready.device) as growth:
         while climbing := [row for row in climbs if row not in ended]:
@@ -58,6 +59,9 @@ def laddered(
                 climb = climbs[row]
                 count = 2 * climb[-1].rows if climb else 1
                 cells = count * _cells(ready, rows, row)
+                if climb and not gains(climb) and ends.get(row) != climb[-1].rows:
+                    ends[row] = climb[-1].rows  # it would end: by what it costs, or by chance?
+                    climb[-2:] = _again(ready, executor, rows, row, climb[-2:], until)
                 if climb and (not gains(climb) or count > WINDOW.rows or not headroom.fits(cells)):
                     ended.add(row)
                     continue
@@ -120,6 +124,18 @@ def _cells(ready: Ready, rows: Encodings, row: int) -> int:
 def _batch(ready: Ready, rows: Encodings, row: int, count: int) -> Batch:
     sizes = tuple(map(int, rows.sizes[row]))
     return Batch(rows.take(np.full(count, row)), sizes, _cells(ready, rows, row), 0)
+
+
+def _again(
+    ready: Ready, executor: Executor, rows: Encodings, row: int, points: list[CostPoint],
+    until: float,
+) -> list[CostPoint]:  # fmt: skip
+    """These points, each the less of what it was and is now: what else ran then made it no less."""
+    found: list[CostPoint] = []
+    for point in points:
+        now = _timed(ready, executor, rows, row, point.rows, until)
+        found.append(point if now is None or now.seconds > point.seconds else now)
+    return found
 
 
 def _timed(

@@ -8,6 +8,7 @@ the extra `onnx`; an artefact needs no torch.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -85,6 +86,8 @@ def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[Onn
     options.log_severity_level = 4
     if threads is not None:
         options.intra_op_num_threads = threads
+    if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE":  # its threads know no OpenMP
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = library.InferenceSession(
             str(folder / GRAPH), options, providers=["CPUExecutionProvider"]
