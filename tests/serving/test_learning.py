@@ -198,6 +198,20 @@ def test_an_encode_of_numbers_says_its_column_and_no_example() -> None:
     assert (about.columns, about.example) == (("price",), "")
 
 
+def test_an_encode_that_takes_two_texts_or_none_is_shown_two() -> None:
+    class Pairs:
+        text_columns = ("text", "text_pair")
+
+        def __call__(self, rows: Rows) -> dict[str, Any]:
+            if "text" not in rows or "text_pair" not in rows:
+                raise DataError("this model takes two columns of text")
+            return {"ids": [np.ones(min(64, len(text)), np.int64) for text in rows["text"]]}
+
+    model = models.masked_mean()
+    about = learnt(Model(model.module, model.signature, encode=Pairs())).about
+    assert json.loads(about.example).keys() == {"text", "text_pair"}
+
+
 def test_the_next_engine_takes_what_the_first_one_learned(tmp_path: Path) -> None:
     first = learnt(models.masked_mean(), folder=tmp_path)
     assert (tmp_path / "ready.json").is_file()

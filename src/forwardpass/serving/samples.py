@@ -136,9 +136,9 @@ def _read(model: Model) -> _Read:
     encoder, asked = Encoder(model), set[str]()
     for values, shown in ((texts, "A sentence to try."), ([_PICTURE], _PICTURE)):
         for declared in dict.fromkeys(((), model.text_columns[:1], model.text_columns)):
-            columns = _asked(model.encode, values, declared)
-            block = encoder(_rows(columns, values)).block if columns else None
-            if columns and isinstance(block, Block) and len(block):
+            columns, done = _asked(model.encode, values, declared)
+            block = encoder(_rows(columns, values)).block if columns and done else None
+            if isinstance(block, Block) and len(block):
                 row = shown if len(columns) == 1 else dict.fromkeys(columns, shown)
                 example = msgspec.json.encode(row).decode()
                 said = model.text_columns or columns
@@ -149,8 +149,9 @@ def _read(model: Model) -> _Read:
 
 def _asked(
     encode: Callable[[Rows], Any], values: list[str], columns: tuple[str, ...]
-) -> tuple[str, ...]:
-    """The columns that an encode asks for, beside those that it says, until it asks for no more."""
+) -> tuple[tuple[str, ...], bool]:
+    """The columns that an encode asks for, beside those that it says, until it asks for no more;
+    and whether it encoded them."""
     for _ in range(_MOST_COLUMNS):
         try:
             with contained():
@@ -162,8 +163,8 @@ def _asked(
         except Exception:  # noqa: BLE001 - it takes something else; what it asked for is known
             break
         else:
-            break
-    return columns
+            return columns, True
+    return columns, False
 
 
 def _rows(columns: tuple[str, ...], values: list[str]) -> Rows:
