@@ -109,6 +109,17 @@ def test_infer(client: Any, sent: str | None, wanted: str | None, binary: bool) 
         assert result.get_response()["id"] == "7"
 
 
+@pytest.mark.parametrize("coding", CODINGS)
+def test_infer_of_much(client: Any, coding: str | None) -> None:
+    """More than is compressed in the event loop, or fits into one read of a socket."""
+    array = np.random.default_rng(0).normal(size=(1_500, 64)).astype("f4")
+    result = client.infer(
+        "tensors ä", [given(array)], request_compression_algorithm=coding,
+        response_compression_algorithm=coding,
+    )  # fmt: skip
+    assert result.as_numpy("same").tobytes() == array.tobytes()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_datatype(client: Any, dtype: str) -> None:
     datatype = client.get_model_metadata(dtype)["inputs"][0]["datatype"]
