@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import signal
 import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -49,14 +54,15 @@ class Supervising:
         self.control = Control[FromHttp](mine, FromHttp)
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self.listening.getsockname()[1]
-        self.read, write = os.pipe()
+        self.printed = TemporaryFile()  # noqa: SIM115 - `end` closes it
         self.started: Started = start(
-            "forwardpass.serving.http_process:main", [theirs], stdout=write
+            "forwardpass.serving.http_process:main", [theirs], stdout=self.printed.fileno()
         )
-        os.close(write)
         models = (ServedModel(name="sums", forward="sums.py"),)
         given = ServeOptions(models=models, **options)
         self.control.send(StartServing(given), self.listening.fileno())
+        self.executed = 0
+        self.seconds = 0.0
 
     def heard(self) -> Any:
         messages = self.control.receive()
@@ -73,8 +79,7 @@ class Supervising:
         channel.send(about("features: f32[batch 3]", outputs=["output: f32[batch]"]))
         return channel
 
-    @staticmethod
-    def compute(channel: Channel[ToEngine]) -> None:
+    def compute(self, channel: Channel[ToEngine]) -> None:
         try:
             while True:
                 for received in channel.receive(None):
@@ -83,16 +88,23 @@ class Supervising:
                     sums = [float(np.sum(row)) for row in received.arrays["features"]]
                     rows: Any = [json.dumps({"output": value}).encode() for value in sums]
                     batch = message.batch
+                    self.executed += len(sums)
                     received.release()
+                    time.sleep(self.seconds)
                     channel.send(RowsComputed(batch=batch, seconds=1e-4, rows=rows, failures=[]))
         except (ChannelClosedError, OSError):
             return
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Of the access log."""
+        self.printed.seek(0)
+        return [json.loads(line) for line in self.printed]
 
     def end(self) -> None:
         self.control.close()
         self.started.process.wait(10)
         os.close(self.started.life)
-        os.close(self.read)
+        self.printed.close()
         self.listening.close()
 
 
@@ -123,10 +135,48 @@ def test_it_answers_through_engines_that_come_and_go_until_it_is_drained(
         http.control.send(Drain(5.0))
         assert http.started.process.wait(10) == 0
         assert client.is_closed()
-    with os.fdopen(os.dup(http.read)) as file:
-        lines = [json.loads(line) for line in file]
+    lines = http.lines()
     assert [line["status"] for line in lines] == [503, 503, 200, 200, 200]
     assert [line["id"] for line in lines][2:4] == ["of-1", "of-2"]
+
+
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.soak)])
+def test_rows_of_clients_that_leave_are_not_computed_twice_and_mostly_not_at_all(
+    http: Supervising, count: int
+) -> None:
+    assert http.heard() == Listening()
+    http.seconds = 0.005
+    channel = http.join(1)
+    assert http.heard() == ModelAnswers("sums")
+    chance = random.Random(0)
+    clients: list[Client] = []
+    for _ in range(count):
+        clients.append(Client(http.port))
+        clients[-1].send(request("/models/sums", b'{"rows":[[1,2,3]]}'))
+        if len(clients) > 20:
+            clients.pop(chance.randrange(len(clients))).socket.close()
+        if chance.random() < 0.1:
+            clients.pop().socket.close()
+    for client in clients:
+        client.socket.close()
+    with Client(http.port) as client:
+        while True:  # those that left are let go
+            client.send(request("/metrics", method="GET"))
+            metrics = client.answer().body.decode()
+            if 'forwardpass_queue_rows{model="sums"} 0.0' in metrics:
+                break
+            time.sleep(0.02)
+        client.send(request("/models/sums", ROWS))
+        assert client.answer().json == {"rows": [{"output": 6.0}, {"output": 15.0}]}
+    assert http.executed <= count + 2
+    refused = re.search(r'forwardpass_\w*\{model="sums",reason="gone"\} (\d+)', metrics)
+    assert refused is None or int(refused[1]) <= count
+    http.control.send(Drain(5.0))
+    assert http.started.process.wait(10) == 0
+    channel.close()
+    statuses = Counter(line["status"] for line in http.lines())
+    assert statuses[499] > count / 4, statuses
+    assert set(statuses) == {200, 499}
 
 
 def test_it_ends_with_its_supervisor(http: Supervising) -> None:

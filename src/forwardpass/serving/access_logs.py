@@ -13,6 +13,8 @@ import msgspec
 from forwardpass.measuring.clocks import WALL
 
 _MOST_LINES: Final = 65_536
+_LINES_AT_ONCE: Final = 64
+"""The event loop has its turn between writes: it is not held up for longer."""
 
 
 class Access(NamedTuple):
@@ -87,22 +89,25 @@ class AccessLog:
 
     def _write(self) -> None:
         while (lines := self._written.get()) is not None:
-            # an instant of WALL, and the date that it was
-            now, date = WALL.now(), datetime.now(UTC)
-            with self._lock:
-                dropped, self._dropped = self._dropped, 0
-            told = [
-                AccessLine(
-                    date - timedelta(seconds=now - line.arrived), *line[1:8],
-                    round(line.seconds, 6), dropped if place == 0 else 0,
-                )
-                for place, line in enumerate(lines)
-            ]  # fmt: skip
-            text = self._encoder.encode_lines(told)
-            try:
-                while text:
-                    text = text[os.write(self._descriptor, text) :]
-            except OSError:
-                return  # whoever read them has gone: there is nobody to tell
-            with self._lock:
-                self._behind -= len(lines)
+            for at in range(0, len(lines), _LINES_AT_ONCE):
+                some = lines[at : at + _LINES_AT_ONCE]
+                text = self._told(some)
+                try:
+                    while text:
+                        text = text[os.write(self._descriptor, text) :]
+                except OSError:
+                    return  # whoever read them has gone: there is nobody to tell
+                with self._lock:
+                    self._behind -= len(some)
+
+    def _told(self, lines: list[Access]) -> bytes:
+        now, date = WALL.now(), datetime.now(UTC)  # an instant of WALL, and the date that it was
+        with self._lock:
+            dropped, self._dropped = self._dropped, 0
+        return self._encoder.encode_lines([
+            AccessLine(
+                date - timedelta(seconds=now - line.arrived), *line[1:8], round(line.seconds, 6),
+                dropped if place == 0 else 0,
+            )
+            for place, line in enumerate(lines)
+        ])  # fmt: skip
