@@ -280,6 +280,7 @@ def test_a_row_that_is_no_object_is_the_value_of_the_only_column() -> None:
         found = engine.asked(["ab", {"text": "ab"}, 5])
         assert found[0] == found[1]
         assert "AttributeError" in found[2]
+        assert "--types" not in found[2], "a client has no command line"
 
 
 def test_rows_are_kept_until_they_are_computed_or_forgotten() -> None:

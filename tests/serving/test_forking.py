@@ -52,7 +52,7 @@ def test_a_team_of_threads_that_was_there_before_is_found_by_trying() -> None:
     assert "does not compute" in done.stdout
 
 
-def test_threads_are_put_off_until_they_are_taken_up(monkeypatch) -> None:
+def test_threads_are_put_off_until_they_are_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     torch.set_num_threads(2)
     assert forking.put_off_threads() == 2

@@ -45,13 +45,15 @@ class Encoder:
         columns: which column feeds which input, where the names differ; for a model with its own
             encode, the name under which it finds a column.
         marks: where it is noted which rows encode has.
+        as_text: what to do so that a column that holds numbers is read as text.
     """
 
     def __init__(
-        self, model: Model, columns: Mapping[str, str] | None = None, marks: Marks | None = None
-    ) -> None:
+        self, model: Model, columns: Mapping[str, str] | None = None, marks: Marks | None = None,
+        *, as_text: str = "--types COLUMN=text reads a column as text",
+    ) -> None:  # fmt: skip
         self.model = model
-        self._marks = marks
+        self._marks, self._as_text = marks, as_text
         self.columns = dict(columns or {})
         signature = model.signature
         if signature is not None:
@@ -191,7 +193,7 @@ class Encoder:
         numbers = [name for name, column in rows.columns.items() if is_numbers(column)][:3]
         if self.model.encode is None or not numbers or not _NUMBER.search(error):
             return ""
-        return f" (numbers are in {', '.join(numbers)}; --types COLUMN=text reads a column as text)"
+        return f" (numbers are in {', '.join(numbers)}; {self._as_text})"
 
     def _empty(self) -> Encodings:
         if self.model.collate is not None or self.model.signature is None:

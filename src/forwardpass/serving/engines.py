@@ -38,7 +38,7 @@ class ServedEngine:
     def __init__(self, model: Model, executor: Executor, about: About) -> None:
         self._executor, self._about = executor, about
         self._signature = model.signature
-        self._encoder = Encoder(model)
+        self._encoder = Encoder(model, as_text="send what is text as a string")
         self._replies = Replies(Decoder(model))
         self._column = about.columns[0] if len(about.columns) == 1 else None
         self._computed = self._looked = WALL.now()
