@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,6 +127,33 @@ def test_hopeless_rows_leave_before_they_cost() -> None:
     assert ids(queue.next(0.002)) == [2]
     assert not queue.late(9.0)
     assert (len(queue), queue.bytes) == (0, 0)
+
+
+@pytest.mark.parametrize(("base", "each"), [(0.0, 0.004), (0.004, 0.004), (0.02, 0.001)])
+def test_at_three_times_what_it_can_as_many_are_in_time(base: float, each: float) -> None:
+    """However much of its cost the rows of a batch share; one in 50 takes thrice as long."""
+    table = CostTable(tuple(CostPoint(n, {}, 1, base + each * n) for n in (1, 2, 4, 8, 16)))
+    capacity = 16 / (base + 16 * each)
+    queue = Queue(table, (), lambda s: np.ones(len(s), int), most_rows=10_000, most_bytes=1 << 30)
+    now, answered, batches = 0.0, 0, 0
+    asked, number = np.arange(3000) / (3 * capacity), 0
+    while now < asked[-1]:
+        while number < len(asked) and asked[number] <= now:
+            arrived = float(asked[number])
+            if queue.admits(arrived, [10], deadline=arrived + 0.25, cells=[1]) is None:
+                queue.add(row(number, 1, arrived=arrived, deadline=arrived + 0.25, sizes=()))
+            number += 1
+        queue.late(now)
+        dispatch = queue.next(now)
+        if dispatch is None:
+            now = float(asked[number])
+            continue
+        batches += 1
+        seconds = dispatch.seconds / queue.costs.factor * (1 if batches % 50 else 3)
+        now += seconds
+        queue.done(dispatch, now, seconds)
+        answered += sum(now <= waited.deadline for waited in dispatch.rows)
+    assert answered >= 0.9 * capacity * now / 1.04, "of the capacity with those that take thrice"
 
 
 def test_admission_counts_what_waits_and_what_is_under_way() -> None:

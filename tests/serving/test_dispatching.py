@@ -370,33 +370,34 @@ def test_a_row_that_can_never_be_in_time_is_too_large() -> None:
     assert played(Script(long), act, slo=0.1) == (413, "large", 0)
 
 
-def test_at_three_times_what_it_can_answers_are_in_time_and_as_many_as_at_its_best() -> None:
-    """A batch of up to 8 rows takes 8 ms: 1,000 rows a second."""
+def test_at_three_times_what_it_can_the_queue_stays_short_and_the_rest_is_told_at_once() -> None:
+    """A row takes 1 ms. How many are answered on a quiet machine stands in benchmarks."""
     table = costs(0.0, 0.001, rows=(1, 2, 4, 8), cells=(1,))
     script = Script(about(table, tensors=True))
     script.seconds = lambda rows, cells: 0.001 * rows
     row = np.zeros((1, 3), np.float32)
 
-    async def act(stage: Stage) -> tuple[int, list[float], int]:
-        took: list[float] = []
-        refused = 0
+    async def act(stage: Stage) -> tuple[int, list[float]]:
+        longest, refusals = 0, list[float]()
 
-        async def one() -> None:
-            nonlocal refused
+        async def one() -> int:
             exchange = exchange_now()
-            if await outcome(stage.ask(row, exchange=exchange)) == (503, "late", None):
-                refused += 1
-            else:
-                took.append(WALL.now() - exchange.arrived)
+            found = await outcome(stage.ask(row, exchange=exchange))
+            if found == (503, "late", None):
+                refusals.append(WALL.now() - exchange.arrived)
+                return 0
+            assert found == [[0.0, 0.0, 0.0]]
+            return 1
 
-        began, asked = WALL.now(), list[asyncio.Task[None]]()
-        for n in range(3000):
+        began, asked = WALL.now(), list[asyncio.Task[int]]()
+        for n in range(1500):
             asked.append(asyncio.create_task(one()))
             await asyncio.sleep(max(0.0, began + n / 3000 - WALL.now()))
-        await asyncio.gather(*asked)
-        return len(took), took, refused
+            longest = max(longest, sum(not task.done() for task in asked[-400:]))
+        assert longest <= 200
+        return sum(await asyncio.gather(*asked)), refusals
 
-    answered, took, refused = played(script, act, slo=0.1)
-    assert answered + refused == 3000
-    assert answered > 500
-    assert np.quantile(took, 0.9) < 0.15
+    answered, refusals = played(script, act, slo=0.1)
+    assert answered + len(refusals) == 1500
+    assert answered > 50
+    assert np.median(refusals) < 0.05

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from forwardpass.batching.correcting import ServedCosts
-from forwardpass.batching.growing import grow
+from forwardpass.batching.growing import Grown, grow
 from forwardpass.batching.guesses import CellsByBytes
 from forwardpass.batching.packing import Cells
 from forwardpass.batching.waiting import Label, Place, Rack, WaitingRow
@@ -19,6 +19,10 @@ from forwardpass.nouns.costs import CostTable
 
 _Key = tuple[int, str, tuple[int, ...]]
 """Priority, group, and sizes along the axes that may not be padded, of the rows of a Rack."""
+_WASTE: Final = 0.5
+"""Of what a row costs at best: as much more may a batch cost that is small for the sake of one row
+while others are turned away. Where it is 0, a row goes for a rounding error; at 1, a batch of one
+goes for each that costs just less than two."""
 _SIZES_KEPT: Final = 1 << 16
 
 
@@ -77,6 +81,7 @@ class Queue:
         self._bytes = 0
         self._backlog: dict[int, float] = {}
         self._patience = 0.0
+        self._turned_away = -math.inf
         self._late: list[WaitingRow] = []
         self._hopeless_from = math.inf
         self._under_way: deque[Dispatch] = deque()
@@ -131,8 +136,13 @@ class Queue:
             prices = self.costs.prices(size)
             own += prices.shares[-1]
             alone = max(alone, prices.seconds[1])
-        ends = now + self.wait(now, priority) + max(own, alone) * self.costs.factor
-        return None if ends <= deadline else Refusal("late", ends - deadline)
+        spent = max(own, alone) * self.costs.factor
+        ends = now + self.wait(now, priority) + spent
+        if ends <= deadline:
+            return None
+        if now + self.costs.trip + spent <= deadline:  # but for those that wait it would be on time
+            self._turned_away = max(self._turned_away, priority)
+        return Refusal("late", ends - deadline)
 
     def wait(self, now: float, priority: int = 0) -> float:
         """Predicted seconds until a row that comes now would begin, at best."""
@@ -192,14 +202,22 @@ class Queue:
         if not self._racks or not self._may_send(now):
             return None
         self._expire(now)
-        first = self._first()
-        if first is None:
-            return None
-        key, label, leader = first
-        rack = self._racks[key]
         free = now + self._rest(now) + self.costs.trip
-        limit = (leader.deadline - free) / (self.costs.factor * self.costs.margin)
-        grown = grow(rack, label, self.costs, self.cells_of, limit)
+        while True:
+            first = self._first()
+            if first is None:
+                return None
+            key, label, leader = first
+            rack = self._racks[key]
+            limit = (leader.deadline - free) / (self.costs.factor * self.costs.margin)
+            grown = grow(rack, label, self.costs, self.cells_of, limit)
+            overloaded = leader.priority <= self._turned_away
+            if not (overloaded and grown.why == "slack" and self._wastes(grown, leader)):
+                break
+            # While others are turned away, more of them are answered in the time that it takes.
+            self._remove(leader)
+            self._late.append(leader)
+        self._turned_away = -math.inf
         rows = [row for label, count in grown.counts.items() for row in rack.take(label, count)]
         if not rack.count:
             del self._racks[key]
@@ -236,6 +254,14 @@ class Queue:
             return False
         ends = self._began + self._under_way[0].seconds * self.costs.margin
         return now <= ends <= now + self.costs.trip
+
+    def _wastes(self, grown: Grown, leader: WaitingRow) -> bool:
+        """Whether a batch that is small for the sake of its first row costs much more than all of
+        its rows do at best."""
+        fair = 0.0
+        for (cells, _), count in grown.counts.items():
+            fair += count * self.costs.prices(cells).shares[-1]
+        return grown.seconds - fair > _WASTE * leader.price
 
     def _rest(self, now: float) -> float:
         """Predicted seconds until what is under way is done."""
