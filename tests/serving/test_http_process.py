@@ -179,6 +179,42 @@ def test_rows_of_clients_that_leave_are_not_computed_twice_and_mostly_not_at_all
     assert set(statuses) == {200, 499}
 
 
+def test_under_load_a_drain_loses_nothing(http: Supervising) -> None:
+    assert http.heard() == Listening()
+    http.seconds = 0.01
+    channel = http.join(1)
+    assert http.heard() == ModelAnswers("sums")
+    statuses: Counter[int] = Counter()
+    lost: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            with Client(http.port) as client:
+                while True:
+                    client.send(request("/models/sums", ROWS))
+                    answer = client.answer()
+                    statuses[answer.status] += 1
+                    if answer.headers.get("connection") == "close":
+                        assert client.is_closed()
+                        return
+        except BaseException as error:  # noqa: BLE001 - what a client was not told
+            lost.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    http.control.send(Drain(10.0))
+    for thread in threads:
+        thread.join(20)
+    assert http.started.process.wait(10) == 0
+    channel.close()
+    assert not lost
+    assert statuses[200] > 32
+    assert set(statuses) <= {200, 503}
+    assert Counter(line["status"] for line in http.lines()) == statuses
+
+
 def test_it_ends_with_its_supervisor(http: Supervising) -> None:
     assert http.heard() == Listening()
     http.control.close()
