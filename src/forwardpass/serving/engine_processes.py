@@ -12,16 +12,21 @@ from forwardpass.serving.options import ServedModel
 
 
 def engine(
-    forward: Forward, model: ServedModel, control: Control[EngineJoined], folder: Path
-) -> None:
+    forward: Forward, model: ServedModel, control: Control[EngineJoined], folder: Path,
+    sha256: str | None = None,
+) -> None:  # fmt: skip
     """Be the engine of this Forward, until the supervisor is gone: the process ends with it.
 
     Args:
         folder: where what one engine learned is left for the next.
+        sha256: the digest of the Forward, where it is known.
 
     Raises what `learned` raises, and PassError where nothing can be computed here any more.
     """
-    warm = learned(forward, model.samples, folder, say=lambda doing: control.send(Learning(doing)))
+    warm = learned(
+        forward, model.samples, folder,
+        say=lambda doing: control.send(Learning(doing)), sha256=sha256,
+    )  # fmt: skip
     with_signature = warm.engine.forward.model
     served = ServedEngine(with_signature, warm.executor, warm.about)
     control.send(EngineReady(said=warm.said, example=warm.about.example))

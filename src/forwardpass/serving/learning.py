@@ -32,7 +32,7 @@ from forwardpass.tensors.threads import operator_threads, set_operator_threads
 
 _KEPT: Final = "ready.json"
 _LEARN_SECONDS: Final = 10.0
-_WARM_SECONDS: Final = 0.25
+_WARM_SECONDS: Final = 0.1
 
 
 class Warmed(NamedTuple):
@@ -59,6 +59,7 @@ def learned(
     executor: Callable[[Engine], Executor] = executors.executor,
     say: Callable[[str], None] = lambda doing: None,
     seconds: float = _LEARN_SECONDS,
+    sha256: str | None = None,
 ) -> Warmed:
     """Build a Forward, learn outputs, padding and costs, and compute the sizes that will come.
 
@@ -72,11 +73,12 @@ def learned(
         executor: makes what computes.
         say: is told what is under way, in a few words.
         seconds: for timing batches, about; all else takes what it takes.
+        sha256: the digest of the Forward; None: it is found.
 
     Raises what `samples_of` raises; BuildError, PassError and UsageError as `run` does.
     """
     say("reading samples" if data else "making samples")
-    sha256 = digest(forward)
+    sha256 = sha256 or digest(forward)
     samples = samples_of(forward, data)
     known = None if folder is None else _kept(folder / _KEPT, sha256)
     alone_here = nullcontext() if folder is None else _one_at_a_time(folder.parent, say)

@@ -60,7 +60,7 @@ class _Template:
     def __init__(self, control: Control[ToTemplate], asked: LoadModel) -> None:
         self._control, self._asked = control, asked
         self._engines: set[int] = set()
-        self._threads = 1
+        self._threads, self._sha256 = 1, ""
 
     def serve(self) -> None:
         """Until the supervisor is gone: raises ControlClosedError."""
@@ -107,7 +107,9 @@ class _Template:
             model = forward.model.with_signature(Signature.parse(asked.signature))
             forward = Forward(model, forward.plan)
         import_module(_ENGINE)  # every fork has it
+        from forwardpass.preparing.identity import digest
 
+        self._sha256 = digest(forward)  # read once for all engines
         return forward, summary(forward)
 
     def _fork(self, forward: Forward, control: int, life: int) -> None:
@@ -132,7 +134,7 @@ class _Template:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._control.close()
             end_with(life)
-            code = _engine(forward, self._asked, control, self._threads)
+            code = _engine(forward, self._asked, control, self._threads, self._sha256)
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
@@ -150,7 +152,7 @@ def _noted(number: int, frame: FrameType | None) -> None:
     """The wakeup descriptor tells of it."""
 
 
-def _engine(forward: Forward, asked: LoadModel, control: int, threads: int) -> int:
+def _engine(forward: Forward, asked: LoadModel, control: int, threads: int, sha256: str) -> int:
     """An engine's whole life, and the exit code of its process."""
     from forwardpass.serving.engine_processes import engine
 
@@ -158,7 +160,7 @@ def _engine(forward: Forward, asked: LoadModel, control: int, threads: int) -> i
     take_up_threads(threads)
     try:
         with contained():
-            engine(forward, asked.model, told, Path(asked.folder))
+            engine(forward, asked.model, told, Path(asked.folder), sha256)
     except ControlClosedError:
         return 0
     except Exception as error:  # noqa: BLE001 - the model is the user's
