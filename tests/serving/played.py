@@ -118,9 +118,10 @@ class PlayedEngine(threading.Thread):
                     raise ChannelClosedError("it dies")
             good = [(id, value) for id, value in given if not script.refuses(value)]
             self.rows |= dict(good)
-            sizes = [(len(value),) for _, value in good]
+            sizes = [(min(len(value), LONGEST),) for _, value in good]
             failures = [(id, "no text") for id, value in given if script.refuses(value)]
-            self.channel.send(RowsEncoded([id for id, _ in good], sizes, failures))
+            cut = [id for id, value in good if len(value) > LONGEST]
+            self.channel.send(RowsEncoded([id for id, _ in good], sizes, failures, cut))
         else:
             self._compute(message, arrays)
 

@@ -55,6 +55,14 @@ def test_a_request_is_answered_in_the_order_of_its_rows() -> None:
     assert max(map(len, script.batches)) > 1, "rows share batches"
 
 
+def test_which_rows_were_cut_is_said() -> None:
+    async def act(stage: Stage) -> None:
+        answered = await stage.ask(["a", "b" * (LONGEST + 1), "c" * LONGEST], decoded=False)
+        assert (list(answered.truncated), answered.sizes[1]) == ([1], (LONGEST,))
+
+    played(texts(), act)
+
+
 def test_arrays_are_sent_as_they_are_and_come_back_as_one() -> None:
     async def act(stage: Stage) -> None:
         asked = [np.random.rand(count, 3).astype(np.float32) for count in (1, 5, 70)]

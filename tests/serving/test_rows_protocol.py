@@ -24,6 +24,12 @@ def test_rows_come_back_in_order_and_are_not_written_anew() -> None:
     np.testing.assert_array_equal(asked.arrays["features"], np.array(ROWS["rows"], "f4"))
 
 
+def test_rows_that_were_cut_are_named() -> None:
+    service = StandIn(about(VECTOR), lambda _: Answered([b"1", b"2"], {}, [], [1]))
+    told = answered(rows, [service], "POST", "/models/mlp", ROWS)
+    assert told == (200, {"rows": [1, 2], "truncated": [1]})
+
+
 def test_no_rows_ask_nothing() -> None:
     service = StandIn(about(VECTOR))
     assert answered(rows, [service], "POST", "/models/mlp", {"rows": []}) == (200, {"rows": []})

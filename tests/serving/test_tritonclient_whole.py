@@ -129,6 +129,15 @@ def test_texts_of_several_lengths_have_no_common_tensor_but_a_mean(client: Any) 
     assert mean.as_numpy("mean").shape == (2, 8)
 
 
+def test_a_text_that_is_cut_says_so(client: Any) -> None:
+    texts = [given("text", np.array(["x", "x" * 101, "x" * 100], object), "BYTES")]
+    mean = [triton.InferRequestedOutput("mean")]
+    told = client.infer("texts", texts, outputs=mean).get_response()
+    assert told["parameters"] == {"truncated_rows": "1"}
+    texts = [given("text", np.array(["x", "x" * 100], object), "BYTES")]
+    assert "parameters" not in client.infer("texts", texts, outputs=mean).get_response()
+
+
 def test_a_time_that_is_too_short_is_told_at_once(client: Any) -> None:
     ids = given("bytes", np.zeros((1, 3), np.int64), "INT64")
     with pytest.raises(triton.InferenceServerException) as late:

@@ -46,11 +46,13 @@ class Answered:
         rows: JSON of each, where they were to be decoded.
         outputs: by path, an array with the rows first, or a list of rows where their shapes vary.
         sizes: of each row along the named axes, in the order of About.axes.
+        truncated: places of rows that were cut at the upper bound of an axis.
     """
 
     rows: Sequence[bytes]
     outputs: Mapping[str, np.ndarray[Any, Any] | list[np.ndarray[Any, Any]]]
     sizes: Sequence[tuple[int, ...]]
+    truncated: Sequence[int] = ()
 
 
 class Service(Protocol):

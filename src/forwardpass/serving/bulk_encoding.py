@@ -87,38 +87,35 @@ class BulkEncoder:
             ids, rows = groups.setdefault(kind, ([], []))
             ids.append(row)
             rows.append(columns)
-        ids_encoded: list[int] = []
-        sizes: list[tuple[int, ...]] = []
+        told = RowsEncoded([], [], failures)
         for ids, rows in groups.values():
-            good, made, bad = self._encoded(ids, rows)
-            ids_encoded += good
-            sizes += made
-            failures += bad
-        return RowsEncoded(ids_encoded, sizes, failures) if given else None
+            self._encode(ids, rows, told)
+        return told if given else None
 
     def _row(self, value: Any) -> Mapping[str, Any]:
         if isinstance(value, Mapping):
             return cast("Mapping[str, Any]", value)
         return row_of(value) if self._column is None else {self._column: value}
 
-    def _encoded(
-        self, ids: list[int], rows: list[Mapping[str, Any]]
-    ) -> tuple[list[int], list[tuple[int, ...]], list[tuple[int, str]]]:
-        """The ids and sizes of rows that were encoded, and why others could not be."""
+    def _encode(self, ids: list[int], rows: list[Mapping[str, Any]], told: RowsEncoded) -> None:
+        """Keep the rows that can be encoded; what is to be said of all is added to `told`."""
         # Positions are ids, in order: that of 0 would be the first row of all data.
         places = np.arange(1, len(ids) + 1)
         try:
             done = self._encoder(Rows(from_rows(rows, ()), places))
         except ForwardpassError as error:  # of all rows, or of one among them
             if len(ids) == 1:
-                return [], [], [(ids[0], for_clients(said(error)))]
-            each = [self._encoded([row], [value]) for row, value in zip(ids, rows, strict=True)]
-            good, sizes, bad = (list(chain.from_iterable(part)) for part in zip(*each, strict=True))
-            return good, sizes, bad
+                told.failures.append((ids[0], for_clients(said(error))))
+                return
+            for row, value in zip(ids, rows, strict=True):
+                self._encode([row], [value], told)
+            return
         good = [ids[place - 1] for place in done.rows.positions.tolist()]
         self._stock.add(good, done.block)
-        failures = [(ids[f.position - 1], for_clients(f.error)) for f in done.failures]
-        return good, [tuple(row) for row in done.block.sizes.tolist()], failures
+        told.ids.extend(good)
+        told.sizes.extend(map(tuple, done.block.sizes.tolist()))
+        told.failures.extend((ids[f.position - 1], for_clients(f.error)) for f in done.failures)
+        told.truncated.extend(good[index] for index in np.flatnonzero(done.truncated).tolist())
 
 
 def _kinds(value: Any) -> tuple[object, ...]:

@@ -100,6 +100,8 @@ async def replied(
         told.append(said)
         pieces.append(piece)
     body: dict[str, Any] = {"model_name": model, "model_version": VERSION, "outputs": told}
+    if answered.truncated:  # a parameter is no list
+        body["parameters"] = {"truncated_rows": ",".join(map(str, answered.truncated))}
     if header.id:
         body = {"id": header.id, **body}
     head = msgspec.json.encode(body)

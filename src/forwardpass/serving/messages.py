@@ -90,11 +90,13 @@ class ForgetRows(msgspec.Struct, frozen=True, tag=True):
 
 
 class RowsEncoded(msgspec.Struct, frozen=True, tag=True):
-    """Sizes of the named axes of rows that were encoded, and why others could not be."""
+    """Sizes of the named axes of rows that were encoded, and why others could not be; `truncated`
+    are those that were cut at the upper bound of an axis."""
 
     ids: list[int]
     sizes: list[tuple[int, ...]]
     failures: list[tuple[int, str]]
+    truncated: list[int] = []
 
 
 class RowsComputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

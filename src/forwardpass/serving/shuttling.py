@@ -155,6 +155,8 @@ class Shuttle:
             row = rows[id]
             row.stage = RowStage.ENCODED
             self._lobby.queue.sized(id, sizes)
+        for id in message.truncated:
+            rows[id].truncated = True
         for id, why in message.failures:
             row = rows[id]
             row.stage = RowStage.HERE

@@ -37,6 +37,7 @@ class AskedRow(WaitingRow):
         asker: the request. place: in it.
         ran: it was part of a batch that was sent.
         deaths: of engines that had it, while it was encoded or, if it `ran`, since it was.
+        truncated: it was cut when it was encoded.
     """
 
     asker: Unanswered
@@ -44,6 +45,7 @@ class AskedRow(WaitingRow):
     stage: RowStage = RowStage.HERE
     ran: bool = False
     deaths: int = 0
+    truncated: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -78,12 +80,14 @@ class Unanswered:
     def answer(self) -> Answered:
         """All that was put, in order of the places."""
         sizes = [row.sizes or () for row in self.rows]
+        truncated = [row.place for row in self.rows if row.truncated]
         if self.inquiry.decoded:
-            return Answered([self._json[place] for place in range(len(sizes))], {}, sizes)
+            rows = [self._json[place] for place in range(len(sizes))]
+            return Answered(rows, {}, sizes, truncated)
         runs = self._runs()
         paths = runs[0][0] if runs else ()
         outputs = {path: _laid([o[path][a:b] for o, a, b in runs]) for path in paths}
-        return Answered((), outputs, sizes)
+        return Answered((), outputs, sizes, truncated)
 
     def _runs(self) -> list[tuple[Outputs, int, int]]:
         """Outputs of batches, and from where to where they hold rows that follow one another."""

@@ -32,7 +32,10 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
         if not asked.count:
             return Reply(200, b'{"rows":[]}')
         answered = await reader.service.ask(inquiry(asked, exchange))
-        return Reply(200, b'{"rows":[%b]}' % b",".join(answered.rows))
+        told = b'{"rows":[%b]' % b",".join(answered.rows)
+        if answered.truncated:
+            told += b',"truncated":' + msgspec.json.encode(answered.truncated)
+        return Reply(200, told + b"}")
 
     async def listed(exchange: Exchange) -> Reply:
         told = [_told(service) for service in services.values()]
@@ -62,7 +65,9 @@ def paths(services: Mapping[str, Service], options: ServeOptions) -> Mapping[str
             summary += f": {for_clients(about.forward)}"
             body, row = JsonRows(about, title).body, answer(about, f"{title}.answer")
             example = {"rows": [msgspec.Raw(about.example.encode())]} if about.example else None
-        answers = msgspec.defstruct(f"{title}.answers", [("rows", list[row])])
+        answers = msgspec.defstruct(
+            f"{title}.answers", [("rows", list[row]), ("truncated", list[int], [])]
+        )
         found[f"/models/{quote(service.name, safe='')}"] = {
             "post": operation(summary, answers, body, example),
             "get": operation(f"What {service.name} is", dict[str, Any]),
