@@ -57,14 +57,14 @@ def made(model: Model, samples: list[Any]) -> ServedEngine:
 class FarEngine:
     """Serves in a thread, at each Channel that `join` makes; what it raised is in `error`."""
 
-    def __init__(self, model: Model, samples: list[Any]) -> None:
-        self._model, self._samples = model, samples
+    def __init__(self, model: Model, samples: list[Any], memory_bytes: int = 1 << 24) -> None:
+        self._model, self._samples, self._memory_bytes = model, samples, memory_bytes
         self._ids, self._numbers = count(1), count(1)
         self.error: BaseException | None = None
         self.arrived: list[Any] = []
 
     def __enter__(self) -> Self:
-        ends = pair(1 << 24)
+        ends = pair(self._memory_bytes)
         self._thread = threading.Thread(target=self._serve, args=(ends[1],))
         self._thread.start()
         self.channel: Channel[FromEngine] = Channel(ends[0], engine=False)

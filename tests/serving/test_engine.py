@@ -350,6 +350,30 @@ def test_a_slow_decode_runs_beside_the_next_batch() -> None:
     assert threads[-1] == "forwardpass-decode" != threads[0]
 
 
+def test_outputs_that_do_not_fit_into_the_channel_are_refused_and_the_next_ones_answered() -> None:
+    model = Model(models.Function(lambda x, y: y.repeat(1, 1_000)), "features: f32[batch 16]")
+    with FarEngine(model, rows_of(FEATURES), memory_bytes=1 << 17) as engine:
+        asked = {"features": [FEATURES[:16]]}
+        said = engine.compute(range(16), raw=[True] * 16, arrays=asked)
+        assert len(said.failures) == 16
+        assert "ask for fewer rows" in said.failures[0][1]
+        said = engine.compute([0], raw=[True], arrays={"features": [FEATURES[:1]]})
+        assert said.failures == []
+
+
+def test_a_client_that_is_slow_to_read_loses_nothing() -> None:
+    """While there is no room for an answer, the engine waits with it."""
+    model = Model(models.Function(lambda x, y: y.repeat(1, 1_000)), "features: f32[batch 16]")
+    with FarEngine(model, rows_of(FEATURES), memory_bytes=1 << 17) as engine:
+        for batch in range(12):
+            asked = ComputeRows(
+                batch=batch, ids=[batch], tensors=True, sizes=(), cells=1, seed=0, raw=[True]
+            )
+            engine.channel.send(asked, {"features": [FEATURES[:1]]})
+        found = [engine.next().batch for _ in range(12)]
+    assert found == list(range(12))
+
+
 def test_state_that_cannot_be_put_back_ends_the_engine() -> None:
     class Writes(nn.Module):
         def __init__(self) -> None:
