@@ -95,7 +95,8 @@ class Served:
     def together(self, *requests: tuple[str, ...]) -> list[Any]:
         """The same of several requests at once."""
         with ThreadPoolExecutor(len(requests)) as pool:
-            return list(pool.map(lambda texts: self.ask(*texts), requests))
+            asked = [pool.submit(self.ask, *texts) for texts in requests]
+            return [each.result() for each in asked]
 
     def passes(self) -> list[list[str]]:
         """Of each pass the process and its texts."""
@@ -205,5 +206,7 @@ def test_metrics_are_those_of_prometheus(served: Served) -> None:
         "cells_total", "queue_rows", "queue_bytes", "ready", "rows_total",
     ):  # fmt: skip
         assert f"forwardpass_{name}" in text, json.dumps(text)[:300]
+    assert httpx.get(f"{served.url}/nowhere").status_code == 404
+    assert served.metric('forwardpass_replies_total{status="404"}') == 1
     assert served.metric("forwardpass_ready") == 1
     assert served.metric("forwardpass_queue_rows") == 0

@@ -14,6 +14,7 @@ from forwardpass.serving.applications import Application
 from forwardpass.serving.arrivals import Arrivals, Turn
 from forwardpass.serving.driving import Drive
 from forwardpass.serving.exchanges import Exchange, RefusedError, Reply
+from forwardpass.serving.gauges import replies
 from forwardpass.serving.identities import Identities
 from forwardpass.serving.options import RequestLimits
 from forwardpass.serving.reply_heads import ReplyHeads
@@ -222,6 +223,7 @@ class Connection(asyncio.Protocol):
             self._close(linger=turn.cut)
 
     def _note(self, exchange: Exchange, status: int, size: int) -> None:
+        replies(status).inc()
         if self._all.log is not None:
             self._all.log.add(
                 Access(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -42,8 +43,12 @@ ROWS: Final = Counter(
     ["model", "fate"], registry=REGISTRY,
 )  # fmt: skip
 REFUSED: Final = Counter(
-    "forwardpass_refused", "Requests that were refused, by reason; model is empty where none was "
-    "reached.", ["model", "reason"], registry=REGISTRY,
+    "forwardpass_refused", "Requests that reached a model and were refused, by reason.",
+    ["model", "reason"], registry=REGISTRY,
+)  # fmt: skip
+REPLIES: Final = Counter(
+    "forwardpass_replies", "All replies, by status; 499 where the client left before its own.",
+    ["status"], registry=REGISTRY,
 )  # fmt: skip
 MISSES: Final = Counter(
     "forwardpass_deadline_misses", "Requests not answered before their deadline, dropped or late.",
@@ -67,8 +72,14 @@ QUEUE_BYTES: Final = Gauge(
 )  # fmt: skip
 
 
+@cache
+def replies(status: int) -> Counter:
+    """Those with one status: a look-up by label costs more than what it counts."""
+    return REPLIES.labels(str(status))
+
+
 class Gauges:
-    """All of one model, bound once: a look-up by label costs more than what it counts."""
+    """All of one model, bound once."""
 
     def __init__(self, model: str) -> None:
         self.model = model
