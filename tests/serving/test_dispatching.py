@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -409,3 +411,38 @@ def test_at_three_times_what_it_can_the_queue_stays_short_and_the_rest_is_told_a
     assert answered + len(refusals) == 1500
     assert answered > 50
     assert np.median(refusals) < 0.05
+
+
+def test_what_was_asked_is_let_go_of_at_once_however_it_ended() -> None:
+    """Circles would wait for the collector, which looks seldom at what has waited for a while."""
+    script = Script(about(FAST, tensors=True))
+    script.raises = lambda value: value[0] == 1
+    script.dies = lambda value: value[0] == 2
+
+    async def act(stage: Stage) -> None:
+        left = list[weakref.ref[Any]]()
+
+        async def one(kind: int) -> None:
+            rows = np.full((2, 3), kind, np.float32)
+            left.append(weakref.ref(rows))
+            exchange = exchange_now()
+            asked = asyncio.create_task(outcome(stage.ask(rows, exchange=exchange)))
+            if kind == 3:
+                await asyncio.sleep(0)
+                assert exchange.gone is not None
+                exchange.gone()
+            await asked
+
+        gc.collect()
+        gc.disable()
+        try:
+            for kind in range(4):
+                await one(kind)
+            await stage.ask(np.zeros((1, 3), np.float32))
+            for _ in range(3):
+                await asyncio.sleep(0.05)
+            assert [kind for kind, rows in enumerate(left) if rows() is not None] == []
+        finally:
+            gc.enable()
+
+    played(script, act)

@@ -82,6 +82,8 @@ class Dispatcher:
             if not asker.done:
                 lobby.drop(asker)
                 self._turn()
+            # An error holds this frame, and the future the error: no circle keeps what was asked.
+            del asker, inquiry
 
     def joined(self, engine: int, channel: Channel[FromEngine]) -> None:
         """An engine is there. One that was there before is not any more."""

@@ -136,6 +136,7 @@ class Lobby:
         self.waiting.discard(asker)
         if not asker.future.done():
             asker.future.set_result(asker.answer())
+        asker.rows = []  # they know it: without a circle, all is let go of at once
         arrived = asker.inquiry.exchange.arrived
         self._gauges.request.observe(now - arrived)
         self._gauges.queue.observe(sent - arrived)
@@ -162,6 +163,7 @@ class Lobby:
                 self.forgotten.append(row.id)
             if row.stage not in (RowStage.ANSWERED, RowStage.UNDER_WAY):
                 self._gauges.cancelled.inc()
+        asker.rows = []
 
     def refuse_late(self, now: float) -> None:
         """Refuse whoever cannot be answered in time any more."""
