@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,16 @@ def test_base64_is_little_endian_float32() -> None:
 def test_a_string_is_a_list_of_one_and_the_only_model_needs_no_name() -> None:
     _, told = embedded([encoder()], input="four", user="me", dimensions=2)
     assert told["data"][0]["embedding"] == [4.0, float(np.float32(0.1))]
+
+
+def test_texts_that_were_cut_are_named() -> None:
+    def cut(asked: Inquiry) -> Answered:
+        return replace(vectors(asked), truncated=[1])
+
+    service = StandIn(encoder().about, cut, "mini")
+    _, told = embedded([service], input=["a", "much"], model="mini")
+    assert told["truncated"] == [1]
+    assert "truncated" not in embedded([encoder()], input=["a"], model="mini")[1]
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,10 @@ def _reply(name: str, answered: Answered, form: str) -> bytes:
     # of a model without an axis along which texts differ, or with several, nobody counts tokens
     tokens = sum(sizes[0] for sizes in answered.sizes if len(sizes) == 1)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return _encode({"object": "list", "data": data, "model": name, "usage": usage})
+    told: dict[str, Any] = {"object": "list", "data": data, "model": name, "usage": usage}
+    if answered.truncated:  # of ours: theirs has no word for it
+        told["truncated"] = answered.truncated
+    return _encode(told)
 
 
 def _model(name: str) -> dict[str, Any]:
