@@ -64,6 +64,18 @@ def test_requests_on_one_connection_are_answered_in_their_order() -> None:
         assert client.answer().json[1] == "still open"
 
 
+def test_only_so_many_requests_may_wait_for_each_other() -> None:
+    with serving() as front, front.client() as client:
+        client.send(request() * 3_000)
+        statuses: list[int] = []
+        while 429 not in statuses:
+            answer = client.answer()
+            statuses.append(answer.status)
+        assert answer.headers["connection"] == "close"
+        assert set(statuses[:-1]) == {200}
+        assert len(statuses) > 100
+
+
 def test_a_request_that_comes_byte_by_byte_is_the_same() -> None:
     with serving() as front, front.client() as client:
         whole = request("/echo?a=b", b"body", X_Request_Id="mine")

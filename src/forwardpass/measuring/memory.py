@@ -14,6 +14,9 @@ from typing import Any
 _CGROUPS = Path("/sys/fs/cgroup")
 _STATUS = Path("/proc/self/status")
 _REFERENCES = Path("/proc/self/clear_refs")
+# of glibc's malloc.h; what is larger than the last is always a block of its own
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_MOST_INT, _MOST_MMAP_THRESHOLD = (1 << 31) - 1, 32 << 20
 
 
 def total_bytes() -> int:
@@ -96,6 +99,21 @@ def is_resident_seen(device: str) -> bool:
 def mapped_bytes() -> int:
     """Bytes of this process's address space, resident or not; 0 where the system does not tell."""
     return _fields(_STATUS).get("VmSize", 0)
+
+
+def keep_freed(most_bytes: int) -> None:
+    """Have this process keep what it frees, up to so many bytes, for what it allocates next.
+
+    glibc gives large blocks back to the system at once, and a page that comes anew costs some
+    microseconds: of a body of 600 KB that is read, or of the activations of a small convolution,
+    more than all else. For processes that do the same again and again. Does nothing elsewhere.
+    """
+    if sys.platform != "linux":
+        return
+    option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if option is not None:
+        option(_TRIM_THRESHOLD, min(most_bytes, _MOST_INT))
+        option(_MMAP_THRESHOLD, min(most_bytes, _MOST_MMAP_THRESHOLD))
 
 
 def _is_cuda(device: str) -> bool:

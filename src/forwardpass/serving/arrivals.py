@@ -22,6 +22,8 @@ from forwardpass.serving.routing import WayIn
 _log: Final = logging.getLogger("forwardpass.serving")
 _SMALL_BYTES: Final = 1 << 16
 """A body of a refused request that is read to its end, so that the connection may stay open."""
+_MOST_WAITING: Final = 100
+"""Requests of one connection that are there at once, and have to wait for each other."""
 _ONCE: Final = frozenset((
     b"host", b"authorization", b"content-type", b"content-encoding", b"expect", b"x-request-id",
     b"inference-header-content-length",
@@ -264,6 +266,9 @@ class Arrivals:
             error = RefusedError(503, said, reason="draining", retry_after=1.0)
             way = WayIn.refusing(error, way.path, way.errors)
         self.waiting.append(Turn(self._exchange(way, body), way, self._ended))
+        if len(self.waiting) > _MOST_WAITING:
+            said = f"more than {_MOST_WAITING} requests wait for each other on one connection"
+            raise self.refuse(429, said, reason="full", retry_after=1.0)
 
     def _exchange(self, way: WayIn, body: bytes) -> Exchange:
         return Exchange(

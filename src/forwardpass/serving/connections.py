@@ -56,13 +56,13 @@ class Connections:
 
     def _sweep(self) -> None:
         """End what takes too long: one timer for all is cheaper than one for each request."""
+        self._sweeping = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
         now = WALL.now()
         self.heads.renew()
         for connection in list(self.all):
             connection.expire(now)
         if self.log is not None:
             self.log.flush()
-        self._sweeping = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     async def drain(self, seconds: float) -> None:
         """Refuse what comes from now on, answer what was received whole, and end all connections.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from forwardpass.measuring.memory import keep_freed, total_bytes
 from forwardpass.nouns.forwards import Forward
 from forwardpass.serving.controls import Control, EngineJoined, EngineReady, Learning
 from forwardpass.serving.engines import ServedEngine, work
@@ -23,6 +24,7 @@ def engine(
 
     Raises what `learned` raises, and PassError where nothing can be computed here any more.
     """
+    keep_freed(total_bytes())
     warm = learned(
         forward, model.samples, folder,
         say=lambda doing: control.send(Learning(doing)), sha256=sha256,

@@ -15,6 +15,7 @@ import uvloop
 from msgspec.structs import replace
 
 from forwardpass.errors import ForwardpassError
+from forwardpass.measuring.memory import keep_freed
 from forwardpass.serving.access_logs import AccessLog
 from forwardpass.serving.applications import Application
 from forwardpass.serving.certificates import secured
@@ -73,6 +74,7 @@ class _HttpProcess:
         start = first.message
         assert isinstance(start, StartServing)
         options = start.options
+        keep_freed(options.limits.body_bytes)
         self._dispatchers = {
             model.name: Dispatcher(
                 model.name, options,

@@ -32,6 +32,7 @@ class ReplyHeads:
             more += b"content-type: %b\r\ncontent-length: %d\r\n" % (reply.type, size)
         if last:
             more += b"connection: close\r\n"
+        line = _LINES.get(reply.status) or b"HTTP/1.1 %d \r\n" % reply.status
         return b"%bdate: %b\r\nx-request-id: %b\r\n%b\r\n" % (
-            _LINES[reply.status], self._date, id.encode("ascii"), more,
+            line, self._date, id.encode("ascii"), more,
         )  # fmt: skip
