@@ -237,8 +237,9 @@ class Queue:
 
     def done(self, dispatch: Dispatch, now: float, seconds: float | None) -> None:
         """A batch is back: after `seconds` of computing, or without having been computed."""
+        if self._under_way[0] is dispatch:
+            self._began = now
         self._under_way.remove(dispatch)
-        self._began = now
         if seconds is not None:
             self.costs.learn(len(dispatch.rows), dispatch.cells, seconds)
             if dispatch.alone:
