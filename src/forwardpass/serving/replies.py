@@ -36,7 +36,11 @@ class Replies:
         rows: list[bytes | None] = [None] * len(asked.ids)
         failures = [(place, said(error)) for place, error in result.failures.items()]
         arrays: Outputs = {}
+        some_raw = any(asked.raw)
         for start, stop, outputs in result.pieces:
+            if not some_raw:
+                failures += self._decoded(outputs, range(start, stop), rows)
+                continue
             raw = [place for place in range(start, stop) if asked.raw[place]]
             others = [place for place in range(start, stop) if not asked.raw[place]]
             try:
@@ -74,9 +78,10 @@ class Replies:
             return [(place, str(error)) for place in places]
         failures = [(places[failure.position], failure.error) for failure in done.failures]
         columns = {name: to_python(values) for name, values in done.columns.items()}
+        encode = self._json.encode
         for index, row in zip(done.kept.tolist(), zip(*columns.values(), strict=True), strict=True):
             try:
-                rows[places[index]] = self._json.encode(dict(zip(columns, row, strict=True)))
+                rows[places[index]] = encode(dict(zip(columns, row, strict=True)))
             except (ValueError, TypeError, RecursionError) as error:
                 failures.append((places[index], f"it cannot be said in JSON: {said(error)}"))
         return failures
