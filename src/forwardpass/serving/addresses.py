@@ -6,9 +6,11 @@ import errno
 import ipaddress
 import os
 import socket
-from typing import Any, Final
+from typing import Final
 
 from forwardpass.errors import UsageError
+from forwardpass.serving.certificates import secured
+from forwardpass.serving.gates import is_loopback
 from forwardpass.serving.options import ServeOptions
 
 _BACKLOG: Final = 2048
@@ -28,11 +30,7 @@ def checked(options: ServeOptions) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"two models are named {twice[0]!r}; write other={twice[0]} for one")
-    if (options.tls_cert is None) != (options.tls_key is None):
-        raise UsageError("--tls-cert and --tls-key go together: give both")
-    for option, path in (("--tls-cert", options.tls_cert), ("--tls-key", options.tls_key)):
-        if path is not None and not os.access(path, os.R_OK):
-            raise UsageError(f"{option} {path}: no file that can be read")
+    secured(options)
     token = options.token
     if token is not None and not (token and token.isascii() and token.isprintable()):
         raise UsageError("--token: it is empty, or has what no header holds; use printable ASCII")
@@ -51,7 +49,7 @@ def bound(options: ServeOptions) -> socket.socket:
         )
     except (OSError, UnicodeError, OverflowError) as error:
         raise UsageError(f"--host {host}: no address of this machine: {error}") from None
-    if options.token is None and not all(_is_loopback(address[0]) for *_, address in found):
+    if options.token is None and not all(is_loopback(str(address[0])) for *_, address in found):
         raise UsageError(
             f"--host {host} lets other machines in: give --token, which requests must bear then, "
             "or serve on 127.0.0.1"
@@ -81,10 +79,6 @@ def url(options: ServeOptions, port: int) -> str:
             host = "127.0.0.1" if address.version == 4 else "::1"
     host = f"[{host}]" if ":" in host else host or "127.0.0.1"
     return f"http{'s' if options.tls_cert else ''}://{host}:{port}"
-
-
-def _is_loopback(host: Any) -> bool:
-    return ipaddress.ip_address(str(host).partition("%")[0]).is_loopback
 
 
 def _refusal(error: Exception, host: str, port: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 
 from forwardpass.errors import UsageError
@@ -11,10 +12,13 @@ from forwardpass.serving.options import ServeOptions
 def secured(options: ServeOptions) -> ssl.SSLContext | None:
     """What the options say of TLS; None where they say nothing. Raises UsageError where it cannot
     be."""
-    if options.tls_cert is None and options.tls_key is None:
-        return None
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise UsageError("--tls-cert and --tls-key go together: give both")
     if options.tls_cert is None or options.tls_key is None:
-        raise UsageError("TLS needs both: --tls-cert CHAIN.pem and --tls-key KEY.pem")
+        return None
+    for option, path in (("--tls-cert", options.tls_cert), ("--tls-key", options.tls_key)):
+        if not os.access(path, os.R_OK):
+            raise UsageError(f"{option} {path}: no file that can be read")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
 

@@ -13,11 +13,11 @@ _EXPOSED = b"x-request-id, retry-after, inference-header-content-length"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that binds to `host`."""
+    """Whether only this machine reaches a server at `host`, a name or an address."""
     if host == "localhost":
         return True
     try:
-        return ip_address(host).is_loopback
+        return ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
         return False
 
