@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap as mmap_module
 import os
 import random
 import socket
@@ -145,6 +146,32 @@ def test_memory_that_is_used_in_turn_stays_flat() -> None:
         (received,) = engine.receive()
         received.release()
     assert 1 << 20 < os.fstat(memory).st_blocks * 512 < 3 << 20
+    os.close(memory)
+
+
+@pytest.mark.skipif(not hasattr(mmap_module, "MADV_REMOVE"), reason="this system takes none back")
+def test_memory_that_large_messages_needed_goes_back_once_they_are_no_more() -> None:
+    ends = pair(1 << 28)
+    memory = os.dup(ends[0].memory)
+    http: Channel[FromEngine] = Channel(ends[0], engine=False)
+    engine: Channel[ToEngine] = Channel(ends[1], engine=True)
+
+    def send(count: int, size: int) -> Any:
+        for _ in range(count):
+            http.send(compute(), {"x": [np.ones((1, size), "u1")]})
+            (received,) = engine.receive()
+            assert isinstance(received.arrays["x"], np.ndarray)
+            assert received.arrays["x"].all()
+            received.release()
+
+    send(3, 1 << 25)
+    assert os.fstat(memory).st_blocks * 512 >= 1 << 25
+    http.send(compute(), {"x": [np.full((1, 1000), 7, "u1")]})
+    (kept,) = engine.receive()
+    send(200, 1 << 12)
+    assert os.fstat(memory).st_blocks * 512 < 1 << 20
+    same(kept.arrays["x"], [np.full((1, 1000), 7, "u1")])
+    send(70, 1 << 20)
     os.close(memory)
 
 

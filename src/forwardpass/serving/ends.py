@@ -6,9 +6,8 @@ import fcntl
 import os
 import socket
 import tempfile
+from mmap import PAGESIZE
 from typing import Final, NamedTuple
-
-from forwardpass.serving.arenas import GRAIN
 
 _BYTES: Final = 1 << 30
 """Of address space, both directions together; what is never used is never touched."""
@@ -37,7 +36,7 @@ def pair(size: int = _BYTES) -> tuple[Ends, Ends]:
     Args:
         size: bytes of memory. A message with its arrays can have half of them.
     """
-    half = -(-size // 2 // GRAIN) * GRAIN
+    half = -(-size // 2 // PAGESIZE) * PAGESIZE  # no page is of both
     one, other = socket.socketpair(socket.AF_UNIX, _KIND)
     memory = _memory(2 * half)
     return Ends(one.detach(), memory), Ends(other.detach(), os.dup(memory))
