@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
-MOST = int(sys.argv.pop(1))  # mosec reads the others itself
+# mosec reads the other arguments itself, and its workers begin with what is left of them.
+MOST = int(os.environ.get("MOST") or sys.argv.pop(1))
+os.environ["MOST"] = str(MOST)
 
 import mosec  # noqa: E402
 from mlp_by_hand import MLP  # noqa: E402
