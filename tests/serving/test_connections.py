@@ -164,6 +164,16 @@ def test_a_client_that_is_still_sending_reads_why_it_was_refused() -> None:
         assert (answer.status, answer.headers["connection"]) == (413, "close")
 
 
+def test_an_old_client_is_answered_and_its_connection_ends() -> None:
+    with serving() as front:
+        for line in (b"", b"Host: localhost\r\n"):
+            with front.client() as client:
+                client.send(b"GET /echo HTTP/1.0\r\n" + line + b"\r\n")
+                answer = client.answer()
+                assert (answer.status, answer.headers["connection"]) == (200, "close")
+                assert client.is_closed()
+
+
 def test_expect_100_continue() -> None:
     with serving(limits={"body_bytes": 100}) as front:
         head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"

@@ -28,7 +28,7 @@ class Gate:
     def __init__(self, options: ServeOptions) -> None:
         self._token = None if options.token is None else options.token.encode("utf-8")
         self._cors = {origin.rstrip("/").lower().encode("latin-1") for origin in options.cors}
-        self._any_host = self._token is not None or not is_loopback(options.host)
+        self._host = options.host.lower()
         self._hosts: set[bytes] = set()
 
     def check(self, method: str, headers: Mapping[bytes, bytes], *, open: bool) -> None:
@@ -38,8 +38,8 @@ class Gate:
         own (DNS rebinding), or across sites.
         """
         host = headers.get(b"host", b"").lower()
-        if not self._any_host and host not in self._hosts:
-            self._require_local(host)
+        if self._token is None and host not in self._hosts and b"host" in headers:
+            self._require_local(host)  # a browser always says a host
         origin = headers.get(b"origin")
         if origin is not None and method == "POST" and not self._may_ask(origin, host):
             raise RefusedError(
@@ -58,7 +58,7 @@ class Gate:
     def _require_local(self, host: bytes) -> None:
         name = host.decode("latin-1")
         bare = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
-        if not (is_loopback(bare) or bare.endswith(".localhost")):
+        if not (is_loopback(bare) or bare.endswith(".localhost") or bare == self._host):
             raise RefusedError(
                 403, f"Host: {name[:80]}: this server is called by localhost or 127.0.0.1; with "
                 "--token it may be called by any name", reason="host",
