@@ -12,7 +12,7 @@ NEEDS := pyproject.toml constraints.txt
 CORES := -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak lint format bench bench-quick bench-peers bench-held-out constraints clean
+.PHONY: help install demo test soak lint format bench bench-quick bench-peers bench-held-out bench-serving constraints clean
 
 help:
 	@echo "make demo         a digit explained, two models run, one exported, one tuned (installs first)"
@@ -22,6 +22,7 @@ help:
 	@echo "make format       let ruff repair and format"
 	@echo "make bench        the benchmarks, into benchmarks/RESULTS.md; bench-quick: a small smoke run"
 	@echo "make bench-peers  recording beside other people's recorders, in a venv of their own"
+	@echo "make bench-serving  texts answered in time beside other people's servers, in the same venv"
 	@echo "make bench-held-out  check on models of other libraries, in the same venv as the peers"
 	@echo "make constraints  write constraints.txt from what is installed"
 	@echo "make clean        remove .venv and everything that was made"
@@ -118,6 +119,12 @@ $(PEERS)/stamp: $(NEEDS) benchmarks/peers/requirements.txt
 
 bench-peers: $(PEERS)/stamp
 	$(PEERS)/bin/python -m benchmarks.recording_cost $(ARGS)
+
+# Our server beside other people's, of which those are in the venv of the peers.
+bench-serving: $(PEERS)/stamp $(VENV)/stamp-package benchmarks/peers/serving.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[demo]" \
+		-c constraints.txt -r benchmarks/peers/serving.txt
+	$(BIN)/python -m benchmarks.serving_goodput $(ARGS)
 
 # timm without torchvision, of which its models use nothing.
 bench-held-out: $(PEERS)/stamp benchmarks/peers/models.txt

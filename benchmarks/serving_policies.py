@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from benchmarks.open_loop import moments
 from benchmarks.results import publish, quick, table
 from benchmarks.serving_costs import Measured, known
 from forwardpass.batching.packing import Sizes
@@ -155,22 +156,10 @@ class Truth:
 def arrivals(
     rate: float, number: int, bursty: bool, texts: list[tuple[int, int]], seed: int
 ) -> Iterator[Asked]:
-    """Poisson; bursty: at 1.75 and 0.25 times the rate, in turns of a second on average."""
+    """A text drawn at random at each moment."""
     chance = random.Random(seed)
-    now, until, high = 0.0, math.inf, False
-    if bursty:
-        until = chance.expovariate(1.0)
-    for _ in range(number):
-        pace = rate * ((1.75 if high else 0.25) if bursty else 1.0)
-        now += chance.expovariate(pace)
-        while now > until:
-            # What is left of the wait goes on at the other rate.
-            left = (now - until) * pace
-            high = not high
-            pace = rate * (1.75 if high else 0.25)
-            now = until + left / pace
-            until += chance.expovariate(1.0)
-        yield Asked(now, *chance.choice(texts))
+    for moment in moments(rate, number, bursty, seed):
+        yield Asked(moment, *chance.choice(texts))
 
 
 def answered(server: Server, asked: list[Asked], truth: Truth) -> int:

@@ -1,0 +1,237 @@
+"""How many texts a second does a server answer in time? Ours beside LitServe and mosec.
+
+all-MiniLM-L6-v2, fp32; a request is one docstring, whole, cut at 256 tokens: they are very
+different in length. Open loop, Poisson and bursty, latency from the moment a request was due.
+Goodput is the highest offered rate of which 99 % are answered within 250 ms. The others serve the
+model as people write it by hand, each at the best of max batch 1, 2, 4, 8 and 16; servers take
+turns. Theirs live in a venv of their own: `make bench-serving`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+
+from benchmarks.open_loop import Heard, fire, in_turns, moments
+from benchmarks.results import machine, publish, quick, spread, table
+from benchmarks.serving_costs import docstrings
+from benchmarks.text_throughput import MODEL, STDLIB
+from forwardpass.measuring.clocks import WALL
+
+SLO = 0.25
+GOOD = 0.99
+STEP = 1.05
+"""Between rates that are told apart."""
+BATCHES = (1, 2, 4, 8, 16)
+WAIT = 0.005
+"""Seconds for which the others wait for a batch to fill."""
+PEERS = Path(__file__).parent / "peers"
+PYTHON = PEERS / ".venv" / "bin" / "python"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server with its settings.
+
+    Attributes:
+        command: that starts it, given a port.
+        path: to which texts are posted. body: of a text.
+    """
+
+    name: str
+    command: Callable[[int], Sequence[str]]
+    path: str
+    body: Callable[[str], bytes]
+
+
+def _text(text: str) -> bytes:
+    return json.dumps({"text": text}).encode()
+
+
+def litserve(most: int) -> Contender:
+    script = str(PEERS / "serve_litserve.py")
+    return Contender(
+        f"LitServe, max batch {most}",
+        lambda port: (str(PYTHON), script, str(port), str(most), str(WAIT)),
+        "/predict",
+        _text,
+    )
+
+
+def mosec(most: int) -> Contender:
+    script = str(PEERS / "serve_mosec.py")
+    return Contender(
+        f"mosec, max batch {most}",
+        lambda port: (
+            *("env", f"MAX_BATCH={most}", f"WAIT_SECONDS={WAIT}"),
+            *(str(PYTHON), script, "--port", str(port), "--log-level", "error"),
+        ),
+        "/inference",
+        _text,
+    )
+
+
+OURS = Contender(
+    "**`fwd serve`**",
+    lambda port: (
+        *(sys.executable, "-m", "forwardpass", "serve", f"minilm={MODEL}"),
+        *("--slo", f"{1e3 * SLO:.0f}ms", "--port", str(port), "--quiet", "--no-access-log"),
+        *("--samples", f"{STDLIB}:docs"),
+    ),
+    "/models/minilm",
+    lambda text: json.dumps({"rows": [text]}).encode(),
+)
+
+
+@contextmanager
+def served(contender: Contender, texts: Sequence[str], warm_seconds: float) -> Generator[str]:
+    """The URL of a server that is up and warm; in the end all of its processes are ended."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}{contender.path}"
+    bodies = [contender.body(text) for text in texts]
+    process = subprocess.Popen(
+        contender.command(port), start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    try:
+        began = WALL.now()
+        while fire(url, bodies[:1], [0.0], SLO).statuses.get(200) != 1:
+            if process.poll() is not None or WALL.now() - began > 180:
+                raise SystemExit(f"{contender.name} does not answer")
+        in_turns(url, bodies, 8, warm_seconds)
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@dataclass
+class Bench:
+    """What is offered to every server."""
+
+    texts: Sequence[str]
+    number: int
+    warm_seconds: float
+
+    def offered(
+        self, contender: Contender, url: str, rate: float, bursty: bool, seed: int, bad: float
+    ) -> Heard:
+        chosen = random.Random(seed).choices(self.texts, k=self.number)
+        at = list(moments(rate, self.number, bursty, seed))
+        bodies = [contender.body(text) for text in chosen]
+        heard = fire(url, bodies, at, SLO, bad_share=bad)
+        print(
+            f"{contender.name}, {rate:.1f}/s{' bursty' if bursty else ''}: {heard.good} of "
+            f"{heard.offered} in time, {heard.statuses}, p50 {heard.milliseconds(50):.0f} ms, p99 "
+            f"{heard.milliseconds(99):.0f} ms, sent {1e3 * heard.behind:.1f} ms late at most",
+            flush=True,
+        )
+        return heard
+
+    def goodput(self, contender: Contender, bursty: bool, seed: int, guess: float) -> float:
+        """The highest rate that holds, in steps of STEP, looked for around `guess`."""
+        with served(contender, self.texts, self.warm_seconds) as url:
+
+            def holds(step: int) -> bool:
+                rate = STEP**step
+                heard = self.offered(contender, url, rate, bursty, seed, 1 - GOOD)
+                return heard.good >= GOOD * heard.offered
+
+            low = high = max(0, round(math.log(guess, STEP)))
+            stride = 4
+            if holds(low):
+                while holds(high := low + stride):
+                    low = high
+            else:
+                while (low := high - stride) > 0 and not holds(low):
+                    high = low
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if holds(middle) else (low, middle)
+        return STEP**low
+
+
+def main() -> None:
+    small = quick(__doc__)
+    texts = docstrings(100 if small else 2_000)
+    first = Bench(texts, 40 if small else 300, 1.0 if small else 10.0)
+    bench = Bench(texts, 40 if small else 1_000, 1.0 if small else 20.0)
+    contenders, guesses, missing = [OURS], [40.0], ""
+    if PYTHON.exists():
+        for make in (litserve, mosec):
+            rates = {
+                most: first.goodput(make(most), False, 0, 30.0)
+                for most in (BATCHES[:2] if small else BATCHES)
+            }
+            best = max(rates, key=rates.__getitem__)
+            contenders.append(make(best))
+            guesses.append(rates[best])
+    else:
+        missing = " LitServe and mosec are not installed."
+    found: dict[tuple[str, bool], list[float]] = {}
+    for turn in range(1 if small else 3):
+        for bursty in (False, True):
+            for contender, guess in zip(contenders, guesses, strict=True):
+                key = (contender.name, bursty)
+                near = found[key][-1] if key in found else guess * (0.6 if bursty else 1.0)
+                found.setdefault(key, []).append(bench.goodput(contender, bursty, turn, near))
+    lines = [
+        [
+            contender.name,
+            *(spread(found[contender.name, bursty], ".1f") for bursty in (False, True)),
+            spread(_ratios(found[contender.name, False], found[OURS.name, False]), ".2f"),
+        ]
+        for contender in contenders
+    ]
+    peak = statistics.median(found[OURS.name, False])
+    over = Bench(texts, 3 * bench.number, bench.warm_seconds)
+    with served(OURS, texts, bench.warm_seconds) as url:
+        heard = over.offered(OURS, url, 3 * peak, False, 7, 1.0)
+    rate = heard.good / heard.seconds
+    said = (
+        f"At three times its Poisson goodput `fwd serve` answered {rate:.1f} texts/s in time, "
+        f"{rate / peak:.0%} of it; p99 of what it answered {heard.milliseconds(99):.0f} ms; "
+        f"{heard.statuses.get(503, 0) / heard.offered:.0%} were refused."
+    )
+    about = (
+        f"all-MiniLM-L6-v2, fp32; a request is one of {len(texts):,} docstrings. Open loop, "
+        f"{bench.number:,} requests a rate, rates {STEP - 1:.0%} apart. Goodput in texts/s: the "
+        f"highest rate of which {GOOD:.0%} are answered within {1e3 * SLO:.0f} ms of the moment "
+        "they were due; median of the turns (least–most). Bursty: in turns of a second on average "
+        f"1.75 and 0.25 times the rate.{missing}"
+    )
+    publish(
+        "serving_goodput",
+        "Texts answered in time, by a server",
+        [
+            about,
+            table(["", "Poisson", "bursty", "of ours, Poisson"], lines),
+            said,
+            machine("transformers"),
+        ],
+        write=not small,
+    )
+
+
+def _ratios(some: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [one / other for one, other in zip(some, others, strict=True)]
+
+
+if __name__ == "__main__":
+    main()
