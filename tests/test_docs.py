@@ -1,7 +1,8 @@
 """README and docs do what they say: their code runs, their commands exit as shown, links resolve.
 
 A fence may carry a file name after its language; its content is then written to that file. Python
-blocks of a page share one namespace, and its `$ fwd` commands run between them, in this process.
+blocks of a page share one namespace, and its `$ fwd` commands run between them, in this process;
+`$ fwd serve … &` in one of its own, on a port that is free, which `$ curl` asks.
 """
 
 from __future__ import annotations
@@ -12,13 +13,21 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import socket
+import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
+from commands import FWD
 
 from forwardpass.cli import main
 
@@ -31,6 +40,12 @@ FEWER = {"--limit 200": "--limit 50"}
 _FENCE = re.compile(r"^```(\w+)?(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 each = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+class Server(NamedTuple):
+    process: subprocess.Popen[bytes]
+    port: str
+    log: Path
 
 
 class Fence(NamedTuple):
@@ -84,8 +99,20 @@ def _forget_kinds() -> None:
     sources.by_suffix.cache_clear()
 
 
+@pytest.fixture
+def servers() -> Iterator[dict[str, Server]]:
+    """What serves, by the port that the page says; at the end it is told to end, and does."""
+    started: dict[str, Server] = {}
+    yield started
+    for server in started.values():
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0, server.log.read_text(encoding="utf-8")
+
+
 @each
-def test_what_a_page_shows_works(page: Path, with_examples: Path) -> None:
+def test_what_a_page_shows_works(
+    page: Path, with_examples: Path, servers: dict[str, Server]
+) -> None:
     namespace: dict[str, Any] = {"__name__": "__page__"}
     for fence in fences(page):
         where = f"{page.name}, line {fence.line}"
@@ -99,7 +126,52 @@ def test_what_a_page_shows_works(page: Path, with_examples: Path) -> None:
             exec(compile(source, str(page), "exec"), namespace)
         if fence.language == "console":
             for command, shown, code in commands(fence.content):
-                _run(command, shown, code, where)
+                if command.endswith(" &"):
+                    _serve(command.removesuffix(" &"), servers, with_examples, where)
+                elif command.startswith("curl "):
+                    _ask(command, shown, servers, where)
+                else:
+                    _run(command, shown, code, where)
+
+
+def _serve(command: str, servers: dict[str, Server], folder: Path, where: str) -> None:
+    """Start what serves, and wait until it is ready."""
+    program, *arguments = shlex.split(command)
+    port = arguments[arguments.index("--port") + 1]
+    assert program == "fwd", where
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        own = str(free.getsockname()[1])
+    arguments[arguments.index("--port") + 1] = own
+    log = folder / f"served on {own}.txt"
+    with log.open("w") as file:
+        process = subprocess.Popen([*FWD, *arguments], stdout=file, stderr=file)
+    servers[port] = Server(process, own, log)
+    for _ in range(600):
+        with suppress(OSError, urllib.error.HTTPError):
+            with urllib.request.urlopen(f"http://127.0.0.1:{own}/readyz") as reply:
+                assert reply.status == 200
+                return
+        assert process.poll() is None, f"{where}: {log.read_text(encoding='utf-8')}"
+        time.sleep(0.1)
+    raise AssertionError(f"{where}: not ready; {log.read_text(encoding='utf-8')}")
+
+
+def _ask(command: str, shown: list[str], servers: dict[str, Server], where: str) -> None:
+    """What `curl [-s] URL [-d DATA]` gets is JSON as shown; an ellipsis there stands for a part of
+    it."""
+    _, *arguments = [word for word in shlex.split(command) if word != "-s"]
+    data = arguments.pop(arguments.index("-d") + 1) if "-d" in arguments else None
+    host, _, path = next(word for word in arguments if word != "-d").partition("/")
+    server = servers[host.partition(":")[2]]
+    url = f"http://127.0.0.1:{server.port}/{path}"
+    try:
+        with urllib.request.urlopen(url, None if data is None else data.encode()) as reply:
+            came = reply.read().decode()
+    except urllib.error.HTTPError as error:
+        came = error.read().decode()
+    (line,) = shown
+    assert re.fullmatch(".*".join(map(re.escape, line.split("…"))), came), f"{where}: {came}"
 
 
 def _run(command: str, shown: list[str], code: int, where: str) -> None:

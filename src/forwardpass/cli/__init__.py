@@ -14,6 +14,7 @@ from forwardpass.cli.export import export
 from forwardpass.cli.profile import profile
 from forwardpass.cli.record import record
 from forwardpass.cli.run import run
+from forwardpass.cli.serve import serve
 from forwardpass.cli.tune import tune
 from forwardpass.errors import Escaped, ForwardpassError, PassError, contained
 
@@ -74,5 +75,5 @@ def main(ctx: click.Context) -> None:
         click.echo(_FIRST)
 
 
-for _command in (record, explain, check, diff, profile, tune, export, run):
+for _command in (record, explain, check, diff, profile, tune, export, run, serve):
     main.add_command(_command)

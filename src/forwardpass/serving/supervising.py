@@ -82,7 +82,8 @@ class _Supervisor:
         """Until a signal ends it. Raises what cannot be mended."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            loop.add_signal_handler(number, self._signalled, number)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                loop.add_signal_handler(number, self._signalled, number)
         self._witness.bound(self._url)
         keeping = [self._keep_http(), *(keeper.keep() for keeper in self._keepers.values())]
         tasks = {asyncio.create_task(each) for each in keeping}

@@ -42,6 +42,7 @@ _ENGINE: Final = "forwardpass.serving.engine_processes"
 
 def main(control: int) -> None:
     """Load what the supervisor says, and make engines whenever it asks."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one to all of a container: the supervisor's
     told = Control[ToTemplate](control, ToTemplate)
     with suppress(ControlClosedError):
         _Template(told, _first(told)).serve()

@@ -1,0 +1,127 @@
+"""fwd serve: answer requests over HTTP, batched and on time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from forwardpass.cli.options import leave, rebuild, signature, trusted
+from forwardpass.errors import UsageError
+
+if TYPE_CHECKING:
+    from forwardpass.serving.options import ServedModel
+
+
+@click.command()
+@click.argument("forwards", nargs=-1, required=True, metavar="FORWARD…")
+@click.option(
+    "--slo", metavar="TIME",
+    help="Answer within TIME of a request's arrival, as 50ms or 2s, or refuse it. [no limit]",
+)  # fmt: skip
+@click.option(
+    "--samples", multiple=True, metavar="DATA",
+    help="Rows such as will come, as `fwd run` reads them; name=DATA for one of several models.",
+)  # fmt: skip
+@click.option("--host", default="127.0.0.1", metavar="HOST", help="Where to listen. [127.0.0.1]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, metavar="N",
+    help="Of HOST; 0 is any that is free. [8000]",
+)  # fmt: skip
+@click.option(
+    "--token", envvar="FORWARDPASS_TOKEN", metavar="TOKEN",
+    help="Requests must bear it: `Authorization: Bearer TOKEN`. [$FORWARDPASS_TOKEN]",
+)  # fmt: skip
+@click.option("--tls-cert", metavar="FILE", help="Serve https with this certificate (PEM).")
+@click.option("--tls-key", metavar="FILE", help="Its key (PEM).")
+@click.option(
+    "--cors", multiple=True, metavar="ORIGIN",
+    help="Pages of ORIGIN may ask, as https://example.org, or *. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--drain", default="30s", metavar="TIME",
+    help="After SIGTERM or Ctrl-C: what requests that came whole have left. [30s]",
+)  # fmt: skip
+@click.option("--no-access-log", is_flag=True, help="No line for each request.")
+@click.option("--stateful", is_flag=True, hidden=True)
+@signature
+@trusted
+@rebuild
+@click.option("--quiet", "-q", is_flag=True, help="No progress, nothing of what is served.")
+def serve(
+    forwards: tuple[str, ...],
+    slo: str | None,
+    samples: tuple[str, ...],
+    drain: str,
+    no_access_log: bool,
+    stateful: bool,
+    signature: tuple[str, ...],
+    trust: str | None,
+    rebuild: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Answer requests for FORWARD over HTTP: rows of many requests share a batch, and each is
+    answered before its deadline, or refused at once.
+
+    \b
+      fwd serve digits.py --slo 50ms
+      fwd serve a=small.fwd b=large.py:model --samples a=some.csv
+      curl localhost:8000/models/digits -d '{"rows": [ … ]}'
+
+    Several models are served side by side; the name of each is the stem of its file, where no
+    `name=` says another. /docs describes what may be asked, /metrics is for Prometheus, and clients
+    of the Open Inference Protocol v2 (Triton's) and of OpenAI's embeddings are answered, too.
+
+    It listens on this machine alone, unless --host says more, which needs --token.
+    """
+    if stateful:
+        raise UsageError(
+            "--stateful: a server keeps no state from one request to the next, since they come in "
+            "no order; what a pass changes of the model is put back after each batch"
+        )
+    from forwardpass.serving.options import ServeOptions
+    from forwardpass.serving.phrases import seconds
+    from forwardpass.serving.supervising import supervise
+    from forwardpass.showing.servers import ShownServer
+
+    asked = ServeOptions(
+        models=_models(forwards, samples, signature, trust=trust, rebuild=rebuild),
+        slo_seconds=None if slo is None else seconds(slo, "--slo"),
+        drain_seconds=seconds(drain, "--drain"),
+        access_log=not no_access_log,
+        **options,
+    )
+    with ShownServer(asked, quiet=quiet) as witness:
+        code = supervise(asked, witness)
+    leave(code)
+
+
+def _models(
+    forwards: tuple[str, ...], samples: tuple[str, ...], signature: tuple[str, ...], **how: Any
+) -> tuple[ServedModel, ...]:
+    """The models under their names, each with its samples."""
+    from forwardpass.serving.options import ServedModel
+    from forwardpass.serving.phrases import named
+
+    models = dict.fromkeys(named(text)[0] for text in forwards)
+    if signature and len(forwards) > 1:
+        raise UsageError(
+            "--signature: of several models, nothing says which; say it in their files"
+        )
+    data: dict[str, str] = {}
+    for text in samples:
+        name, equals, source = text.partition("=")
+        if not (equals and name in models):
+            if len(forwards) > 1:
+                raise UsageError(
+                    f"--samples {text}: of several models, say which: {next(iter(models))}={text}"
+                )
+            name, source = next(iter(models)), text
+        if name in data:
+            raise UsageError(f"--samples: two of them for {name}; a source may be a glob")
+        data[name] = source
+    return tuple(
+        ServedModel(name=name, forward=forward, samples=data.get(name), signature=signature, **how)
+        for name, forward in map(named, forwards)
+    )

@@ -1,0 +1,96 @@
+"""A server in the terminal: how it comes up, what it serves, and what it loses."""
+
+from __future__ import annotations
+
+import shlex
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+from forwardpass.serving.options import ServeOptions
+from forwardpass.serving.witnesses import ReadyModel, Witness
+from forwardpass.showing.wording import visible
+
+
+class ShownServer(Witness):
+    """Shows a server on standard error, as a context.
+
+    Args:
+        quiet: say only what went wrong.
+    """
+
+    def __init__(self, options: ServeOptions, *, quiet: bool) -> None:
+        self._options = options
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._quiet = quiet
+        self._status: Status | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._show("")
+
+    def bound(self, url: str) -> None:
+        names = ", ".join(model.name for model in self._options.models)
+        self._show(f"{url}: loading {names}")
+
+    def loaded(self, model: str, said: str) -> None:
+        self._say(said, "dim")
+        self._show(f"{model}: loaded")
+
+    def learning(self, model: str, doing: str) -> None:
+        self._show(f"{model}: {doing}")
+
+    def ready(self, url: str, models: tuple[ReadyModel, ...]) -> None:
+        self._show("")
+        for model in models:
+            self._say(f"{model.name}: {'; '.join(model.said)}", "dim")
+        self._say(f"serving at {url} · what may be asked: {url}/docs", "bold")
+        shown = [model for model in models if model.example]
+        for model in shown[:1]:
+            self._say(curl(self._options, url, model))
+
+    def lost(self, what: str, how: str, *, final: bool) -> None:
+        then = "no other is started" if final else "another one is started"
+        self._console.print(Text(visible(f"fwd: {what} {how}: {then}")))
+
+    def draining(self, seconds: float) -> None:
+        self._say(f"draining: at most {seconds:g} s; a second signal ends at once", "dim")
+
+    def _say(self, text: str, style: str = "") -> None:
+        if not self._quiet:
+            self._console.print(Text(visible(text), style=style))
+
+    def _show(self, doing: str) -> None:
+        """What is under way, in the last line; "" ends it."""
+        if self._status is not None and not doing:
+            self._status.stop()
+            self._status = None
+        elif doing and not self._quiet and self._console.is_terminal:
+            shown = Text(visible(doing), style="dim")
+            if self._status is None:
+                self._status = self._console.status(shown)
+                self._status.start()
+            else:
+                self._status.update(shown)
+
+
+def curl(options: ServeOptions, url: str, model: ReadyModel) -> str:
+    """A command to paste, which asks the model for the row that it said it answers."""
+    words = ["curl", f"{url}/models/{model.name}"]
+    if options.tls_cert is not None:
+        words += ["--cacert", options.tls_cert]
+    command = shlex.join(words)
+    if options.token is not None:
+        command += ' -H "Authorization: Bearer $FORWARDPASS_TOKEN"'
+    body = '{"rows": [' + model.example + "]}"
+    return f"{command} -d {shlex.quote(body)}"

