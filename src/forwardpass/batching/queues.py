@@ -20,7 +20,7 @@ from forwardpass.nouns.costs import CostTable
 _Key = tuple[int, str, tuple[int, ...]]
 """Priority, group, and sizes along the axes that may not be padded, of the rows of a Rack."""
 _WASTE: Final = 0.5
-"""Of what a row costs at best: as much more may a batch cost that is small for the sake of one row
+"""Of what a row costs otherwise: as much more may a batch cost that is small for the sake of one row
 while others are turned away. Where it is 0, a row goes for a rounding error; at 1, a batch of one
 goes for each that costs just less than two."""
 _SIZES_KEPT: Final = 1 << 16
@@ -212,7 +212,7 @@ class Queue:
             limit = (leader.deadline - free) / (self.costs.factor * self.costs.margin)
             grown = grow(rack, label, self.costs, self.cells_of, limit)
             overloaded = leader.priority <= self._turned_away
-            if not (overloaded and grown.why == "slack" and self._wastes(grown, leader)):
+            if not (overloaded and grown.why == "slack" and self._wastes(rack, label, grown)):
                 break
             # While others are turned away, more of them are answered in the time that it takes.
             self._remove(leader)
@@ -256,13 +256,18 @@ class Queue:
         ends = self._began + self._under_way[0].seconds * self.costs.margin
         return now <= ends <= now + self.costs.trip
 
-    def _wastes(self, grown: Grown, leader: WaitingRow) -> bool:
-        """Whether a batch that is small for the sake of its first row costs much more than all of
-        its rows do at best."""
-        fair = 0.0
-        for (cells, _), count in grown.counts.items():
-            fair += count * self.costs.prices(cells).shares[-1]
-        return grown.seconds - fair > _WASTE * leader.price
+    def _wastes(self, rack: Rack, label: Label, grown: Grown) -> bool:
+        """Whether a batch that is small for the sake of its first row costs much more than its rows
+        do in the batch that would be best, were it not for the time."""
+        best = grow(rack, label, self.costs, self.cells_of, math.inf)
+        dearness = best.seconds / self._least(best)
+        waste = grown.seconds - dearness * self._least(grown)
+        return waste > _WASTE * dearness * self.costs.prices(label[0]).shares[-1]
+
+    def _least(self, grown: Grown) -> float:
+        """Seconds of its rows, in the best of all batches."""
+        counts = grown.counts.items()
+        return sum(count * self.costs.prices(cells).shares[-1] for (cells, _), count in counts)
 
     def _rest(self, now: float) -> float:
         """Predicted seconds until what is under way is done."""
