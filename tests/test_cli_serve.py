@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from commands import FWD
+from torch import nn
 
+import forwardpass as fwd
 from forwardpass.cli import main
 from forwardpass.errors import UsageError
 from forwardpass.serving.phrases import named, seconds
@@ -121,3 +123,23 @@ def test_times_are_written_as_people_do() -> None:
     for text in ("0s", "-1s", "nan", "5", ""):
         with pytest.raises(UsageError, match="--slo"):
             seconds(text, "--slo")
+
+
+def test_in_python_it_returns_when_it_is_ready_and_serves_until_it_is_closed(folder: Path) -> None:
+    with fwd.serve({"a": "net.py"}, port=0, access_log=False) as server:
+        reply = urllib.request.urlopen(f"{server.url}/models/a", b'{"rows": [[1, 2, 3, 4]]}')
+        assert len(json.load(reply)["rows"]) == 1
+    server.close()
+    assert server.wait() == 0
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(server.url)
+
+
+def test_in_python_what_fails_before_it_is_ready_is_raised(folder: Path) -> None:
+    with pytest.raises(fwd.ForwardpassError, match=r"Linear\.forward raised"):
+        fwd.serve("net.py:broken", port=0)
+
+
+def test_a_module_in_memory_is_refused_with_what_to_do() -> None:
+    with pytest.raises(UsageError, match="export it"):
+        fwd.serve(nn.Linear(1, 1))

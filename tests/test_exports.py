@@ -26,6 +26,7 @@ PUBLIC = [
     "Recording",
     "Rows",
     "RunReport",
+    "Server",
     "Signature",
     "Tuning",
     "Validation",
@@ -38,6 +39,7 @@ PUBLIC = [
     "profile",
     "record",
     "run",
+    "serve",
     "tune",
     "watch",
 ]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from forwardpass.profiling import profile
     from forwardpass.recording import Recording, watch
     from forwardpass.running import run
+    from forwardpass.serving.verb import Server, serve
     from forwardpass.tuning.verb import tune
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Recording",
     "Rows",
     "RunReport",
+    "Server",
     "Signature",
     "Tuning",
     "Validation",
@@ -64,6 +66,7 @@ __all__ = [
     "profile",
     "record",
     "run",
+    "serve",
     "tune",
     "watch",
 ]
@@ -84,6 +87,7 @@ _HOMES = {
     "Recording": "recording",
     "Rows": "nouns.rows",
     "RunReport": "nouns.reports",
+    "Server": "serving.verb",
     "Signature": "nouns.signatures",
     "Tuning": "nouns.tunings",
     "Validation": "nouns.validations",
@@ -96,6 +100,7 @@ _HOMES = {
     "profile": "profiling",
     "record": "probing",
     "run": "running",
+    "serve": "serving.verb",
     "tune": "tuning.verb",
     "watch": "recording",
 }

@@ -1,0 +1,203 @@
+"""The verb: a server as a process of its own, and the handle to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final, Self, cast
+
+import msgspec
+
+from forwardpass.errors import LoadError, UsageError
+from forwardpass.nouns.forwards import Forward, ForwardLike
+from forwardpass.nouns.models import Model
+from forwardpass.serving.controls import Control, ControlClosedError, ProcessFailed, connected
+from forwardpass.serving.options import ServedModel, ServeOptions
+from forwardpass.serving.phrases import named, seconds
+from forwardpass.serving.supervising import supervise
+from forwardpass.serving.witnesses import ReadyModel, Witness
+from forwardpass.starting import start
+
+_GRACE_SECONDS: Final = 10.0
+"""Beyond what draining may take."""
+
+
+class ServeHere(msgspec.Struct, frozen=True, tag=True):
+    """Be this server; `path` is `sys.path`, where modules are found."""
+
+    options: ServeOptions
+    path: list[str]
+
+
+class ServerReady(msgspec.Struct, frozen=True, tag=True):
+    """All models answer, at this URL."""
+
+    url: str
+
+
+class Server:
+    """A server that answers, until it is closed. Used as a context, leaving it closes it.
+
+    Attributes:
+        url: where it is, such as `http://127.0.0.1:8000`.
+    """
+
+    def __init__(
+        self, url: str, process: subprocess.Popen[bytes], life: int, drain_seconds: float
+    ) -> None:
+        self.url = url
+        self._process, self._life, self._drain_seconds = process, life, drain_seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wait(self) -> int:
+        """Wait until it ends of itself, and return its exit code."""
+        return self._process.wait()
+
+    def close(self) -> None:
+        """Answer what was received whole, and end it. Closing again does nothing."""
+        if self._life < 0:
+            return
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(self._drain_seconds + _GRACE_SECONDS)
+        os.close(self._life)  # which ends what is left
+        self._life = -1
+        self._process.wait()
+
+
+def serve(
+    forward: ForwardLike | Mapping[str, ForwardLike],
+    *,
+    slo: str | float | None = None,
+    samples: str | Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    cors: tuple[str, ...] = (),
+    drain: str | float = "30s",
+    access_log: bool = True,
+    trust: str | None = None,
+    rebuild: bool = False,
+) -> Server:
+    """Answer requests for a Forward over HTTP; returns when it is ready.
+
+    The server is a process of its own, which loads the model for itself, and ends with this one.
+
+    Args:
+        forward: a reference with its plan, a path, or a Model or Forward that was loaded from one;
+            several by their names.
+        slo: the time from a request's arrival to its answer, "50ms" or seconds; None: no limit.
+        samples: a reference to rows such as will come, as `run` reads them; several by name.
+        host, port: where to listen; port 0 is any that is free. Another host needs `token`.
+        token: what requests must bear. tls_cert, tls_key: files, to serve over TLS.
+        cors: origins of which pages may ask.
+        drain: the time that requests have left which came whole when it is closed.
+        access_log: a line on standard error for each request.
+        trust, rebuild: as `load` takes them.
+
+    Raises UsageError for what has no reference, and for options that do not go together; and what
+    the model failed with before it was ready, as `run` does.
+    """
+    options = ServeOptions(
+        models=tuple(_models(forward, samples, trust, rebuild)),
+        host=host, port=port, token=token, tls_cert=tls_cert, tls_key=tls_key, cors=tuple(cors),
+        slo_seconds=None if slo is None else seconds(slo, "slo"),
+        drain_seconds=seconds(drain, "drain"),
+        access_log=access_log,
+    )  # fmt: skip
+    mine, others = connected()
+    process, life = start("forwardpass.serving.verb:main", [others], stdout=2)
+    control = Control[ServerReady | ProcessFailed](mine, ServerReady | ProcessFailed)
+    try:
+        control.send(ServeHere(options, [*sys.path]))
+        return Server(_answer(control).url, process, life, options.drain_seconds)
+    except ControlClosedError:
+        raise LoadError(f"the server ended with {process.wait()} before it was ready") from None
+    except BaseException:
+        os.close(life)
+        process.wait()
+        raise
+    finally:
+        control.close()
+
+
+def main(control: int) -> None:
+    """Be the server that the process at the other end asks for."""
+    told = Control[ServeHere](control, ServeHere)
+    while not (heard := told.receive()):
+        pass
+    asked = heard[0].message
+    sys.path[:] = asked.path
+    try:
+        sys.exit(supervise(asked.options, _Telling(told)))
+    except Exception as error:  # noqa: BLE001 - the other process raises it
+        with suppress(ControlClosedError):
+            told.send(ProcessFailed.of(error))
+
+
+class _Telling(Witness):
+    """Tells the process that asked for the server when it is ready."""
+
+    def __init__(self, control: Control[ServeHere]) -> None:
+        self._control = control
+
+    def ready(self, url: str, models: tuple[ReadyModel, ...]) -> None:
+        with suppress(ControlClosedError):
+            self._control.send(ServerReady(url))
+
+
+def _answer(control: Control[ServerReady | ProcessFailed]) -> ServerReady:
+    while not (heard := control.receive()):
+        pass
+    message = heard[0].message
+    if isinstance(message, ProcessFailed):
+        raise message.error()
+    return message
+
+
+def _models(
+    forward: ForwardLike | Mapping[str, ForwardLike],
+    samples: str | Mapping[str, str] | None, trust: str | None, rebuild: bool,
+) -> list[ServedModel]:  # fmt: skip
+    """The models under their names, each with its samples."""
+    if isinstance(forward, Mapping):
+        texts = {name: _text(one) for name, one in cast("Mapping[str, Any]", forward).items()}
+    else:
+        name, text = named(_text(forward))
+        texts = {name: text}
+    if isinstance(samples, str):
+        if len(texts) != 1:
+            raise UsageError("samples: of several models, say which: samples={name: data}")
+        samples = dict.fromkeys(texts, samples)
+    given = samples or {}
+    unknown = next((name for name in given if name not in texts), None)
+    if unknown is not None:
+        raise UsageError(f"samples: no model is named {unknown!r}; there are {', '.join(texts)}")
+    return [
+        ServedModel(name=name, forward=text, samples=given.get(name), trust=trust, rebuild=rebuild)
+        for name, text in texts.items()
+    ]
+
+
+def _text(forward: ForwardLike) -> str:
+    """A reference with its plan. Raises UsageError for what another process cannot load."""
+    if isinstance(forward, str | os.PathLike):
+        return os.fspath(forward)
+    whole = forward if isinstance(forward, Forward) else None
+    model = whole.model if whole is not None else forward
+    if not isinstance(model, Model) or model.origin is None:
+        raise UsageError(
+            "serve starts a process that loads the model for itself, and a module in this one's "
+            "memory has no reference: export it, and give the folder, or give file.py:name"
+        )
+    return model.origin if whole is None else f"{model.origin} {whole.plan}"
