@@ -20,9 +20,9 @@ from forwardpass.nouns.costs import CostTable
 _Key = tuple[int, str, tuple[int, ...]]
 """Priority, group, and sizes along the axes that may not be padded, of the rows of a Rack."""
 _WASTE: Final = 0.5
-"""Of what a row costs otherwise: as much more may a batch cost that is small for the sake of one row
-while others are turned away. Where it is 0, a row goes for a rounding error; at 1, a batch of one
-goes for each that costs just less than two."""
+"""Of what a row costs otherwise: as much more may a batch cost that is small for the sake of one
+row while others are turned away. Where it is 0, a row goes for a rounding error; at 1, a batch of
+one goes for each that costs just less than two."""
 _SIZES_KEPT: Final = 1 << 16
 
 
