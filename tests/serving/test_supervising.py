@@ -1,0 +1,107 @@
+"""Whatever is killed of a server, another one takes its place; and nothing outlives the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import forwardpass as fwd
+from forwardpass.errors import LoadError, UsageError
+
+MODEL = """
+import forwardpass as fwd
+import torch
+torch.manual_seed(0)
+model = fwd.Model(torch.nn.Linear(4, 2), "x: f32[batch 4]")
+"""
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+
+
+def state(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the state on; none of what is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return []
+    fields = text.rpartition(")")[2].split()
+    return [] if fields[0] == "Z" else fields
+
+
+def children(pid: int, program: str = "") -> list[int]:
+    every = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    mine = [one for one in every if (fields := state(one)) and int(fields[1]) == pid]
+    return [one for one in mine if program in Path(f"/proc/{one}/cmdline").read_text()]
+
+
+def until(holds: Callable[[], object]) -> None:
+    for _ in range(1_200):
+        if holds():
+            return
+        time.sleep(0.05)
+    pytest.fail("it did not come to that in a minute")
+
+
+def answers(url: str) -> bool:
+    asked = urllib.request.Request(f"{url}/models/net", b'{"rows": [[1, 2, 3, 4]]}')
+    try:
+        with urllib.request.urlopen(asked, timeout=30) as reply:
+            return len(json.load(reply)["rows"]) == 1
+    except OSError:
+        return False
+
+
+def test_each_process_that_is_killed_is_replaced_and_none_outlives_the_supervisor(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(MODEL, encoding="utf-8")
+    before = set(children(os.getpid()))
+    with fwd.serve(os.fspath(file), port=0, access_log=False) as server:
+        (supervisor,) = set(children(os.getpid())) - before
+        (template,) = children(supervisor, "templates")
+        (engine,) = children(template)
+        os.kill(template, signal.SIGKILL)
+        until(lambda: set(children(supervisor, "templates")) - {template})
+        assert state(engine), "an engine goes on without its template"
+        assert answers(server.url)
+        os.kill(engine, signal.SIGKILL)
+        until(lambda: answers(server.url))
+        (http,) = children(supervisor, "http_process")
+        os.kill(http, signal.SIGKILL)
+        until(lambda: answers(server.url))
+        (template,) = children(supervisor, "templates")
+        everyone = [*children(supervisor), *children(template)]
+        os.kill(supervisor, signal.SIGKILL)
+        until(lambda: not any(map(state, everyone)))
+    assert len(everyone) == 3
+
+
+def test_a_port_in_use_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "forwardpass", "serve", "nowhere.py", "--port", str(port)],
+            capture_output=True, text=True, cwd=tmp_path, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert f"port {port} of 127.0.0.1 is in use" in done.stderr
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_start_as_load_does(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match="nowhere"):
+        fwd.serve(os.fspath(tmp_path / "nowhere.py"), port=0)
+
+
+def test_other_machines_are_let_in_with_a_token_alone() -> None:
+    with pytest.raises(UsageError, match="token"):
+        fwd.serve("net.py", host="0.0.0.0", port=0)
