@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -185,6 +186,39 @@ def test_rows_under_way_when_the_engine_is_killed_are_executed_twice_at_most() -
     assert max(script.executed.values()) == 2
     killed = set(script.batches[0])
     assert all(count == 1 for value, count in script.executed.items() if value not in killed)
+
+
+@pytest.mark.parametrize("moment", ["encoding", "waiting", "computing", "replying"])
+def test_whatever_an_engine_is_at_when_it_is_killed_all_are_answered(moment: str) -> None:
+    script = texts()
+    script.seconds = lambda rows, cells: 0.01
+    values = [f"{n:03}".ljust(3 + n % 40, "a") for n in range(120)]
+    rows = 2 * (len(values) - 1)
+
+    def reached() -> bool:
+        begun, encoded = len(script.batches), sum(script.encoded.values())
+        return {
+            "encoding": encoded > 0,
+            "waiting": begun > 0 and encoded == rows,
+            "computing": begun >= 3,
+            "replying": begun >= 2,
+        }[moment]
+
+    async def act(stage: Stage) -> None:
+        asked = [asyncio.create_task(outcome(stage.ask([a, b]))) for a, b in pairwise(values)]
+        while not reached():
+            await asyncio.sleep(0)
+        if moment == "replying":
+            await asyncio.sleep(0.009)
+        stage.kill()
+        found = await asyncio.gather(*asked)
+        assert found == [[len(a), len(b)] for a, b in pairwise(values)]
+
+    played(script, act)
+    # Each value is in two requests, but for the first and the last.
+    assert max(script.executed.values()) <= 4
+    largest = max(map(len, script.batches))
+    assert sum(script.executed.values()) <= rows + 2 * largest, "those that were under way alone"
 
 
 def test_fresh_rows_do_not_share_the_engine_with_suspects() -> None:

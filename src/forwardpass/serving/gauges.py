@@ -39,7 +39,7 @@ CELLS: Final = Counter(
     ["model", "kind"], registry=REGISTRY,
 )  # fmt: skip
 ROWS: Final = Counter(
-    "forwardpass_rows", "Rows by what became of them: executed, answered, failed, cancelled.",
+    "forwardpass_rows", "Rows by what became of them: executed, answered, cancelled.",
     ["model", "fate"], registry=REGISTRY,
 )  # fmt: skip
 REFUSED: Final = Counter(
@@ -89,8 +89,8 @@ class Gauges:
         )
         self.batch_rows = BATCH_ROWS.labels(model)
         self.real, self.padding = CELLS.labels(model, "real"), CELLS.labels(model, "padding")
-        self.executed, self.answered, self.failed, self.cancelled = (
-            ROWS.labels(model, fate) for fate in ("executed", "answered", "failed", "cancelled")
+        self.executed, self.answered, self.cancelled = (
+            ROWS.labels(model, fate) for fate in ("executed", "answered", "cancelled")
         )
         self.misses = MISSES.labels(model)
         self.died, self.hung = DEATHS.labels(model, "died"), DEATHS.labels(model, "hung")
