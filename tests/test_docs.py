@@ -148,10 +148,10 @@ def _serve(command: str, servers: dict[str, Server], folder: Path, where: str) -
         process = subprocess.Popen([*FWD, *arguments], stdout=file, stderr=file)
     servers[port] = Server(process, own, log)
     for _ in range(600):
-        with suppress(OSError, urllib.error.HTTPError):
-            with urllib.request.urlopen(f"http://127.0.0.1:{own}/readyz") as reply:
-                assert reply.status == 200
-                return
+        ready = f"http://127.0.0.1:{own}/readyz"
+        with suppress(OSError), urllib.request.urlopen(ready) as reply:
+            assert reply.status == 200
+            return
         assert process.poll() is None, f"{where}: {log.read_text(encoding='utf-8')}"
         time.sleep(0.1)
     raise AssertionError(f"{where}: not ready; {log.read_text(encoding='utf-8')}")
