@@ -54,6 +54,7 @@ def test_the_nouns_need_no_torch() -> None:
         ["explain", "--help"],
         ["profile", "--help"],
         ["tune", "--help"],
+        ["serve", "--help"],
         ["--version"],
     ],
 )

@@ -8,12 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import children, state, until
 
 import forwardpass as fwd
 from forwardpass.errors import LoadError, UsageError
@@ -25,30 +24,6 @@ torch.manual_seed(0)
 model = fwd.Model(torch.nn.Linear(4, 2), "x: f32[batch 4]")
 """
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
-
-
-def state(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the state on; none of what is gone."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return []
-    fields = text.rpartition(")")[2].split()
-    return [] if fields[0] == "Z" else fields
-
-
-def children(pid: int, program: str = "") -> list[int]:
-    every = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    mine = [one for one in every if (fields := state(one)) and int(fields[1]) == pid]
-    return [one for one in mine if program in Path(f"/proc/{one}/cmdline").read_text()]
-
-
-def until(holds: Callable[[], object]) -> None:
-    for _ in range(1_200):
-        if holds():
-            return
-        time.sleep(0.05)
-    pytest.fail("it did not come to that in a minute")
 
 
 def answers(url: str) -> bool:

@@ -11,7 +11,6 @@ import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from forwardpass.errors import ForwardpassError, missing_extra
@@ -30,6 +29,7 @@ from forwardpass.serving.controls import (
 from forwardpass.serving.engine_keepers import EngineKeeper, pause
 from forwardpass.serving.options import ServeOptions
 from forwardpass.serving.witnesses import ReadyModel, Witness
+from forwardpass.serving.workplaces import workplace
 
 _NEEDS: Final = ("httptools", "uvloop", "prometheus_client")
 _HTTP: Final = "forwardpass.serving.http_process:main"
@@ -54,8 +54,8 @@ def supervise(options: ServeOptions, witness: Witness) -> int:
     missing = next((name for name in _NEEDS if find_spec(name) is None), None)
     if missing is not None:
         raise missing_extra(missing, "serve", "serving")
-    with bound(options) as listening, TemporaryDirectory(prefix="forwardpass-serve-") as folder:
-        return asyncio.run(_Supervisor(options, listening, Path(folder), witness).run())
+    with bound(options) as listening, workplace() as folder:
+        return asyncio.run(_Supervisor(options, listening, folder, witness).run())
 
 
 class _Supervisor:
