@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from front import request, serving
 
 from forwardpass.serving.access_logs import Access, AccessLog
@@ -56,3 +59,40 @@ def test_lines_that_nobody_reads_are_dropped_and_counted() -> None:
     assert seen == 200_000
     log.close()
     os.close(write)
+
+
+def test_a_pipe_that_another_process_made_not_to_block_is_waited_for() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    log = AccessLog(write)
+    for _ in range(200):
+        log.add(LINE)
+    log.flush()
+    time.sleep(0.05)
+    with os.fdopen(read, "rb") as file:
+        lines = [json.loads(file.readline()) for _ in range(200)]
+    assert not any("dropped" in line for line in lines)
+    log.close()
+    os.close(write)
+
+
+def test_lines_for_which_a_disk_had_no_room_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    full = threading.Event()
+
+    def written(descriptor: int, text: bytes) -> int:
+        if not full.is_set():
+            full.set()
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return os.writev(descriptor, [text])
+
+    monkeypatch.setattr("forwardpass.serving.access_logs.os.write", written)
+    log = AccessLog(write)
+    log.add(LINE)
+    log.flush()
+    assert full.wait(5)
+    log.add(LINE)
+    log.close()
+    os.close(write)
+    with os.fdopen(read, "rb") as file:
+        assert [json.loads(line)["dropped"] for line in file] == [1]

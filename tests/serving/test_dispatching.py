@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import socket
 import weakref
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
@@ -219,6 +221,23 @@ def test_whatever_an_engine_is_at_when_it_is_killed_all_are_answered(moment: str
     assert max(script.executed.values()) <= 4
     largest = max(map(len, script.batches))
     assert sum(script.executed.values()) <= rows + 2 * largest, "those that were under way alone"
+
+
+def test_an_engine_that_says_what_cannot_be_read_is_replaced() -> None:
+    async def act(stage: Stage) -> None:
+        def garbles(value: str) -> bool:
+            if value == "garbled" and stage.engines == 1:
+                assert stage.engine is not None
+                with socket.socket(fileno=os.dup(stage.engine.channel.fileno())) as connection:
+                    connection.send(bytes(16))
+                stage.engine.killed.wait(0.2)
+            return False
+
+        stage.script.dies = garbles
+        assert await outcome(stage.ask(["garbled"])) == [7]
+        assert stage.engines == 2
+
+    played(texts(), act)
 
 
 def test_fresh_rows_do_not_share_the_engine_with_suspects() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
@@ -71,7 +72,8 @@ class AccessLog:
         if self._behind + len(self._lines) < _MOST_LINES:
             self._lines.append(line)
         else:
-            self._dropped += 1
+            with self._lock:
+                self._dropped += 1
 
     def flush(self) -> None:
         """Have what there is written; it returns at once."""
@@ -91,19 +93,29 @@ class AccessLog:
         while (lines := self._written.get()) is not None:
             for at in range(0, len(lines), _LINES_AT_ONCE):
                 some = lines[at : at + _LINES_AT_ONCE]
-                text = self._told(some)
+                with self._lock:
+                    dropped, self._dropped = self._dropped, 0
                 try:
-                    while text:
-                        text = text[os.write(self._descriptor, text) :]
-                except OSError:
+                    self._put(self._told(some, dropped))
+                except BrokenPipeError:
                     return  # whoever read them has gone: there is nobody to tell
+                except OSError:  # a disk may be full for a while: the next line counts these
+                    dropped += len(some)
+                else:
+                    dropped = 0
                 with self._lock:
                     self._behind -= len(some)
+                    self._dropped += dropped
 
-    def _told(self, lines: list[Access]) -> bytes:
+    def _put(self, text: bytes) -> None:
+        while text:
+            try:
+                text = text[os.write(self._descriptor, text) :]
+            except BlockingIOError:  # another process that has it, too, may have made it so
+                select.select((), (self._descriptor,), ())
+
+    def _told(self, lines: list[Access], dropped: int) -> bytes:
         now, date = WALL.now(), datetime.now(UTC)  # an instant of WALL, and the date that it was
-        with self._lock:
-            dropped, self._dropped = self._dropped, 0
         return self._encoder.encode_lines([
             AccessLine(
                 date - timedelta(seconds=now - line.arrived), *line[1:8], round(line.seconds, 6),

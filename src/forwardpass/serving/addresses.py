@@ -13,7 +13,8 @@ from forwardpass.serving.certificates import secured
 from forwardpass.serving.gates import is_loopback
 from forwardpass.serving.options import ServeOptions
 
-_BACKLOG: Final = 2048
+BACKLOG: Final = 2_048
+"""Connections that wait to be taken: as many as may be open, if all come at once."""
 
 
 def checked(options: ServeOptions) -> None:
@@ -60,7 +61,7 @@ def bound(options: ServeOptions) -> socket.socket:
         if os.name == "posix":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen(_BACKLOG)
+        listening.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         listening.close()
         raise UsageError(f"{_refusal(error, host, port)}; give another, or --port 0") from None

@@ -164,7 +164,7 @@ class Channel(Generic[Message]):
         """What is there; nothing where nothing came within `timeout` seconds (None: for ever).
 
         Raises ChannelClosedError where the other end is closed, and all was received before that,
-        and for what cannot be read: it is closed here, too, then.
+        and for what cannot be read: the other end sees an end then, too.
         """
         frames = self._frames()
         if not frames and not self._ended and timeout != 0:
@@ -175,16 +175,20 @@ class Channel(Generic[Message]):
         try:
             return [self._read(start, size) for start, size in frames]
         except (ValueError, TypeError, KeyError, RecursionError, msgspec.MsgspecError) as error:
-            self.close(f"the other end sent what cannot be read ({type(error).__name__})")
+            self._end(f"the other end sent what cannot be read ({type(error).__name__})")
             raise ChannelClosedError(self._ended or "") from error
 
-    def close(self, why: str = "it was closed here") -> None:
+    def close(self) -> None:
         """Let go of this end, which the other one sees. Views that are in use stay valid."""
+        self._end("it was closed here")
+        self._socket.close()
+
+    def _end(self, why: str) -> None:
+        """Nothing is sent or received any more. The descriptor stays, which a loop may watch."""
         with self._lock:
             self._ended = why
         with suppress(OSError):  # of an end whose other is gone
             self._socket.shutdown(socket.SHUT_RDWR)  # who waits in `receive` wakes
-        self._socket.close()
 
     def _frames(self) -> list[tuple[int, int]]:
         """Where the messages lie that were announced; not more than leave others their turn."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import sys
 import tempfile
 from mmap import PAGESIZE
 from typing import Final, NamedTuple
 
 _BYTES: Final = 1 << 30
 """Of address space, both directions together; what is never used is never touched."""
-_KIND: Final = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_STREAM)
+_KIND: Final = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
+"""macOS has a name for the first, and no such sockets."""
 
 
 class Ends(NamedTuple):

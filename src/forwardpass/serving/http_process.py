@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from forwardpass.errors import ForwardpassError
 from forwardpass.measuring.memory import keep_freed
 from forwardpass.serving.access_logs import AccessLog
+from forwardpass.serving.addresses import BACKLOG
 from forwardpass.serving.applications import Application
 from forwardpass.serving.certificates import secured
 from forwardpass.serving.channels import Channel
@@ -40,8 +41,8 @@ from forwardpass.serving.ends import Ends
 from forwardpass.serving.messages import FromEngine
 from forwardpass.serving.options import RequestLimits
 
-_BACKLOG: Final = 2_048
 _OTHER_DESCRIPTORS: Final = 64
+"""Beside those of connections: the loop's own, and two for each model."""
 _HANDSHAKE_SECONDS: Final = 10.0
 
 
@@ -89,7 +90,7 @@ class _HttpProcess:
         secure = secured(options)
         server = await loop.create_server(
             connections.made, sock=socket.socket(fileno=first.descriptors[0]), ssl=secure,
-            ssl_handshake_timeout=None if secure is None else _HANDSHAKE_SECONDS, backlog=_BACKLOG,
+            ssl_handshake_timeout=None if secure is None else _HANDSHAKE_SECONDS, backlog=BACKLOG,
         )  # fmt: skip
         self._control.send(Listening())
         for heard in rest:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from forwardpass.batching.queues import Dispatch
 from forwardpass.serving.channels import Channel
@@ -120,7 +119,7 @@ class EngineLink:
         """
         if self.killed:
             return None
-        first = next(islice(self.computing.values(), 1), None)
+        first = next(iter(self.computing.values()), None)
         seconds = 0.0 if first is None else first.seconds
         if (first is not None or not self.told) and self._computes.ends(now, seconds * margin):
             return f"a batch did not end in {self._computes.waited:.1f} s"

@@ -122,7 +122,9 @@ def serve(
         control.send(ServeHere(options, [*sys.path]))
         return Server(_answer(control).url, process, life, options.drain_seconds)
     except ControlClosedError:
-        raise LoadError(f"the server ended with {process.wait()} before it was ready") from None
+        code = process.wait()
+        os.close(life)
+        raise LoadError(f"the server ended with {code} before it was ready") from None
     except BaseException:
         os.close(life)
         process.wait()
