@@ -178,11 +178,13 @@ class Dispatcher:
         lobby, shuttle, link, now = self._lobby, self._shuttle, self._link, self._clock.now()
         rings_at = math.inf
         if lobby is not None and shuttle is not None:
-            lobby.refuse_late(now)
+            lobby.refuse_late(now, () if link is None else link.late(now))
             if link is not None and link.told:
                 with suppress(ChannelClosedError):  # as will be read, after what it said before
                     shuttle.send(link, now)
             rings_at = min(rings_at, lobby.queue.wakes())
+        if link is not None:
+            rings_at = min(rings_at, link.due)
         if link is not None and (link.busy or (shuttle is not None and shuttle.full)):
             rings_at = min(rings_at, now + BEAT_SECONDS)
         if rings_at < self._rings_at:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class ComputingRows:
     Attributes:
         sizes: of the variable axes, padded. cells: of a row at these.
         dispatch: by which the queue knows it; None for suspects, which the queue does not send.
-        seconds: predicted for computing. sent: when.
+        seconds: predicted for computing. sent: when. due: when the first of the rows is late.
     """
 
     rows: list[AskedRow]
@@ -37,6 +38,7 @@ class ComputingRows:
     seconds: float
     dispatch: Dispatch | None
     sent: float = 0.0
+    due: float = math.inf
 
 
 class EngineLink:
@@ -104,7 +106,7 @@ class EngineLink:
             self._computes.begin(now)
         for row in rows:
             row.stage, row.ran = RowStage.UNDER_WAY, True
-        work.sent = now
+        work.sent, work.due = now, min([row.deadline for row in rows])
         self.computing[batch] = work
 
     def computed(self, batch: int, now: float) -> ComputingRows:
@@ -112,8 +114,26 @@ class EngineLink:
         self._computes.end(now)
         return self.computing.pop(batch)
 
+    @property
+    def due(self) -> float:
+        """When the next row that is computed will be late; inf: none ever is."""
+        return min([work.due for work in self.computing.values()], default=math.inf)
+
+    def late(self, now: float) -> list[AskedRow]:
+        """Rows that are computed, and late since this was asked before."""
+        found: list[AskedRow] = []
+        for work in self.computing.values():
+            if work.due <= now:
+                found += [row for row in work.rows if work.due <= row.deadline <= now]
+                work.due = min(
+                    [r.deadline for r in work.rows if r.deadline > now], default=math.inf
+                )
+        return found
+
     def hangs(self, now: float, margin: float) -> str | None:
-        """Look: what it is that does not end, in words. Asked at every beat while it is busy.
+        """Look: what became of it, in words, where something does not end.
+
+        Asked at every beat while it is busy.
 
         `margin` is what predictions are off by, of nine in ten.
         """
@@ -122,9 +142,9 @@ class EngineLink:
         first = next(iter(self.computing.values()), None)
         seconds = 0.0 if first is None else first.seconds
         if (first is not None or not self.told) and self._computes.ends(now, seconds * margin):
-            return f"a batch did not end in {self._computes.waited:.1f} s"
+            return f"was ended: a batch took more than {self._computes.waited:.1f} s"
         if self.encoding and self._encodes.ends(now, self.encoding[0].seconds):
-            return f"encoding did not end in {self._encodes.waited:.1f} s"
+            return f"was ended: encoding took more than {self._encodes.waited:.1f} s"
         return None
 
 

@@ -165,9 +165,10 @@ class Lobby:
                 self._gauges.cancelled.inc()
         asker.rows = []
 
-    def refuse_late(self, now: float) -> None:
-        """Refuse whoever cannot be answered in time any more."""
-        for row in cast("list[AskedRow]", self.queue.late(now)):
+    def refuse_late(self, now: float, under_way: Sequence[AskedRow]) -> None:
+        """Refuse whoever cannot be answered in time any more, of those, too, whose rows are
+        `under_way` and late: who waits no longer than so is told so then."""
+        for row in [*cast("list[AskedRow]", self.queue.late(now)), *under_way]:
             if not row.asker.done:
                 self._gauges.misses.inc()
                 refusal = Refusal("late", self.queue.wait(now, row.priority))

@@ -209,7 +209,12 @@ class Shuttle:
                     lobby.take_back(row)
         guilty = self._suspects.died(groups)
         if guilty is not None:
-            said = f"row {guilty.place} ended the process that computes, twice"
+            did = (
+                "kept the process that computes from ever ending it"
+                if link.killed
+                else ("ended the process that computes")
+            )
+            said = f"row {guilty.place} {did}, twice"
             error = RefusedError(500, said, reason="fatal", row=guilty.place)
             lobby.refuse(guilty.asker, error)
 

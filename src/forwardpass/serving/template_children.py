@@ -49,6 +49,7 @@ class TemplateChild:
         self._gone = gone
         self._made: deque[EngineChild] = deque()
         self._engines: dict[int, EngineChild] = {}
+        self._model = asked.model.name
         self.child.say(asked)
         self.task = asyncio.create_task(self._attend())
 
@@ -87,7 +88,7 @@ class TemplateChild:
         for engine in self._made:
             engine.reaped(None)
         if not self.loaded.done():
-            self.loaded.set_exception(LoadError(f"the process that loads it {how}"))
+            self.loaded.set_exception(LoadError(f"the process that loads {self._model} {how}"))
         elif self.loaded.exception() is None:
             self._gone()
 
