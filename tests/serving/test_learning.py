@@ -227,3 +227,16 @@ def test_what_another_model_learned_is_not_taken(tmp_path: Path) -> None:
     learnt(models.mlp(), folder=tmp_path)
     other = learnt(models.cnn(), folder=tmp_path)
     assert other.about.outputs == ("output: f32[batch 10]",)
+
+
+def test_rows_that_move_each_other_are_computed_alone_and_random_ones_promise_nothing() -> None:
+    about = learnt(models.batch_statistics()).about
+    assert about.apart
+    assert "computed alone" in about.mates
+    about = learnt(models.always_dropout()).about
+    assert (about.apart, about.tolerance) == (False, None)
+    assert "random" in about.mates
+    for make in (models.mlp, models.masked_mean, models.counter_buffer, models.nan_rows):
+        about = learnt(make()).about
+        assert (about.apart, about.mates) == (False, ""), make
+        assert about.tolerance is not None

@@ -78,10 +78,13 @@ class ServedCosts:
     batches, which no outlier moves. `margin` is the quantile of what is left of the error, by
     which one can be sure. `trip` is what passes beside computing, from the moment that a batch
     is sent to an idle engine until its results are here.
+
+    Args:
+        apart: no batch has more than one row, whatever the table says.
     """
 
-    def __init__(self, table: CostTable) -> None:
-        self._table = table
+    def __init__(self, table: CostTable, *, apart: bool = False) -> None:
+        self._table, self._apart = table, apart
         self._prices: dict[int, Prices] = {}
         self._held = 0
         self._ratios = Recent(_LEVEL, 1.0)
@@ -128,7 +131,7 @@ class ServedCosts:
             self._held = 0
 
     def _made(self, cells: int) -> Prices:
-        most = self._table.ceiling(cells)
+        most = 1 if self._apart else self._table.ceiling(cells)
         if self._most_cells is not None:
             most = max(1, min(most, self._most_cells // cells))
         counts = np.arange(1, most + 1)

@@ -63,13 +63,14 @@ class Queue:
         paddable: for each variable axis, whether rows of a batch may differ along it.
         cells: sizes [..., axes] to the cells [...] of one row of these sizes.
         most_rows, most_bytes: that wait at once.
+        apart: each row is a batch of its own.
     """
 
     def __init__(
         self, costs: CostTable, paddable: tuple[bool, ...], cells: Cells, *,
-        most_rows: int, most_bytes: int,
+        most_rows: int, most_bytes: int, apart: bool = False,
     ) -> None:  # fmt: skip
-        self.costs = ServedCosts(costs)
+        self.costs = ServedCosts(costs, apart=apart)
         self._guesses = CellsByBytes(point.cells for point in costs.points)
         self._fixed = [axis for axis, may in enumerate(paddable) if not may]
         self._cells = cells

@@ -19,6 +19,7 @@ from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.signatures import Output
 from forwardpass.preparing.identity import digest
 from forwardpass.preparing.laddering import laddered, warmed
+from forwardpass.preparing.mates import MatesProof, mates
 from forwardpass.preparing.preparing import built
 from forwardpass.preparing.preparing import ready as prepare
 from forwardpass.preparing.recipes import Ready, costs_key, machine_of
@@ -33,6 +34,13 @@ from forwardpass.tensors.threads import operator_threads, set_operator_threads
 _KEPT: Final = "ready.json"
 _LEARN_SECONDS: Final = 10.0
 _WARM_SECONDS: Final = 0.1
+
+
+class Learnt(msgspec.Struct, frozen=True):
+    """What is kept for the next engine."""
+
+    ready: Ready
+    mates: MatesProof
 
 
 class Warmed(NamedTuple):
@@ -89,18 +97,15 @@ def learned(
             again = _first(samples, sha256, executor, say, seconds)
         if folder is not None:
             _keep(folder / _KEPT, again[2])
-    engine, computes, ready = again
-    about = _about(samples, engine, ready)
-    return Warmed(engine, computes, ready, about, _said(samples, ready))
-
-
-Learnt = tuple[Engine, Executor, Ready]
+    engine, computes, learnt = again
+    about = _about(samples, engine, learnt)
+    return Warmed(engine, computes, learnt.ready, about, _said(samples, learnt))
 
 
 def _first(
     samples: Samples, sha256: str, executor: Callable[[Engine], Executor],
     say: Callable[[str], None], seconds: float,
-) -> Learnt:  # fmt: skip
+) -> tuple[Engine, Executor, Learnt]:  # fmt: skip
     """Learned from the beginning."""
     engines: list[Engine] = []
 
@@ -113,8 +118,11 @@ def _first(
     found = prepare(samples.forward, [alone(samples.rows)], computing, sha256, batch_rows=1)
     if found is None:
         raise DataError(f"{samples.forward}: there is no row to learn from")
-    say("timing batches")
     try:
+        say("seeing whether rows move each other")
+        rounding = engines[0].replicas[0].facts.rounding
+        together = mates(found.ready, found.executor, samples.rows, rounding)
+        say("timing batches")
         identity = costs_key(sha256, found.ready.machine)
         costs = laddered(found.ready, found.executor, samples.rows, identity, seconds)
         ready = msgspec.structs.replace(
@@ -124,11 +132,14 @@ def _first(
     except BaseException:
         found.executor.close()
         raise
-    return engines[0], found.executor, ready
+    return engines[0], found.executor, Learnt(ready, together)
 
 
-def _again(known: Ready, samples: Samples, executor: Callable[[Engine], Executor]) -> Learnt | None:
+def _again(
+    learnt: Learnt, samples: Samples, executor: Callable[[Engine], Executor]
+) -> tuple[Engine, Executor, Learnt] | None:
     """Built, of what an earlier engine learned; None where that computed otherwise."""
+    known = learnt.ready
     engine, threads = built(samples.forward, samples.rows), operator_threads()
     set_operator_threads(known.machine.threads or None)
     if known.machine.digest != machine_of(engine.replicas[0].facts).digest:
@@ -142,7 +153,7 @@ def _again(known: Ready, samples: Samples, executor: Callable[[Engine], Executor
     except BaseException:
         computes.close()
         raise
-    return engine, computes, known
+    return engine, computes, learnt
 
 
 @contextmanager
@@ -154,22 +165,23 @@ def _one_at_a_time(folder: Path, say: Callable[[str], None]) -> Generator[None]:
         yield
 
 
-def _kept(path: Path, sha256: str) -> Ready | None:
+def _kept(path: Path, sha256: str) -> Learnt | None:
     """What an earlier engine of the same Forward left; None where there is none."""
     try:
-        known = msgspec.json.decode(path.read_bytes(), type=Ready)
+        known = msgspec.json.decode(path.read_bytes(), type=Learnt)
     except (OSError, msgspec.MsgspecError):
         return None  # it is learned again
-    return known if known.sha256 == sha256 else None
+    return known if known.ready.sha256 == sha256 else None
 
 
-def _keep(path: Path, ready: Ready) -> None:
+def _keep(path: Path, learnt: Learnt) -> None:
     aside = path.with_suffix(".new")
-    aside.write_bytes(msgspec.json.encode(ready))
+    aside.write_bytes(msgspec.json.encode(learnt))
     aside.replace(path)
 
 
-def _about(samples: Samples, engine: Engine, ready: Ready) -> About:
+def _about(samples: Samples, engine: Engine, learnt: Learnt) -> About:
+    ready = learnt.ready
     model, facts = samples.forward.model, engine.replicas[0].facts
     outputs = engine.signature.outputs if engine.signature else ()
     dtypes = [facts.dtype, *(output.dtype for output in outputs)]
@@ -188,16 +200,22 @@ def _about(samples: Samples, engine: Engine, ready: Ready) -> About:
         costs=ready.costs,
         samples=samples.said,
         example=samples.example,
-        tolerance=max(tolerance(dtypes), facts.rounding),
+        tolerance=None if learnt.mates.drawn else max(tolerance(dtypes), facts.rounding),
+        apart=learnt.mates.apart,
+        mates=learnt.mates.said,
         device=", ".join(replica.facts.device for replica in engine.replicas),
     )
 
 
-def _said(samples: Samples, ready: Ready) -> tuple[str, ...]:
+def _said(samples: Samples, learnt: Learnt) -> tuple[str, ...]:
     """Where it learned, what may be padded, and what batches cost."""
-    lines = [f"learned from {samples.said}"]
+    lines, ready = [f"learned from {samples.said}"], learnt.ready
     if ready.inputs and ready.axes:
         lines.append(ready.padding.said)
+    if learnt.mates.said:
+        lines.append(learnt.mates.said)
+    if learnt.mates.apart:
+        return tuple(lines)
     return (*lines, _costs(ready, samples.rows))
 
 

@@ -41,7 +41,7 @@ class Lobby:
         self._least_cells = min((point.cells for point in about.costs.points), default=1)
         self.queue = Queue(
             about.costs, about.paddable, self._measures.cells,
-            most_rows=limits.queue_rows, most_bytes=limits.queue_bytes,
+            most_rows=limits.queue_rows, most_bytes=limits.queue_bytes, apart=about.apart,
         )  # fmt: skip
         self.waiting: set[Unanswered] = set()
         self.forgotten: list[int] = []

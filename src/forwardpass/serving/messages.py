@@ -32,7 +32,10 @@ class About(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         padding: what was proved, in a sentence.
         costs: what batches cost, as measured.
         samples: what it was learned from, in a sentence.
-        tolerance: how far the outputs of a row may move with its batch mates, relative.
+        tolerance: how far the outputs of a row may move with its batch mates, relative; None where
+            a pass draws random numbers.
+        apart: each row is computed alone, since others would move it. mates: what is to be said of
+            that, and of what is drawn; mostly nothing.
         device: that computes.
         example: a row that it answers, as JSON; "" where there is none, or none that is short.
     """
@@ -50,9 +53,11 @@ class About(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     padding: str
     costs: CostTable
     samples: str
-    tolerance: float
+    tolerance: float | None
     device: str
     example: str = ""
+    apart: bool = False
+    mates: str = ""
 
 
 class EncodeRows(msgspec.Struct, frozen=True, tag=True):

@@ -124,6 +124,7 @@ def _told(service: Service) -> dict[str, Any]:
             "inputs": about.inputs, "outputs": about.outputs, "columns": about.columns,
             "encodes": about.encodes, "decodes": about.decodes,
             "padding": about.padding, "samples": for_clients(about.samples),
-            "tolerance": about.tolerance, "example": msgspec.Raw(about.example.encode() or b"null"),
+            "tolerance": about.tolerance, "mates": about.mates,
+            "example": msgspec.Raw(about.example.encode() or b"null"),
         }  # fmt: skip
     return told
