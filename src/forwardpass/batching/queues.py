@@ -99,11 +99,6 @@ class Queue:
         """Of the rows that wait."""
         return self._bytes
 
-    @property
-    def under_way(self) -> Sequence[Dispatch]:
-        """Batches that were sent, in order, and are not back."""
-        return self._under_way
-
     def cells_of(self, sizes: tuple[int, ...]) -> int:
         """The cells of one row of these sizes."""
         found = self._cells_by_sizes.get(sizes)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from forwardpass.serving.exchanges import Exchange
 from forwardpass.serving.messages import About
 from forwardpass.tensors.blocks import Numbers
+
+MOST_PRIORITY: Final = 100
+"""And the least, below 0: a queue has an entry for each that its clients think of."""
 
 
 @dataclass(slots=True)

@@ -23,9 +23,6 @@ class EncodedStock:
     def __init__(self) -> None:
         self._places: dict[int, tuple[Encodings, int]] = {}  # the block, and where in it
 
-    def __len__(self) -> int:
-        return len(self._places)
-
     def add(self, ids: Sequence[int], block: Encodings) -> None:
         """Keep the rows of a block under these ids."""
         for index, row in enumerate(ids):

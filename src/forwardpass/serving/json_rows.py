@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from forwardpass.errors import nearest
 from forwardpass.nouns.signatures import Axis, Input, Signature
+from forwardpass.serving.asking import MOST_PRIORITY
 from forwardpass.serving.exchanges import RefusedError
 from forwardpass.serving.messages import About
 from forwardpass.tensors.arrays import NUMPY, stacked
@@ -33,7 +34,12 @@ Timeout = Annotated[
     float, Meta(gt=0, le=_LONGEST_TIMEOUT_MS, description="Milliseconds until it must be answered.")
 ]
 Priority = Annotated[
-    int, Meta(ge=-100, le=100, description="Rows of a higher one do not wait for those of a lower.")
+    int,
+    Meta(
+        ge=-MOST_PRIORITY,
+        le=MOST_PRIORITY,
+        description="Rows of a higher one do not wait for those of a lower.",
+    ),
 ]
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from forwardpass.errors import nearest
-from forwardpass.serving.asking import Inquiry, Service
+from forwardpass.serving.asking import MOST_PRIORITY, Inquiry, Service
 from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
 from forwardpass.serving.gauges import REGISTRY
 from forwardpass.serving.inference_forms import ModelForm
@@ -215,7 +215,8 @@ def _asked(parameters: Mapping[str, Any]) -> tuple[float | None, int]:
             unit = "microseconds, " if name == "timeout" else ""
             raise RefusedError(400, f"{name}: expected {unit}0 or more, got {value!r:.80}")
     # Of theirs 1 is the highest, and the default; so that nobody is put before those who say none.
-    return timeout / 1e6 if timeout else None, 1 - max(priority, 1)
+    level = max(1 - max(priority, 1), -MOST_PRIORITY)
+    return timeout / 1e6 if timeout else None, level
 
 
 # -- what is said of models -----------------------------------------------------------------------
