@@ -6,12 +6,15 @@ import asyncio
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from front import Client, Front, echo, protocol, request, serving
 
 from forwardpass.serving.exchanges import Exchange, Reply
+from forwardpass.serving.gauges import REGISTRY
 
 
 def until(what: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -351,3 +354,42 @@ def test_a_truncated_request_is_told_what_is_missing() -> None:
         answer = front.ask(whole[:-5], half_close=True)
         assert answer.status == 400
         assert "Content-Length is 100, and 95 bytes came" in answer.json["error"]
+
+
+def test_what_is_refused_before_a_model_has_it_is_counted_by_reason() -> None:
+    """By words of this server alone: nothing that a client sends becomes a label."""
+    limits = {"header_bytes": 400, "body_bytes": 50, "arrival_seconds": 0.2, "connections": 3}
+
+    def counts() -> Counter[str]:
+        (family,) = (f for f in REGISTRY.collect() if f.name == "forwardpass_refused")
+        return Counter(
+            {
+                sample.labels["reason"]: int(sample.value)
+                for sample in family.samples
+                if sample.name.endswith("_total") and not sample.labels["model"]
+            }
+        )
+
+    before = counts()
+    with serving(limits=limits, token="secret") as front:
+        bearer: Any = {"Authorization": "Bearer secret"}
+        for sent in (
+            request("/echo"),
+            request("/echo", Authorization="Bearer other"),
+            request("/nowhere", **bearer),
+            request("/one-more-place", **bearer),
+            request(method="PUT", **bearer),
+            request(x="y" * 500),
+            request(body=b"z" * 60, **bearer),
+            b"what is this\r\n\r\n",
+            request(body=b"slow", **bearer)[:-2],
+            request(body=b"no gzip", Content_Encoding="gzip", **bearer),
+        ):
+            assert 400 <= front.ask(sent).status < 500
+        with front.client(), front.client(), front.client():
+            until(lambda: len(front.connections.all) == 3)
+            assert front.ask(request()).status == 503
+    assert counts() - before == {
+        "token": 2, "path": 2, "method": 1, "headers": 1, "body": 1, "malformed": 1, "slow": 1,
+        "invalid": 1, "connections": 1,
+    }  # fmt: skip

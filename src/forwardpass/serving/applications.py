@@ -15,6 +15,7 @@ from forwardpass.serving.asking import Service
 from forwardpass.serving.bodies import plain
 from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
 from forwardpass.serving.gates import Gate
+from forwardpass.serving.gauges import refused
 from forwardpass.serving.options import ServeOptions
 from forwardpass.serving.routing import Errors, MethodRefusedError, Router, WayIn, told
 
@@ -82,6 +83,7 @@ def _routes(
 
 def _refusal(error: RefusedError, errors: Errors) -> Reply:
     """A refusal in the words of a protocol, with what HTTP says of it in headers."""
+    refused(error)
     reply = errors(error)
     if error.retry_after is not None:
         seconds = max(1, math.ceil(error.retry_after))

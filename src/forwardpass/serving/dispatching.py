@@ -69,7 +69,7 @@ class Dispatcher:
             lobby = self._open()
             asker = lobby.admit(inquiry, loop.create_future(), self._clock.now())
         except RefusedError as error:
-            self._gauges.refused(error.reason)
+            self._gauges.refused(error)
             raise
         inquiry.exchange.gone = partial(self._leave, lobby, asker)
         if not self._turning:  # once for all that this tick of the loop brings

@@ -67,6 +67,7 @@ class RefusedError(ForwardpassError):
     Attributes:
         status: of HTTP. row: the row that it is about. retry_after: seconds until it may work.
         reason: one word for metrics and logs: "late", "full", "invalid", "failed", …
+        counted: whether the metrics have it, as they have those of a model.
     """
 
     def __init__(
@@ -76,3 +77,4 @@ class RefusedError(ForwardpassError):
         super().__init__(said)
         self.status, self.reason = status, reason
         self.row, self.retry_after = row, retry_after
+        self.counted = False

@@ -13,6 +13,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from forwardpass.serving.exchanges import RefusedError
+
 REGISTRY: Final = CollectorRegistry()
 """Of this process alone; nothing else that it has loaded can put names into it."""
 
@@ -50,7 +52,7 @@ ROWS: Final = Counter(
     ["model", "fate"], registry=REGISTRY,
 )  # fmt: skip
 REFUSED: Final = Counter(
-    "forwardpass_refused", "Requests that reached a model and were refused, by reason.",
+    "forwardpass_refused", "Requests refused, by reason; without a model: before one had them.",
     ["model", "reason"], registry=REGISTRY,
 )  # fmt: skip
 REPLIES: Final = Counter(
@@ -85,6 +87,13 @@ def replies(status: int) -> Counter:
     return REPLIES.labels(str(status))
 
 
+def refused(error: RefusedError, model: str = "") -> None:
+    """A request was refused; whatever else it passes on its way out counts it no more."""
+    if not error.counted:
+        error.counted = True
+        REFUSED.labels(model, error.reason).inc()
+
+
 class Gauges:
     """All of one model, bound once."""
 
@@ -104,9 +113,9 @@ class Gauges:
         self.ready = READY.labels(model)
         self.queue_rows, self.queue_bytes = QUEUE_ROWS.labels(model), QUEUE_BYTES.labels(model)
 
-    def refused(self, reason: str) -> None:
+    def refused(self, error: RefusedError) -> None:
         """A request of this model was refused."""
-        REFUSED.labels(self.model, reason).inc()
+        refused(error, self.model)
 
     def dispatched(self, why: str, rows: int, real: int, cells: int) -> None:
         """A batch went to the engine: `real` cells of its rows, in `cells` of the batch."""

@@ -148,7 +148,7 @@ class Lobby:
         """A request that waits is refused; one that does not any more is passed over."""
         if asker.done:
             return
-        self._gauges.refused(error.reason)
+        self._gauges.refused(error)
         self.drop(asker)
         if not asker.future.done():
             asker.future.set_exception(error)

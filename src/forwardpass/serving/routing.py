@@ -118,7 +118,9 @@ class Router:
             at = child
         if at is None or not at.ways:
             known = "; ".join(sorted(self._patterns))
-            raise RefusedError(404, f"nothing is at {whole!r:.80}; there is: {known}")
+            raise RefusedError(
+                404, f"nothing is at {whole!r:.80}; there is: {known}", reason="path"
+            )
         ways = at.ways
         if method == "OPTIONS":
             return WayIn(_saying(ways), whole, parts, open=True)
