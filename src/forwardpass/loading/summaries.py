@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from forwardpass.nouns.forwards import Forward
-from forwardpass.tensors.modules import parameters_of
 
 _TRUST = {
     "data": "read as data, none of its code ran",
@@ -18,6 +17,8 @@ def summary(forward: Forward) -> str:
     kind, module = model.program.name, model.program.module
     if module is not None:
         from torch.nn.parameter import is_lazy
+
+        from forwardpass.tensors.modules import parameters_of
 
         count = sum(p.numel() for _, p in parameters_of(module) if not is_lazy(p))
         size = f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"

@@ -21,6 +21,8 @@ _TEAM: Final = "OMP_NUM_THREADS"
 _WAITING: Final = "OMP_WAIT_POLICY"
 """A team that waits for work while it computes nothing has a core that the HTTP process needs: an
 MLP answered 16 connections 240 to 1,400 times a second so on two cores, and asleep 6,400."""
+_BARS: Final = "HF_HUB_DISABLE_PROGRESS_BARS"
+"""A bar of transformers begins a thread, which looks after it for ever; nobody sees it here."""
 _SECONDS: Final = 3
 """After which a fork that computes a sum does not."""
 
@@ -30,6 +32,7 @@ def put_off_threads() -> int:
     loaded. Threads that will come sleep while they have nothing to do, unless the environment says
     otherwise. Returns how many threads there would be inside an operator."""
     os.environ.setdefault(_WAITING, "PASSIVE")
+    os.environ.setdefault(_BARS, "1")
     asked = os.environ.get(_TEAM, "")
     os.environ[_TEAM] = "1"
     loaded = operator_threads()
