@@ -1,6 +1,6 @@
 """The sentence encoder behind Triton by pytriton: `serve_pytriton.py PORT MAX_BATCH WAIT_SECONDS`.
 
-Of an interpreter that it brings stubs for, which needs that Python's shared library (Debian's 3.11).
+Of an interpreter that it brings a stub for, with a shared library (Debian's 3.11 has one).
 """
 
 from __future__ import annotations
