@@ -63,6 +63,17 @@ def test_descriptors_come_with_the_message_that_they_were_sent_with(
             os.close(descriptor)
 
 
+@pytest.mark.parametrize("said", [b"0 {}\n", b"garbage\n", b'0 {"type":"Drain"}\n', b"0 \xff\n"])
+def test_who_says_what_nobody_says_is_as_good_as_gone(said: bytes) -> None:
+    one, other = connected()
+    supervisor = Control[FromHttp](other, FromHttp)
+    os.write(one, said)
+    with pytest.raises(ControlClosedError):
+        supervisor.receive()
+    os.close(one)
+    supervisor.close()
+
+
 def test_a_message_longer_than_a_read_comes_whole() -> None:
     one, other = connected()
     engine = Control[object](one, object)

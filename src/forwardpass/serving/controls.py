@@ -230,7 +230,8 @@ class Control(Generic[Theirs]):
     def receive(self) -> list[Heard[Theirs]]:
         """Read once, and wait for that; all messages that are whole. It may be none.
 
-        Raises ControlClosedError at the end.
+        Raises ControlClosedError at the end, and for what nobody says: who does is not to be heard
+        any more.
         """
         try:
             read, descriptors, _, _ = socket.recv_fds(self._socket, _READ, _MOST_DESCRIPTORS)
@@ -242,7 +243,10 @@ class Control(Generic[Theirs]):
         if not read:
             raise ControlClosedError
         *lines, self._rest = (self._rest + read).split(b"\n")
-        return [self._heard(line) for line in lines]
+        try:
+            return [self._heard(line) for line in lines]
+        except ValueError as error:  # msgspec's, too
+            raise ControlClosedError from error
 
     def _heard(self, line: bytes) -> Heard[Theirs]:
         count, _, text = line.partition(b" ")
