@@ -1,10 +1,12 @@
-"""How many texts a second does a server answer in time? Ours beside LitServe and mosec.
+"""How many texts a second does a server answer in time? Ours beside LitServe, mosec and Triton.
 
 all-MiniLM-L6-v2, fp32; a request is one docstring, whole, cut at 256 tokens: they are very
 different in length. Open loop, Poisson and bursty, latency from the moment a request was due.
 Goodput is the highest offered rate of which 99 % are answered within 250 ms. The others serve the
 model as people write it by hand, each at the best of max batch 1, 2, 4, 8 and 16; servers take
-turns. Theirs live in a venv of their own: `make bench-serving`.
+turns. Theirs live in venvs of their own: `make bench-serving`; Triton's, with nvidia-pytriton, is
+`benchmarks/peers/.venv-triton`. `FORWARDPASS_TUNED=NAME.fwd`, as `fwd tune` leaves one, is served,
+too.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ WAIT = 0.005
 """Seconds for which the others wait for a batch to fill."""
 PEERS = Path(__file__).parent / "peers"
 PYTHON = PEERS / ".venv" / "bin" / "python"
+TRITON = PEERS / ".venv-triton" / "bin" / "python"
+TUNED = os.environ.get("FORWARDPASS_TUNED", "")
 
 
 @dataclass(frozen=True)
@@ -82,16 +86,38 @@ def mosec(most: int) -> Contender:
     )
 
 
-OURS = Contender(
-    "**`fwd serve`**",
-    lambda port: (
-        *(sys.executable, "-m", "forwardpass", "serve", f"minilm={MODEL}"),
-        *("--slo", f"{1e3 * SLO:.0f}ms", "--port", str(port), "--quiet", "--no-access-log"),
-        *("--samples", f"{STDLIB}:docs"),
-    ),
-    "/models/minilm",
-    lambda text: json.dumps({"rows": [text]}).encode(),
-)
+def triton(most: int) -> Contender:
+    script = str(PEERS / "serve_pytriton.py")
+
+    def body(text: str) -> bytes:
+        given = {"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}
+        return json.dumps({"inputs": [given]}).encode()
+
+    return Contender(
+        f"Triton (pytriton), max batch {most}",
+        lambda port: (str(TRITON), script, str(port), str(most), str(WAIT)),
+        "/v2/models/minilm/infer",
+        body,
+    )
+
+
+def ours(name: str, forward: str) -> Contender:
+    return Contender(
+        name,
+        lambda port: (
+            *(sys.executable, "-m", "forwardpass", "serve", f"minilm={forward}"),
+            *("--slo", f"{1e3 * SLO:.0f}ms", "--port", str(port), "--quiet", "--no-access-log"),
+            *("--samples", f"{STDLIB}:docs"),
+        ),
+        "/models/minilm",
+        lambda text: json.dumps({"rows": [text]}).encode(),
+    )
+
+
+OURS = ours("**`fwd serve`**", MODEL)
+PEERS_OF: dict[Callable[[int], Contender], Path] = {
+    litserve: PYTHON, mosec: PYTHON, triton: TRITON,
+}  # fmt: skip
 
 
 @contextmanager
@@ -172,43 +198,20 @@ def main() -> None:
     texts = docstrings(100 if small else 2_000)
     first = Bench(texts, 40 if small else 300, 1.0 if small else 10.0)
     bench = Bench(texts, 40 if small else 1_000, 1.0 if small else 20.0)
-    contenders, guesses, missing = [OURS], [40.0], ""
-    if PYTHON.exists():
-        for make in (litserve, mosec):
-            rates = {
-                most: first.goodput(make(most), False, 0, 30.0)
-                for most in (BATCHES[:2] if small else BATCHES)
-            }
-            best = max(rates, key=rates.__getitem__)
-            contenders.append(make(best))
-            guesses.append(rates[best])
-    else:
-        missing = " LitServe and mosec are not installed."
-    found: dict[tuple[str, bool], list[float]] = {}
-    for turn in range(1 if small else 3):
-        for bursty in (False, True):
-            for contender, guess in zip(contenders, guesses, strict=True):
-                key = (contender.name, bursty)
-                near = found[key][-1] if key in found else guess * (0.6 if bursty else 1.0)
-                found.setdefault(key, []).append(bench.goodput(contender, bursty, turn, near))
-    lines = [
-        [
-            contender.name,
-            *(spread(found[contender.name, bursty], ".1f") for bursty in (False, True)),
-            spread(_ratios(found[contender.name, False], found[OURS.name, False]), ".2f"),
-        ]
-        for contender in contenders
-    ]
-    peak = statistics.median(found[OURS.name, False])
-    over = Bench(texts, 3 * bench.number, bench.warm_seconds)
-    with served(OURS, texts, bench.warm_seconds) as url:
-        heard = over.offered(OURS, url, 3 * peak, False, 7, 1.0)
-    rate = heard.good / heard.seconds
-    said = (
-        f"At three times its Poisson goodput `fwd serve` answered {rate:.1f} texts/s in time, "
-        f"{rate / peak:.0%} of it; p99 of what it answered {heard.milliseconds(99):.0f} ms; "
-        f"{heard.statuses.get(503, 0) / heard.offered:.0%} were refused."
-    )
+    contenders, guesses = [OURS], [40.0]
+    if TUNED:
+        contenders.append(ours("**`fwd serve`, tuned**", TUNED))
+        guesses.append(120.0)
+    peers = [make for make, python in PEERS_OF.items() if python.exists()]
+    missing = "" if len(peers) == len(PEERS_OF) else " Not all of the others are installed."
+    for make in peers:
+        rates = {
+            most: first.goodput(make(most), False, 0, 30.0)
+            for most in (BATCHES[:2] if small else BATCHES)
+        }
+        best = max(rates, key=rates.__getitem__)
+        contenders.append(make(best))
+        guesses.append(rates[best])
     about = (
         f"all-MiniLM-L6-v2, fp32; a request is one of {len(texts):,} docstrings. Open loop, "
         f"{bench.number:,} requests a rate, rates {STEP - 1:.0%} apart. Goodput in texts/s: the "
@@ -216,16 +219,37 @@ def main() -> None:
         "they were due; median of the turns (least–most). Bursty: in turns of a second on average "
         f"1.75 and 0.25 times the rate.{missing}"
     )
-    publish(
-        "serving_goodput",
-        "Texts answered in time, by a server",
-        [
-            about,
-            table(["", "Poisson", "bursty", "of ours, Poisson"], lines),
-            said,
-            machine("transformers"),
-        ],
-        write=not small,
+    found: dict[tuple[str, bool], list[float]] = {}
+
+    def published(said: str) -> None:
+        lines = [
+            [
+                contender.name,
+                *(spread(found[contender.name, bursty], ".1f") for bursty in (False, True)),
+                spread(_ratios(found[contender.name, False], found[OURS.name, False]), ".2f"),
+            ]
+            for contender in contenders
+        ]
+        heads = ["", "Poisson", "bursty", "of ours, Poisson"]
+        parts = [about, table(heads, lines), *([said] if said else []), machine("transformers")]
+        publish("serving_goodput", "Texts answered in time, by a server", parts, write=not small)
+
+    for turn in range(1 if small else 3):
+        for bursty in (False, True):
+            for contender, guess in zip(contenders, guesses, strict=True):
+                key = (contender.name, bursty)
+                near = found[key][-1] if key in found else guess * (0.6 if bursty else 1.0)
+                found.setdefault(key, []).append(bench.goodput(contender, bursty, turn, near))
+        published("")
+    peak = statistics.median(found[OURS.name, False])
+    over = Bench(texts, 3 * bench.number, bench.warm_seconds)
+    with served(OURS, texts, bench.warm_seconds) as url:
+        heard = over.offered(OURS, url, 3 * peak, False, 7, 1.0)
+    rate = heard.good / heard.seconds
+    published(
+        f"At three times its Poisson goodput `fwd serve` answered {rate:.1f} texts/s in time, "
+        f"{rate / peak:.0%} of it; p99 of what it answered {heard.milliseconds(99):.0f} ms; "
+        f"{heard.statuses.get(503, 0) / heard.offered:.0%} were refused."
     )
 
 
