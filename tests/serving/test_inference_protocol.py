@@ -14,7 +14,7 @@ import pytest
 from standing_in import StandIn, about, answered, replied
 
 from forwardpass.serving.asking import Answered, Inquiry
-from forwardpass.serving.exchanges import Reply
+from forwardpass.serving.exchanges import RefusedError, Reply
 from forwardpass.serving.gauges import Gauges
 from forwardpass.serving.protocols import inference
 
@@ -415,8 +415,8 @@ def test_statistics_are_those_of_the_metrics() -> None:
     gauges.queue.observe(0.125)
     gauges.dispatched("full", 3, 3, 4)
     gauges.answered.inc(3)
-    gauges.refused("full")
-    gauges.refused("late")
+    gauges.refused(RefusedError(429, "the queue is full", reason="full"))
+    gauges.refused(RefusedError(503, "it would be late", reason="late"))
     served = service()
     served.name = name
     status, told = answered(inference, [served], "GET", "/v2/models/stats")
