@@ -23,6 +23,8 @@ _WAITING: Final = "OMP_WAIT_POLICY"
 MLP answered 16 connections 240 to 1,400 times a second so on two cores, and asleep 6,400."""
 _BARS: Final = "HF_HUB_DISABLE_PROGRESS_BARS"
 """A bar of transformers begins a thread, which looks after it for ever; nobody sees it here."""
+_ENDING_SECONDS: Final = 0.5
+"""That a thread has which loading was done with, to come to its end."""
 _SECONDS: Final = 3
 """After which a fork that computes a sum does not."""
 
@@ -52,7 +54,12 @@ def unforkable(forward: Forward) -> str:
     if sys.platform != "linux":
         return f"libraries of {sys.platform} do not stand a fork"
     set_operator_threads(1)  # what was loaded may have set its own
-    others = [t.name for t in threading.enumerate() if t is not threading.current_thread()]
+    others: list[str] = []
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(_ENDING_SECONDS)
+            if thread.is_alive():
+                others.append(thread.name)
     if others:
         return f"loading it began threads, which a fork would not have: {', '.join(others)}"
     device = _device(forward)
