@@ -128,7 +128,7 @@ def main() -> None:
         raise SystemExit("wrk is not installed: apt install wrk")
     contenders = (OURS, *OTHERS) if PYTHON.exists() else (OURS,)
     missing = "" if PYTHON.exists() else " The others are not installed."
-    seconds, turns = (1, 1) if small else (5, 5)
+    seconds, turns = (1, 1) if small else (5, 3)
     found: dict[tuple[str, int], list[float]] = {}
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)

@@ -30,8 +30,8 @@ def test_a_body_is_what_was_compressed() -> None:
     [
         (gzip.compress(bytes(100_000_000)), b"gzip", 413, "more than 1,000 bytes"),
         (zlib.compress(bytes(1001)), b"deflate", 413, "more than 1,000 bytes"),
-        (gzip.compress(b"abc")[:-1], b"gzip", 400, "ends too early"),
-        (gzip.compress(b"abc") + b"x", b"gzip", 400, "goes on behind its end"),
+        (gzip.compress(b"abc", mtime=0)[:-1], b"gzip", 400, "ends too early"),
+        (gzip.compress(b"abc", mtime=0) + b"x", b"gzip", 400, "goes on behind its end"),
         (gzip.compress(b"") * 1000, b"gzip", 400, "goes on behind its end"),
         (b"", b"gzip", 400, "ends too early"),
         (b"abc", b"gzip", 400, "cannot be decompressed"),
