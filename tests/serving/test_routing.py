@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from front import echo, request, serving
+from front import echo, protocol, request, serving
 
-from forwardpass.serving.exchanges import RefusedError, Route
+from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
 from forwardpass.serving.routing import MethodRefusedError, Router, told
 
 ROUTER = Router(
@@ -55,6 +55,21 @@ def test_many_paths_are_not_all_remembered() -> None:
     for number in range(5_000):
         ROUTER.way("GET", b"/models/%d" % number)
     assert len(ROUTER._ways) <= 1_024  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_client_is_answered_though_a_protocol_has_no_words_for_an_error() -> None:
+    async def refuse(exchange: Exchange) -> Reply:
+        raise RefusedError(422, "this row cannot be")
+
+    def errors(error: RefusedError) -> Reply:
+        raise KeyError(error.status)
+
+    file = protocol(refuse=refuse, echo=echo)
+    vars(file)["errors"] = errors
+    with serving(file) as front:
+        answer = front.ask(request("/refuse"))
+        assert (answer.status, answer.json["error"]) == (422, "this row cannot be")
+        assert front.ask(request("/echo", b"next")).status == 200
 
 
 def test_head_and_options_over_a_socket() -> None:

@@ -84,7 +84,11 @@ def _routes(
 def _refusal(error: RefusedError, errors: Errors) -> Reply:
     """A refusal in the words of a protocol, with what HTTP says of it in headers."""
     refused(error)
-    reply = errors(error)
+    try:
+        reply = errors(error)
+    except Exception:  # noqa: BLE001 - a protocol without words for it: the client gets an answer
+        _log.exception("a protocol cannot say: %s", error)
+        reply = told(error)
     if error.retry_after is not None:
         seconds = max(1, math.ceil(error.retry_after))
         reply.headers.append((b"retry-after", b"%d" % seconds))
