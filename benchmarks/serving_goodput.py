@@ -15,21 +15,18 @@ import json
 import math
 import os
 import random
-import signal
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import socket
 
 from benchmarks.open_loop import Heard, fire, in_turns, moments
 from benchmarks.results import machine, publish, quick, spread, table
+from benchmarks.servers import served
 from benchmarks.serving_costs import docstrings
 from benchmarks.text_throughput import MODEL, STDLIB
-from forwardpass.measuring.clocks import WALL
 
 SLO = 0.25
 GOOD = 0.99
@@ -121,30 +118,16 @@ PEERS_OF: dict[Callable[[int], Contender], Path] = {
 
 
 @contextmanager
-def served(contender: Contender, texts: Sequence[str], warm_seconds: float) -> Generator[str]:
-    """The URL of a server that is up and warm; in the end all of its processes are ended."""
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}{contender.path}"
+def warm(contender: Contender, texts: Sequence[str], seconds: float) -> Generator[str]:
+    """The URL of a server that is up, and was asked for so long."""
     bodies = [contender.body(text) for text in texts]
-    process = subprocess.Popen(
-        contender.command(port), start_new_session=True, stdout=subprocess.DEVNULL
-    )
-    try:
-        began = WALL.now()
-        while fire(url, bodies[:1], [0.0], SLO).statuses.get(200) != 1:
-            if process.poll() is not None or WALL.now() - began > 180:
-                raise SystemExit(f"{contender.name} does not answer")
-        in_turns(url, bodies, 8, warm_seconds)
+
+    def answers(url: str) -> bool:
+        return fire(url, bodies[:1], [0.0], SLO).statuses.get(200) == 1
+
+    with served(contender.name, contender.command, contender.path, answers) as url:
+        in_turns(url, bodies, 8, seconds)
         yield url
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @dataclass
@@ -172,7 +155,7 @@ class Bench:
 
     def goodput(self, contender: Contender, bursty: bool, seed: int, guess: float) -> float:
         """The highest rate that holds, in steps of STEP, looked for around `guess`."""
-        with served(contender, self.texts, self.warm_seconds) as url:
+        with warm(contender, self.texts, self.warm_seconds) as url:
 
             def holds(step: int) -> bool:
                 rate = STEP**step
@@ -243,7 +226,7 @@ def main() -> None:
         published("")
     peak = statistics.median(found[OURS.name, False])
     over = Bench(texts, 3 * bench.number, bench.warm_seconds)
-    with served(OURS, texts, bench.warm_seconds) as url:
+    with warm(OURS, texts, bench.warm_seconds) as url:
         heard = over.offered(OURS, url, 3 * peak, False, 7, 1.0)
     rate = heard.good / heard.seconds
     published(

@@ -10,24 +10,21 @@ rows at most (1: LitServe is quicker so). Servers take turns. Theirs live in a v
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from socket import socket
 from typing import NamedTuple
 from urllib.request import Request, urlopen
 
 import numpy as np
 
 from benchmarks.results import machine, publish, quick, spread, table
-from forwardpass.measuring.clocks import WALL
+from benchmarks.servers import served
 
 PEERS = Path(__file__).parent / "peers"
 PYTHON = PEERS / ".venv" / "bin" / "python"
@@ -44,15 +41,15 @@ model = Model(mlp(), inputs="x: f32[batch 64]", outputs="y: f32[batch 10]")
 
 
 class Contender(NamedTuple):
-    """A server: the command that starts it, given a port and a folder, and where it is asked."""
+    """A server: the command that starts it, given a folder and a port, and where it is asked."""
 
     name: str
-    command: Callable[[int, Path], Sequence[str]]
+    command: Callable[[Path, int], Sequence[str]]
     path: str
 
 
-def _peer(name: str, *arguments: str) -> Callable[[int, Path], Sequence[str]]:
-    return lambda port, _: (
+def _peer(name: str, *arguments: str) -> Callable[[Path, int], Sequence[str]]:
+    return lambda _, port: (
         str(PYTHON),
         str(PEERS / name),
         *(argument.format(port=port) for argument in arguments),
@@ -61,7 +58,7 @@ def _peer(name: str, *arguments: str) -> Callable[[int, Path], Sequence[str]]:
 
 OURS = Contender(
     "**`fwd serve`**",
-    lambda port, folder: (
+    lambda folder, port: (
         *(sys.executable, "-m", "forwardpass", "serve", f"mlp={folder / 'mlp.py'}:model"),
         *("--slo", "1s", "--port", str(port), "--quiet", "--no-access-log"),
     ),
@@ -74,31 +71,6 @@ OTHERS = (
     Contender("LitServe", _peer("mlp_litserve.py", "{port}", "16"), "/predict"),
     Contender("LitServe, no batches", _peer("mlp_litserve.py", "{port}", "1"), "/predict"),
 )
-
-
-@contextmanager
-def served(contender: Contender, folder: Path) -> Generator[str]:
-    """The URL of a server that answers; in the end all of its processes are ended."""
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}{contender.path}"
-    process = subprocess.Popen(
-        contender.command(port, folder), start_new_session=True, stdout=subprocess.DEVNULL
-    )
-    try:
-        began = WALL.now()
-        while not _answers(url):
-            if process.poll() is not None or WALL.now() - began > 120:
-                raise SystemExit(f"{contender.name} does not answer")
-        yield url
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _answers(url: str) -> bool:
@@ -141,7 +113,9 @@ def main() -> None:
         )
         for turn in range(turns):
             for contender in contenders if turn % 2 else reversed(contenders):
-                with served(contender, folder) as url:
+                with served(
+                    contender.name, partial(contender.command, folder), contender.path, _answers
+                ) as url:
                     rate(url, 16, 1, script)
                     for connections in CONNECTIONS:
                         came = rate(url, connections, seconds, script)
