@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.capped_server import NAMES
 from benchmarks.results import machine, publish, quick, table
+from benchmarks.servers import family, memory
 from forwardpass.measuring.clocks import WALL
 
 SERVING = Path(__file__).parent.parent / "tests" / "serving"
@@ -180,30 +181,6 @@ def wait(port: int) -> None:
         except (OSError, EOFError):
             continue
     raise RuntimeError("the server is not ready after 300 s")
-
-
-def family(pid: int) -> set[int]:
-    """A process and all that came of it."""
-    parents: dict[int, int] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
-
-
-def memory(pids: set[int]) -> int:
-    """Bytes that processes hold, shared ones in proportion."""
-    total = 0
-    for pid in pids:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1]) << 10
-    return total
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from benchmarks.open_loop import Heard, fire, in_turns, moments
 from benchmarks.results import machine, publish, quick, spread, table
-from benchmarks.servers import served
+from benchmarks.servers import Served, family, memory, served
 from benchmarks.serving_costs import docstrings
 from benchmarks.text_throughput import MODEL, STDLIB
 
@@ -118,16 +118,16 @@ PEERS_OF: dict[Callable[[int], Contender], Path] = {
 
 
 @contextmanager
-def warm(contender: Contender, texts: Sequence[str], seconds: float) -> Generator[str]:
-    """The URL of a server that is up, and was asked for so long."""
+def warm(contender: Contender, texts: Sequence[str], seconds: float) -> Generator[Served]:
+    """A server that is up, and was asked for so long."""
     bodies = [contender.body(text) for text in texts]
 
     def answers(url: str) -> bool:
         return fire(url, bodies[:1], [0.0], SLO).statuses.get(200) == 1
 
-    with served(contender.name, contender.command, contender.path, answers) as url:
-        in_turns(url, bodies, 8, seconds)
-        yield url
+    with served(contender.name, contender.command, contender.path, answers) as up:
+        in_turns(up.url, bodies, 8, seconds)
+        yield up
 
 
 @dataclass
@@ -155,11 +155,11 @@ class Bench:
 
     def goodput(self, contender: Contender, bursty: bool, seed: int, guess: float) -> float:
         """The highest rate that holds, in steps of STEP, looked for around `guess`."""
-        with warm(contender, self.texts, self.warm_seconds) as url:
+        with warm(contender, self.texts, self.warm_seconds) as up:
 
             def holds(step: int) -> bool:
                 rate = STEP**step
-                heard = self.offered(contender, url, rate, bursty, seed, 1 - GOOD)
+                heard = self.offered(contender, up.url, rate, bursty, seed, 1 - GOOD)
                 return heard.good >= GOOD * heard.offered
 
             low = high = max(0, round(math.log(guess, STEP)))
@@ -179,7 +179,7 @@ class Bench:
 def main() -> None:
     small = quick(__doc__)
     texts = docstrings(100 if small else 2_000)
-    first = Bench(texts, 40 if small else 300, 1.0 if small else 10.0)
+    first = Bench(texts, 40 if small else 300, 1.0 if small else 5.0)
     bench = Bench(texts, 40 if small else 1_000, 1.0 if small else 20.0)
     contenders, guesses = [OURS], [40.0]
     if TUNED:
@@ -204,40 +204,50 @@ def main() -> None:
     )
     found: dict[tuple[str, bool], list[float]] = {}
 
-    def published(said: str) -> None:
-        lines = [
-            [
-                contender.name,
-                *(spread(found[contender.name, bursty], ".1f") for bursty in (False, True)),
-                spread(_ratios(found[contender.name, False], found[OURS.name, False]), ".2f"),
-            ]
-            for contender in contenders
-        ]
-        heads = ["", "Poisson", "bursty", "of ours, Poisson"]
-        parts = [about, table(heads, lines), *([said] if said else []), machine("transformers")]
+    said = list[str]()
+
+    def published() -> None:
+        lines: list[list[str]] = []
+        for contender in contenders:
+            line = [contender.name]
+            for bursty in (False, True):
+                rates, ours = found.get((contender.name, bursty)), found.get((OURS.name, bursty))
+                turns = list(zip(rates or (), ours or (), strict=False))
+                line += [
+                    spread([rate for rate, _ in turns], ".1f") if turns else "not measured",
+                    spread([ours / rate for rate, ours in turns], ".2f") if turns else "",
+                ]
+            lines.append(line)
+        heads = ["", "Poisson", "ours is ×", "bursty", "ours is ×"]
+        parts = [about, table(heads, lines), *said, machine("transformers")]
         publish("serving_goodput", "Texts answered in time, by a server", parts, write=not small)
 
-    for turn in range(1 if small else 3):
-        for bursty in (False, True):
+    for bursty in (False, True):
+        for turn in range(1 if small else 3):
             for contender, guess in zip(contenders, guesses, strict=True):
                 key = (contender.name, bursty)
                 near = found[key][-1] if key in found else guess * (0.6 if bursty else 1.0)
                 found.setdefault(key, []).append(bench.goodput(contender, bursty, turn, near))
-        published("")
-    peak = statistics.median(found[OURS.name, False])
-    over = Bench(texts, 3 * bench.number, bench.warm_seconds)
-    with warm(OURS, texts, bench.warm_seconds) as url:
-        heard = over.offered(OURS, url, 3 * peak, False, 7, 1.0)
+            published()
+        if not bursty:
+            said.append(overload(bench, statistics.median(found[OURS.name, False])))
+            published()
+
+
+def overload(bench: Bench, peak: float) -> str:
+    """What is answered where three times as much comes, and what that holds in memory."""
+    over = Bench(bench.texts, 3 * bench.number, bench.warm_seconds)
+    with warm(OURS, bench.texts, bench.warm_seconds) as up:
+        before = memory(family(up.pid))
+        heard = over.offered(OURS, up.url, 3 * peak, False, 7, 1.0)
+        after = memory(family(up.pid))
     rate = heard.good / heard.seconds
-    published(
+    return (
         f"At three times its Poisson goodput `fwd serve` answered {rate:.1f} texts/s in time, "
         f"{rate / peak:.0%} of it; p99 of what it answered {heard.milliseconds(99):.0f} ms; "
-        f"{heard.statuses.get(503, 0) / heard.offered:.0%} were refused."
+        f"{heard.statuses.get(503, 0) / heard.offered:.0%} were refused. Its processes held "
+        f"{before / 2**20:,.0f} MiB before and {after / 2**20:,.0f} MiB after."
     )
-
-
-def _ratios(some: Sequence[float], others: Sequence[float]) -> list[float]:
-    return [one / other for one, other in zip(some, others, strict=True)]
 
 
 if __name__ == "__main__":

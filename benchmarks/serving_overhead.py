@@ -115,10 +115,10 @@ def main() -> None:
             for contender in contenders if turn % 2 else reversed(contenders):
                 with served(
                     contender.name, partial(contender.command, folder), contender.path, _answers
-                ) as url:
-                    rate(url, 16, 1, script)
+                ) as up:
+                    rate(up.url, 16, 1, script)
                     for connections in CONNECTIONS:
-                        came = rate(url, connections, seconds, script)
+                        came = rate(up.url, connections, seconds, script)
                         found.setdefault((contender.name, connections), []).append(came)
                         print(f"{contender.name}, {connections}: {came:,.0f}/s", flush=True)
     lines: list[list[str]] = []

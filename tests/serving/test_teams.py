@@ -48,6 +48,21 @@ def test_it_is_the_smallest_that_is_worth_it(
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.parametrize(
+    ("took", "threads"),
+    [
+        ({1: 60e-6, 2: 50e-6}, 1),  # its second core is worth more to the connections
+        ({1: 60e-3, 2: 38e-3}, 2),
+        ({1: 8e-3, 2: 5e-3, 4: 4.9e-3}, 2),
+    ],
+    ids=["small", "large", "all cores"],
+)
+def test_a_team_with_all_cores_pays_for_what_it_keeps_waiting(
+    took: dict[int, float], threads: int
+) -> None:
+    assert teams.worth(took, 0.8e-3) == threads
+
+
 def test_what_the_plan_says_is_left_alone(two_threads: int) -> None:
     engine = models.built(Forward(models.mlp()) @ "eager(threads=1)")
     teams.settle_threads(engine, rows())

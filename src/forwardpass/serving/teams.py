@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -12,9 +13,11 @@ from forwardpass.measuring.clocks import WALL
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.threads import operator_threads, set_operator_threads
 
-_WORTH: Final = 1.25
-"""By so much a larger team must be faster: its cores are wanted for connections and encoding, too,
-and a team whose cores are taken waits for its last thread."""
+_REQUEST_SECONDS: Final = 1e-4
+"""What the HTTP process takes for a request of one row: about 9,000 a second, with all else that
+is done for them. A team that has all cores computes in turn with it, a smaller one beside it."""
+_WORTH: Final = 1.1
+"""By so much a larger team must be faster: twice the noise of the least of a few timings."""
 _ROWS: Final = 8
 _ROUNDS: Final = 5
 _ENOUGH_SECONDS: Final = 1.0
@@ -47,5 +50,20 @@ def settle_threads(engine: Engine, rows: Encodings) -> None:
     except Exception:  # noqa: BLE001 - of a row that cannot be computed; which ones can is found next
         set_operator_threads(most)
         return
-    best = min(took)
-    set_operator_threads(next(c for c, t in zip(counts, took, strict=True) if t <= _WORTH * best))
+    set_operator_threads(worth(dict(zip(counts, took, strict=True)), _ROWS * _REQUEST_SECONDS))
+
+
+def worth(took: Mapping[int, float], beside_seconds: float) -> int:
+    """The smallest team that answers about as fast as the best.
+
+    Args:
+        took: seconds of a batch, by the size of the team, up to one that has all cores.
+        beside_seconds: what is done for the requests of that batch, on one core.
+    """
+    most = max(took)
+    answers = {
+        count: seconds + beside_seconds if count == most else max(seconds, beside_seconds)
+        for count, seconds in took.items()
+    }
+    best = min(answers.values())
+    return min(count for count, seconds in answers.items() if seconds <= _WORTH * best)
