@@ -3,10 +3,9 @@
 all-MiniLM-L6-v2, fp32; a request is one docstring, whole, cut at 256 tokens: they are very
 different in length. Open loop, Poisson and bursty, latency from the moment a request was due.
 Goodput is the highest offered rate of which 99 % are answered within 250 ms. The others serve the
-model as people write it by hand, each at the best of max batch 1, 2, 4, 8 and 16; servers take
-turns. Theirs live in venvs of their own: `make bench-serving`; Triton's, with nvidia-pytriton, is
+model as people write it by hand, each at its best max batch of several; servers take turns. Theirs live in venvs of their own: `make bench-serving`; Triton's, with nvidia-pytriton, is
 `benchmarks/peers/.venv-triton`. `FORWARDPASS_TUNED=NAME.fwd`, as `fwd tune` leaves one, is served,
-too.
+too; `FORWARDPASS_BATCHES=1,2` tries these max batches alone.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ SLO = 0.25
 GOOD = 0.99
 STEP = 1.05
 """Between rates that are told apart."""
-BATCHES = (1, 2, 4, 8, 16)
+BATCHES = tuple(map(int, os.environ.get("FORWARDPASS_BATCHES", "1,2,4,8,16").split(",")))
 WAIT = 0.005
 """Seconds for which the others wait for a batch to fill."""
 PEERS = Path(__file__).parent / "peers"
@@ -200,7 +199,8 @@ def main() -> None:
         f"{bench.number:,} requests a rate, rates {STEP - 1:.0%} apart. Goodput in texts/s: the "
         f"highest rate of which {GOOD:.0%} are answered within {1e3 * SLO:.0f} ms of the moment "
         "they were due; median of the turns (least–most). Bursty: in turns of a second on average "
-        f"1.75 and 0.25 times the rate.{missing}"
+        f"1.75 and 0.25 times the rate. Of the others max batches "
+        f"{', '.join(map(str, BATCHES))} were tried.{missing}"
     )
     found: dict[tuple[str, bool], list[float]] = {}
 
