@@ -42,6 +42,7 @@ ROOMS = (
     "running",
     "serving",
     "scaling",
+    "exploring",
     "showing",
     "cli",
     "__main__",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 import torch
 
+from forwardpass.probing.edits import Edit
 from forwardpass.recording.passes import Grad, Mode, Pass
 from forwardpass.tensors.modules import applied
 
@@ -26,6 +27,7 @@ class Change:
         seed: from which all random generators start.
         dtype: of the floating inputs, and of the floating weights of a copy of the module, outside
             of autocast; complex ones as wide.
+        edits: of a copy of the module, one after the other; see probing.edits.
     """
 
     rows: tuple[int, ...] | None = None
@@ -34,6 +36,7 @@ class Change:
     grad: Grad | None = None
     seed: int | None = None
     dtype: torch.dtype | None = None
+    edits: tuple[Edit, ...] = ()
 
     @property
     def gives_others(self) -> bool:
@@ -54,6 +57,17 @@ def cast(this: Pass, dtype: torch.dtype) -> Pass:
     twin = applied(copy.deepcopy(this.module), partial(as_dtype, dtype=dtype))
     given = this.given({path: as_dtype(tensor, dtype) for path, tensor in named.items()})
     return replace(given, module=twin, autocast={})
+
+
+def edited(this: Pass, edits: Sequence[Edit]) -> Pass:
+    """The pass of a copy of its module, which was edited.
+
+    Raises RuntimeError where the module cannot be copied, UsageError where an edit does not fit it.
+    """
+    twin = copy.deepcopy(this.module)
+    for edit in edits:
+        edit.apply(twin)
+    return replace(this, module=twin)
 
 
 def as_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

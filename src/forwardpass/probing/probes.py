@@ -16,7 +16,7 @@ from forwardpass.errors import PassError
 from forwardpass.measuring.clocks import Clock
 from forwardpass.measuring.timings import Timing, timing
 from forwardpass.nouns.signatures import Signature
-from forwardpass.probing.changes import SAME, Change, as_dtype, cast
+from forwardpass.probing.changes import SAME, Change, as_dtype, cast, edited
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.recordings import Recording, recorded
@@ -136,6 +136,8 @@ class Probe:
             if (dtype := change.dtype) is not None:
                 given = {path: as_dtype(tensor, dtype) for path, tensor in given.items()}
             this = this.given(given)
+        if change.edits:
+            this = edited(this, change.edits)
         states = this.generators if change.seed is None else GeneratorStates.seeded(change.seed)
         mode, grad = change.mode or this.mode, change.grad or this.grad
         return replace(this, mode=mode, grad=grad, generators=states)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from types import ModuleType
-from typing import Final
+from typing import Any, Final, Protocol
 
 from forwardpass.errors import ForwardpassError
 from forwardpass.nouns import folders
@@ -22,6 +21,14 @@ from forwardpass.serving.routing import Errors, MethodRefusedError, Router, WayI
 _log: Final = logging.getLogger("forwardpass.serving")
 
 
+class Routes(Protocol):
+    """What has routes: a file of the folder of protocols, or what serves something else."""
+
+    def routes(
+        self, services: Mapping[str, Service], options: ServeOptions, /
+    ) -> Sequence[Route]: ...
+
+
 class Application:
     """All protocols, for these models.
 
@@ -33,9 +40,9 @@ class Application:
         self,
         services: Mapping[str, Service],
         options: ServeOptions,
-        files: Sequence[ModuleType] | None = None,
+        files: Sequence[Routes] | None = None,
     ) -> None:
-        chosen = folders.plugins(protocols).values() if files is None else files
+        chosen: Any = folders.plugins(protocols).values() if files is None else files
         self._router = Router(_routes(chosen, services, options))
         self._gate = Gate(options)
         self._body_bytes = options.limits.body_bytes
@@ -73,7 +80,7 @@ class Application:
 
 
 def _routes(
-    files: Iterable[ModuleType], services: Mapping[str, Service], options: ServeOptions
+    files: Iterable[Routes], services: Mapping[str, Service], options: ServeOptions
 ) -> Iterable[tuple[Route, Errors]]:
     for file in files:
         errors: Errors = getattr(file, "errors", told)

@@ -6,6 +6,7 @@ Here is how long a client may take, and what becomes of one that leaves.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Final, cast
 
 from forwardpass.measuring.clocks import WALL
@@ -185,8 +186,41 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _answered(self, reply: Reply) -> None:
+        if not isinstance(reply.body, bytes | list) and not self._transport.is_closing():
+            self._running = Drive(self._streamed(reply, reply.body), self._after)
+            self._running.step()
+            return
         self._running = None
         self._reply(reply)
+        if not self._starting:
+            self._go_on()
+
+    async def _streamed(self, reply: Reply, body: AsyncGenerator[bytes]) -> Reply:
+        """Send what comes, as it comes. A client that leaves is heard of by `exchange.gone`."""
+        turn = self._answering
+        assert turn is not None
+        last = turn.last or (self._all.draining and not self._arrivals.waiting)
+        self._transport.write(self._all.heads.of(reply, None, turn.exchange.id, last=last))
+        size = 0
+        async for piece in body:
+            if self._transport.is_closing():
+                break
+            if piece and turn.exchange.method != "HEAD":
+                size += len(piece)
+                self._transport.write(piece if last else b"%x\r\n%b\r\n" % (len(piece), piece))
+        await body.aclose()
+        if not self._transport.is_closing():
+            if not last:
+                self._transport.write(b"0\r\n\r\n")
+            self._idle_since = WALL.now()
+            self._note(turn.exchange, reply.status, size)
+            if last:
+                self._close(linger=turn.cut)
+        return reply
+
+    def _after(self, reply: Reply) -> None:
+        """A stream has ended."""
+        self._running = self._answering = None
         if not self._starting:
             self._go_on()
 
@@ -208,7 +242,8 @@ class Connection(asyncio.Protocol):
             return
         last = turn.last or (self._all.draining and not self._arrivals.waiting)
         exchange = turn.exchange
-        pieces = reply.body if isinstance(reply.body, list) else [reply.body]
+        body = cast("bytes | list[bytes | memoryview]", reply.body)
+        pieces = body if isinstance(body, list) else [body]
         size = sum(map(len, pieces))
         head = self._all.heads.of(reply, size, exchange.id, last=last)
         if exchange.method == "HEAD" or not size:

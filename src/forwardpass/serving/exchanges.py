@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -36,10 +36,11 @@ class Exchange:
 
 @dataclass(slots=True)
 class Reply:
-    """An answer; `body` may be in pieces, which are sent one after the other."""
+    """An answer; `body` may be in pieces, which are sent one after the other, or a stream of them,
+    which are sent as they come."""
 
     status: int
-    body: bytes | list[bytes | memoryview]
+    body: bytes | list[bytes | memoryview] | AsyncGenerator[bytes]
     type: bytes = b"application/json"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 

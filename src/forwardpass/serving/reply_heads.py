@@ -25,11 +25,18 @@ class ReplyHeads:
         """Look at the calendar."""
         self._date = formatdate(usegmt=True).encode("ascii")
 
-    def of(self, reply: Reply, size: int, id: str, *, last: bool) -> bytes:
-        """Status and headers of a reply, whose body has `size` bytes; `last` of its connection."""
+    def of(self, reply: Reply, size: int | None, id: str, *, last: bool) -> bytes:
+        """Status and headers of a reply, whose body has `size` bytes; `last` of its connection.
+
+        Of a stream nobody knows the size: it comes in chunks, or ends with its connection.
+        """
         more = b"".join([b"%b: %b\r\n" % header for header in reply.headers])
         if reply.status != 204:
-            more += b"content-type: %b\r\ncontent-length: %d\r\n" % (reply.type, size)
+            more += b"content-type: %b\r\n" % reply.type
+            if size is not None:
+                more += b"content-length: %d\r\n" % size
+            elif not last:
+                more += b"transfer-encoding: chunked\r\n"
         if last:
             more += b"connection: close\r\n"
         line = _LINES.get(reply.status) or b"HTTP/1.1 %d \r\n" % reply.status

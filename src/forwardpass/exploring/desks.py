@@ -1,0 +1,125 @@
+"""Desk: one thread that answers, one question after the other; what was answered is kept."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from forwardpass.errors import ForwardpassError
+from forwardpass.exploring.asking import Asked
+from forwardpass.exploring.explorations import Exploration
+from forwardpass.exploring.tiles import Tile
+from forwardpass.nouns.progress import Steps
+
+_KEPT_BYTES: Final = 64 << 20
+
+
+class Stopped(BaseException):
+    """Raised in a question that nobody waits for any more. No `except Exception` keeps it."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why there is no answer: the kind of error and what it says."""
+
+    kind: str
+    error: str
+
+
+Reached = bytes | Tile | Refusal
+"""What a question came to: JSON, a tile, or why there is neither."""
+
+
+@dataclass(eq=False)
+class Work(Steps):
+    """A question under way; `stop` ends it at its next step."""
+
+    asked: Asked | None = None
+    stage: str = "waiting"
+    reached: Reached | None = None
+    over: threading.Event = field(default_factory=threading.Event)
+    stopping: bool = False
+
+    def begin(self, stage: str, total: int) -> None:
+        self._look()
+        super().begin(stage, total)
+
+    def advance(self) -> None:
+        self._look()
+        super().advance()
+
+    def stop(self) -> None:
+        """Nobody waits for it."""
+        self.stopping = True
+
+    def _look(self) -> None:
+        if self.stopping:
+            raise Stopped
+
+
+class Desk:
+    """Answers the questions about an Exploration; a context that ends its thread."""
+
+    def __init__(self, exploration: Exploration) -> None:
+        self.exploration = exploration
+        self._kept: OrderedDict[str, Reached] = OrderedDict()
+        self._bytes = 0
+        self._waiting: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._answers, name="page", daemon=True)
+        self._thread.start()
+
+    def ask(self, asked: Asked) -> Work:
+        """The work of a question, done already where it was asked before."""
+        work = Work(asked=asked)
+        known = self._kept.get(asked.key)
+        if known is not None:
+            work.reached = known
+            work.over.set()
+        else:
+            self._waiting.put(work)
+        return work
+
+    def answer(self, asked: Asked) -> Reached:
+        """What a question comes to; waits for it."""
+        work = self.ask(asked)
+        work.over.wait()
+        assert work.reached is not None
+        return work.reached
+
+    def close(self) -> None:
+        """End the thread, when what it does is done."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _answers(self) -> None:
+        while (work := self._waiting.get()) is not None:
+            assert work.asked is not None
+            try:
+                work.reached = self._kept.get(work.asked.key) or self._reached(work.asked, work)
+            except Stopped:
+                work.reached = Refusal("Stopped", "nobody waited for it any more")
+            except ForwardpassError as error:
+                work.reached = Refusal(type(error).__name__, str(error))
+            except Exception as error:  # noqa: BLE001 - the page shows it, and asks on
+                work.reached = Refusal(type(error).__name__, str(error))
+            work.over.set()
+
+    def _reached(self, asked: Asked, work: Work) -> Reached:
+        work.begin("running", 1)
+        answer = asked.answer(self.exploration, work)
+        reached: Reached = answer if isinstance(answer, Tile) else msgspec.json.encode(answer)
+        self._kept[asked.key] = reached
+        self._bytes += _size(reached)
+        while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
+            self._bytes -= _size(self._kept.popitem(last=False)[1])
+        return reached
+
+
+def _size(reached: Reached) -> int:
+    if isinstance(reached, Tile):
+        return len(reached.numbers)
+    return len(reached) if isinstance(reached, bytes) else 0

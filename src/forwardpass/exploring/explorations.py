@@ -1,0 +1,106 @@
+"""Exploration: what a page is about, and the passes that answer its questions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from forwardpass.errors import PassError, UsageError
+from forwardpass.exploring.rows import Given
+from forwardpass.nouns.documents import Document
+from forwardpass.nouns.records import Record
+from forwardpass.probing.changes import SAME, Change
+from forwardpass.probing.probes import Probe
+from forwardpass.recording.recordings import Recording, recorded
+
+Noun = TypeVar("Noun", bound=Document)
+_PROBES: Final = 4
+"""Kept, those asked for last: each may hold all values of a pass."""
+_VALUE_BYTES: Final = 1 << 30
+
+
+class Exploration:
+    """A Forward with rows, nouns that were made before, or both.
+
+    Its passes are made by one thread, see desks; each of them leaves the module as it was.
+
+    Attributes:
+        name: what it is about, in a few words.
+        given: the rows and their passes; None: nothing can be run, only what was saved is shown.
+        nouns: what is shown beside, such as a Profile or a Tuning that was saved.
+    """
+
+    def __init__(self, name: str, given: Given | None, nouns: Sequence[Document] = ()) -> None:
+        self.name, self.given, self.nouns = name, given, tuple(nouns)
+        self._probes: OrderedDict[tuple[int, ...], Probe | Recording] = OrderedDict()
+
+    @property
+    def count(self) -> int:
+        """How many rows can go in."""
+        return 1 if self.given is None else self.given.count
+
+    def noun(self, kind: type[Noun]) -> Noun | None:
+        """The first of the nouns that is of this kind."""
+        return next((noun for noun in self.nouns if isinstance(noun, kind)), None)
+
+    def probe(self, rows: Sequence[int] = (0,)) -> Probe:
+        """The pass of these rows, and the ways to make it again with something changed.
+
+        Raises PassError where the pass raises, with `error.record` as far as it came; UsageError
+        where nothing can be run.
+        """
+        found = self._made(tuple(rows))
+        if isinstance(found, Probe):
+            return found
+        assert found.failed is not None
+        error = PassError(found.failed.error)
+        error.record = found
+        raise error
+
+    def record(
+        self, rows: Sequence[int] = (0,), change: Change = SAME, *, values: bool = False
+    ) -> Record:
+        """The record of a pass; where it raised, of the calls before that. Of what was saved,
+        that."""
+        if self.given is None:
+            saved = self.noun(Record)
+            if saved is None:
+                raise UsageError(f"{self.name} holds no record of a pass")
+            return saved
+        try:
+            probe = self.probe(rows)
+            if change == SAME and not values:
+                return probe.record
+            return probe.recording(change, values=values)
+        except PassError as error:
+            if error.record is None:
+                raise
+            return error.record
+
+    def _made(self, rows: tuple[int, ...]) -> Probe | Recording:
+        known = self._probes.get(rows)
+        if known is None:
+            known = self._probes[rows] = self._recorded(rows)
+            while len(self._probes) > _PROBES:
+                self._probes.popitem(last=False)
+        self._probes.move_to_end(rows)
+        return known
+
+    def _recorded(self, rows: tuple[int, ...]) -> Probe | Recording:
+        given = self.given
+        if given is None:
+            raise UsageError(
+                f"{self.name} was saved: it holds no model to run; open the model itself with "
+                "`fwd explain FORWARD`"
+            )
+        wrong = [row for row in rows if not 0 <= row < given.count]
+        if wrong or not rows:
+            raise UsageError(f"row {wrong[0] if wrong else ''}: there are {given.count:,}, from 0")
+        try:
+            made = recorded(self.name, given.passed(rows), given.notes)
+        except PassError as error:
+            if error.record is None:
+                raise
+            return error.record
+        return Probe(made, given.signature, value_bytes=_VALUE_BYTES)
