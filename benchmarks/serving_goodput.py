@@ -3,7 +3,8 @@
 all-MiniLM-L6-v2, fp32; a request is one docstring, whole, cut at 256 tokens: they are very
 different in length. Open loop, Poisson and bursty, latency from the moment a request was due.
 Goodput is the highest offered rate of which 99 % are answered within 250 ms. The others serve the
-model as people write it by hand, each at its best max batch of several; servers take turns. Theirs live in venvs of their own: `make bench-serving`; Triton's, with nvidia-pytriton, is
+model as people write it by hand, each at its best max batch of several; servers take turns. Theirs
+live in venvs of their own: `make bench-serving`; Triton's, with nvidia-pytriton, is
 `benchmarks/peers/.venv-triton`. `FORWARDPASS_TUNED=NAME.fwd`, as `fwd tune` leaves one, is served,
 too; `FORWARDPASS_BATCHES=1,2` tries these max batches alone.
 """

@@ -142,6 +142,13 @@ class Client:
         head, _, self._read = self._read.partition(b"\r\n\r\n")
         return head
 
+    def read(self, size: int) -> bytes:
+        """So many bytes, as they come."""
+        while len(self._read) < size:
+            self._more()
+        whole, self._read = self._read[:size], self._read[size:]
+        return whole
+
     def answer(self, *, body: bool = True) -> Answer:
         """The next one; without `body` for HEAD."""
         first, *lines = self.line().decode("latin-1").split("\r\n")

@@ -12,12 +12,14 @@ from forwardpass.nouns.documents import Document
 from forwardpass.nouns.records import Record
 from forwardpass.probing.changes import SAME, Change
 from forwardpass.probing.probes import Probe
+from forwardpass.recording.observing import Watching
 from forwardpass.recording.recordings import Recording, recorded
 
 Noun = TypeVar("Noun", bound=Document)
 _PROBES: Final = 4
 """Kept, those asked for last: each may hold all values of a pass."""
-_VALUE_BYTES: Final = 1 << 30
+_VALUE_BYTES: Final = 256 << 20
+"""Of the values of a pass that are kept to be looked at; each of those passes may hold as many."""
 
 
 class Exploration:
@@ -97,10 +99,15 @@ class Exploration:
         wrong = [row for row in rows if not 0 <= row < given.count]
         if wrong or not rows:
             raise UsageError(f"row {wrong[0] if wrong else ''}: there are {given.count:,}, from 0")
+        this = given.passed(rows)
         try:
-            made = recorded(self.name, given.passed(rows), given.notes)
-        except PassError as error:
-            if error.record is None:
-                raise
-            return error.record
+            made = recorded(self.name, this, given.notes)
+        except PassError:  # once more, with the values as far as it comes
+            watching = Watching(False, "all", _VALUE_BYTES)
+            try:
+                made = recorded(self.name, this, given.notes, watching)
+            except PassError as error:
+                if error.record is None:
+                    raise
+                return error.record
         return Probe(made, given.signature, value_bytes=_VALUE_BYTES)

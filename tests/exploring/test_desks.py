@@ -1,0 +1,80 @@
+"""The desk: one question after the other, each once; what nobody waits for is stopped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import models
+import msgspec
+import pytest
+
+from forwardpass import Forward
+from forwardpass.exploring.asking import Asked, Question, asked
+from forwardpass.exploring.desks import Desk, Refusal
+from forwardpass.exploring.explorations import Exploration
+from forwardpass.exploring.rows import given
+from forwardpass.exploring.tiles import Tile
+from forwardpass.nouns.progress import Steps
+
+
+class Number(msgspec.Struct):
+    value: int
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    made = Desk(Exploration("mlp", given(Forward(models.mlp()))))
+    yield made
+    made.close()
+
+
+def test_a_question_is_answered_once(desk: Desk) -> None:
+    times: list[int] = []
+
+    def counted(exploration: Exploration, steps: Steps) -> Number:
+        times.append(1)
+        return Number(len(times))
+
+    assert desk.answer(Asked("once", counted)) == b'{"value":1}'
+    assert desk.answer(Asked("once", counted)) == b'{"value":1}'
+    assert len(times) == 1
+
+
+def test_what_fails_is_said_and_may_be_asked_again(desk: Desk) -> None:
+    fails = [True]
+
+    def sometimes(exploration: Exploration, steps: Steps) -> Number:
+        if fails.pop() if fails else False:
+            raise ZeroDivisionError("no rows")
+        return Number(0)
+
+    assert desk.answer(Asked("sometimes", sometimes)) == Refusal("ZeroDivisionError", "no rows")
+    assert desk.answer(Asked("sometimes", sometimes)) == b'{"value":0}'
+
+
+def test_work_that_nobody_waits_for_ends_at_its_next_step(desk: Desk) -> None:
+    begun = threading.Event()
+
+    def endless(exploration: Exploration, steps: Steps) -> Number:
+        steps.begin("turning", 1_000_000_000)
+        begun.set()
+        while True:
+            try:
+                steps.advance()
+            except Exception:  # noqa: BLE001 - as a rule of check catches what a pass raises
+                raise AssertionError("it was caught on its way") from None
+
+    work = desk.ask(Asked("endless", endless))
+    assert begun.wait(10)
+    work.stop()
+    assert work.over.wait(10)
+    assert isinstance(work.reached, Refusal)
+    assert isinstance(desk.answer(asked(Question("page.shown"))), bytes)
+
+
+def test_numbers_come_as_tiles(desk: Desk) -> None:
+    assert isinstance(desk.answer(asked(Question("values.cells", {"value": 0}))), Tile)
+    beyond = desk.answer(asked(Question("values.cells", {"value": 10_000})))
+    assert isinstance(beyond, Refusal)
+    assert "10000" in beyond.error
