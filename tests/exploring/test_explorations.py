@@ -60,7 +60,7 @@ def test_an_edit_is_made_on_a_copy() -> None:
     exploration = Exploration("mlp", given(Forward(model)))
     with untouched(model.module):
         probe = exploration.probe()
-        name, weight = next(iter(model.module.named_parameters()))
+        name, weight = list(model.module.named_parameters())[-1]
         before = probe.outputs()
         edit = SetElement(name, (0,) * weight.dim(), 100.0)
         after = probe.outputs(Change(edits=(edit,)))
@@ -73,7 +73,9 @@ def test_an_edit_is_made_on_a_copy() -> None:
     "edit", [SetElement("fc9.weight", (0, 0), 1.0), SetElement("0.weight", (0, 999), 1.0)]
 )
 def test_an_edit_that_does_not_fit_is_refused(edit: SetElement) -> None:
-    exploration = Exploration("one", given(Forward(Model(nn.Sequential(nn.Linear(4, 2)), "x: f32[batch 4]"))))
+    exploration = Exploration(
+        "one", given(Forward(Model(nn.Sequential(nn.Linear(4, 2)), "x: f32[batch 4]")))
+    )
     with pytest.raises(UsageError, match="weight"):
         exploration.probe().outputs(Change(edits=(edit,)))
 
