@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import nn
 
-from forwardpass.errors import PassError
+from forwardpass.errors import PassError, UsageError
 from forwardpass.measuring.clocks import Clock
 from forwardpass.measuring.timings import Timing, timing
 from forwardpass.nouns.signatures import Signature
@@ -169,6 +169,8 @@ class Probe:
         """What comes out, by path, of a new pass each time."""
         try:
             came = self.another(change).guarded()
+        except UsageError:  # of the change
+            raise
         except Exception as error:
             raise PassError(f"{type(error).__name__}: {error}") from error
         return {path: tensor.detach().clone() for path, tensor in flatten(came).items()}
