@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from forwardpass.errors import UsageError
-from forwardpass.exploring.asking import Question, asked, known, views
+from forwardpass.exploring.asking import PageQuestion, asked, known, views
 
 
 def test_the_same_question_has_one_key() -> None:
-    one = asked(Question("structure.graph", {"row": 0, "change": {"mode": "train"}}))
-    other = asked(Question("structure.graph", {"change": {"mode": "train"}}))
+    one = asked(PageQuestion("structure.graph", {"row": 0, "change": {"mode": "train"}}))
+    other = asked(PageQuestion("structure.graph", {"change": {"mode": "train"}}))
     assert one.key == other.key
-    assert one.key != asked(Question("structure.graph", {"row": 1})).key
+    assert one.key != asked(PageQuestion("structure.graph", {"row": 1})).key
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_what_does_not_fit_is_refused_by_name(
     of: str, arguments: dict[str, object], said: str
 ) -> None:
     with pytest.raises(UsageError, match=said):
-        asked(Question(of, arguments))
+        asked(PageQuestion(of, arguments))
 
 
 def test_views_stand_in_their_order_each_with_its_own_key() -> None:

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from forwardpass import Forward
-from forwardpass.exploring.asking import Asked, Question, asked
-from forwardpass.exploring.desks import Desk, Refusal
+from forwardpass.exploring.asking import Answerable, PageQuestion, asked
+from forwardpass.exploring.desks import Desk, NoAnswer
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.rows import given
 from forwardpass.exploring.tiles import Tile
@@ -36,8 +36,8 @@ def test_a_question_is_answered_once(desk: Desk) -> None:
         times.append(1)
         return Number(len(times))
 
-    assert desk.answer(Asked("once", counted)) == b'{"value":1}'
-    assert desk.answer(Asked("once", counted)) == b'{"value":1}'
+    assert desk.answer(Answerable("once", counted)) == b'{"value":1}'
+    assert desk.answer(Answerable("once", counted)) == b'{"value":1}'
     assert len(times) == 1
 
 
@@ -49,8 +49,10 @@ def test_what_fails_is_said_and_may_be_asked_again(desk: Desk) -> None:
             raise ZeroDivisionError("no rows")
         return Number(0)
 
-    assert desk.answer(Asked("sometimes", sometimes)) == Refusal("ZeroDivisionError", "no rows")
-    assert desk.answer(Asked("sometimes", sometimes)) == b'{"value":0}'
+    assert desk.answer(Answerable("sometimes", sometimes)) == NoAnswer(
+        "ZeroDivisionError", "no rows"
+    )
+    assert desk.answer(Answerable("sometimes", sometimes)) == b'{"value":0}'
 
 
 def test_work_that_nobody_waits_for_ends_at_its_next_step(desk: Desk) -> None:
@@ -65,16 +67,16 @@ def test_work_that_nobody_waits_for_ends_at_its_next_step(desk: Desk) -> None:
             except Exception:  # noqa: BLE001 - as a rule of check catches what a pass raises
                 raise AssertionError("it was caught on its way") from None
 
-    work = desk.ask(Asked("endless", endless))
+    work = desk.ask(Answerable("endless", endless))
     assert begun.wait(10)
     work.stop()
     assert work.over.wait(10)
-    assert isinstance(work.reached, Refusal)
-    assert isinstance(desk.answer(asked(Question("page.shown"))), bytes)
+    assert isinstance(work.reached, NoAnswer)
+    assert isinstance(desk.answer(asked(PageQuestion("page.shown"))), bytes)
 
 
 def test_numbers_come_as_tiles(desk: Desk) -> None:
-    assert isinstance(desk.answer(asked(Question("values.cells", {"value": 0}))), Tile)
-    beyond = desk.answer(asked(Question("values.cells", {"value": 10_000})))
-    assert isinstance(beyond, Refusal)
+    assert isinstance(desk.answer(asked(PageQuestion("values.cells", {"value": 0}))), Tile)
+    beyond = desk.answer(asked(PageQuestion("values.cells", {"value": 10_000})))
+    assert isinstance(beyond, NoAnswer)
     assert "10000" in beyond.error

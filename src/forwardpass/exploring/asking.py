@@ -1,4 +1,4 @@
-"""Asked: a question of the page, read and checked; its key is what its answer is kept under."""
+"""Answerable: a question of the page, read and checked; its key is what its answer is kept under."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from forwardpass.nouns.progress import Steps
 Answer = msgspec.Struct | Tile
 
 
-class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PageQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """As a page asks it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arguments: dict[str, Any] = {}
 
 
-class Asked(NamedTuple):
+class Answerable(NamedTuple):
     """A question that can be answered.
 
     Attributes:
@@ -59,7 +59,7 @@ def views() -> list[ModuleType]:
     return sorted(found, key=lambda file: file.VIEW.place)
 
 
-def asked(question: Question) -> Asked:
+def asked(question: PageQuestion) -> Answerable:
     """Raises UsageError for an unknown question, and for arguments that do not fit."""
     if question.of not in known():
         raise UsageError(f"the question {question.of!r:.60}: {nearest(question.of, known())}")
@@ -74,7 +74,7 @@ def asked(question: Question) -> Asked:
     def answer(exploration: Exploration, steps: Steps) -> Answer:
         return function(exploration, steps, **values)
 
-    return Asked(key, answer)
+    return Answerable(key, answer)
 
 
 def _form(function: Callable[..., Answer]) -> type[msgspec.Struct]:

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from forwardpass.errors import ForwardpassError
-from forwardpass.exploring.asking import Asked
+from forwardpass.exploring.asking import Answerable
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.tiles import Tile
 from forwardpass.nouns.progress import Steps
@@ -23,14 +23,14 @@ class Stopped(BaseException):
     """Raised in a question that nobody waits for any more. No `except Exception` keeps it."""
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class NoAnswer(msgspec.Struct, frozen=True):
     """Why there is no answer: the kind of error and what it says."""
 
     kind: str
     error: str
 
 
-Reached = bytes | Tile | Refusal
+Reached = bytes | Tile | NoAnswer
 """What a question came to: JSON, a tile, or why there is neither."""
 
 
@@ -38,7 +38,7 @@ Reached = bytes | Tile | Refusal
 class Work(Steps):
     """A question under way; `stop` ends it at its next step."""
 
-    asked: Asked | None = None
+    asked: Answerable | None = None
     stage: str = "waiting"
     reached: Reached | None = None
     over: threading.Event = field(default_factory=threading.Event)
@@ -72,7 +72,7 @@ class Desk:
         self._thread = threading.Thread(target=self._answers, name="page", daemon=True)
         self._thread.start()
 
-    def ask(self, asked: Asked) -> Work:
+    def ask(self, asked: Answerable) -> Work:
         """The work of a question, done already where it was asked before."""
         work = Work(asked=asked)
         known = self._kept.get(asked.key)
@@ -83,7 +83,7 @@ class Desk:
             self._waiting.put(work)
         return work
 
-    def answer(self, asked: Asked) -> Reached:
+    def answer(self, asked: Answerable) -> Reached:
         """What a question comes to; waits for it."""
         work = self.ask(asked)
         work.over.wait()
@@ -101,14 +101,14 @@ class Desk:
             try:
                 work.reached = self._kept.get(work.asked.key) or self._reached(work.asked, work)
             except Stopped:
-                work.reached = Refusal("Stopped", "nobody waited for it any more")
+                work.reached = NoAnswer("Stopped", "nobody waited for it any more")
             except ForwardpassError as error:
-                work.reached = Refusal(type(error).__name__, str(error))
+                work.reached = NoAnswer(type(error).__name__, str(error))
             except Exception as error:  # noqa: BLE001 - the page shows it, and asks on
-                work.reached = Refusal(type(error).__name__, str(error))
+                work.reached = NoAnswer(type(error).__name__, str(error))
             work.over.set()
 
-    def _reached(self, asked: Asked, work: Work) -> Reached:
+    def _reached(self, asked: Answerable, work: Work) -> Reached:
         work.begin("running", 1)
         answer = asked.answer(self.exploration, work)
         reached: Reached = answer if isinstance(answer, Tile) else msgspec.json.encode(answer)

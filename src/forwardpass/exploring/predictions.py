@@ -1,11 +1,11 @@
-"""Prediction: a question to answer before the answer is shown, settled by running the model."""
+"""PagePrediction: a question to answer before the answer is shown, settled by running the model."""
 
 from __future__ import annotations
 
 import msgspec
 
 
-class Prediction(msgspec.Struct, frozen=True):
+class PagePrediction(msgspec.Struct, frozen=True):
     """A question about this model that has one measurable answer.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from forwardpass.exploring.predictions import Prediction
+from forwardpass.exploring.predictions import PagePrediction
 
 
 class View(msgspec.Struct, frozen=True):
@@ -24,4 +24,4 @@ class View(msgspec.Struct, frozen=True):
 class Predictions(msgspec.Struct, frozen=True):
     """What a view asks before it shows."""
 
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[PagePrediction, ...]

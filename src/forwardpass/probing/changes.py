@@ -66,7 +66,7 @@ def edited(this: Pass, edits: Sequence[Edit]) -> Pass:
     """
     twin = copy.deepcopy(this.module)
     for edit in edits:
-        edit.apply(twin)
+        edit.edit(twin)
     return replace(this, module=twin)
 
 

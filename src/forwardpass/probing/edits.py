@@ -24,7 +24,7 @@ class SetElement(msgspec.Struct, frozen=True, tag="element", tag_field="edit"):
     index: tuple[int, ...]
     value: float
 
-    def apply(self, module: nn.Module) -> None:
+    def edit(self, module: nn.Module) -> None:
         """Change a module that is ours."""
         import torch
 

@@ -8,5 +8,5 @@ A file that is a view holds, too,
     VIEW: see exploring.views.View;
     predictions(exploration, steps, *, row) -> Predictions and settle(exploration, steps, *, row,
         id, …) -> Settled, both among ASKED;
-    exported(exploration) -> Iterator[Question]: what an exported page holds answers to.
+    exported(exploration) -> Iterator[PageQuestion]: what an exported page holds answers to.
 """

@@ -9,7 +9,7 @@ from forwardpass.exploring.views import View
 from forwardpass.nouns.progress import Steps
 
 
-class Shown(msgspec.Struct, frozen=True):
+class PageShown(msgspec.Struct, frozen=True):
     """What stands at the top of the page.
 
     Attributes:
@@ -25,12 +25,12 @@ class Shown(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-def shown(exploration: Exploration, steps: Steps) -> Shown:
+def shown(exploration: Exploration, steps: Steps) -> PageShown:
     """What the page is about."""
     from forwardpass.exploring.asking import views
 
     given = exploration.given
-    return Shown(
+    return PageShown(
         name=exploration.name,
         live=given is not None,
         rows=exploration.count,

@@ -32,7 +32,7 @@ def files() -> dict[str, bytes]:
     return {path.relative_to(WEB).as_posix(): path.read_bytes() for path in found}
 
 
-def modules() -> dict[str, str]:
+def imports() -> dict[str, str]:
     """The names by which modules import each other, and their files: our own are `fwd/…`."""
     own = {f"fwd/{name}": name for name in files() if name.endswith(".js")
            and not name.startswith("vendor/")}  # fmt: skip

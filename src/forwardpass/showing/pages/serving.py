@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from forwardpass.errors import UsageError
-from forwardpass.exploring.asking import Question, asked
-from forwardpass.exploring.desks import Desk, Reached, Refusal, Work
+from forwardpass.exploring.asking import PageQuestion, asked
+from forwardpass.exploring.desks import Desk, NoAnswer, Reached, Work
 from forwardpass.exploring.tiles import Tile
 from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
 from forwardpass.serving.options import ServeOptions
@@ -52,7 +52,7 @@ class PageRoutes:
         ]
 
     async def _page(self, exchange: Exchange) -> Reply:
-        found = assets.import_map({n: f"/web/{f}" for n, f in assets.modules().items()})
+        found = assets.import_map({n: f"/web/{f}" for n, f in assets.imports().items()})
         head = (
             b'<link rel="stylesheet" href="/web/page.css">\n<link rel="icon" href="/web/icon.svg">'
             b'\n<script type="importmap">' + found + b"</script>"
@@ -91,7 +91,7 @@ class PageRoutes:
         if isinstance(reached, Tile):
             head = {b"x-tile": msgspec.json.encode(reached.head)}
             return _reply(reached.numbers, b"application/octet-stream", head)
-        if isinstance(reached, Refusal):
+        if isinstance(reached, NoAnswer):
             raise RefusedError(409, reached.error, reason=reached.kind)
         raise RefusedError(400, "this question is no tile; ask it at /ask")
 
@@ -114,18 +114,18 @@ async def _events(work: Work) -> AsyncGenerator[bytes]:
 def _ended(reached: Reached) -> bytes:
     if isinstance(reached, bytes):
         return _event(b"answer", reached)
-    if isinstance(reached, Refusal):
+    if isinstance(reached, NoAnswer):
         return _event(b"refusal", msgspec.json.encode(reached))
-    return _event(b"refusal", msgspec.json.encode(Refusal("UsageError", "ask /tile for a tile")))
+    return _event(b"refusal", msgspec.json.encode(NoAnswer("UsageError", "ask /tile for a tile")))
 
 
 def _event(name: bytes, data: bytes) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name, data)
 
 
-def _read(exchange: Exchange) -> Question:
+def _read(exchange: Exchange) -> PageQuestion:
     try:
-        return msgspec.json.decode(exchange.body, type=Question)
+        return msgspec.json.decode(exchange.body, type=PageQuestion)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"the body is no question: {error}") from None
 
