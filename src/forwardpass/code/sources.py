@@ -56,6 +56,18 @@ def lines_at(site: Site) -> Iterator[str]:
         yield lines[line - 1]
 
 
+def passage(site: Site, around: int = 2) -> tuple[int, tuple[str, ...]]:
+    """The lines of the statement that a site is in, and so many around it, with the number of the
+    first; none where the file cannot be read."""
+    lines = linecache.getlines(file_of(site.file, site.line))
+    if not 0 < site.line <= len(lines):
+        return site.line, ()
+    spans = [s for s in _statements("".join(lines)) if s[0] <= site.line <= s[1]]
+    first, last = min(spans, key=lambda s: s[1] - s[0], default=(site.line, site.line))
+    first, last = max(1, first - around), min(len(lines), last + around)
+    return first, tuple(line.rstrip("\n") for line in lines[first - 1 : last])
+
+
 @lru_cache(maxsize=32)
 def _statements(text: str) -> tuple[_Span, ...]:
     """First and last line of each statement; of one that holds others, only of its head."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from forwardpass.errors import PassError, UsageError
 from forwardpass.exploring.rows import Given
@@ -15,6 +15,7 @@ from forwardpass.probing.probes import Probe
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.recordings import Recording, recorded
 
+T = TypeVar("T")
 Noun = TypeVar("Noun", bound=Document)
 _PROBES: Final = 4
 """Kept, those asked for last: each may hold all values of a pass."""
@@ -36,6 +37,7 @@ class Exploration:
     def __init__(self, name: str, given: Given | None, nouns: Sequence[Document] = ()) -> None:
         self.name, self.given, self.nouns = name, given, tuple(nouns)
         self._probes: OrderedDict[tuple[int, ...], Probe | Recording] = OrderedDict()
+        self._once: dict[tuple[str, int], Any] = {}
 
     @property
     def count(self) -> int:
@@ -79,6 +81,12 @@ class Exploration:
             if error.record is None:
                 raise
             return error.record
+
+    def once(self, what: str, row: int, make: Callable[[], T]) -> T:
+        """What several questions need of a row: made for the first of them."""
+        if (what, row) not in self._once:
+            self._once[what, row] = make()
+        return self._once[what, row]
 
     def _made(self, rows: tuple[int, ...]) -> Probe | Recording:
         known = self._probes.get(rows)

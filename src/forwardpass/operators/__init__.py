@@ -3,6 +3,7 @@
 The folder is the list: one file an operator. Each file's docstring gives the formula, and it has
 
     COVERS: the aten names that it explains, without overload: `("aten.linear", "aten.addmm", …)`
+    FORMULA: the formula in a few words, or one for each name, without `aten.`, where they differ
     macs(operator, arguments, outputs) -> int
         multiply-accumulates of its contractions; 0 for an operator that has none. Reads shapes
         only: tensors among the arguments may be anything that has a `.shape`.
@@ -28,11 +29,20 @@ from functools import cache
 from types import ModuleType
 
 from forwardpass.nouns.folders import plugins
+from forwardpass.operators.kinds import bare
 
 
 def find(operator: str) -> ModuleType | None:
     """The file that covers an aten name such as `aten.addmm`; None where no file does."""
     return _files().get(operator)
+
+
+def formula(operator: str) -> str:
+    """What an aten name computes, in a few words; "" where no file covers it."""
+    file = find(operator)
+    if file is None:
+        return ""
+    return file.FORMULA if isinstance(file.FORMULA, str) else file.FORMULA[bare(operator)]
 
 
 @cache

@@ -164,6 +164,29 @@ COVERS = (
     "aten._prelu_kernel",
     "aten.glu",
 )
+FORMULA = {
+    "relu": "max(0, x)",
+    "relu6": "min(max(0, x), 6)",
+    "sigmoid": "1 / (1 + exp(−x))",
+    "tanh": "tanh(x)",
+    "silu": "x / (1 + exp(−x))",
+    "gelu": "x · ½ (1 + erf(x / √2)), or nearly, by tanh",
+    "elu": "scale · (x, or α (exp(x) − 1) below 0)",
+    "selu": "1.0507 · (x, or 1.6733 (exp(x) − 1) below 0)",
+    "celu": "x, or α (exp(x / α) − 1) below 0",
+    "leaky_relu": "x, or slope · x below 0",
+    "hardtanh": "min(max(least, x), most)",
+    "hardsigmoid": "min(max(0, x + 3), 6) / 6",
+    "hardswish": "x · min(max(0, x + 3), 6) / 6",
+    "mish": "x · tanh(log(1 + exp(x)))",
+    "softplus": "log(1 + exp(β x)) / β",
+    "threshold": "x above the threshold, else value",
+    "hardshrink": "x where |x| > λ, else 0",
+    "softshrink": "x moved by λ towards 0",
+    **dict.fromkeys(("log_sigmoid", "log_sigmoid_forward"), "min(0, x) − log(1 + exp(−|x|))"),
+    **dict.fromkeys(("prelu", "_prelu_kernel"), "x, or slope · x below 0"),
+    "glu": "a / (1 + exp(−b))",
+}
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

@@ -42,6 +42,13 @@ COVERS = (
     "aten.true_divide",
     "aten.true_divide_",
 )
+FORMULA = {
+    "add": "a + b",
+    "sub": "a − b",
+    "rsub": "b − a",
+    "mul": "a · b",
+    **dict.fromkeys(("div", "true_divide"), "a / b"),
+}
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

@@ -42,6 +42,7 @@ COVERS = (
     "aten._scaled_dot_product_cudnn_attention",
     "aten._scaled_dot_product_fused_attention_overrideable",
 )
+FORMULA = "softmax(q · kᵀ · scale + mask) · v"
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

@@ -36,6 +36,7 @@ COVERS = (
     "aten.miopen_batch_norm",
     "aten.instance_norm",
 )
+FORMULA = "(x − mean) / √(variance + ε) · weight + bias"
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

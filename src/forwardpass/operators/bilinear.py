@@ -28,6 +28,7 @@ from forwardpass.operators._sums import (
 )
 
 COVERS = ("aten.bilinear", "aten._trilinear")
+FORMULA = {"bilinear": "x₁ · W · x₂ + b", "_trilinear": "Σ x₁ · x₂ · x₃"}
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

@@ -44,6 +44,7 @@ COVERS = (
     "aten.conv3d",
     *TRANSPOSED,
 )
+FORMULA = "W ∗ x + b"
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

@@ -20,6 +20,7 @@ COVERS = (
     "aten.alpha_dropout",
     "aten.alpha_dropout_",
 )
+FORMULA = "x; in training x / (1 − p), or 0 where it is dropped"
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

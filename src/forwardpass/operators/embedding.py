@@ -24,6 +24,13 @@ COVERS = (
     "aten._embedding_bag",
     "aten._embedding_bag_forward_only",
 )
+FORMULA = {
+    "embedding": "W[i]",
+    **dict.fromkeys(
+        ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"),
+        "sum, mean or maximum of W[i]",
+    ),
+}
 _SUM, _MEAN = 0, 1  # the third mode is the maximum
 
 

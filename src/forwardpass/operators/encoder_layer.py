@@ -28,6 +28,10 @@ Tensor = torch.Tensor
 
 LAYER = "aten._transformer_encoder_layer_fwd"
 COVERS = (LAYER, "aten._native_multi_head_attention")
+FORMULA = {
+    "_transformer_encoder_layer_fwd": "ffn and attention, each added to x and normalised",
+    "_native_multi_head_attention": "W · softmax(q · kᵀ · scale) · v + b",
+}
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COVERS = ("aten.group_norm", "aten.native_group_norm")
+FORMULA = "(x − mean) / √(variance + ε) · weight + bias"
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

@@ -23,6 +23,7 @@ from forwardpass.operators._sums import (
 )
 
 COVERS = ("aten._grouped_mm",)
+FORMULA = "A · B of the group"
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FUSED_CELL = "aten._thnn_fused_gru_cell"
 COVERS = ("aten.gru", "aten.gru_cell", FUSED_CELL)
+FORMULA = "h′ = (1 − z) · n + z · h"
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

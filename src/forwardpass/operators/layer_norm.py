@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COVERS = ("aten.layer_norm", "aten.native_layer_norm")
+FORMULA = "(x − mean) / √(variance + ε) · weight + bias"
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

@@ -51,6 +51,16 @@ FACTORS = {
     "aten.addbmm": ("batch1", "batch2", "self"),
 }
 COVERS = tuple(FACTORS)
+FORMULA = {
+    "linear": "W · x + b",
+    **dict.fromkeys(("matmul", "mm", "bmm"), "A · B"),
+    "mv": "A · x",
+    **dict.fromkeys(("dot", "vdot"), "Σ a · b"),
+    **dict.fromkeys(("addmm", "baddbmm"), "C + A · B"),
+    "_addmm_activation": "relu or gelu of (C + A · B)",
+    "addmv": "c + A · x",
+    "addbmm": "C + Σ A · B",
+}
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

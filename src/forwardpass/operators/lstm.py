@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FUSED_CELL = "aten._thnn_fused_lstm_cell"
 COVERS = ("aten.lstm", "aten.lstm_cell", recurrence.MKLDNN, FUSED_CELL)
+FORMULA = "h′ = o · tanh(f · c + i · g)"
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

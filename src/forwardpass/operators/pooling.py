@@ -46,6 +46,12 @@ COVERS = (
     "aten.adaptive_max_pool3d",
     *MEANS,
 )
+FORMULA = {
+    operator.removeprefix("aten."): "mean of each window"
+    if operator in MEANS
+    else "maximum of each window"
+    for operator in COVERS
+}
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

@@ -18,6 +18,7 @@ from forwardpass.nouns.explanations import Equation, Term
 from forwardpass.operators._sums import Arguments, Element, at, only_first, picked, place, summed
 
 COVERS = ("aten.rms_norm", "aten._fused_rms_norm")
+FORMULA = "x / √(mean of x² + ε) · weight"
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

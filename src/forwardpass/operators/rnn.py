@@ -25,6 +25,7 @@ COVERS = (
     "aten.rnn_relu_cell",
     recurrence.CUDNN,
 )
+FORMULA = "h′ = tanh or relu of (W x + b + U h + b′)"
 _RELU, _TANH, _LSTM, _GRU = range(4)
 
 

@@ -28,6 +28,12 @@ COVERS = (
     "aten.special_softmax",
     *LOGARITHMIC,
 )
+FORMULA = {
+    operator.removeprefix("aten."): "x − max − log Σ exp(x − max)"
+    if operator in LOGARITHMIC
+    else "exp(x − max) / Σ exp(x − max)"
+    for operator in COVERS
+}
 
 
 def macs(operator: str, arguments: Arguments, outputs: Any) -> int:

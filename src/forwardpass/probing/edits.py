@@ -42,5 +42,17 @@ class SetElement(msgspec.Struct, frozen=True, tag="element", tag_field="edit"):
             tensor[self.index] = self.value
 
 
-Edit = SetElement
+class Learn(msgspec.Struct, frozen=True, tag="learn", tag_field="edit"):
+    """Every floating parameter requires grad, so that autograd watches the pass."""
+
+    def apply(self, module: nn.Module) -> None:
+        """Change a module that is ours."""
+        from forwardpass.tensors.modules import parameters_of
+
+        for _, parameter in parameters_of(module):
+            if parameter.is_floating_point():
+                parameter.requires_grad_(True)
+
+
+Edit = SetElement | Learn
 """Of a module; more kinds stand here as a union."""
