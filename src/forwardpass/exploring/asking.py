@@ -1,4 +1,4 @@
-"""Answerable: a question of the page, read and checked; its key is what its answer is kept under."""
+"""Answerable: a question of the page, checked; its key is what its answer is kept under."""
 
 from __future__ import annotations
 

@@ -141,12 +141,12 @@ class Survey(Walk):
         self._parted = 0
         self._raised: dict[int, str] = {}
         self._faults: dict[str, _Sighting] = {what: _Sighting() for what in ("NaN", "Inf")}
-        self._places: dict[tuple[int, str, str], _Station] = {}
-        self._of_call: dict[int, _Station] = {}
+        self._places: dict[tuple[int, str, str], _Valve] = {}
+        self._of_call: dict[int, _Valve] = {}
         for call in record.calls:
             if find(call.packet) in (activation, softmax):
                 key = (call.site, record.module(call).path, call.operator)
-                place = self._places.setdefault(key, _Station(record, call))
+                place = self._places.setdefault(key, _Valve(record, call))
                 place.calls += 1
                 self._of_call[call.index] = place
         self._outputs = {path: Tally() for path in record.outputs}
@@ -230,7 +230,7 @@ class _Sighting:
         return NotFinite(what, row, len(self._rows), call, where, count)
 
 
-class _Station:
+class _Valve:
     """What goes in and out of an activation."""
 
     def __init__(self, record: Record, call: Call) -> None:

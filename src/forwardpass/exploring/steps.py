@@ -141,7 +141,9 @@ def said_of(record: Record, call: Call) -> str:
     if call.kind == "host":
         return "Python takes the numbers: here the pass leaves PyTorch."
     if call.kind == "view":
-        return "No arithmetic: the same numbers in the same memory, seen in another shape."
+        shapes = {record.values[serial].shape for serial in (*call.inputs[:1], *call.outputs)}
+        seen = ", seen in another shape" if len(shapes) > 1 else ""
+        return f"No arithmetic: the same numbers in the same memory{seen}."
     if kinds.allocates(call.short):
         return "No arithmetic: memory that nothing has written yet."
     if kinds.moves(call.short) or kinds.copies(call.short):

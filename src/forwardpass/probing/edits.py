@@ -45,7 +45,7 @@ class SetElement(msgspec.Struct, frozen=True, tag="element", tag_field="edit"):
 class Learn(msgspec.Struct, frozen=True, tag="learn", tag_field="edit"):
     """Every floating parameter requires grad, so that autograd watches the pass."""
 
-    def apply(self, module: nn.Module) -> None:
+    def edit(self, module: nn.Module) -> None:
         """Change a module that is ours."""
         from forwardpass.tensors.modules import parameters_of
 

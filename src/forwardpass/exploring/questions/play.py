@@ -9,10 +9,10 @@ import msgspec
 
 from forwardpass.code.sources import passage
 from forwardpass.errors import UsageError
-from forwardpass.exploring.asking import Question
+from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.playing import graph_nodes, hand_layer, layer_by_hand, timed
-from forwardpass.exploring.predictions import Prediction, Settled
+from forwardpass.exploring.predictions import PagePrediction, Settled
 from forwardpass.exploring.steps import Leg, call_name, formula_of, legs_of, said_of
 from forwardpass.exploring.views import Predictions, View
 from forwardpass.nouns.progress import Steps
@@ -26,7 +26,7 @@ _HELD: Final = 256
 _GUESSES: Final = 4
 
 
-class Score(msgspec.Struct, frozen=True):
+class CallScore(msgspec.Struct, frozen=True):
     """All calls of a pass, in order.
 
     Attributes:
@@ -115,10 +115,10 @@ class PlainCode(msgspec.Struct, frozen=True):
     text: str
 
 
-def score(exploration: Exploration, steps: Steps, *, row: int = 0) -> Score:
+def score(exploration: Exploration, steps: Steps, *, row: int = 0) -> CallScore:
     """The calls of a row's pass; where it raised, as far as it came."""
     record = exploration.record((row,))
-    return Score(
+    return CallScore(
         legs_of(record),
         tuple(map(call_name, record.calls)),
         tuple(call.macs for call in record.calls),
@@ -186,7 +186,7 @@ def predictions(exploration: Exploration, steps: Steps, *, row: int = 0) -> Pred
     record = exploration.record((row,))
     if record.failed is not None or record.lacks("numbers") or not record.calls:
         return Predictions(())
-    found: list[Prediction] = []
+    found: list[PagePrediction] = []
     legs = legs_of(record)
     if len(legs) > 1:
         guesses = _guesses(record, legs)
@@ -195,17 +195,17 @@ def predictions(exploration: Exploration, steps: Steps, *, row: int = 0) -> Pred
             choices.append("another one")
         of = f"{len(legs)} calls" if len(legs) == len(record.calls) else f"{len(legs)} parts"
         question = f"Which of the {of} takes the longest?"
-        found.append(Prediction("cost", question, tuple(choices), ("times",)))
+        found.append(PagePrediction("cost", question, tuple(choices), ("times",)))
     layer = hand_layer(record)
     if layer is not None:
         affine = record.calls[layer.affine]
         formula = formula_of(record, affine).replace("·", "@")
         question = f"Is {formula}, by hand, what {layer.module or 'the layer'} gives?"
         choices = ("to the last bit", "up to rounding", "no: the layer does more than that")
-        found.append(Prediction("hand", question, tuple(choices)))
+        found.append(PagePrediction("hand", question, tuple(choices)))
     ran = sum(call.is_operator for call in record.calls)
     found.append(
-        Prediction(
+        PagePrediction(
             "nodes",
             "How many graph nodes exist before the first call?",
             ("none", f"{ran:,}: one for each call", "one for each parameter", "another number"),
@@ -304,24 +304,24 @@ def _value(record: Record, serial: int) -> StepValue:
     return StepValue(serial, value.name, value.shape, value.dtype, value.origin)
 
 
-def exported(exploration: Exploration) -> Iterator[Question]:
+def exported(exploration: Exploration) -> Iterator[PageQuestion]:
     """What an exported page holds of it."""
-    yield Question("play.score", {"row": 0})
-    yield Question("play.predictions", {"row": 0})
+    yield PageQuestion("play.score", {"row": 0})
+    yield PageQuestion("play.predictions", {"row": 0})
     record = exploration.record()
     shown = [step(exploration, Steps(), call=n) for n in range(min(len(record.calls), _HELD))]
     for one in shown:
-        yield Question("play.step", {"call": one.call, "row": 0})
+        yield PageQuestion("play.step", {"call": one.call, "row": 0})
     asks = predictions(exploration, Steps()).predictions
     for each in asks:
-        yield Question("play.settle", {"id": each.id, "row": 0})
+        yield PageQuestion("play.settle", {"id": each.id, "row": 0})
     if asks:
-        yield Question("play.times", {"row": 0})
-        yield Question("play.growth", {"row": 0})
-        yield Question("play.code", {"row": 0})
-    for one in shown:
-        for value in (*one.takes, *one.gives):
-            yield Question("values.fit", {"row": 0, "value": value.value})
+        yield PageQuestion("play.times", {"row": 0})
+        yield PageQuestion("play.growth", {"row": 0})
+        yield PageQuestion("play.code", {"row": 0})
+    tensors = dict.fromkeys(v.value for one in shown for v in (*one.takes, *one.gives))
+    for serial in tensors:
+        yield PageQuestion("values.fit", {"row": 0, "value": serial})
 
 
 VIEW = View("play", 2, "Play", "What goes in and out, step by step?")

@@ -8,11 +8,11 @@ from typing import Final
 import torch
 
 from forwardpass.errors import UsageError
-from forwardpass.exploring.asking import Question
+from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.changing import UNCHANGED, Changed, change_of
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.health import Health, Vital, surveyed
-from forwardpass.exploring.predictions import Prediction, Settled
+from forwardpass.exploring.predictions import PagePrediction, Settled
 from forwardpass.exploring.tiles import SIDE, Tile, fitted, window
 from forwardpass.exploring.views import Predictions, View
 from forwardpass.nouns.progress import Steps
@@ -83,7 +83,7 @@ def predictions(exploration: Exploration, steps: Steps, *, row: int = 0) -> Pred
         return Predictions(())
     first = health(exploration, steps).first
     question = f"{_where(first)}, what share of all numbers is exactly zero?"
-    return Predictions((Prediction("zeros", question, _CHOICES, ("zeros",)),))
+    return Predictions((PagePrediction("zeros", question, _CHOICES, ("zeros",)),))
 
 
 def settle(exploration: Exploration, steps: Steps, *, id: str, row: int = 0) -> Settled:
@@ -108,12 +108,12 @@ def _where(first: Vital) -> str:
     return f"After {first.path} {first.kind}" if first.path else f"After {first.name}"
 
 
-def exported(exploration: Exploration) -> Iterator[Question]:
+def exported(exploration: Exploration) -> Iterator[PageQuestion]:
     """What an exported page holds of it."""
-    yield Question("values.predictions", {"row": 0})
-    yield Question("values.health", {})
+    yield PageQuestion("values.predictions", {"row": 0})
+    yield PageQuestion("values.health", {})
     for each in predictions(exploration, Steps()).predictions:
-        yield Question("values.settle", {"id": each.id, "row": 0})
+        yield PageQuestion("values.settle", {"id": each.id, "row": 0})
 
 
 VIEW = View("values", 4, "Values", "Are the values healthy?")
