@@ -12,7 +12,7 @@ from forwardpass.errors import UsageError, contained, nearest, said
 from forwardpass.executing.deaths import Marks, Seam
 from forwardpass.executing.salvaging import salvage
 from forwardpass.nouns.models import Model
-from forwardpass.nouns.rows import Column, Failure, Rows, concatenated
+from forwardpass.nouns.rows import Column, Failure, Rows, concatenated, listed
 from forwardpass.tensors.arrays import Array, Values, is_tensor, joined, taken
 
 Delivered: TypeAlias = "Array | Column"
@@ -106,6 +106,11 @@ def _tensors(value: Any) -> Any:
     import torch
 
     return torch.from_numpy(value)
+
+
+def one_a_row(column: Delivered) -> list[Any]:
+    """The values of a column, as Python has them."""
+    return column.tolist() if is_tensor(column) else listed(cast("Any", column))
 
 
 def whole_column(parts: Sequence[Delivered]) -> Delivered:

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from forwardpass.errors import DataError
 from forwardpass.executing.encoding import Encoder, Encodings, inferred, together
 from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.rows import Rows, joined
 from forwardpass.reading import open_source
 from forwardpass.reading.blocks import limited
 
 
-def first_rows(forward: Forward, source: object, limit: int) -> tuple[Forward, Encodings]:
-    """The first `limit` rows of a source, those that can be encoded; and the Forward with the
-    signature by which they were: its own, else as the data have it.
+class FirstRows(NamedTuple):
+    """The first rows of a source.
 
-    Raises DataError where no row can be read or encoded.
+    Attributes:
+        forward: with the signature by which they were encoded: its own, else as the data have it.
+        whole: those that could be encoded.
+        rows: the same as they were read.
     """
+
+    forward: Forward
+    whole: Encodings
+    rows: Rows
+
+
+def first_rows(forward: Forward, source: object, limit: int) -> tuple[Forward, Encodings]:
+    """`read_rows`, without the rows as they were read."""
+    return read_rows(forward, source, limit)[:2]
+
+
+def read_rows(forward: Forward, source: object, limit: int) -> FirstRows:
+    """The first `limit` rows of a source. Raises DataError where no row can be read or encoded."""
     model = forward.model
     opened = open_source(source, wanted=model.text_columns)
     blocks = list(limited(opened.read(0), limit))
@@ -34,4 +52,5 @@ def first_rows(forward: Forward, source: object, limit: int) -> tuple[Forward, E
             f"{opened.description}: none of {len(failures)} rows can be encoded: "
             f"{failures[0].error}"
         )
-    return Forward(model, forward.plan), whole
+    read = joined([part.rows for part in done])
+    return FirstRows(Forward(model, forward.plan), whole, read)

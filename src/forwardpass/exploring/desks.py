@@ -45,18 +45,18 @@ class Work(Steps):
     stopping: bool = False
 
     def begin(self, stage: str, total: int) -> None:
-        self._look()
+        self.look()
         super().begin(stage, total)
 
     def advance(self) -> None:
-        self._look()
+        self.look()
         super().advance()
 
     def stop(self) -> None:
         """Nobody waits for it."""
         self.stopping = True
 
-    def _look(self) -> None:
+    def look(self) -> None:
         if self.stopping:
             raise Stopped
 
@@ -110,6 +110,7 @@ class Desk:
 
     def _reached(self, asked: Answerable, work: Work) -> Reached:
         work.begin("running", 1)
+        self.exploration.steps = work
         answer = asked.answer(self.exploration, work)
         reached: Reached = answer if isinstance(answer, Tile) else msgspec.json.encode(answer)
         self._kept[asked.key] = reached

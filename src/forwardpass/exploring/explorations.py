@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from forwardpass.errors import PassError, UsageError
 from forwardpass.exploring.rows import Given
 from forwardpass.nouns.documents import Document
+from forwardpass.nouns.progress import Steps
 from forwardpass.nouns.records import Record
 from forwardpass.probing.changes import SAME, Change
 from forwardpass.probing.probes import Probe
@@ -32,10 +33,12 @@ class Exploration:
         name: what it is about, in a few words.
         given: the rows and their passes; None: nothing can be run, only what was saved is shown.
         nouns: what is shown beside, such as a Profile or a Tuning that was saved.
+        steps: of the question that is answered.
     """
 
     def __init__(self, name: str, given: Given | None, nouns: Sequence[Document] = ()) -> None:
         self.name, self.given, self.nouns = name, given, tuple(nouns)
+        self.steps = Steps()
         self._probes: OrderedDict[tuple[int, ...], Probe | Recording] = OrderedDict()
         self._once: dict[tuple[str, int], Any] = {}
 

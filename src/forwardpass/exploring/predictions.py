@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+
 import msgspec
 
 
@@ -37,3 +40,10 @@ class Settled(msgspec.Struct, frozen=True):
     answer: str
     why: str
     tied: bool = False
+
+
+def placed(value: float, low: float, high: float, bounds: Sequence[float]) -> tuple[int, ...]:
+    """Between which of these bounds, ascending, a number lies: the places of the choices that its
+    interval reaches into, its own among them."""
+    first, last = (bisect_right(bounds, end) for end in (min(low, value), max(high, value)))
+    return tuple(range(first, last + 1))

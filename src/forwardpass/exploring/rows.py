@@ -10,8 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from forwardpass.errors import UsageError
 from forwardpass.executing.executors import collated
 from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.models import Model
+from forwardpass.nouns.rows import Rows
 from forwardpass.nouns.signatures import Signature
 from forwardpass.probing.calling import called
 from forwardpass.probing.changes import Change
@@ -22,6 +25,7 @@ from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.dtypes import tensors
 from forwardpass.tensors.items import Items
+from forwardpass.tuning.labels import Labels, labels_of
 
 
 class Given(Protocol):
@@ -40,8 +44,22 @@ class Given(Protocol):
     @property
     def notes(self) -> tuple[str, ...]: ...
 
+    @property
+    def labels(self) -> Labels | None:
+        """What the rows should be predicted as, where the data have it."""
+        ...
+
+    @property
+    def load(self) -> Load:
+        """The rows with the Forward that computes them, as they are timed."""
+        ...
+
     def passed(self, rows: Sequence[int]) -> Pass:
         """The pass of a batch of these rows, in this order, as deployed: eval, without grad."""
+        ...
+
+    def alike(self) -> list[list[int]]:
+        """The rows, those together of which a batch holds no padding."""
         ...
 
 
@@ -50,6 +68,7 @@ class RowsGiven:
     """Rows that were encoded: each goes in at its own size, several are padded as in a run."""
 
     load: Load
+    labels: Labels | None = None
 
     @property
     def count(self) -> int:
@@ -70,6 +89,14 @@ class RowsGiven:
             grad="off", mode="eval", threads=asked.threads, renamed=asked.renamed,
         )  # fmt: skip
 
+    def alike(self) -> list[list[int]]:
+        block, found = self.load.rows, dict[tuple[int, ...], list[int]]()
+        if not isinstance(block, Block):
+            return [[row] for row in range(self.count)]
+        for row, lengths in enumerate(block.lengths.tolist()):
+            found.setdefault(tuple(lengths), []).append(row)
+        return list(found.values())
+
     def _inputs(self, rows: np.ndarray[Any, Any]) -> Any:
         taken = self.load.rows.take(rows)
         if isinstance(taken, Block):
@@ -88,6 +115,7 @@ class PassGiven:
     record: Recording
     signature: Signature | None = None
     notes: tuple[str, ...] = ()
+    labels: Labels | None = None
 
     @cached_property
     def _probe(self) -> Probe:
@@ -105,12 +133,40 @@ class PassGiven:
             return self.record.this
         return self._probe.changed(Change(rows=tuple(rows)))
 
+    def alike(self) -> list[list[int]]:
+        return [list(range(self.count))]
 
-def given(forward: Forward, inputs: Any = None, limit: int = 64) -> RowsGiven:
+    @cached_property
+    def load(self) -> Load:
+        """Raises UsageError where nothing tells which axis of the inputs has the rows."""
+        try:
+            axes = self._probe.batch_axes
+        except Inapplicable as error:
+            raise UsageError(f"{error}") from error
+        inputs = self._probe.inputs
+        if not inputs or axes.keys() != inputs.keys() or any(axes.values()):
+            raise UsageError(
+                "nothing says that all inputs of this pass have their rows along axis 0: it can be "
+                "repeated, and not be made of other rows"
+            )
+        return Load.of(Forward(Model(self.record.this.module)), dict(inputs), self.count)
+
+
+def given(
+    forward: Forward, inputs: Any = None, limit: int = 64, label: str | None = None
+) -> RowsGiven:
     """The rows of a source, or of arrays with a row each along axis 0; None: drawn by the
-    signature. Raises what `Load.of` raises."""
+    signature.
+
+    `label` is the column of what the rows should be predicted as. Raises what `Load.of` and
+    `labels_of` raise.
+    """
     from forwardpass.profiling.arguments import bound
 
     if isinstance(inputs, torch.Tensor | tuple | dict):
         forward, inputs = bound(forward, inputs)
-    return RowsGiven(Load.of(forward, inputs, limit))
+    load = Load.of(forward, inputs, limit)
+    if label is None:
+        return RowsGiven(load)
+    read = load.read or Rows({}, np.arange(len(load.rows)))
+    return RowsGiven(load, labels_of(read, label, load.forward.model))

@@ -45,3 +45,6 @@ class Steps:
     def advance(self) -> None:
         """One step more is done."""
         self.done += 1
+
+    def look(self) -> None:
+        """Within a step: a place where it can be ended, by what this raises."""

@@ -1,8 +1,9 @@
-"""Edits: what is other in a copy of the module, or in what goes into it."""
+"""Edits: what is other in a copy of the module. Each kind changes a module that is ours."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -11,6 +12,15 @@ from forwardpass.errors import UsageError, nearest
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+_SCALE_BYTES: Final = 4
+"""Of a scale in f32, which rounded weights need one of for each channel."""
+
+Function = Literal[
+    "identity", "relu", "gelu", "silu", "tanh", "sigmoid", "elu", "leaky_relu", "softplus",
+    "hardswish",
+]  # fmt: skip
+"""What can stand where an activation was; `identity`: nothing."""
 
 
 class SetElement(msgspec.Struct, frozen=True, tag="element", tag_field="edit"):
@@ -28,12 +38,7 @@ class SetElement(msgspec.Struct, frozen=True, tag="element", tag_field="edit"):
         """Change a module that is ours."""
         import torch
 
-        from forwardpass.tensors.modules import held_by
-
-        held = held_by(module)
-        if self.name not in held:
-            raise UsageError(f"{self.name!r:.60}: {nearest(self.name, held)}")
-        tensor: torch.Tensor = held[self.name]
+        tensor = _held(module, self.name)
         if len(self.index) != tensor.dim() or any(
             not 0 <= at < size for at, size in zip(self.index, tensor.shape, strict=True)
         ):
@@ -54,5 +59,176 @@ class Learn(msgspec.Struct, frozen=True, tag="learn", tag_field="edit"):
                 parameter.requires_grad_(True)
 
 
-Edit = SetElement | Learn
-"""Of a module; more kinds stand here as a union."""
+class Instead(msgspec.Struct, frozen=True, tag="instead", tag_field="edit"):
+    """Another function stands where an activation was, or none.
+
+    Attributes:
+        path: of the module that is the activation; or, with a `site`, of the one that calls it as
+            a function there.
+        site: as the record has it, `digits.py:17`; "": the module itself is replaced.
+        operator: which activation of that line, without overload: `aten.relu`.
+    """
+
+    path: str
+    by: Function = "identity"
+    site: str = ""
+    operator: str = ""
+
+    def edit(self, module: nn.Module) -> None:
+        """Change a module that is ours."""
+        import torch
+
+        from forwardpass.probing.replacing import Replacing, function
+        from forwardpass.tensors.modules import is_training, parts_of, put_in_place, set_training
+
+        parts = dict(parts_of(module, every_name=True))
+        part = parts.get(self.path)
+        if part is None:
+            raise UsageError(f"{self.path!r:.60}: {nearest(self.path, parts)}")
+        if isinstance(module, torch.jit.ScriptModule) or isinstance(part, torch.jit.ScriptModule):
+            raise UsageError(
+                "TorchScript stays as it was scripted: give the module that it was made from"
+            )
+        if self.site:
+            Replacing.on(module, part).put(self.site, self.operator, self.by)
+        elif part is module:
+            raise UsageError("the whole model is no part of itself: nothing can stand in its place")
+        else:
+            made = function(self.by)
+            set_training(made, is_training(part))
+            put_in_place(module, part, made)
+
+
+class ZeroUnit(msgspec.Struct, frozen=True, tag="unit", tag_field="edit"):
+    """A unit of a layer gives 0, before what follows: its weights and its bias are zeros.
+
+    Attributes:
+        weight, bias: of the layer, as the record has them; bias "" where it has none.
+        unit: its place along `axis` of the weight.
+    """
+
+    weight: str
+    unit: int
+    bias: str = ""
+    axis: int = 0
+
+    def edit(self, module: nn.Module) -> None:
+        """Change a module that is ours."""
+        import torch
+
+        weight = _held(module, self.weight)
+        if not 0 <= self.axis < weight.dim() or not 0 <= self.unit < weight.shape[self.axis]:
+            raise UsageError(
+                f"{self.weight} has the shape {list(weight.shape)}: there is no unit {self.unit} "
+                f"along axis {self.axis}"
+            )
+        with torch.no_grad():
+            weight.select(self.axis, self.unit).zero_()
+            if self.bias:
+                _held(module, self.bias)[self.unit] = 0
+
+
+class Rounded(msgspec.Struct, frozen=True, tag="rounded", tag_field="edit"):
+    """Weights are whole numbers times a scale, one for each channel along their first axis (the
+    second of transposed convolutions), symmetric around 0: from −(2ᵇ⁻¹ − 1) to 2ᵇ⁻¹ − 1 of b bits.
+
+    Attributes:
+        paths: of modules, whose parts belong to them; none: all of them.
+    """
+
+    bits: int
+    paths: tuple[str, ...] = ()
+
+    def edit(self, module: nn.Module) -> None:
+        """Change a module that is ours."""
+        import torch
+
+        if not 2 <= self.bits <= 16:
+            raise UsageError(f"rounded to {self.bits} bits: it is 2 to 16")
+        most = 2 ** (self.bits - 1) - 1
+        with torch.no_grad():
+            for _, weight, axis in _weights(module, self.paths):
+                others = [at for at in range(weight.dim()) if at != axis]
+                scale = weight.abs().amax(others, keepdim=True).double() / most
+                scale = scale.clamp_min(torch.finfo(weight.dtype).tiny)
+                weight.copy_((weight.double() / scale).round().clamp(-most, most) * scale)
+
+    def stored(self, module: nn.Module) -> dict[str, int]:
+        """Bytes of each weight, were it kept as such numbers and scales."""
+        return {
+            name: (weight.numel() * self.bits + 7) // 8 + weight.shape[axis] * _SCALE_BYTES
+            for name, weight, axis in _weights(module, self.paths)
+        }
+
+
+class Pruned(msgspec.Struct, frozen=True, tag="pruned", tag_field="edit"):
+    """The smallest of each weight's numbers are 0.
+
+    Attributes:
+        share: of the numbers, 0 to 1. paths: as of Rounded.
+    """
+
+    share: float
+    paths: tuple[str, ...] = ()
+
+    def edit(self, module: nn.Module) -> None:
+        """Change a module that is ours."""
+        import torch
+
+        if not 0 <= self.share <= 1:
+            raise UsageError(f"pruned by {self.share}: a share is from 0 to 1")
+        with torch.no_grad():
+            for _, weight, _ in _weights(module, self.paths):
+                count = int(self.share * weight.numel())
+                least = weight.abs().flatten().topk(count, largest=False).indices
+                weight.copy_(weight.flatten().index_fill(0, least, 0).view(weight.shape))
+
+
+class Zeroed(msgspec.Struct, frozen=True, tag="zeroed", tag_field="edit"):
+    """Whole parameters are 0, such as biases."""
+
+    names: tuple[str, ...]
+
+    def edit(self, module: nn.Module) -> None:
+        """Change a module that is ours."""
+        import torch
+
+        with torch.no_grad():
+            for name in self.names:
+                _held(module, name).zero_()
+
+
+Edit = SetElement | Learn | Instead | ZeroUnit | Rounded | Pruned | Zeroed
+"""Of a module."""
+
+
+def _held(module: nn.Module, name: str) -> torch.Tensor:
+    from forwardpass.tensors.modules import held_by
+
+    held = held_by(module)
+    if name not in held:
+        raise UsageError(f"{name!r:.60}: {nearest(name, held)}")
+    return held[name]
+
+
+def _weights(module: nn.Module, paths: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor, int]]:
+    """The weights of modules: floating parameters of two axes or more, each once, with the axis of
+    its channels. Raises UsageError where there is none."""
+    from forwardpass.tensors.modules import parts_of, store_of
+
+    found: list[tuple[str, torch.Tensor, int]] = []
+    seen: set[int] = set()
+    for path, part in parts_of(module):
+        if paths and not any(not own or path == own or path.startswith(own + ".") for own in paths):
+            continue
+        for name, weight in store_of(part, "_parameters").items():
+            if weight is None or id(weight) in seen:
+                continue
+            if weight.dim() > 1 and weight.is_floating_point() and weight.numel():
+                seen.add(id(weight))
+                axis = int(bool(getattr(part, "transposed", False)))
+                found.append((f"{path}.{name}" if path else name, weight, axis))
+    if not found:
+        of = ", ".join(paths) or "the model"
+        raise UsageError(f"{of}: no floating weight of two axes or more is there")
+    yield from found

@@ -12,8 +12,9 @@ from forwardpass.building.replicas import Arguments, Inputs
 from forwardpass.executing import examples
 from forwardpass.executing.encoding import Encodings
 from forwardpass.executing.executors import collated
-from forwardpass.executing.first_rows import first_rows
+from forwardpass.executing.first_rows import read_rows
 from forwardpass.nouns.forwards import Forward
+from forwardpass.nouns.rows import Rows
 from forwardpass.preparing.outputs import resized
 from forwardpass.tensors.arrays import to_numpy
 from forwardpass.tensors.blocks import Block
@@ -31,11 +32,13 @@ class Load:
         forward: with the signature by which they were encoded.
         rows: the rows.
         real: whether they are data; else they were drawn by the signature.
+        read: the rows as they were read, with the columns that are no inputs.
     """
 
     forward: Forward
     rows: Encodings
     real: bool
+    read: Rows | None = None
 
     @classmethod
     def of(cls, forward: Forward, inputs: Any, limit: int) -> Load:
@@ -55,8 +58,8 @@ class Load:
             source: Any = {path: to_numpy(v) for path, v in drawn.items() if path in needed}
         else:
             source = inputs
-        forward, whole = first_rows(forward, source, limit)
-        return cls(forward, whole, inputs is not None)
+        forward, whole, read = read_rows(forward, source, limit)
+        return cls(forward, whole, inputs is not None, read)
 
     @property
     def axes(self) -> tuple[str, ...]:

@@ -166,6 +166,15 @@ def moved(module: nn.Module, device: torch.device) -> nn.Module:
     return applied(module, lambda tensor: tensor.to(device))
 
 
+def put_in_place(module: nn.Module, was: nn.Module, part: nn.Module) -> None:
+    """Put a part in the place of another, under every name that this has below `module`."""
+    for _, parent in list(parts_of(module)):
+        children = store_of(parent, "_modules")
+        for name, child in list(children.items()):
+            if child is was:
+                children[name] = part
+
+
 def applied(module: nn.Module, function: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
     """The module, with what a function makes of its parameters and buffers in their place."""
     own = own_method(module, "_apply")  # recurrent layers have one

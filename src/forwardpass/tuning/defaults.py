@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from forwardpass.executing.decoding import Decoder
+from forwardpass.executing.decoding import Decoder, one_a_row
 from forwardpass.loading.pooling import SentenceEncoder
 from forwardpass.nouns.budgets import Keep
 from forwardpass.nouns.models import Model
-from forwardpass.nouns.rows import Rows, listed
-from forwardpass.tensors.arrays import Values, is_inexact, taken
+from forwardpass.nouns.rows import Rows
+from forwardpass.tensors.arrays import Values, is_inexact, taken, to_numpy
 from forwardpass.tuning.labels import Labels
 from forwardpass.tuning.metrics import flips
 from forwardpass.tuning.metrics._rows import Floats, Pair, by_pieces, classes_of, numbers_of_row
@@ -99,14 +99,24 @@ def _names(outputs: Mapping[str, Values], model: Model) -> str:
     if model.decode is None or not count:
         return ""
     decoded = Decoder(model)(outputs, Rows({}, np.arange(count)), np.arange(count))
-    columns = [listed(cast("Any", column)) for column in decoded.columns.values()]
+    columns = [one_a_row(column) for column in decoded.columns.values()]
     if any(column and all(isinstance(value, str) for value in column) for column in columns):
+        return "one"
+    if any(_are_decisions(column, outputs.values()) for column in columns):
         return "one"
     lists = [c for c in columns if c and all(isinstance(v, list) for v in c) and _texts(c)]
     if not lists:
         return "none"
     tokens = {len(row) for values in outputs.values() for row in values if row.ndim > 1}
     return "one" if tokens and {len(row) for row in lists[0]} <= tokens else "several"
+
+
+def _are_decisions(column: list[Any], outputs: Iterable[Values]) -> bool:
+    """Whether a column of whole numbers, not all alike, is where an output is largest."""
+    if len(set(map(str, column))) < 2 or not all(type(value) is int for value in column):
+        return False
+    scores = [to_numpy(v) for v in outputs if not isinstance(v, list) and v.ndim == 2]
+    return any(s.shape[1] > 1 and s.argmax(-1).tolist() == column for s in scores)
 
 
 def _texts(column: list[Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from forwardpass.errors import UsageError, nearest
-from forwardpass.executing.decoding import Decoder
+from forwardpass.executing.decoding import Decoder, one_a_row
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.rows import Rows, listed
 from forwardpass.tensors.arrays import Array, Values, is_inexact, to_numpy
@@ -91,7 +91,7 @@ class Labels:
             )
         count = len(self.values)
         decoded = Decoder(self.model)(outputs, Rows({}, np.arange(count)), np.arange(count))
-        columns = {name: listed(cast("Any", values)) for name, values in decoded.columns.items()}
+        columns = {name: one_a_row(values) for name, values in decoded.columns.items()}
         texts = [n for n, values in columns.items() if all(isinstance(v, str) for v in values)]
         if len(texts) != 1:
             what = ", ".join(texts or columns) or "none"

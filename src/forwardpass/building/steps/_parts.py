@@ -10,7 +10,7 @@ from torch import nn
 from forwardpass.building.workpieces import Workpiece
 from forwardpass.errors import BuildError
 from forwardpass.recording.recordings import Recording, recorded
-from forwardpass.tensors.modules import attributes, held_by, parts_of, store_of
+from forwardpass.tensors.modules import attributes, held_by, parts_of, put_in_place, store_of
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
@@ -39,11 +39,7 @@ def put(piece: Workpiece, was: nn.Module, part: nn.Module) -> None:
     if was is piece.module:
         piece.module = part
         return
-    for _, parent in list(parts_of(piece.module)):
-        children = store_of(parent, "_modules")
-        for name, child in list(children.items()):
-            if child is was:
-                children[name] = part
+    put_in_place(piece.module, was, part)
 
 
 def put_tensor(module: nn.Module, name: str, tensor: torch.Tensor) -> None:

@@ -1,0 +1,101 @@
+"""Replacing: another function where the code of a module calls an activation as a function."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import nn
+
+from forwardpass.code.frames import Frames
+from forwardpass.probing.edits import Function
+from forwardpass.recording.interception import Interception
+from forwardpass.recording.schemas import Schema
+from forwardpass.tensors.modules import attributes, parts_of
+
+_CLASSES: Final[dict[Function, type[nn.Module]]] = {
+    "identity": nn.Identity, "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid, "elu": nn.ELU, "leaky_relu": nn.LeakyReLU, "softplus": nn.Softplus,
+    "hardswish": nn.Hardswish,
+}  # fmt: skip
+
+
+def function(name: Function) -> nn.Module:
+    """The function as a module."""
+    return _CLASSES[name]()
+
+
+class _ActivationSite(NamedTuple):
+    site: str
+    operator: str
+
+
+class Replacing:
+    """The forward of a module in a copy that is ours: while it runs, an activation that its own
+    code calls on some line is another function.
+
+    A line is known as records know it, and whose code runs by the forward around the call: neither
+    other ways through the code nor the parts of the module move what is replaced.
+
+    Attributes:
+        count: how many calls were replaced, in all passes.
+    """
+
+    def __init__(self, root: nn.Module, part: nn.Module) -> None:
+        self.count = 0
+        self.part = part
+        self.kinds = {type(one) for _, one in parts_of(root)}
+        self.others = {id(one) for _, one in parts_of(root)} - {id(part)}
+        self.instead: dict[_ActivationSite, nn.Module] = {}
+        self._forward = part.forward
+
+    @classmethod
+    def on(cls, root: nn.Module, part: nn.Module) -> Replacing:
+        """That of a part, which is put around its forward where there is none yet."""
+        there = attributes(part).get("forward")
+        if isinstance(there, cls):
+            return there
+        made = cls(root, part)
+        attributes(part)["forward"] = made
+        return made
+
+    def put(self, site: str, operator: str, by: Function) -> None:
+        """What stands in the place of an operator on a line."""
+        self.instead[_ActivationSite(site, operator)] = function(by)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with _Intercepted(self):
+            return self._forward(*args, **kwargs)
+
+
+class _Intercepted(Interception):
+    """The operators while the forward runs."""
+
+    def __init__(self, of: Replacing) -> None:
+        super().__init__()
+        self._of = of
+        self._operators = {place.operator for place in of.instead}
+        self._frames = Frames(of.kinds)
+
+    def intercepted(
+        self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        here = schema.packet in self._operators
+        instead = self._instead(schema.packet) if here else None
+        if instead is None:
+            return func(*args, **kwargs)
+        self._of.count += 1
+        given: torch.Tensor = args[0]
+        came = given.clone() if isinstance(instead, nn.Identity) else instead.forward(given)
+        return given.copy_(came) if schema.may_write else came
+
+    def _instead(self, packet: str) -> nn.Module | None:
+        """What stands there, where the line is one of those and the module's own code runs it."""
+        number, forward = self._frames.here(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+        site = self._frames.sites()[number]
+        found = self._of.instead.get(_ActivationSite(f"{site.file}:{site.line}", packet))
+        if found is None or forward is None:
+            return found
+        whose = forward.f_locals.get(next(iter(forward.f_code.co_varnames), ""))
+        return None if id(whose) in self._of.others else found
