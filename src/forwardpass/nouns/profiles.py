@@ -289,6 +289,9 @@ class Profile(Document, frozen=True, kw_only=True, tag_field="schema", tag="forw
             cannot be told apart.
         lost_share: of the time in which threads of this process were ready, that in which other
             work had the core, 0 to 1; 0 where the system does not tell.
+        drift: the share by which the pace of this machine differs from one time to another, as it
+            was seen to; the intervals of seconds hold it, beside what differed while they were
+            measured.
         verdict: which Forward is the fastest, or that it is too close to call; empty for one.
         seconds: that profiling took.
         notes: of the machine and the clock, a sentence each.
@@ -301,6 +304,7 @@ class Profile(Document, frozen=True, kw_only=True, tag_field="schema", tag="forw
     verdict: str
     seconds: float
     lost_share: float = 0.0
+    drift: float = 0.0
     notes: tuple[str, ...] = ()
 
     def compare(self, older: Profile) -> Shifts:

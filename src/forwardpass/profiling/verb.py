@@ -12,6 +12,7 @@ from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL
 from forwardpass.measuring.contention import Contention
 from forwardpass.measuring.limits import limits
+from forwardpass.measuring.paces import Looks, look
 from forwardpass.nouns.forwards import ForwardLike
 from forwardpass.nouns.machines import BUSY, Limits
 from forwardpass.nouns.profiles import Parts, Passed, Profile, Timeline
@@ -20,6 +21,7 @@ from forwardpass.preparing.recipes import machine_of
 from forwardpass.profiling.allowances import Allowance, Found
 from forwardpass.profiling.contenders import Contender
 from forwardpass.profiling.curves import Sweep, begun, noise_of, require_possible, sweep
+from forwardpass.profiling.drifting import drifted
 from forwardpass.profiling.headlines import headline, verdict
 from forwardpass.profiling.lessons import lesson
 from forwardpass.profiling.memory import timeline
@@ -32,6 +34,8 @@ _MEMORY_SECONDS = 3.0
 """Of a batch that is run to see its memory, at most."""
 _TAKEN_APART = 15
 """Passes that taking one apart needs, and a third of them where it is timed once."""
+_STEADY = 0.02
+"""A drift that nobody asks about."""
 _QUIET = 0.05
 """The most that a pass differs from itself on a machine that does nothing else."""
 
@@ -95,6 +99,7 @@ def profile(
     for one in contenders:
         with one.threads():
             known.append(limits(one.engine.replicas[0].facts.device))
+    _look(contenders[0])
     contention = Contention()
     started = WALL.now()
     ladders = begun(contenders, batch or None, steps)
@@ -114,20 +119,23 @@ def profile(
     if allowance.has("curves"):
         for ladder in ladders:
             ladder.keep()
+    _look(contenders[0])
     passes = [
         _passed(one, swept, most, grad, allowance, len(contenders), steps)
         for one, swept, most in zip(contenders, sweeps, known, strict=True)
     ]
+    looks = _look(contenders[0])
     noise, lost = sweeps[0].noise, contention.share
     return Profile(
-        passes=tuple(passes),
+        passes=tuple(drifted(one, looks.drift) for one in passes),
         machine=machine_of(facts),
         limits=known[0],
         noise=noise,
         verdict=verdict(passes, noise, lost),
         seconds=WALL.now() - began,
         lost_share=lost,
-        notes=(*allowance.notes, *_busy(noise, lost), *_elsewhere(passes)),
+        drift=looks.drift,
+        notes=(*allowance.notes, *_busy(noise, lost), *_drifts(looks), *_elsewhere(passes)),
     )
 
 
@@ -229,6 +237,22 @@ def _whole(contender: Contender) -> str:
         return "an artefact has no modules"
     backend = contender.load.forward.plan.backend.name
     return f"{backend} computes a graph of its own, which does not tell the module's layers apart"
+
+
+def _look(contender: Contender) -> Looks:
+    """The pace of this machine now, and as it was."""
+    with contender.threads():
+        return look(contender.device)
+
+
+def _drifts(looks: Looks) -> Iterator[str]:
+    """What the pace of this machine adds to intervals, where that is worth a word."""
+    if looks.drift > _STEADY:
+        yield (
+            f"the pace of this machine differs by {looks.drift:.0%} from one time to another, as "
+            f"{len(looks.seconds)} looks at it show: the intervals of seconds hold that; what is "
+            "compared here was timed side by side"
+        )
 
 
 def _elsewhere(passes: Sequence[Passed]) -> Iterator[str]:
