@@ -1,5 +1,6 @@
 // The views, by name: one file each.
+import { View as Play } from "fwd/views/play.js";
 import { View as Values } from "fwd/views/values.js";
 
 /** @type {Record<string, any>} */
-export const VIEWS = { Values };
+export const VIEWS = { Play, Values };
