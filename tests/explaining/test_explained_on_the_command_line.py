@@ -49,8 +49,8 @@ def fwd(workplace: Path) -> Any:
     return call
 
 
-def test_without_an_element_all_that_can_be_explained_is_listed(fwd: Any) -> None:
-    result = fwd()
+def test_all_that_can_be_explained_is_listed(fwd: Any) -> None:
+    result = fwd("--list")
     assert result.exit_code == 0
     for element in ("output[0, 0]", "fc1[0, 0]", "fc2[0, 0]"):
         assert element in result.stdout

@@ -71,6 +71,13 @@ def check(
     return _examined(probe, selected, own, advance, began)
 
 
+def examine(probe: Examination, *, advance: Advance = lambda rule: None) -> Findings:
+    """What all rules find in a pass that was recorded with its statistics; see `check`."""
+    known = every()
+    own = settings(Path.cwd(), known)
+    return _examined(probe, chosen(None, (), known, own), own, advance, WALL.now())
+
+
 def _recorded(forward: Forward, inputs: Any, mode: Mode | None, grad: Grad | None) -> Recording:
     try:
         return record(forward, inputs, mode=mode, grad=grad, statistics=True)

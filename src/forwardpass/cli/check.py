@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from forwardpass.cli.options import given, inputs, leave, names, said, show, trusted
+from forwardpass.cli.pages import look, shown
 from forwardpass.errors import UsageError
 
 _ROWS = 8  # enough for the rules that look at rows and units
@@ -60,6 +61,7 @@ class _Command(click.Command):
 )
 @trusted
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@shown
 @click.option("--quiet", "-q", is_flag=True, help="No progress, nothing of what was loaded.")
 @click.pass_context
 def check(
@@ -72,6 +74,7 @@ def check(
     fail_on: Any,
     script: str | None,
     as_json: bool,
+    page: bool,
     quiet: bool,
     trust: Any,
     **which: Any,
@@ -95,6 +98,8 @@ def check(
     console = Console(stderr=True, quiet=quiet)
     chosen: dict[str, Any] = {"rules": rules or None, "ignore": ignore}
     ended: BaseException | None = None
+    loaded: Any = None
+    example: Any = None
     with contextlib.ExitStack() as stack:
         if script is None or as_json:
             stack.enter_context(aside())
@@ -125,6 +130,8 @@ def check(
                 **chosen,
             )
         show(findings, as_json=as_json)
+    if page:
+        look(findings, loaded, example)
     code = int(fail_on != "never" and findings.reaches(fail_on))
     leave(_code(ended) or code)
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from forwardpass.cli.options import Verb, given, inputs, leave, rebuild, show, trusted
+from forwardpass.cli.pages import look, shown
 from forwardpass.errors import UsageError
 
 
@@ -43,6 +44,7 @@ def _pairs(
 @trusted
 @rebuild
 @click.option("--json", "as_json", is_flag=True, help="Print the diff as JSON.")
+@shown
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def diff(
     a: str,
@@ -58,6 +60,7 @@ def diff(
     trust: Any,
     rebuild: bool,
     as_json: bool,
+    page: bool,
     quiet: bool,
     **which: Any,
 ) -> None:
@@ -71,6 +74,8 @@ def diff(
     if (b is None) == (against is None):
         raise UsageError("diff needs B, or --against FILE in its place")
     if b is None:
+        if page:
+            raise UsageError("--show needs B: what changed is a few lines, which are printed")
         _against(a, str(against), mode=a_mode or mode, trust=trust, as_json=as_json, which=which)
         return
     from forwardpass.comparing import diff as compared
@@ -109,6 +114,9 @@ def diff(
         expanded=expanded,
     )
     show(found, as_json=as_json)
+    if page:
+        first = None if isinstance(sides[0], Record) else sides[0]
+        look(found, first if example is not None else None, example)
     if found.verdict == "differs":
         leave(1)
 

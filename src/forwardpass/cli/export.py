@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from forwardpass.cli.options import Verb, said, show, signature, signed, trusted
+from forwardpass.cli.pages import look, shown
 from forwardpass.errors import UsageError
 
 
@@ -24,11 +25,12 @@ from forwardpass.errors import UsageError
 )  # fmt: skip
 @signature
 @trusted
+@shown
 @click.option("--quiet", "-q", is_flag=True, help="No progress; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 def export(
     forward: str, out: str | None, bare: tuple[Any, str] | None, calibrate: str | None,
-    signature: tuple[str, ...], trust: Any, quiet: bool, as_json: bool,
+    signature: tuple[str, ...], trust: Any, quiet: bool, as_json: bool, page: bool,
 ) -> None:  # fmt: skip
     """Write FORWARD as one folder that computes the same without its source.
 
@@ -57,3 +59,5 @@ def export(
     with console.status("writing") as status, logged(status.update):
         artefact = written(loaded, place, calibrate=calibrate, format=format)
     show(artefact, as_json=as_json)
+    if page:
+        look(artefact, loaded, source=calibrate)

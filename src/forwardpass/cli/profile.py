@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from forwardpass.cli.options import Verb, guessed, leave, said, show, signed, sources, trusted
+from forwardpass.cli.pages import look
+from forwardpass.cli.pages import shown as paged
 from forwardpass.errors import UsageError
 
 _SECONDS = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
@@ -90,6 +92,7 @@ def _span(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
 @trusted
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as JSON.")
 @click.option("-o", "--out", metavar="FILE", help="Save the profile, for --compare.")
+@paged
 @click.option("--quiet", "-q", is_flag=True, help="No progress, nothing of what was loaded.")
 def profile(
     forwards: tuple[str, ...],
@@ -106,6 +109,7 @@ def profile(
     trust: Any,
     as_json: bool,
     out: str | None,
+    page: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -179,12 +183,16 @@ def profile(
         write(found, plot)
     if older is None:
         show(found if as_json else shown(found, layers), as_json=as_json)
+        if page:
+            look(found, loaded[0], source=inputs)
         return
     if not as_json:
         show(shown(found, layers))
         show("")
     shifts = found.compare(older)
     show(shifts, as_json=as_json)
+    if page:
+        look(found, loaded[0], source=inputs)
     if shifts.regressed:
         leave(1)
 

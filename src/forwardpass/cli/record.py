@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from forwardpass.cli.options import Verb, given, inputs, leave, names, said, show, trusted
+from forwardpass.cli.pages import look
+from forwardpass.cli.pages import shown as paged
 from forwardpass.errors import UsageError, nearest
 
 
@@ -49,6 +51,7 @@ from forwardpass.errors import UsageError, nearest
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 @click.option("--fingerprint", metavar="FILE", help="Write a fingerprint, for diff --against.")
 @click.option("-o", "--out", metavar="FILE", help="Save the record.")
+@paged
 @click.option("--quiet", "-q", is_flag=True, help="No progress, nothing of what was loaded.")
 def record(
     forward: str,
@@ -66,6 +69,7 @@ def record(
     as_json: bool,
     fingerprint: str | None,
     out: str | None,
+    page: bool,
     quiet: bool,
     trust: Any,
     **which: Any,
@@ -118,11 +122,15 @@ def record(
     elif not quiet or level is None:
         show(shown(done, depth, calls, module))
     if level is None:
+        if page:
+            look(done)
         return
     from forwardpass.validating import validate
 
     with steps("validating", done.totals.calls, console) as advance:
         validation = validate(done, level, advance=advance)
     (console.print if as_json or as_python else show)(validation)
+    if page:
+        look(done)
     if validation.verdict != "valid":
         leave(1)

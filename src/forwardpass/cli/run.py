@@ -23,6 +23,7 @@ from forwardpass.cli.options import (
     signed,
     trusted,
 )
+from forwardpass.cli.pages import look, shown
 from forwardpass.errors import PassError, UsageError
 
 _CHILD = "FORWARDPASS_CHILD"
@@ -147,6 +148,7 @@ def _outlived(out: str) -> None:
 @signature
 @trusted
 @rebuild
+@shown
 @click.option("--quiet", "-q", is_flag=True, help="No progress, no report; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def run(
@@ -160,6 +162,7 @@ def run(
     signature: tuple[str, ...],
     trust: Any,
     rebuild: bool,
+    page: bool,
     **options: Any,
 ) -> None:
     """Compute FORWARD for every row of DATA, once each.
@@ -213,5 +216,8 @@ def run(
         for failure in report.failures:
             what = f"{failure.key!r} ({failure.stage}): {failure.error}"
             click.echo(f"fwd: left out {visible(what)}", err=True)
+    if page:
+        again = load(subject) if data != "-" else None
+        look(report, again, source=data)
     if report.quarantined:
         leave(5)

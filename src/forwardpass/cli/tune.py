@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from forwardpass.cli.options import Verb, columns, leave, said, show, signature, signed
+from forwardpass.cli.pages import look, shown
 from forwardpass.errors import UsageError
 
 
@@ -36,6 +37,7 @@ from forwardpass.errors import UsageError
 @click.option("-o", "--out", metavar="NAME.fwd", help="The folder to write.")
 @click.option("--plot", metavar="FILE", help="Draw error against speed, as .svg or .png.")
 @signature
+@shown
 @click.option("--quiet", "-q", is_flag=True, help="No progress, nothing of what was loaded.")
 @click.option("--json", "as_json", is_flag=True, help="Print the tuning as JSON.")
 def tune(
@@ -47,6 +49,7 @@ def tune(
     minutes: float,
     plot: str | None,
     signature: tuple[str, ...],
+    page: bool,
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -96,6 +99,8 @@ def tune(
 
         write(found, plot)
     show(found, as_json=as_json)
+    if page:
+        look(found, loaded, source=data)
     if found.interrupted:
         leave(130)
     if not found.is_kept:

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from forwardpass.errors import PassError, UsageError
 from forwardpass.exploring.rows import Given
+from forwardpass.exploring.watched_servers import WatchedServer
 from forwardpass.nouns.documents import Document
 from forwardpass.nouns.progress import Steps
 from forwardpass.nouns.records import Record
@@ -34,11 +35,16 @@ class Exploration:
         given: the rows and their passes; None: nothing can be run, only what was saved is shown.
         nouns: what is shown beside, such as a Profile or a Tuning that was saved.
         steps: of the question that is answered.
+        served: a server whose batches and queue are shown, where one is.
     """
 
-    def __init__(self, name: str, given: Given | None, nouns: Sequence[Document] = ()) -> None:
+    def __init__(
+        self, name: str, given: Given | None, nouns: Sequence[Document] = (), *,
+        served: WatchedServer | None = None,
+    ) -> None:  # fmt: skip
         self.name, self.given, self.nouns = name, given, tuple(nouns)
         self.steps = Steps()
+        self.served = served
         self._probes: OrderedDict[tuple[int, ...], Probe | Recording] = OrderedDict()
         self._once: dict[tuple[str, int], Any] = {}
 

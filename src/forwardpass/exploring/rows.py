@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from forwardpass.errors import UsageError
+from forwardpass.errors import PassError, UsageError
 from forwardpass.executing.executors import collated
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.models import Model
@@ -35,8 +35,11 @@ class Given(Protocol):
         count: how many rows there are; each can go in alone.
         signature: of the model, where it has one.
         notes: what one should know of how these passes are made.
+        forward: what makes them.
     """
 
+    @property
+    def forward(self) -> Forward: ...
     @property
     def count(self) -> int: ...
     @property
@@ -69,6 +72,10 @@ class RowsGiven:
 
     load: Load
     labels: Labels | None = None
+
+    @property
+    def forward(self) -> Forward:
+        return self.load.forward
 
     @property
     def count(self) -> int:
@@ -122,11 +129,23 @@ class PassGiven:
         return Probe(self.record, self.signature)
 
     @property
+    def forward(self) -> Forward:
+        return Forward(Model(self.record.this.module, self.signature))
+
+    @property
     def count(self) -> int:
+        return self._rows
+
+    @cached_property
+    def _rows(self) -> int:
+        """Rows that can go in alone: where no signature names the batch, it is tried with one."""
         try:
-            return max(1, self._probe.rows)
-        except Inapplicable:
+            rows = self._probe.rows
+            if rows > 1 and self.signature is None and self.record.failed is None:
+                self._probe.outputs(Change(rows=(0,)))
+        except (Inapplicable, PassError):
             return 1
+        return max(1, rows)
 
     def passed(self, rows: Sequence[int]) -> Pass:
         if self.count == 1 or list(rows) == list(range(self.count)):
@@ -136,8 +155,12 @@ class PassGiven:
     def alike(self) -> list[list[int]]:
         return [list(range(self.count))]
 
-    @cached_property
+    @property
     def load(self) -> Load:
+        return self._load
+
+    @cached_property
+    def _load(self) -> Load:
         """Raises UsageError where nothing tells which axis of the inputs has the rows."""
         try:
             axes = self._probe.batch_axes

@@ -19,6 +19,13 @@ class Document(msgspec.Struct, frozen=True):
         """The noun that `to_json` wrote."""
         return msgspec.json.decode(text, type=cls)
 
+    def show(self, *, block: bool | None = None, browser: bool = True, port: int = 0) -> Any:
+        """A page on it in the browser, live where it is a Recording; the Page, which can be closed.
+        Waits until Ctrl-C unless Python is interactive or `block` says otherwise."""
+        from forwardpass.showing.pages import show
+
+        return show(self, block=block, browser=browser, port=port)
+
     def __str__(self) -> str:
         from forwardpass.showing.terminal import text
 

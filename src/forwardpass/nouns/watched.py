@@ -35,6 +35,13 @@ class Watched(Sequence[Record]):
     def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
         return self._records[index]
 
+    def show(self, *, block: bool | None = None, browser: bool = True, port: int = 0) -> Any:
+        """A page on it in the browser, live where it is a Recording; the Page, which can be closed.
+        Waits until Ctrl-C unless Python is interactive or `block` says otherwise."""
+        from forwardpass.showing.pages import show
+
+        return show(self, block=block, browser=browser, port=port)
+
     def __str__(self) -> str:
         from forwardpass.showing.terminal import text
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
+from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.views import View
 from forwardpass.nouns.progress import Steps
@@ -38,6 +41,11 @@ def shown(exploration: Exploration, steps: Steps) -> PageShown:
         views=tuple(file.VIEW for file in views()),
         notes=() if given is None else given.notes,
     )
+
+
+def exported(exploration: Exploration) -> Iterator[PageQuestion]:
+    """What stands around the views."""
+    yield PageQuestion("page.shown")
 
 
 ASKED = (shown,)

@@ -65,12 +65,19 @@ function remembered(question, options, make) {
   return found;
 }
 
-const NOT_HELD = new Refused("NotHeld", "This page is a copy: it holds what was asked for before.");
+/** Why a copy has no answer. @param {string} key */
+function notHeld(key) {
+  const refusal = held.refusals[key];
+  if (refusal) return new Refused(refusal.kind, refusal.error);
+  return held.left.includes(key)
+    ? new Refused("LeftOut", "Left out of this copy, which would be too large with it.")
+    : new Refused("NotHeld", "This page is a copy, which runs nothing: it holds what its views open with.");
+}
 
 /** @param {Question} question @param {string} key @param {any} options */
 async function answered(question, key, options) {
   if (exported) {
-    if (!(key in held.answers)) throw NOT_HELD;
+    if (!(key in held.answers)) throw notHeld(key);
     return held.answers[key];
   }
   const reply = await posted("/ask", question, options.signal);
@@ -87,7 +94,7 @@ async function answered(question, key, options) {
 async function tiled(question, key) {
   if (exported) {
     const there = held.tiles[key];
-    if (!there) throw NOT_HELD;
+    if (!there) throw notHeld(key);
     const bytes = Uint8Array.from(atob(there.numbers), (c) => c.charCodeAt(0));
     return { head: there.head, numbers: new Float32Array(bytes.buffer) };
   }

@@ -1,6 +1,7 @@
 // The views, by name: one file each.
 import { View as Play } from "fwd/views/play.js";
+import { View as Ship } from "fwd/views/ship.js";
 import { View as Values } from "fwd/views/values.js";
 
 /** @type {Record<string, any>} */
-export const VIEWS = { Play, Values };
+export const VIEWS = { Play, Ship, Values };
