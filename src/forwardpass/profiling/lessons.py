@@ -22,7 +22,7 @@ from forwardpass.nouns.progress import Steps
 from forwardpass.preparing.recipes import Ready
 from forwardpass.profiling.contenders import Contender
 from forwardpass.profiling.curves import Sweep
-from forwardpass.tensors.blocks import Block
+from forwardpass.tensors.blocks import Block, Sizes
 
 _FEWEST_ROUNDS: Final = 3
 _MOST_ROUNDS: Final = 30
@@ -127,13 +127,24 @@ def _alone(block: Encodings, ready: Ready) -> _Batching:
 def _plan(name: str, groups: Sequence[Indices], block: Encodings, ready: Ready) -> _Batching:
     largest = np.stack([block.sizes[group].max(axis=0) for group in groups])
     cells = ready.cells(largest)
-    counts = np.array([len(group) for group in groups])
-    padded, real = int((cells * counts).sum()), int(ready.cells(block.lengths).sum())
     batches = [
         Planned(group, tuple(map(int, sizes)), int(each))
         for group, sizes, each in zip(groups, largest, cells, strict=True)
     ]
-    return _Batching(name, batches, max(0.0, 1 - real / padded))
+    return _Batching(name, batches, padding_share(block, groups, ready.cells))
+
+
+def padding_share(
+    block: Encodings, groups: Sequence[Indices], cells: Callable[[Sizes], Sizes]
+) -> float:
+    """Share of the cells of batches of these rows that no row has, 0 to 1.
+
+    Args:
+        cells: of one row of each of these sizes.
+    """
+    largest = np.stack([block.sizes[group].max(axis=0) for group in groups])
+    padded = int((cells(largest) * np.array([len(group) for group in groups])).sum())
+    return max(0.0, 1 - int(cells(block.lengths).sum()) / padded) if padded else 0.0
 
 
 def _good(contender: Contender, block: Encodings, ready: Ready) -> Encodings:

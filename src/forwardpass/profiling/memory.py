@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -63,6 +65,25 @@ def timeline(
         return msgspec.structs.replace(nothing, why=why)
     with contender.learning(grad):
         return _measured(contender, rows, grad, nothing, steps, batch_seconds)
+
+
+def peaks(contender: Contender, batches: Sequence[int], steps: Steps) -> dict[int, int]:
+    """The most bytes that the allocator hands out while batches of so many rows are computed,
+    without grad; none where that cannot be told, as of what no module computes."""
+    replica = contender.engine.replicas[0]
+    if is_taken() or not isinstance(replica, EagerReplica) or compiled_parts(replica.module):
+        return {}
+    found: dict[int, int] = {}
+    steps.begin("memory", len(batches))
+    try:
+        record = _recording(contender, batches[0], "off")
+        bench = _Bench(contender, "off", record, Probe(record).writes_parameters, math.inf)
+        for rows in batches:
+            found[rows] = bench.run(rows).allocated.peak
+            steps.advance()
+    except (PassError, UsageError):
+        return {}
+    return found if all(found.values()) else {}
 
 
 def _measured(
