@@ -37,7 +37,7 @@ _LOOPS: Final = (
 )
 
 
-class Padded(msgspec.Struct, frozen=True):
+class BatchPadding(msgspec.Struct, frozen=True):
     """Share of the cells of batches that no row has: rows as they come, and sorted by their size.
 
     Attributes:
@@ -160,30 +160,30 @@ def _calls(exploration: Exploration, rows: int) -> tuple[int | None, int | None]
     return alone, together
 
 
-def padding(exploration: Exploration, steps: Steps, *, rows: int = _ROWS) -> Padded:
+def padding(exploration: Exploration, steps: Steps, *, rows: int = _ROWS) -> BatchPadding:
     """How much of batches of the given rows would be padding. Raises UsageError for no rows."""
     if rows < 1:
         raise UsageError(f"batches of {rows} rows: there is one at least")
     given = exploration.given
     if given is None:
-        return Padded(rows, (), None, None, "There are no rows: this was saved.")
+        return BatchPadding(rows, (), None, None, "There are no rows: this was saved.")
     load = given.load
     if not isinstance(load.rows, Block):
         why = "The model's own collate makes its batches: what it pads is not seen."
-        return Padded(rows, (), None, None, why)
+        return BatchPadding(rows, (), None, None, why)
     if not load.axes:
         why = "This model has no variable axis: no cell is padding."
-        return Padded(rows, (), 0.0, 0.0, why)
+        return BatchPadding(rows, (), 0.0, 0.0, why)
     if not load.real:
         why = "The rows are drawn by the signature, all of one size: give your data."
-        return Padded(rows, load.axes, None, None, why)
+        return BatchPadding(rows, load.axes, None, None, why)
     count = len(load.rows)
     cells = _cells(load, load.rows.sizes)
     in_order, by_size = (
         padding_share(load.rows, _groups(order, rows), lambda one: _cells(load, one))
         for order in (np.arange(count), np.argsort(cells, kind="stable"))
     )
-    return Padded(rows, load.axes, in_order, by_size, "")
+    return BatchPadding(rows, load.axes, in_order, by_size, "")
 
 
 def _cells(load: Load, sizes: np.ndarray[Any, np.dtype[np.int64]]) -> Any:
