@@ -1,0 +1,303 @@
+// What the map draws: modules opened as far as they fit, repeats folded, and what leads where.
+import { shape } from "fwd/numbers.js";
+
+/** @typedef {import("fwd/map/pass.js").Pass} Pass */
+/** A thing on the map; its calls are those from `first` up to `stop`.
+ * @typedef {{id: string, kind: "input" | "output" | "module" | "call" | "run" | "stack" | "join" | "failed",
+ *   first: number, stop: number, module: number, members: number[], name: string, type: string,
+ *   serial: number, still: boolean, dead: boolean, chained: boolean}} Node */
+/** @typedef {{from: number, to: number, serial: number}} Edge */
+/** @typedef {{nodes: Node[], edges: Edge[]}} Drawn */
+/** What the reader chose: the zoom, nodes opened (true) or closed (false), stacks unfolded (true: all).
+ * @typedef {{zoom: "modules" | "operators", opened: Map<string, boolean>, unfolded: boolean | Set<string>}} Choice */
+/** @typedef {{dead: Set<number>, still: Set<number>, failure: any}} Marks */
+
+const ROOM = 14;
+const ROOM_INSIDE = 20;
+const EMPTY = { members: [], module: -1, type: "", serial: -1, still: false, dead: false, chained: false };
+
+/** The map of what is in a module call.
+ * @param {Pass} pass @param {Marks} marks @param {Choice} choice @param {number} scope
+ * @returns {Drawn} */
+export function drawn(pass, marks, choice, scope) {
+  const whole = scope === 0;
+  const base = pass.graph.modules.path[scope] ?? "";
+  const made = new Making(pass, marks, choice, base);
+  const steps = pass.graph.modules.path.length
+    ? choice.zoom === "operators" ? made.operators(scope) : made.fitting(scope)
+    : made.loose();
+  const inputs = whole ? made.inputs() : made.entries(scope);
+  const ends = marks.failure && whole ? [made.failed(marks.failure)] : whole ? made.outputs() : made.exits(scope);
+  const nodes = [...inputs, ...steps, ...ends];
+  return { nodes, edges: leading(pass, nodes, marks) };
+}
+
+class Making {
+  /** @param {Pass} pass @param {Marks} marks @param {Choice} choice @param {string} base */
+  constructor(pass, marks, choice, base) {
+    this.pass = pass;
+    this.marks = marks;
+    this.choice = choice;
+    this.base = base;
+    const { failure } = marks;
+    this.broken = failure && pass.graph.modules.first[failure.module] === pass.graph.modules.stop[failure.module]
+      ? failure.module : -1;
+  }
+
+  /** Modules. Opened is what the reader opened; and, as long as all fits, the largest: of one of
+   * several alike whatever fits, of the whole only what most of it is in.
+   * @param {number} scope @returns {Node[]} */
+  fitting(scope) {
+    const { first, stop } = this.pass.graph.modules, all = stop[scope] - first[scope];
+    let now = this.steps(scope);
+    for (;;) {
+      const size = (/** @type {Node} */ node) => {
+        const wish = this.choice.opened.get(node.id), calls = node.stop - node.first;
+        if (node.kind !== "module" || wish === false) return 0;
+        if (wish) return all + calls;
+        const most = scope > 0 || now.length === 1 || 2 * calls > all;
+        return this.pass.children[node.module].length && most ? calls : 0;
+      };
+      const sizes = now.map(size), largest = sizes.reduce((a, b) => Math.max(a, b), 0);
+      if (!largest) return now;
+      const at = sizes.indexOf(largest), inside = this.steps(now[at].module);
+      if (largest <= all && now.length - 1 + inside.length > (scope > 0 ? ROOM_INSIDE : ROOM) && now.length > 1) return now;
+      now = [...now.slice(0, at), ...inside, ...now.slice(at + 1)];
+    }
+  }
+
+  /** Every call for itself, repeats folded. @param {number} scope @returns {Node[]} */
+  operators(scope) {
+    /** @type {Node[]} */
+    const found = [];
+    const into = (/** @type {number} */ module) => {
+      for (const part of this.folded(module)) {
+        if (part.members) found.push(this.stack(part.members, part.chained));
+        else if (part.module < 0) found.push(this.call(part.call));
+        else if (this.pass.graph.modules.first[part.module] === this.pass.graph.modules.stop[part.module]) {
+          if (part.module !== this.broken && !this.pass.children[part.module].length) found.push(this.module(part.module));
+        } else into(part.module);
+      }
+    };
+    into(scope);
+    return found;
+  }
+
+  /** Without modules there are calls alone. @returns {Node[]} */
+  loose() {
+    return Array.from({ length: this.pass.count }, (_, call) => this.call(call));
+  }
+
+  /** What is in a module: its modules, and its own calls between them as one.
+   * @param {number} module @returns {Node[]} */
+  steps(module) {
+    /** @type {Node[]} */
+    const found = [];
+    /** @type {number[]} */
+    let run = [];
+    const end = () => {
+      if (run.length === 1 || this.choice.opened.get(`r${run[0]}`)) found.push(...run.map((call) => this.call(call)));
+      else if (run.length) found.push(this.run(run[0], run[run.length - 1] + 1, module));
+      run = [];
+    };
+    const alone = !this.pass.children[module].length;
+    for (const part of this.folded(module)) {
+      if (part.module < 0 && !part.members && !this.pass.joins(part.call) && !alone) {
+        run.push(part.call);
+        continue;
+      }
+      end();
+      if (part.members) found.push(this.stack(part.members, part.chained));
+      else if (part.module < 0) found.push(this.call(part.call));
+      else if (part.module !== this.broken) found.push(this.module(part.module));
+    }
+    end();
+    return found;
+  }
+
+  /** Parts of a module; neighbours of one structure that follow each other, or stand side by side,
+   * together. @param {number} module
+   * @returns {{module: number, call: number, members?: number[], chained: boolean}[]} */
+  folded(module) {
+    const { likeness, graph } = this.pass, { first, stop } = graph.modules;
+    const parts = this.pass.parts(module);
+    /** @type {{module: number, call: number, members?: number[], chained: boolean}[]} */
+    const found = [];
+    for (let at = 0; at < parts.length;) {
+      const { module: one } = parts[at];
+      let end = at + 1;
+      const calls = one < 0 ? 0 : stop[one] - first[one];
+      let chained = true;
+      if (calls) {
+        const like = (/** @type {number} */ i) => i < parts.length && parts[i].module >= 0 && likeness[parts[i].module] === likeness[one];
+        if (like(end)) chained = this.follows(one, parts[end].module);
+        while (like(end) && this.follows(parts[end - 1].module, parts[end].module) === chained) end++;
+      }
+      const members = parts.slice(at, end).map((part) => part.module);
+      const least = !chained ? 4 : calls > 1 ? 2 : 3;
+      const open = this.choice.unfolded === true || (this.choice.unfolded instanceof Set && this.choice.unfolded.has(`s${one}`));
+      if (members.length >= least && !open) {
+        found.push({ module: one, call: first[one], members, chained });
+        at = end;
+      } else {
+        for (const stopAt = members.length >= least ? end : at + 1; at < stopAt; at++) found.push({ ...parts[at], chained });
+      }
+    }
+    return found;
+  }
+
+  /** Whether a module call reads what the one before it made. @param {number} before @param {number} after */
+  follows(before, after) {
+    const { inputs, first, stop } = this.pass.graph.modules, { producer } = this.pass.graph.values;
+    return inputs[after].some((/** @type {number} */ serial) => producer[serial] >= first[before] && producer[serial] < stop[before]);
+  }
+
+  /** @param {number} module @returns {Node} */
+  module(module) {
+    const { first, stop, kind, outputs } = this.pass.graph.modules;
+    return this.ranged({
+      ...EMPTY, id: `m${module}`, kind: "module", first: first[module], stop: stop[module], module,
+      name: this.named(module), type: kind[module], serial: outputs[module][0] ?? -1,
+    });
+  }
+
+  /** @param {number[]} members @param {boolean} chained @returns {Node} */
+  stack(members, chained) {
+    const { first, stop, kind, outputs, path } = this.pass.graph.modules, last = members[members.length - 1];
+    const name = this.named(members[0]), end = path[last].split(".").pop();
+    return this.ranged({
+      ...EMPTY, id: `s${members[0]}`, kind: "stack", first: first[members[0]], stop: stop[last], module: members[0],
+      members, name: path[members[0]] === path[last] ? name : `${name}\u2026${end}`,
+      type: `${members.length} \u00d7 ${kind[members[0]]}`, serial: outputs[last][0] ?? -1, chained,
+    });
+  }
+
+  /** @param {number} call @returns {Node} */
+  call(call) {
+    const { calls } = this.pass.graph;
+    return this.ranged({
+      ...EMPTY, id: `c${call}`, kind: this.pass.joins(call) ? "join" : "call", first: call, stop: call + 1,
+      module: -1, name: `#${call}`, type: this.pass.named(call), serial: calls.outputs[call][0] ?? -1,
+    });
+  }
+
+  /** @param {number} first @param {number} stop @param {number} module @returns {Node} */
+  run(first, stop, module) {
+    const calls = Array.from({ length: stop - first }, (_, i) => first + i);
+    const still = (/** @type {number} */ call) => Number(this.marks.still.has(call));
+    const names = [...new Set(calls.sort((a, b) => still(a) - still(b) || a - b).map((call) => this.pass.named(call)))];
+    const told = names.slice(0, 2).join(", ") + (names.length > 2 ? "\u2026" : "");
+    let serial = -1;
+    for (let at = stop - 1; at >= first && serial < 0; at--) serial = this.pass.graph.calls.outputs[at][0] ?? -1;
+    return this.ranged({
+      ...EMPTY, id: `r${first}`, kind: "run", first, stop, name: told, type: `${stop - first} calls`, serial,
+    });
+  }
+
+  /** @param {Node} node @returns {Node} */
+  ranged(node) {
+    const every = (/** @type {Set<number>} */ set) => {
+      for (let at = node.first; at < node.stop; at++) if (!set.has(at)) return false;
+      return true;
+    };
+    return { ...node, still: every(this.marks.still), dead: node.stop > node.first && every(this.marks.dead) };
+  }
+
+  /** @param {number} module */
+  named(module) {
+    const { path, kind } = this.pass.graph.modules;
+    const full = path[module];
+    const inside = this.base && full.startsWith(`${this.base}.`) ? full.slice(this.base.length + 1) : full;
+    return brief(inside) || kind[module];
+  }
+
+  inputs() {
+    const given = Object.entries(this.pass.graph.inputs);
+    if (!given.length) return [];
+    const one = end("input", given.map(([name]) => name).join(", "), /** @type {number} */ (given[0][1]), 0);
+    return [{ ...one, members: given.map(([, serial]) => /** @type {number} */ (serial)) }];
+  }
+
+  outputs() {
+    return Object.entries(this.pass.graph.outputs).map(([name, serial]) => end("output", name, /** @type {number} */ (serial), this.pass.count));
+  }
+
+  /** What goes into one of several alike. @param {number} scope */
+  entries(scope) {
+    const serials = [...new Set(/** @type {number[]} */ (this.pass.graph.modules.inputs[scope]))];
+    if (!serials.length) return [];
+    return [{ ...end("input", "in", serials[0], this.pass.graph.modules.first[scope]), members: serials }];
+  }
+
+  /** @param {number} scope */
+  exits(scope) {
+    return [...new Set(this.pass.graph.modules.outputs[scope])].map((serial) =>
+      end("output", "out", serial, this.pass.graph.modules.stop[scope]));
+  }
+
+  /** @param {any} failure @returns {Node} */
+  failed(failure) {
+    const at = this.pass.count;
+    const name = failure.module > 0 ? this.named(failure.module) : "";
+    return {
+      ...EMPTY, id: "failed", kind: "failed", first: at, stop: at, module: failure.module,
+      name: name || `#${at}`, type: this.broken >= 0 ? failure.kind : failure.operator || "here",
+    };
+  }
+}
+
+/** The last words of a path, as many as are read at a glance. @param {string} path */
+function brief(path) {
+  let short = path;
+  while (short.length > 16 && /^[^.]*\.(?!\d+$)/.test(short)) short = short.replace(/^[^.]*\./, "");
+  return short;
+}
+
+/** @param {"input" | "output"} kind @param {string} name @param {number} serial @param {number} at @returns {Node} */
+const end = (kind, name, serial, at) =>
+  ({ ...EMPTY, id: `${kind}:${name}:${serial}`, kind, first: at, stop: at, name, serial });
+
+/** What leads from one node to another: each pair once, with the first value that goes that way.
+ * @param {Pass} pass @param {Node[]} nodes @param {Marks} marks @returns {Edge[]} */
+function leading(pass, nodes, marks) {
+  const { calls, modules } = pass.graph;
+  /** @type {Map<number, number>} */
+  const holder = new Map();
+  /** @type {Edge[]} */
+  const edges = [];
+  nodes.forEach((node, to) => {
+    const from = new Set();
+    const reads = (/** @type {number} */ serial) => {
+      const at = holder.get(serial);
+      if (at === undefined || at === to || from.has(at)) return;
+      from.add(at);
+      edges.push({ from: at, to, serial });
+    };
+    if (node.kind === "input") node.members.forEach((serial) => holder.set(serial, to));
+    else if (node.kind === "output") reads(node.serial);
+    else if (node.kind === "failed") (modules.inputs[node.module] ?? []).forEach(reads);
+    else if (node.first === node.stop) { // a module that only hands on
+      modules.inputs[node.module].forEach(reads);
+      modules.outputs[node.module].forEach((/** @type {number} */ serial) => holder.set(serial, to));
+    }
+    for (let call = node.first; call < node.stop; call++) {
+      calls.inputs[call].forEach(reads);
+      calls.outputs[call].forEach((/** @type {number} */ serial) => holder.set(serial, to));
+    }
+  });
+  if (marks.failure && nodes.length > 1 && !edges.some((edge) => nodes[edge.to].kind === "failed")) {
+    const to = nodes.findIndex((node) => node.kind === "failed");
+    if (to > 0) edges.push({ from: to - 1, to, serial: nodes[to - 1].serial });
+  }
+  return edges;
+}
+
+/** The shapes that differ from the one that came in, by node: worth a word on the edge.
+ * @param {Pass} pass @param {Drawn} map */
+export function turning(pass, map) {
+  const { values } = pass.graph;
+  const first = new Map();
+  for (const { to, serial } of map.edges) if (!first.has(to)) first.set(to, serial);
+  return map.nodes.map((node, at) => node.serial >= 0 && first.has(at) && node.kind !== "output"
+    && shape(values.shape[first.get(at)]) !== shape(values.shape[node.serial]));
+}
