@@ -27,6 +27,8 @@ _ROWS: Final = 1024
 _FEWEST_ROWS: Final = 16
 _MACS: Final = 1_000_000_000_000
 """Of all passes together, about half a minute of a small machine: of large models fewer rows."""
+_NEAR: Final = 32
+"""Calls back from an activation, within which the layer before it is looked for."""
 _FLAT: Final = 0.01
 """Share of its steepest slope, below which a sigmoid or tanh counts as saturated; and what is left
 to all other choices where softmax has made up its mind."""
@@ -146,7 +148,9 @@ class Survey(Walk):
         for call in record.calls:
             if find(call.packet) in (activation, softmax):
                 key = (call.site, record.module(call).path, call.operator)
-                place = self._places.setdefault(key, _Valve(record, call))
+                if key not in self._places:
+                    self._places[key] = _Valve(record, call)
+                place = self._places[key]
                 place.calls += 1
                 self._of_call[call.index] = place
         self._outputs = {path: Tally() for path in record.outputs}
@@ -328,7 +332,10 @@ def _channel_axis(record: Record, call: Call) -> int | None:
     serial = call.inputs[0]
     rank = len(record.values[serial].shape)
     kept = True  # whether all axes are as the activation has them, or only the last one
-    while (made := record.graph.maker(serial)) is not None:
+    for _ in range(_NEAR):
+        made = record.graph.maker(serial)
+        if made is None:
+            return None
         file, now = find(made.packet), record.values[serial].shape
         if file is linear and made.parameters:
             return -1

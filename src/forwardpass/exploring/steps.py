@@ -36,8 +36,10 @@ class Leg(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         if self.name:
             return f"{self.first} {self.name}"
-        whole = f"{self.path} {self.kind}".strip()
-        return f"{whole}, {self.stop - self.first:,} calls"
+        parts = self.path.split(".")
+        end = ".".join(parts[-3:])
+        name = f"{'…' * (len(parts) > 3)}{end} {self.kind}, ".lstrip().removeprefix(", ")
+        return f"{name}calls {self.first:,} to {self.stop - 1:,}"
 
 
 def legs_of(record: Record) -> tuple[Leg, ...]:

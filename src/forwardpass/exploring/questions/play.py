@@ -266,6 +266,12 @@ def _hand(exploration: Exploration, steps: Steps, row: int) -> Settled:
 
 def _nodes(exploration: Exploration, steps: Steps, row: int) -> Settled:
     found = graph_nodes(exploration, row)
+    if not found.after:
+        return Settled(
+            (0,),
+            "0",
+            "And none after it: nothing here can learn, so that autograd watches nothing.",
+        )
     copied = " On a copy that learns." if found.learning else ""
     why = (
         f"After the last call there are {found.after:,}: each call that autograd watches makes its "

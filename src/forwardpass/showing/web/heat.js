@@ -42,6 +42,13 @@ function sized(count, height, width, cell, columns, tall = cell) {
   };
 }
 
+/** One wide plane, such as tokens by channels: its lines higher than its columns are wide, so that
+ * they can be seen. @param {number} height @param {number} width @param {Fit} square @returns {Fit} */
+export function stretched(height, width, square) {
+  const tall = Math.max(square.cell, Math.min(12, Math.floor(160 / height)));
+  return width >= 3 * height ? sized(1, height, width, square.cell, 1, tall) : square;
+}
+
 /** A single line of numbers: in lines of 32, or where they are more than a window holds, a strip.
  * @param {number} width @param {number} room @returns {Fit & {wrap: number}} */
 export function lined(width, room) {

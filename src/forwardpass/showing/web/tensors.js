@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from "fwd/dom.js";
 import { tile } from "fwd/source.js";
 import { row } from "fwd/state.js";
-import { brief, fitted, Heat, Legend, lined, useHover } from "fwd/heat.js";
+import { brief, fitted, Heat, Legend, lined, stretched, useHover } from "fwd/heat.js";
 import { fixed, grouped, shape } from "fwd/numbers.js";
 
 const FEW = 16; // numbers that are shown as bars
@@ -90,10 +90,11 @@ function Planes({ came, title, pixels, room, high, value, change, picked, first,
   const count = head.shown.length, most = largest(head);
   const kind = pixels && head.min >= 0 ? "ink" : "sign";
   const line = count === 1 && head.height === 1;
-  const flat = line ? lined(head.width, room) : null;
+  const flat = line ? lined(head.width, Math.min(room, innerWidth - 40)) : null;
   const wrap = flat?.wrap || 0;
   const height = wrap ? Math.ceil(head.width / wrap) : head.height, width = wrap || head.width;
-  const fit = flat ?? fitted(count, height, width, room, Math.max(high, 224));
+  const square = flat ?? fitted(count, height, width, Math.min(room, innerWidth - 40), Math.max(high, 224));
+  const fit = flat || pixels || count > 1 ? square : stretched(height, width, square);
   const cells = wrap && height * width > numbers.length ? padded(numbers, height * width) : numbers;
   const told = (/** @type {number} */ plane, /** @type {number} */ down, /** @type {number} */ across) => {
     const place = [head.shown[plane], wrap ? 0 : down, wrap ? down * wrap + across : across];

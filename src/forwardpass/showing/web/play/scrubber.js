@@ -1,5 +1,5 @@
 // The scrubber: every call of the pass in order, in at most forty legs; what each takes, once told.
-import { html } from "fwd/dom.js";
+import { html, useState } from "fwd/dom.js";
 import { grouped, seconds } from "fwd/numbers.js";
 
 const WRITTEN = 14; // legs, up to which each has its time written above it
@@ -35,7 +35,7 @@ export function Scrubber({ score, at, go, playing, play, times }) {
     <div class="row acts"><button class="icon" aria-label="step back" disabled=${at === 0} onClick=${() => go(at - 1)}>‹</button>
       <button class="icon boxed" aria-label=${playing ? "pause" : "play"} aria-pressed=${playing} onClick=${play}>${playing ? "❚❚" : "▶"}</button>
       <button class="icon" aria-label="step" disabled=${at === last} onClick=${() => go(at + 1)}>›</button></div>
-    <div class="scroll grow"><div class="scrub" role="group" aria-label="calls of the pass" style=${{ gridAutoColumns: `minmax(${legs.length > NAMED ? 20 : 34}px, 1fr)` }}>
+    <div class="scroll grow"><div class="scrub" role="group" aria-label="calls of the pass" style=${{ gridAutoColumns: `minmax(${legs.length > NAMED ? 20 : times ? 62 : 34}px, 1fr)` }}>
       ${legs.map((/** @type {any} */ leg, /** @type {number} */ place) => {
         const now = leg.first <= at && at < leg.stop, one = cost?.[place];
         return html`<div>${one && html`<div class="cost" title="${legName(leg)}: ${seconds(one.sum)}">
@@ -53,9 +53,10 @@ export function Times({ score, times }) {
   const order = times.calls.map((/** @type {number} */ _, /** @type {number} */ at) => at)
     .sort((/** @type {number} */ a, /** @type {number} */ b) => times.median[b] - times.median[a]);
   const shown = order.slice(0, 200);
-  return html`<details><summary>The times as a table</summary>
+  const [open, setOpen] = useState(false);
+  return html`<details class="gap" onToggle=${(/** @type {any} */ event) => setOpen(event.target.open)}><summary>The times as a table</summary>${open && html`
     <p class="small soft">${grouped(times.rounds)} rounds; a plain pass takes ${seconds(times.whole)}.${shown.length < order.length && ` The ${shown.length} longest of ${grouped(order.length)} calls.`}</p>
     <div class="scroll"><table><thead><tr><th class="r">call</th><th></th><th class="r">time</th><th class="r">10–75 %</th></tr></thead>
     <tbody>${shown.map((/** @type {number} */ at) => html`<tr><td class="r">${times.calls[at]}</td><td>${score.names[times.calls[at]]}</td>
-      <td class="r">${seconds(times.median[at])}</td><td class="r">${seconds(times.low[at])} … ${seconds(times.high[at])}</td></tr>`)}</tbody></table></div></details>`;
+      <td class="r">${seconds(times.median[at])}</td><td class="r">${seconds(times.low[at])} … ${seconds(times.high[at])}</td></tr>`)}</tbody></table></div>`}</details>`;
 }

@@ -1,9 +1,10 @@
 // How numbers lie before and after an activation: line before, filled after, one bar for exact zeros.
-import { html } from "fwd/dom.js";
-import { brief } from "fwd/heat.js";
+import { html, useState } from "fwd/dom.js";
+import { brief, Heat } from "fwd/heat.js";
 import { grouped, percent } from "fwd/numbers.js";
 
 const WIDE = 560, HIGH = 148, HEAD = 44;
+const MANY = 64; // channels, from which on each is a cell and no bar
 
 /** `before` and `after` as exploring.tallies.Histogram; `told`: whether zeros may be seen.
  * @param {{before: any, after: any, told: boolean, title: string}} given */
@@ -43,26 +44,38 @@ function nothing(of) {
 /** Share of zeros, channel by channel; dead ones hatched and marked.
  * @param {{shares: number[], told: boolean, title: string}} given */
 export function Channels({ shares, told, title }) {
-  const step = shares.length <= 36 ? 16 : Math.max(3, Math.floor(576 / shares.length)), bar = step > 6 ? step - 4 : step - 1;
-  const shown = shares.slice(0, 192), wide = shown.length * step;
   const dead = shares.filter((one) => one === 1).length;
-  return html`<div class="gap"><h3>share of zeros, channel by channel${shown.length < shares.length && `, the first ${shown.length} of ${grouped(shares.length)}`}</h3>
-    <div class="scroll"><svg width=${wide} height="46" role="img" aria-label="${title}: ${told ? `${shares.length} channels, ${dead} of them always zero` : "after your prediction"}">
+  const words = `${title}: ${told ? `${shares.length} channels, ${dead} of them always zero` : "after your prediction"}`;
+  if (shares.length > MANY) return html`<${Cells} shares=${told ? shares : shares.map(() => 0)} words=${words} />`;
+  const step = 16, bar = 12;
+  return html`<div class="gap"><h3>share of zeros, channel by channel</h3>
+    <div class="scroll"><svg width=${shares.length * step} height="46" role="img" aria-label=${words}>
     <defs><pattern id="dead" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><line x1="0" y1="0" x2="0" y2="5" stroke="var(--ink-3)" stroke-width="2" /></pattern></defs>
-    ${shown.map((share, at) => html`<rect x=${at * step} y="0" width=${bar} height="30" fill=${told && share === 1 ? "url(#dead)" : "var(--line)"} />
+    ${shares.map((share, at) => html`<rect x=${at * step} y="0" width=${bar} height="30" fill=${told && share === 1 ? "url(#dead)" : "var(--line)"} />
       ${told && share < 1 && html`<rect x=${at * step} y=${30 - share * 30} width=${bar} height=${share * 30} fill="var(--mag)" />`}
-      ${told && share === 1 && bar >= 8 && html`<path d="m${at * step + 2} 36 8 8m0-8-8 8" stroke="var(--ink)" stroke-width="1.5" />`}`)}</svg></div></div>`;
+      ${told && share === 1 && html`<path d="m${at * step + 2} 36 8 8m0-8-8 8" stroke="var(--ink)" stroke-width="1.5" />`}`)}</svg></div></div>`;
+}
+
+/** Of many channels, a cell each; of very many, the largest share of neighbours.
+ * @param {{shares: number[], words: string}} given */
+function Cells({ shares, words }) {
+  const each = Math.ceil(shares.length / 2048), count = Math.ceil(shares.length / each), wrap = 64;
+  const high = Math.ceil(count / wrap), numbers = Array.from({ length: high * wrap }, (_, at) => Math.max(0, ...shares.slice(at * each, (at + 1) * each)));
+  const fit = { cell: 8, tall: 8, columns: 1, lines: 1, wide: wrap * 8, high: high * 8 };
+  return html`<div class="gap"><h3>share of zeros, a cell for ${each === 1 ? "each channel" : `${each} channels, the largest of them`}</h3>
+    <div class="scroll"><${Heat} numbers=${numbers} height=${high} width=${wrap} fit=${fit} most=${1} kind="mag" label=${words} /></div></div>`;
 }
 
 /** The bins behind the picture. @param {{before: any, after: any}} given */
 export function Bins({ before, after }) {
+  const [open, setOpen] = useState(false);
   const both = [before, after].filter((one) => one?.counts.length);
   if (!both.length) return null;
   const first = Math.min(...both.map((one) => one.first)), last = Math.max(...both.map((one) => one.first + one.counts.length));
   const width = both[0].width, count = (/** @type {any} */ of, /** @type {number} */ bin) => grouped(of?.counts[bin - of.first] ?? 0);
-  return html`<details class="gap"><summary class="small">The numbers as a table</summary><div class="scroll"><table>
+  return html`<details class="gap" onToggle=${(/** @type {any} */ event) => setOpen(event.target.open)}><summary class="small">The numbers as a table</summary>${open && html`<div class="scroll"><table>
     <thead><tr><th class="r">from</th><th class="r">to</th><th class="r">${after ? "before" : "numbers"}</th>${after && html`<th class="r">after</th>`}</tr></thead>
     <tbody>${Array.from({ length: last - first }, (_, at) => html`<tr><td class="r">${brief((first + at) * width)}</td><td class="r">${brief((first + at + 1) * width)}</td>
       <td class="r">${count(before, first + at)}</td>${after && html`<td class="r">${count(after, first + at)}</td>`}</tr>`)}
-    <tr><td class="r" colspan="2">exactly zero</td><td class="r">${grouped(before.zeros)}</td>${after && html`<td class="r">${grouped(after.zeros)}</td>`}</tr></tbody></table></div></details>`;
+    <tr><td class="r" colspan="2">exactly zero</td><td class="r">${grouped(before.zeros)}</td>${after && html`<td class="r">${grouped(after.zeros)}</td>`}</tr></tbody></table></div>`}</details>`;
 }
