@@ -7,7 +7,7 @@ with one such axis is a single line.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from typing import Final
 
 import msgspec
@@ -132,19 +132,31 @@ def _cut(
     if steps != (1, 1):
         part = _farthest(part, *steps)
     part = part.to(torch.float32).contiguous()
-    finite = planes[planes.isfinite()]
+    low, high, nan, inf = _described(planes)
     head = TileHead(
         shape=tuple(tensor.shape), dtype=dtype,
         planes=planes.shape[0], rows=planes.shape[1], columns=planes.shape[2],
         shown=tuple(shown), strongest=strongest,
         top=start[0], left=start[1], height=part.shape[1], width=part.shape[2],
         down=steps[0], across=steps[1],
-        min=float(finite.min()) if len(finite) else None,
-        max=float(finite.max()) if len(finite) else None,
-        nan=int(planes.isnan().sum()), inf=int(planes.isinf().sum()),
+        min=low, max=high, nan=nan, inf=inf,
         magnitudes=tensor.is_complex(),
     )  # fmt: skip
     return Tile(head, part.numpy().astype("<f4").tobytes())
+
+
+def _described(planes: torch.Tensor) -> tuple[float | None, float | None, int, int]:
+    """The least and the largest finite number, and how many are NaN and Inf."""
+    if not planes.numel():
+        return None, None, 0, 0
+    low, high = (each.item() for each in torch.aminmax(planes))
+    if isfinite(low) and isfinite(high):
+        return low, high, 0, 0
+    nan, inf = int(planes.isnan().sum()), int(planes.isinf().sum())
+    finite = planes[planes.isfinite()]
+    if not len(finite):
+        return None, None, nan, inf
+    return finite.min().item(), finite.max().item(), nan, inf
 
 
 def _farthest(part: torch.Tensor, down: int, across: int) -> torch.Tensor:
