@@ -66,8 +66,8 @@ def explain(
     """Explain FORWARD's pass, with the real numbers: a page in the browser, or one number.
 
     \b
-    Without an ELEMENT a page opens, on rows of --data, the --inputs of one pass, or an example;
-    FORWARD may be what another verb saved, too: a record, or its JSON.
+    Without an ELEMENT a page opens: on rows of --data, the --inputs of one
+    pass, or an example. FORWARD may be what another verb saved, too.
     ELEMENT is a module or a call, and an index; its arithmetic is printed:
       'fc1[0, 7]'   'layer.0.output[0, 3, 5]'   '#12[0, 7]'   'output[0, 3]'
       'fc1.weight[7, 3]' and 'x[0, 3]' with --gradient

@@ -32,9 +32,13 @@ def _text(value: Any) -> str:
 def _place(name: str) -> tuple[bool, int, bytes]:
     """Where a name stands in a JavaScript object that was made of sorted ones: those that are
     numbers of an array first, the others by their UTF-16."""
-    number = int(name) if name.isascii() and name.isdigit() and len(name) <= 10 else -1
-    is_index = str(number) == name and number < 2**32 - 1
-    return not is_index, number if is_index else 0, name.encode("utf-16-be", "surrogatepass")
+    number = int(name) if name.isascii() and name.isdigit() and len(name) <= 10 else None
+    is_index = number is not None and str(number) == name and number < 2**32 - 1
+    return (
+        not is_index,
+        number if is_index and number else 0,
+        name.encode("utf-16-be", "surrogatepass"),
+    )
 
 
 def _number(value: float) -> str:

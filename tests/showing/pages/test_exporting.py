@@ -1,0 +1,185 @@
+"""A page in one file: it opens without a server and a network, holds what its views ask for, is
+not too large, and says nothing of the machine that made it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import models
+import pytest
+import torch
+from playwright.sync_api import sync_playwright
+from torch import nn
+
+import forwardpass as fwd
+from forwardpass.errors import UsageError
+from forwardpass.exploring.asking import PageQuestion
+from forwardpass.exploring.explorations import Exploration
+from forwardpass.exploring.opening import of_noun
+from forwardpass.exploring.rows import given
+from forwardpass.loading import load
+from forwardpass.nouns.progress import Steps
+from forwardpass.showing.pages import assets, export
+from forwardpass.showing.pages.exporting import document, held, questions
+from forwardpass.showing.pages.keys import key_of
+
+OVERHEAD_BYTES = 400_000
+SCRIPT_BYTES = 120_000
+
+
+def mlp() -> Exploration:
+    return Exploration("mlp", given(fwd.Forward(models.mlp())))
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("secret-folder") / "net.py"
+    path.write_text(
+        "import torch\nfrom torch import nn\nfrom forwardpass import Model\n\n\n"
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.fc = nn.Linear(16, 8)\n\n    def forward(self, x):\n"
+        "        h = torch.relu(self.fc(x))\n        return h - h.mean(0)\n\n\n"
+        "torch.manual_seed(0)\nmodel = Model(Net().eval(), 'x: f32[batch 16]')\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_nothing_of_this_machine_is_in_it(net: Path, tmp_path: Path) -> None:
+    page = Exploration(str(net), given(load(net)))
+    export(page, str(tmp_path / "page.html"))
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "net.py:13" in text  # the line that check blames
+    for folder in (net.parent, tmp_path, Path.cwd(), Path.home(), Path(sys.prefix)):
+        assert str(folder) + "/" not in text
+
+
+def test_what_is_too_large_is_left_out_and_said() -> None:
+    page = mlp()
+    whole = held(page, Steps())
+    assert not whole.left
+    some = held(page, Steps(), most_bytes=2_000)
+    assert some.left
+    assert sum(len(bytes(answer)) for answer in some.answers.values()) < 2_000 + 4_000
+    shown = json.loads(bytes(some.answers[key_of(PageQuestion("page.shown"))]))
+    assert any("left out" in note for note in shown["notes"])
+    assert not shown["live"]
+
+
+def test_the_page_without_answers_is_small() -> None:
+    nothing = held(mlp(), Steps(), most_bytes=0)
+    assert len(document(nothing)) < OVERHEAD_BYTES
+    scripts = b"".join(text for name, text in assets.files().items() if name.endswith(".js"))
+    assert len(gzip.compress(scripts, 9)) < SCRIPT_BYTES
+
+
+def test_what_the_data_say_is_no_html(tmp_path: Path) -> None:
+    evil = "</script><script>globalThis.evil = 1</script><!--"
+    page = of_noun(fwd.record(nn.Linear(2, 2), torch.ones(1, 2)))
+    page.name = evil
+    export(page, str(tmp_path / "page.html"))
+    assert evil not in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no folder"):
+        export(mlp(), str(tmp_path / "absent" / "page.html"))
+
+
+def test_each_question_is_asked_once() -> None:
+    keys = [key_of(question) for question in questions(mlp())]
+    assert len(keys) == len(set(keys))
+    assert keys[0] == '["page.shown",{}]'
+
+
+@pytest.fixture
+def tab() -> Iterator[Any]:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if found is None:
+        pytest.fail("the page is tested in Chromium, which is not here: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        page, wrong = browser.new_page(), list[str]()
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        yield page
+        browser.close()
+    assert not wrong
+
+
+def drawn(draws: random.Random, depth: int = 0) -> Any:
+    """What JSON can hold, of all kinds."""
+    kind = draws.randrange(9 if depth < 3 else 6)
+    if kind == 0:
+        return draws.choice([True, False, None])
+    if kind == 1:
+        return draws.choice([0, 1, -7, 10**15, -(2**40)])
+    if kind == 2:
+        return draws.choice(["", "fc1[0, 7]", 'a"b\\c', "é\u2028", "\x00\x1f\n", "😀", "</s>"])
+    if kind in (3, 4, 5):
+        scale = 10.0 ** draws.randint(-12, 24)
+        return draws.choice(
+            [0.0, 1.0, -0.5, 1e21, 1e-7, 123456789.125, draws.uniform(-1, 1) * scale]
+        )
+    if kind == 6:
+        return [drawn(draws, depth + 1) for _ in range(draws.randrange(4))]
+    names = ["row", "a", "B", "10", "9", "01", "é", "😀", "\ufb01", "-1", "4294967295", "x.y"]
+    return {draws.choice(names): drawn(draws, depth + 1) for _ in range(draws.randrange(5))}
+
+
+def test_keys_are_those_of_the_page(tab: Any, tmp_path: Path) -> None:
+    draws = random.Random(3)
+    asks = [PageQuestion("map.structure", {"of": drawn(draws)}) for _ in range(400)]
+    export(of_noun(fwd.record(nn.Linear(2, 2), torch.ones(1, 2))), str(tmp_path / "page.html"))
+    tab.goto((tmp_path / "page.html").as_uri())
+    given = json.dumps([[one.of, one.arguments] for one in asks])
+    found = tab.evaluate(
+        "async (text) => { const { keyOf } = await import('fwd/source.js');"
+        " return JSON.parse(text).map(([of, given]) => keyOf({ of, arguments: given })); }",
+        given,
+    )
+    for question, key in zip(asks, found, strict=True):
+        assert key_of(question) == key
+
+
+@pytest.fixture
+def opened(tab: Any, tmp_path: Path) -> Callable[[Exploration, str], Any]:
+    """An exploration, exported and opened without a network."""
+
+    def open_it(exploration: Exploration, at: str) -> Any:
+        path = tmp_path / "page.html"
+        export(exploration, str(path))
+        tab.context.set_offline(True)
+        tab.goto(f"{path.as_uri()}#{at}")
+        tab.locator("h1").wait_for()
+        return tab
+
+    return open_it
+
+
+def test_every_view_opens_from_a_file(opened: Any, net: Path) -> None:
+    from forwardpass.exploring.asking import views
+
+    tab = opened(Exploration("net.py", given(load(net))), "view=9")
+    for file in views():
+        tab.keyboard.press(str(file.VIEW.place))
+        tab.get_by_role("tab", selected=True).filter(has_text=file.VIEW.name).wait_for()
+        tab.locator("[aria-busy=true]").wait_for(state="detached")
+        assert "holds what its views open with" not in tab.inner_text("main"), file.VIEW.name
+
+
+def test_a_prediction_of_a_copy_is_settled(opened: Any, net: Path) -> None:
+    tab = opened(Exploration("net.py", given(load(net))), "view=9")
+    assert "batch-leak" not in tab.content().partition('<div id="page">')[2].partition("<script")[0]
+    tab.get_by_role("button", name="None of these").click()
+    tab.locator(".finds").wait_for()
+    assert "batch-leak" in tab.inner_text(".finds")
+    assert "measured" in tab.inner_text(".ask li >> nth=0")
+    assert tab.get_by_role("button", name="Run the check again").count() == 0
