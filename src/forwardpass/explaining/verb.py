@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,6 +16,7 @@ from forwardpass.explaining.views import Element, origin, seen_in
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.explanations import Equation, Explanation, Part
 from forwardpass.nouns.records import Record
+from forwardpass.operators import activation, batch_norm
 from forwardpass.recording.costs import bound
 from forwardpass.recording.recordings import Recording, living
 from forwardpass.tensors.classes import dispatches
@@ -40,11 +41,35 @@ def explain(
     """
     done = living(record, "explain")
     check_numbers(done)
-    value, index, moment = found(done, element, backward=gradient)
     if gradient:
         back = way_back(done, element, loss)
         return Explanation(forward=record.forward, element=element, parts=(), gradient=back)
-    start = origin(done, value, index, moment)
+    parts = tuple(one.part for one in explained(done, element))
+    return Explanation(forward=record.forward, element=element, parts=parts)
+
+
+class Explained(NamedTuple):
+    """The arithmetic of one element of what a call made, with the tensors of that call.
+
+    Attributes:
+        made: the value that the call made; the element stands in it at `part.element`.
+        came: the real operands and results.
+    """
+
+    part: Part
+    call: Call
+    made: Value
+    came: Captured
+
+
+def explained(record: Recording, element: str) -> list[Explained]:
+    """The call that computed an element, then the norm and the activation that follow a layer.
+
+    Raises as `explain` does.
+    """
+    check_numbers(record)
+    value, index, moment = found(record, element, backward=False)
+    start = origin(record, value, index, moment)
     if start.call is None and start.value.origin == "unknown":
         raise UsageError(
             f"{element} is element {list(start.element)} of {start.value}, which no call was seen "
@@ -56,25 +81,50 @@ def explain(
             "is given, not computed; --gradient explains its way back"
         )
     is_readable(element, start.value)
-    wanted = [(start.call, start.value, start.element)]
-    after = _activation(done, start.call, start.value, start.element)
-    if after is not None:
-        wanted.append(after)
-    came = captured(done, [call.index for call, _, _ in wanted])
-    parts = tuple(_part(done, call, made, at, came[call.index]) for call, made, at in wanted)
-    return Explanation(forward=record.forward, element=element, parts=parts)
+    wanted = [
+        (start.call, start.value, start.element),
+        *following(record, start.call, start.value, start.element),
+    ]
+    came = captured(record, [call.index for call, _, _ in wanted])
+    return [
+        Explained(_part(record, call, made, at, came[call.index]), call, made, came[call.index])
+        for call, made, at in wanted
+    ]
 
 
-def _activation(
+def following(
     record: Recording, call: Call, value: Value, element: Element
-) -> tuple[Call, Value, Element] | None:
-    """The activation that follows a layer's affine part, and the same element there."""
-    layer = next((layer for layer in record.layers if layer.affine == call.index), None)
-    if layer is None or layer.activation < 0:
-        return None
-    after = record.calls[layer.activation]
-    places = seen_in(record, value, element, record.values[after.inputs[0]])
-    return (after, record.values[after.outputs[0]], places[0]) if len(places) == 1 else None
+) -> Iterator[tuple[Call, Value, Element]]:
+    """The norm over a batch and the activation through which alone goes on what a layer made, and
+    the same element there."""
+    is_affine = any(layer.affine == call.index for layer in record.layers)
+    if not is_affine and operators.find(call.packet) is not batch_norm:
+        return
+    while (after := _only_reader(record, value)) is not None:
+        reader, read = after
+        formula, made = operators.find(reader.packet), record.values[reader.outputs[0]]
+        if formula not in (batch_norm, activation) or made.shape != read.shape:
+            return
+        places = seen_in(record, value, element, read)
+        if len(places) != 1:
+            return
+        value, element = made, places[0]
+        yield reader, value, element
+        if formula is activation:
+            return
+
+
+def _only_reader(record: Recording, value: Value) -> tuple[Call, Value] | None:
+    """The only call that reads a value or a view of it, as its first operand; and what it reads."""
+    serial = value.serial
+    while len(readers := record.graph.readers(serial)) == 1:
+        (reader,) = readers
+        if not reader.outputs or reader.inputs[0] != serial or reader.outputs[0] == serial:
+            return None
+        if reader.kind != "view":
+            return reader, record.values[serial]
+        serial = reader.outputs[0]
+    return None
 
 
 def _part(record: Recording, call: Call, made: Value, element: Element, came: Captured) -> Part:

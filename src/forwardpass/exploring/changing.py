@@ -8,6 +8,7 @@ import msgspec
 
 from forwardpass.probing.changes import Change
 from forwardpass.probing.edits import Edit
+from forwardpass.probing.elements import InputElement
 
 
 class Changed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -17,6 +18,7 @@ class Changed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grad: Literal["on", "off", "inference"] | None = None
     seed: int | None = None
     edits: tuple[Edit, ...] = ()
+    inputs: tuple[InputElement, ...] = ()
 
 
 UNCHANGED: Final = Changed()
@@ -25,4 +27,7 @@ UNCHANGED: Final = Changed()
 
 def change_of(changed: Changed) -> Change:
     """The Change that was asked for."""
-    return Change(mode=changed.mode, grad=changed.grad, seed=changed.seed, edits=changed.edits)
+    return Change(
+        mode=changed.mode, grad=changed.grad, seed=changed.seed, edits=changed.edits,
+        elements=changed.inputs,
+    )  # fmt: skip

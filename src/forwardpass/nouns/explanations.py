@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import isfinite
+from typing import Final
+
 import msgspec
 
 from forwardpass.nouns.documents import Document
+
+_CLOSE: Final = {"f64": 1e-9, "f32": 1e-3, "f16": 1e-2, "bf16": 8e-2}
+"""Share of the numbers' scale up to which a difference is rounding, by dtype. Half precision rounds
+on the way to the operands, too."""
 
 
 class Term(msgspec.Struct, frozen=True):
@@ -37,6 +45,13 @@ class Equation(msgspec.Struct, frozen=True):
     formula: str
     value: float
     terms: tuple[Term, ...] = ()
+
+
+def is_rounding(real: float, value: float, steps: Iterable[Equation], dtype: str) -> bool:
+    """Whether rounding explains how far `real`, in `dtype`, is from what the steps give."""
+    terms = [abs(term.value) for step in steps for term in step.terms]
+    gap, scale = abs(real - value), max([abs(value), *terms])
+    return isfinite(gap) and gap <= _CLOSE.get(dtype, 1e-1) * scale
 
 
 class Part(msgspec.Struct, frozen=True):

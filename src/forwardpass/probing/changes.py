@@ -11,6 +11,7 @@ from typing import Final
 import torch
 
 from forwardpass.probing.edits import Edit
+from forwardpass.probing.elements import InputElement
 from forwardpass.recording.passes import Grad, Mode, Pass
 from forwardpass.tensors.modules import applied
 
@@ -22,6 +23,7 @@ class Change:
     Attributes:
         rows: these rows of the batch only, in this order; a row may come twice.
         inputs: other tensors in the places of some inputs, by path; their shapes may differ.
+        elements: numbers of the inputs that are others.
         mode: of the whole module.
         grad: whether autograd records.
         seed: from which all random generators start.
@@ -37,11 +39,12 @@ class Change:
     seed: int | None = None
     dtype: torch.dtype | None = None
     edits: tuple[Edit, ...] = ()
+    elements: tuple[InputElement, ...] = ()
 
     @property
     def gives_others(self) -> bool:
         """Whether other tensors go in."""
-        return self.rows is not None or self.inputs is not None
+        return self.rows is not None or self.inputs is not None or bool(self.elements)
 
 
 SAME: Final = Change()

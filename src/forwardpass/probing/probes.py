@@ -17,6 +17,7 @@ from forwardpass.measuring.clocks import Clock
 from forwardpass.measuring.timings import Timing, timing
 from forwardpass.nouns.signatures import Signature
 from forwardpass.probing.changes import SAME, Change, as_dtype, cast, edited
+from forwardpass.probing.elements import with_elements
 from forwardpass.recording.observing import Watching
 from forwardpass.recording.passes import Pass
 from forwardpass.recording.recordings import Recording, recorded
@@ -133,6 +134,7 @@ class Probe:
         if change.gives_others:
             rows = {} if change.rows is None else self.rows_of(change.rows)
             given = {**rows, **(change.inputs or {})}
+            given |= with_elements({**self.inputs, **given}, change.elements)
             if (dtype := change.dtype) is not None:
                 given = {path: as_dtype(tensor, dtype) for path, tensor in given.items()}
             this = this.given(given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import isfinite, isnan
+from math import isnan
 
 from rich import box
 from rich.cells import cell_len
@@ -11,7 +11,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from forwardpass.nouns.explanations import Equation, Explanation, Gradient, Part, Term
+from forwardpass.nouns.explanations import (
+    Equation,
+    Explanation,
+    Gradient,
+    Part,
+    Term,
+    is_rounding,
+)
 from forwardpass.nouns.records import Record
 from forwardpass.showing.drawing import sizes
 from forwardpass.showing.wording import GREEN, ORANGE, facts, number, plain
@@ -19,9 +26,6 @@ from forwardpass.showing.wording import GREEN, ORANGE, facts, number, plain
 _Ending = tuple[Text, Text, str]
 """A name, what it is, and a number."""
 _LARGEST, _FEW = 5, 9
-_CLOSE = {"f64": 1e-9, "f32": 1e-3, "f16": 1e-2, "bf16": 8e-2}
-"""Share of the numbers' scale up to which a difference is rounding, by dtype; larger ones are
-marked. Half precision rounds on the way to the operands, too."""
 
 
 def shown(explanation: Explanation) -> RenderableType:
@@ -144,8 +148,7 @@ def _ending(title: str, recorded: float, value: float, shown: Part | Gradient) -
     if recorded == value or (isnan(recorded) and isnan(value)):
         return [*lines, (Text(), Text("difference: none", GREEN), "0")]
     gap = recorded - value
-    scale = max([abs(value), *(abs(term.value) for step in shown.steps for term in step.terms)])
-    if isfinite(gap) and abs(gap) <= _CLOSE.get(shown.dtype, 1e-1) * scale:
+    if is_rounding(recorded, value, shown.steps, shown.dtype):
         return [*lines, (Text(), Text("difference: rounding", GREEN), f"{gap:.1e}")]
     return [
         *lines,
