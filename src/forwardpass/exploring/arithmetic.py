@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from forwardpass import operators
 from forwardpass.explaining.reads import Read, Reads
 from forwardpass.explaining.verb import Explained
 from forwardpass.explaining.views import origin
@@ -123,12 +124,10 @@ def names_of(record: Record) -> dict[int, str]:
 
 
 def kind_of(record: Record, call: Call) -> str:
-    """What a call is for who reads: the class of the module that is this call alone, or its name in
-    the code."""
+    """What a call is for who reads: the class of the module that computes nothing else, or its name
+    in the code."""
     entry = record.module(call)
-    own = [
-        one for one in record.calls[entry.first : entry.stop] if one.kind not in ("view", "host")
-    ]
+    own = [one for one in record.calls[entry.first : entry.stop] if operators.find(one.packet)]
     return entry.kind if entry.path and own == [call] else call.name.lstrip(".")
 
 

@@ -9,10 +9,9 @@ import msgspec
 import torch
 
 from forwardpass.errors import ForwardpassError, UsageError
-from forwardpass.explaining.capturing import captured
 from forwardpass.explaining.reads import Reads
 from forwardpass.explaining.targets import found, targets
-from forwardpass.explaining.verb import Explained, explained, following
+from forwardpass.explaining.verb import Explained, explained
 from forwardpass.exploring.arithmetic import (
     Breakdown,
     Decimal,
@@ -22,16 +21,16 @@ from forwardpass.exploring.arithmetic import (
     kind_of,
     names_of,
 )
-from forwardpass.exploring.asking import Question
+from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.changing import UNCHANGED, Changed, change_of
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.pictures import Picture, picture
-from forwardpass.exploring.predictions import Prediction, Settled
+from forwardpass.exploring.predictions import PagePrediction, Settled
+from forwardpass.exploring.telling import axes_of, is_shown, largest, said, telling, unravel
 from forwardpass.exploring.views import Predictions, View
 from forwardpass.keeping.hashes import hash_of
-from forwardpass.nouns.calls import Value
 from forwardpass.nouns.progress import Steps
-from forwardpass.operators import activation, attention, batch_norm, convolution, find, pooling
+from forwardpass.operators import activation, find
 from forwardpass.probing.changes import Change
 from forwardpass.probing.edits import SetElement
 from forwardpass.recording.recordings import Recording, living
@@ -39,10 +38,6 @@ from forwardpass.recording.recordings import Recording, living
 _OUTPUTS: Final = 12
 """Numbers of an output that are shown, at most."""
 _PASS, _BIAS = "pass", "bias"
-_PLACES: Final = {
-    1: ("position",), 2: ("row", "column"), 3: ("depth", "row", "column")
-}  # fmt: skip
-"""What the axes behind batch and channel are called, by their number."""
 
 
 class Neuron(msgspec.Struct, frozen=True):
@@ -126,7 +121,7 @@ def element(
         index=index,
         shape=value.shape,
         dtype=value.dtype,
-        axes=_axes(parts[0], value),
+        axes=axes_of(parts[0], value),
         value=value.serial,
         parts=tuple(shown.breakdown(one, read) for one, read in zip(parts, reads, strict=True)),
         picture=picture(record, parts[0], reads[0], shown.stand),
@@ -158,7 +153,7 @@ def moved(
     steps.begin("running", 1)
     now = was if change == UNCHANGED else probe.outputs(change_of(change))
     steps.advance()
-    path = next((path for path, tensor in was.items() if _is_shown(tensor)), "")
+    path = next((path for path, tensor in was.items() if is_shown(tensor)), "")
     if not path:
         return Moved("", (), "", [], [], [], 0, (), (), 0.0, before, hash_of(probe.module))
     one, other = was[path].double(), now[path].double()
@@ -175,8 +170,8 @@ def moved(
         was=[decimal(float(one[place])) for place in places],
         now=[decimal(float(other[place])) for place in places],
         count=one.numel(),
-        largest_was=_largest(one),
-        largest_now=_largest(other),
+        largest_was=largest(one),
+        largest_now=largest(other),
         distance=decimal(float(apart.max())),
         hash_before=before,
         hash_after=hash_of(probe.module),
@@ -195,10 +190,10 @@ def predictions(
         return Predictions(())  # the view says why there is no arithmetic
     owner, index = text.partition("[")[0].strip(), found(record, text, backward=False).element
     text = said(owner, index)
-    made: list[Prediction] = []
+    made: list[PagePrediction] = []
     if len(parts) > 1 and find(parts[-1].call.packet) is activation:
         kind = kind_of(record, parts[-1].call)
-        made.append(Prediction(
+        made.append(PagePrediction(
             f"{_PASS} {text}",
             f"Will the {kind} pass {text} on, or make it zero?",
             ("It passes, as it is", "It becomes zero", "It becomes another number"),
@@ -206,7 +201,7 @@ def predictions(
             {"element": text},
         ))  # fmt: skip
     if (bias := _bias(record, parts[0])) is not None:
-        made.append(Prediction(
+        made.append(PagePrediction(
             f"{_BIAS} {text}",
             f"Without its bias, {said(bias.owner, bias.index)}: is {text} the same number?",
             ("Yes, the same", "No, another one"),
@@ -253,26 +248,26 @@ def _settled_pass(record: Recording, parts: list[Explained]) -> Settled:
     return Settled(true, _short(y), why)
 
 
-def exported(exploration: Exploration) -> Iterator[Question]:
+def exported(exploration: Exploration) -> Iterator[PageQuestion]:
     """What the view asks when it opens, and one step back from there."""
-    yield Question("neuron.element", {"row": 0, "element": ""})
-    yield Question("neuron.predictions", {"row": 0, "element": ""})
-    yield Question("neuron.moved", {"row": 0})
-    yield Question("neuron.places", {"row": 0})
+    yield PageQuestion("neuron.element", {"row": 0, "element": ""})
+    yield PageQuestion("neuron.predictions", {"row": 0, "element": ""})
+    yield PageQuestion("neuron.moved", {"row": 0})
+    yield PageQuestion("neuron.places", {"row": 0})
     try:
         record = _record(exploration, 0)
         first = element(exploration, Steps())
     except ForwardpassError:
         return
     asked = dict.fromkeys([first.element, *_backwards(first)])
-    tensors = [(path, t) for path, t in record.returned.items() if _is_shown(t)]
+    tensors = [(path, t) for path, t in record.returned.items() if is_shown(t)]
     for path, tensor in tensors[:1]:
-        asked[said(path, _largest(tensor.double()))] = None
+        asked[said(path, largest(tensor.double()))] = None
     for text in asked:
-        yield Question("neuron.element", {"row": 0, "element": text})
-        yield Question("neuron.predictions", {"row": 0, "element": text})
+        yield PageQuestion("neuron.element", {"row": 0, "element": text})
+        yield PageQuestion("neuron.predictions", {"row": 0, "element": text})
     for one in predictions(exploration, Steps()).predictions:
-        yield Question("neuron.settle", {"row": 0, "id": one.id, **one.arguments})
+        yield PageQuestion("neuron.settle", {"row": 0, "id": one.id, **one.arguments})
 
 
 def _backwards(first: Neuron) -> Iterator[str]:
@@ -282,33 +277,6 @@ def _backwards(first: Neuron) -> Iterator[str]:
             for stand in (step.stand, *(s for term in step.terms for s in term.stands)):
                 if stand is not None and stand.kind == "call":
                     yield said(stand.owner, stand.index)
-
-
-def said(owner: str, index: tuple[int, ...]) -> str:
-    """An element as text."""
-    return f"{owner}[{', '.join(map(str, index))}]" if index else owner
-
-
-def telling(record: Recording) -> str:
-    """An element that shows much: of the first layer with an activation the number farthest from
-    zero; else the largest of an output. Raises UsageError where nothing can be explained."""
-    names = names_of(record)
-    for layer in record.layers:
-        call = record.calls[layer.affine]
-        value = record.values[call.outputs[0]]
-        after = list(following(record, call, value, (0,) * len(value.shape)))
-        if after and find(after[-1][0].packet) is activation and value.serial in names:
-            tensor = captured(record, [call.index])[call.index].made[0]
-            if tensor.numel():
-                at = int(tensor.double().abs().nan_to_num(torch.inf).argmax())
-                return said(names[value.serial], _unravel(at, tensor))
-    for path, tensor in record.returned.items():
-        if _is_shown(tensor) and record.values[record.outputs[path]].producer >= 0:
-            return said(path, _largest(tensor.double()))
-    for target in targets(record):
-        if target.value.elements:
-            return said(target.name, (0,) * len(target.value.shape))
-    raise UsageError("no call of this pass made a number that could be explained")
 
 
 def _record(exploration: Exploration, row: int, change: Change | None = None) -> Recording:
@@ -325,37 +293,12 @@ def _bias(record: Recording, one: Explained) -> Stand | None:
     return None
 
 
-def _axes(one: Explained, value: Value) -> tuple[str, ...]:
-    """What the axes of a value are called, where the operator says it."""
-    formula, rank = find(one.call.packet), len(value.shape)
-    if formula in (convolution, batch_norm, pooling) and value.serial == one.made.serial:
-        inner = _PLACES.get(rank - 2)
-        if inner is not None:
-            return ("row of the batch", "channel", *inner)
-    if formula is attention and rank == 4 and value.serial == one.made.serial:
-        return ("row of the batch", "head", "query", "feature")
-    return tuple(f"axis {axis}" for axis in range(rank))
-
-
-def _is_shown(tensor: torch.Tensor) -> bool:
-    plain = tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_quantized
-    return plain and tensor.numel() > 0 and not tensor.is_complex() and tensor.device.type != "meta"
-
-
 def _telling(one: torch.Tensor, apart: torch.Tensor) -> list[tuple[int, ...]]:
     """The numbers that moved most, or are largest where none moved; all where there are few."""
     if one.numel() <= _OUTPUTS:
-        return [_unravel(at, one) for at in range(one.numel())]
+        return [unravel(at, one) for at in range(one.numel())]
     by = apart if bool((apart > 0).any()) else one.abs().nan_to_num(torch.inf)
-    return [_unravel(at, one) for at in sorted(by.flatten().topk(_OUTPUTS).indices.tolist())]
-
-
-def _largest(tensor: torch.Tensor) -> tuple[int, ...]:
-    return _unravel(int(tensor.nan_to_num(-torch.inf).argmax()), tensor)
-
-
-def _unravel(at: int, tensor: torch.Tensor) -> tuple[int, ...]:
-    return tuple(int(i) for i in torch.unravel_index(torch.tensor(at), tensor.shape))
+    return [unravel(at, one) for at in sorted(by.flatten().topk(_OUTPUTS).indices.tolist())]
 
 
 def _short(value: float) -> str:
