@@ -27,7 +27,7 @@ _MOST: Final = 1 << 25
 """Numbers in an operand up to which they are coded, which takes 16 bytes each."""
 
 
-class Read(NamedTuple):
+class ReadNumber(NamedTuple):
     """A number of an operand: the serial of the value, and the element of it."""
 
     serial: int
@@ -47,14 +47,14 @@ class Reads:
         same = len(self._steps) == len(one.part.steps)
         self._pairs = list(zip(one.part.steps, self._steps, strict=True)) if same else []
 
-    def of_step(self, step: int) -> Read | None:
+    def of_step(self, step: int) -> ReadNumber | None:
         """What the value of a step is, where it was read and not computed."""
         if not self._pairs:
             return None
         real, coded = self._pairs[step]
         return self._read(real.value, coded.value) if real.name == coded.name else None
 
-    def of_term(self, step: int, term: int) -> tuple[Read | None, ...]:
+    def of_term(self, step: int, term: int) -> tuple[ReadNumber | None, ...]:
         """The factors of a term of a step, or its value where it has none."""
         real, coded = self._term(step, term)
         if real is None or coded is None:
@@ -95,7 +95,7 @@ class Reads:
         except (LookupError, ArithmeticError, ValueError):
             return ()  # codes are no numbers that such a formula takes
 
-    def _read(self, value: float, code: float) -> Read | None:
+    def _read(self, value: float, code: float) -> ReadNumber | None:
         """What was read as this code; it has to be the number that the real arithmetic read."""
         if not 0.5 <= code < 1:
             return None
@@ -105,7 +105,7 @@ class Reads:
             if first <= place < first + tensor.numel():
                 element = _element(place - first, tensor.shape)
                 real = float(tensor[element])
-                return Read(serial, element) if real == value or isnan(real) else None
+                return ReadNumber(serial, element) if real == value or isnan(real) else None
         return None
 
 

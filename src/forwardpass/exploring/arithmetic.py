@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from forwardpass import operators
-from forwardpass.explaining.reads import Read, Reads
+from forwardpass.explaining.reads import ReadNumber, Reads
 from forwardpass.explaining.verb import Explained
 from forwardpass.explaining.views import origin
 from forwardpass.nouns.calls import Call
@@ -131,7 +131,7 @@ def kind_of(record: Record, call: Call) -> str:
     return entry.kind if entry.path and own == [call] else call.name.lstrip(".")
 
 
-class Shown:
+class Breakdowns:
     """Explained parts as a page shows them.
 
     Args:
@@ -193,7 +193,7 @@ class Shown:
             stand=None if step.terms else self.stand(one.call, reads.of_step(place)),
         )  # fmt: skip
 
-    def _summand(self, one: Explained, term: Term, reads: tuple[Read | None, ...]) -> Summand:
+    def _summand(self, one: Explained, term: Term, reads: tuple[ReadNumber | None, ...]) -> Summand:
         return Summand(
             term.label,
             decimal(term.value),
@@ -201,7 +201,7 @@ class Shown:
             tuple(self.stand(one.call, read) for read in reads),
         )
 
-    def stand(self, call: Call, read: Read | None) -> Stand | None:
+    def stand(self, call: Call, read: ReadNumber | None) -> Stand | None:
         """Where a number stands that a call read, views and copies followed."""
         if read is None:
             return None

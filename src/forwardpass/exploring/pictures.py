@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import torch
 
-from forwardpass.explaining.reads import Read, Reads
+from forwardpass.explaining.reads import ReadNumber, Reads
 from forwardpass.explaining.verb import Explained
 from forwardpass.exploring.arithmetic import Decimal, Stand, decimal, is_sum
 from forwardpass.nouns.explanations import Term
@@ -26,11 +26,11 @@ _CHANNELS: Final = 4
 """Of an image, at most: it is drawn as their mean."""
 
 
-class Layer(NamedTuple):
+class FactorNumbers(NamedTuple):
     """The numbers of one factor, and the place of each in the weight, where it has one."""
 
     numbers: list[float]
-    reads: list[Read | None]
+    reads: list[ReadNumber | None]
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ def picture(record: Recording, one: Explained, reads: Reads, stand: Any) -> Pict
     """The picture of the last step that sums products of two; None where there is none, and where
     there are too many.
 
-    `stand` tells where a Read stands.
+    `stand` tells where a ReadNumber stands.
     """
     steps = one.part.steps
     place = next(
@@ -113,7 +113,7 @@ def picture(record: Recording, one: Explained, reads: Reads, stand: Any) -> Pict
     )  # fmt: skip
 
 
-class _Grid(NamedTuple):
+class _ProductGrid(NamedTuple):
     blocks: int
     height: int
     width: int
@@ -121,18 +121,20 @@ class _Grid(NamedTuple):
     exact: bool
 
 
-def _layer(terms: Sequence[Term], pairs: Sequence[tuple[Read | None, ...]], at: int) -> Layer:
+def _layer(
+    terms: Sequence[Term], pairs: Sequence[tuple[ReadNumber | None, ...]], at: int
+) -> FactorNumbers:
     reads = [pair[at] if len(pair) == 2 else None for pair in pairs]
-    return Layer([term.factors[at] for term in terms], reads)
+    return FactorNumbers([term.factors[at] for term in terms], reads)
 
 
-def _is_given(record: Recording, layer: Layer) -> bool:
+def _is_given(record: Recording, layer: FactorNumbers) -> bool:
     """Whether these numbers are those of a parameter or a buffer, maybe through a view."""
     first = layer.reads[0]
     return first is not None and record.graph.root(first.serial).origin in ("parameter", "buffer")
 
 
-def _grid(record: Recording, one: Explained, weight: Layer) -> _Grid:
+def _grid(record: Recording, one: Explained, weight: FactorNumbers) -> _ProductGrid:
     """Where each term lies: in a convolution where its weight does, which is where its input is;
     else one after the other."""
     known = [read for read in weight.reads if read is not None]
@@ -146,10 +148,10 @@ def _grid(record: Recording, one: Explained, weight: Layer) -> _Grid:
             places = [_flat([i - a for i, a in zip(read.element, low, strict=True)], sizes)
                       for read in known]  # fmt: skip
             height, width = (1, *sizes[2:])[-2:]
-            return _Grid(prod(sizes) // (height * width), height, width, places, True)
+            return _ProductGrid(prod(sizes) // (height * width), height, width, places, True)
     count = len(weight.numbers)
     width = ceil(sqrt(count))
-    return _Grid(1, ceil(count / width), width, list(range(count)), False)
+    return _ProductGrid(1, ceil(count / width), width, list(range(count)), False)
 
 
 def _flat(element: Sequence[int], sizes: Sequence[int]) -> int:
@@ -159,20 +161,22 @@ def _flat(element: Sequence[int], sizes: Sequence[int]) -> int:
     return flat
 
 
-def _laid(grid: _Grid, numbers: Sequence[float]) -> list[Decimal | None]:
+def _laid(grid: _ProductGrid, numbers: Sequence[float]) -> list[Decimal | None]:
     laid: list[Decimal | None] = [None] * (grid.blocks * grid.height * grid.width)
     for place, number in zip(grid.places, numbers, strict=True):
         laid[place] = decimal(number)
     return laid
 
 
-def _title(stand: Any, one: Explained, layer: Layer, piece: str) -> str:
+def _title(stand: Any, one: Explained, layer: FactorNumbers, piece: str) -> str:
     """What these numbers are: the name of the tensor, else the letter of the formula."""
     found: Stand | None = stand(one.call, layer.reads[0])
     return found.owner if found is not None and found.owner else piece.partition("[")[0]
 
 
-def _image(record: Recording, one: Explained, weight: Layer, given: Layer) -> Image | None:
+def _image(
+    record: Recording, one: Explained, weight: FactorNumbers, given: FactorNumbers
+) -> Image | None:
     """Of a convolution in two dimensions over few channels."""
     first, placed = given.reads[0], weight.reads[0]
     if find(one.call.packet) is not convolution or first is None or placed is None:

@@ -14,8 +14,8 @@ from forwardpass.explaining.targets import found, targets
 from forwardpass.explaining.verb import Explained, explained
 from forwardpass.exploring.arithmetic import (
     Breakdown,
+    Breakdowns,
     Decimal,
-    Shown,
     Stand,
     decimal,
     kind_of,
@@ -28,7 +28,7 @@ from forwardpass.exploring.pictures import Picture, picture
 from forwardpass.exploring.predictions import PagePrediction, Settled
 from forwardpass.exploring.telling import axes_of, is_shown, largest, said, telling, unravel
 from forwardpass.exploring.views import Predictions, View
-from forwardpass.keeping.hashes import hash_of
+from forwardpass.loading.digests import of_module
 from forwardpass.nouns.progress import Steps
 from forwardpass.operators import activation, find
 from forwardpass.probing.changes import Change
@@ -37,6 +37,8 @@ from forwardpass.recording.recordings import Recording, living
 
 _OUTPUTS: Final = 12
 """Numbers of an output that are shown, at most."""
+_HASH: Final = 12
+"""Digits of the module's hash that are shown."""
 _PASS, _BIAS = "pass", "bias"
 
 
@@ -72,7 +74,7 @@ class Targets(msgspec.Struct, frozen=True):
     made_by: list[str]
 
 
-class Moved(msgspec.Struct, frozen=True):
+class MovedNumbers(msgspec.Struct, frozen=True):
     """The first output, before and after a change.
 
     Attributes:
@@ -112,7 +114,7 @@ def element(
     value, index, _ = found(record, text, backward=False)
     owner = text.partition("[")[0].strip()
     names = names_of(record)
-    shown = Shown(record, names, step)
+    shown = Breakdowns(record, names, step)
     reads = [Reads(record, one) for one in parts]
     outputs = set(record.outputs.values())
     return Neuron(
@@ -145,24 +147,26 @@ def places(exploration: Exploration, steps: Steps, *, row: int = 0) -> Targets:
 
 def moved(
     exploration: Exploration, steps: Steps, *, row: int = 0, change: Changed = UNCHANGED
-) -> Moved:
+) -> MovedNumbers:
     """What an output was, and what a change makes of it: the pass really runs on a copy."""
     probe = exploration.probe((row,))
-    before = hash_of(probe.module)
+    before = of_module(probe.module)[:_HASH]
     was = probe.record.returned
     steps.begin("running", 1)
     now = was if change == UNCHANGED else probe.outputs(change_of(change))
     steps.advance()
     path = next((path for path, tensor in was.items() if is_shown(tensor)), "")
     if not path:
-        return Moved("", (), "", [], [], [], 0, (), (), 0.0, before, hash_of(probe.module))
+        return MovedNumbers(
+            "", (), "", [], [], [], 0, (), (), 0.0, before, of_module(probe.module)[:_HASH]
+        )
     one, other = was[path].double(), now[path].double()
     if one.shape != other.shape:
         raise UsageError(f"{path} was {list(one.shape)}, and is {list(other.shape)} now")
     apart = (one - other).abs()
     apart = torch.where(one.isnan() == other.isnan(), apart.nan_to_num(0.0), torch.inf)
     places = _telling(one, apart)
-    return Moved(
+    return MovedNumbers(
         path=path,
         shape=tuple(one.shape),
         dtype=probe.record.values[probe.record.outputs[path]].dtype,
@@ -174,7 +178,7 @@ def moved(
         largest_now=largest(other),
         distance=decimal(float(apart.max())),
         hash_before=before,
-        hash_after=hash_of(probe.module),
+        hash_after=of_module(probe.module)[:_HASH],
     )
 
 
@@ -288,7 +292,7 @@ def _bias(record: Recording, one: Explained) -> Stand | None:
     reads = Reads(record, one)
     for place, step in enumerate(one.part.steps):
         if step.name == _BIAS:
-            stand = Shown(record, {}).stand(one.call, reads.of_step(place))
+            stand = Breakdowns(record, {}).stand(one.call, reads.of_step(place))
             return stand if stand is not None and stand.kind == "parameter" else None
     return None
 

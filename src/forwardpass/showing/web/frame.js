@@ -2,11 +2,12 @@
 import { html } from "fwd/dom.js";
 import { Predictions } from "fwd/prediction.js";
 
-/** @param {{view: any, said?: any, rail?: any, children?: any}} given */
-export function Frame({ view, said, rail, children }) {
+/** `asks`: what the predictions are asked with, beside the row.
+ * @param {{view: any, said?: any, rail?: any, asks?: Record<string, unknown>, children?: any}} given */
+export function Frame({ view, said, rail, asks, children }) {
   return html`<div class="head"><h1>${view.question}</h1><p>${said}</p></div>
     <div class="body">${children}</div>
-    <aside class="rail"><${Predictions} view=${view.file} />${rail}</aside>`;
+    <aside class="rail"><${Predictions} view=${view.file} asks=${asks} />${rail}</aside>`;
 }
 
 /** While an answer is on its way, or where there is none.

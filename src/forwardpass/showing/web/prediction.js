@@ -45,9 +45,9 @@ export function Prediction({ view, prediction }) {
   </section>`;
 }
 
-/** Those of a view, or nothing where it has none. @param {{view: string}} given */
-export function Predictions({ view }) {
-  const { answer } = useAnswer(`${view}.predictions`, { row: row.value });
+/** Those of a view, or nothing where it has none. @param {{view: string, asks?: Record<string, unknown>}} given */
+export function Predictions({ view, asks }) {
+  const { answer } = useAnswer(`${view}.predictions`, { row: row.value, ...asks });
   const [place] = useState(0);
   const one = answer?.predictions[place];
   return one ? html`<${Prediction} view=${view} prediction=${one} />` : null;

@@ -12,6 +12,8 @@ export const call = signal(Number(there.get("call") ?? 0));
 /** The element that is explained, as text: `fc1[0, 7]`. */
 export const element = signal(there.get("element") ?? "");
 export const theme = signal(there.get("theme") ?? "");
+/** Digits behind the point, 4 or 16: the key d. */
+export const digits = signal(4);
 /** By `view:id:row`, the choice that was said: its place, -1 for "I don't know", -2 skipped. */
 export const said = signal(/** @type {Record<string, number>} */ ({}));
 

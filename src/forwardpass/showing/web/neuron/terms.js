@@ -16,8 +16,8 @@ export function Terms({ part, open, was, go, ask }) {
   const shows = { write, go, ask, open };
   return html`<div class="scroll" tabindex="0" role="region" aria-label="the arithmetic"><table class="terms">
     <caption class="vh">The arithmetic of ${textOf(part.stand)}, the largest terms first</caption>
-    <thead><tr><th class="hide pl">factor</th><th class="vh">number</th><th class="vh">times</th><th class="hide">factor</th>
-      <th class="vh">number</th><th class="vh">is</th><th class="r">value</th>
+    <thead><tr><th class="hide pl">factor</th><th><span class="vh">number</span></th><th><span class="vh">times</span></th><th class="hide">factor</th>
+      <th><span class="vh">number</span></th><th><span class="vh">is</span></th><th class="r">value</th>
       <th>${open ? "running sum, from zero" : "each term, from zero"}</th></tr></thead>
     <tbody>${all.map((row) => {
       if (row.kind === "term") return html`<${Term} ...${row} ...${shows} />`;
@@ -78,7 +78,7 @@ function Rest({ step, bar, write, open }) {
 /** @param {any} given */
 function Step({ step, bar, write, go, ask, open, last }) {
   const known = open || step.stand;
-  const title = step.sums && step.count > 1 ? `Σ ${step.name}: ${grouped(step.count)} terms` : `${step.adds ? "+" : last ? "=" : ""} ${step.name}`;
+  const title = step.sums && step.count > 1 ? `${step.name} of ${grouped(step.count)} terms` : `${step.adds ? "+" : last ? "=" : ""} ${step.name}`;
   const strong = step.sums || last;
   return html`<tr class="${strong ? "line" : ""} ${last ? "fin" : ""} ${isSet(step.stand) ? "changed" : ""}">
     <td colspan="6" class="pl">${title} <span class="name"><${Name} text=${step.formula} stand=${step.stand} go=${go} /></span>
