@@ -167,7 +167,7 @@ def test_a_number_that_is_set_moves_what_torch_moves_and_not_the_model() -> None
     with untouched(module):
         found = neuron.element(exploration, Steps(), element="0[0, 1, 2]", change=change)
         moved = neuron.moved(exploration, Steps(), change=change)
-    twin = nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 4))
+    twin: Any = nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 4))
     twin.load_state_dict(module.state_dict())
     other = x.clone()
     with torch.no_grad():
@@ -223,7 +223,9 @@ def test_predictions_come_true_as_torch_computes_them(place: int) -> None:
 def test_a_gelu_gives_another_number_and_an_embedding_has_nothing_to_predict() -> None:
     exploration = explored(*OPERATORS["linear"])
     one = asked(exploration, "0[0, 0, 0]")["pass"]
-    assert neuron.settle(exploration, Steps(), id=one.id, element=str(one.arguments["element"])).choice == (2,)
+    assert neuron.settle(
+        exploration, Steps(), id=one.id, element=str(one.arguments["element"])
+    ).choice == (2,)
     assert asked(explored(*OPERATORS["embedding"]), "0[0, 0, 0]") == {}
     assert asked(exploration, "input[0, 0, 0]") == {}, "it is given"
 
@@ -261,5 +263,7 @@ def test_any_model_has_an_answer_or_a_reason(name: str) -> None:
     assert not found.parts[0].steps or found.parts[0].rounding
     assert moved.hash_before == moved.hash_after
     for one in neuron.predictions(exploration, Steps()).predictions:
-        settled = neuron.settle(exploration, Steps(), id=one.id, element=str(one.arguments["element"]))
+        settled = neuron.settle(
+            exploration, Steps(), id=one.id, element=str(one.arguments["element"])
+        )
         assert all(place < len(one.choices) for place in settled.choice)
