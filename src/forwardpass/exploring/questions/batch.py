@@ -100,7 +100,7 @@ def curves(exploration: Exploration, steps: Steps, *, now: bool = False) -> Batc
     points = tuple(point.measured() for point in ladder.points)
     known = peaks(one, [point.rows for point in points], steps)
     grown = tuple(known.get(point.rows, point.peak_bytes or None) for point in points)
-    memory = "the most that PyTorch's allocator handed out, parameters not counted"
+    memory = "the allocator's peak, without parameters"
     return BatchCurve(
         saved=False,
         forward=str(one.load.forward),

@@ -328,7 +328,7 @@ def _settled_without(exploration: Exploration, steps: Steps, edit: Instead) -> S
     if found.accuracy is not None and found.gained is not None:
         before = found.accuracy.value - found.gained.value
         why = f"Accuracy {before:.1%} → {found.accuracy.value:.1%}: {found.verdict}; {why.lower()}"
-    return Settled(choice, f"{found.same.value:.1%} stay", f"{why}.", tied=len(choice) > 1)
+    return Settled(choice, f"{100 * found.same.value:.1f} % stay", f"{why}.", tied=len(choice) > 1)
 
 
 def _settled_distance(found: Effect) -> Settled:
