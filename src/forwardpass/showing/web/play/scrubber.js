@@ -56,7 +56,7 @@ export function Times({ score, times }) {
   const [open, setOpen] = useState(false);
   return html`<details class="gap" onToggle=${(/** @type {any} */ event) => setOpen(event.target.open)}><summary>The times as a table</summary>${open && html`
     <p class="small soft">${grouped(times.rounds)} rounds; a plain pass takes ${seconds(times.whole)}.${shown.length < order.length && ` The ${shown.length} longest of ${grouped(order.length)} calls.`}</p>
-    <div class="scroll"><table><thead><tr><th class="r">call</th><th></th><th class="r">time</th><th class="r">10–75 %</th></tr></thead>
+    <div class="scroll"><table><thead><tr><th class="r">call</th><th>name</th><th class="r">time</th><th class="r">10–75 %</th></tr></thead>
     <tbody>${shown.map((/** @type {number} */ at) => html`<tr><td class="r">${times.calls[at]}</td><td>${score.names[times.calls[at]]}</td>
       <td class="r">${seconds(times.median[at])}</td><td class="r">${seconds(times.low[at])} … ${seconds(times.high[at])}</td></tr>`)}</tbody></table></div>`}</details>`;
 }

@@ -81,7 +81,7 @@ function Failure({ failed }) {
 
 /** @param {{step: any, growth: any}} given */
 function InAndOut({ step, growth }) {
-  return html`<div class="io">
+  return html`<h2 class="vh">What goes in, and what comes out</h2><div class="io">
     <${Side} word="in" values=${step.takes} />
     <div class="op"><${Arrow} /><p class="f">${step.formula}</p><p class="soft">${step.said}</p><${Arrow} />
       <${Grown} step=${step} growth=${growth} /></div>
