@@ -11,6 +11,7 @@ import models
 import msgspec
 import pytest
 import torch
+from prometheus_client import generate_latest
 from torch import nn
 from tunings import BASELINE, tuning
 
@@ -24,6 +25,8 @@ from forwardpass.exploring.rows import given
 from forwardpass.exploring.shipping import plans
 from forwardpass.exploring.watched_servers import WatchedServer
 from forwardpass.nouns.progress import Steps
+from forwardpass.serving.exchanges import RefusedError
+from forwardpass.serving.gauges import REGISTRY, Gauges
 
 FEATURES = "features: f32[batch 16]"
 
@@ -149,28 +152,17 @@ def test_other_nouns_are_printed() -> None:
     assert "valid" in text.text
 
 
-METRICS = """\
-# TYPE forwardpass_ready gauge
-forwardpass_ready{model="digits"} 1.0
-# TYPE forwardpass_queue_rows gauge
-forwardpass_queue_rows{model="digits"} 7.0
-# TYPE forwardpass_batch_rows histogram
-forwardpass_batch_rows_bucket{le="1.0",model="digits"} 2.0
-forwardpass_batch_rows_bucket{le="2.0",model="digits"} 2.0
-forwardpass_batch_rows_bucket{le="4.0",model="digits"} 5.0
-forwardpass_batch_rows_bucket{le="+Inf",model="digits"} 5.0
-forwardpass_batch_rows_count{model="digits"} 5.0
-forwardpass_batch_rows_sum{model="digits"} 12.0
-# TYPE forwardpass_request_seconds histogram
-forwardpass_request_seconds_bucket{le="+Inf",model="digits"} 4.0
-forwardpass_request_seconds_count{model="digits"} 4.0
-forwardpass_request_seconds_sum{model="digits"} 0.02
-# TYPE forwardpass_cells counter
-forwardpass_cells_total{kind="real",model="digits"} 30.0
-forwardpass_cells_total{kind="padding",model="digits"} 10.0
-# TYPE forwardpass_refused counter
-forwardpass_refused_total{model="digits",reason="full"} 3.0
-"""
+def said() -> bytes:
+    """What a server says of a model after two batches, as its own gauges have it."""
+    gauges = Gauges("seen")
+    gauges.ready.set(1)
+    gauges.queue_rows.set(7)
+    gauges.dispatched("full", 1, 10, 10)
+    gauges.dispatched("full", 4, 20, 30)
+    gauges.request.observe(0.004)
+    gauges.request.observe(0.006)
+    gauges.refused(RefusedError(429, "the queue is full", reason="full"))
+    return generate_latest(REGISTRY)
 
 
 @pytest.fixture
@@ -179,7 +171,7 @@ def metrics() -> Iterator[str]:
         def do_GET(self) -> None:
             self.send_response(200 if self.path == "/metrics" else 404)
             self.end_headers()
-            self.wfile.write(METRICS.encode())
+            self.wfile.write(said())
 
         def log_message(self, *arguments: object) -> None:
             pass
@@ -195,12 +187,12 @@ def metrics() -> Iterator[str]:
 def test_a_server_says_its_queue_and_its_batches(metrics: str) -> None:
     page = explored(models.mlp())
     page.served = WatchedServer.at(metrics)
-    (one,) = ship.serving(page, Steps()).models
-    assert (one.name, one.ready, one.queue_rows) == ("digits", True, 7)
-    assert [(batch.rows, batch.batches) for batch in one.batches] == [(1, 2), (4, 3)]
+    one = next(one for one in ship.serving(page, Steps()).models if one.name == "seen")
+    assert (one.ready, one.queue_rows, one.rows, one.requests) == (True, 7, 5, 2)
+    assert [(batch.rows, batch.batches) for batch in one.batches] == [(1, 1), (4, 1)]
     assert one.request_seconds == pytest.approx(0.005)
     assert one.padding == pytest.approx(0.25)
-    assert one.refused == {"full": 3}
+    assert one.refused == {"full": 1}
 
 
 def test_a_server_that_is_not_there_and_one_elsewhere() -> None:

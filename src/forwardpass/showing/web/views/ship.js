@@ -24,7 +24,7 @@ export function View({ view, about }) {
   const again = () => (run ? checked.again() : setRun(true));
   const rail = beside && html`<${Rail} beside=${beside} />`;
   return html`<${Frame} view=${view} said=${sentence(checked.answer, can, seen)} rail=${rail}>
-    <div class=${beside?.plans || beside?.against ? "cols2" : ""}>
+    <div class=${beside?.plans || beside?.against ? "ship two" : "ship"}>
       <section aria-label="findings"><h2>Findings</h2>
         ${!beside ? null : !can ? html`<p class="soft">Nothing was saved of a check, and there is no model to check.</p>`
           : !seen ? html`<p class="soft">After your prediction.</p>`
@@ -68,7 +68,7 @@ function Findings({ checked, again }) {
       <p><b>Skipped: ${one.rule}</b></p><p class="soft">${one.reason}</p></div></li>`)}
   </ol>
   ${ignored > 0 && html`<p class="small faint">${many(ignored, "finding")} left out, as comments or pyproject.toml say.</p>`}
-  <p class="small faint">${saved ? "This check was made before." : "Checked here"}${` The pass takes ${seconds(checked.pass_seconds)}; the check took ${seconds(checked.seconds)}.`}</p>
+  <p class="small faint">${saved ? "This check was made before." : "Checked here."}${` The pass takes ${seconds(checked.pass_seconds)}; the check took ${seconds(checked.seconds)}.`}</p>
   ${again && html`<p><button class="btn" onClick=${again}>Run the check again</button></p>`}`;
 }
 

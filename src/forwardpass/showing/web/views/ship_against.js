@@ -8,8 +8,10 @@ const VERDICTS = {
   rounding: "✓ The outputs differ by rounding.",
   differs: "✕ The outputs differ by more than rounding.",
 };
-const short = (/** @type {number | null} */ value) =>
-  (value === null ? "–" : value === 0 ? "0" : value.toExponential(1).replace("-", "\u2212"));
+/** An error, which may be tiny. @param {number | null} value */
+export const small = (value) =>
+  (value === null ? "–" : value === 0 ? "0" : value >= 1e-3 && value < 1e3 ? value.toPrecision(2)
+    : value.toExponential(1).replace("-", "\u2212"));
 
 /** @param {{against: any}} given */
 export function Against({ against }) {
@@ -25,6 +27,6 @@ export function Against({ against }) {
 function Table({ title, rows }) {
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${title}><table class="plain"><thead><tr><th>${title}</th><th class="r">relative error</th>
     <th class="r">rounding</th><th></th></tr></thead><tbody>${rows.map((one) => html`<tr>
-      <td class="num">${one.name || "the module"}</td><td class="n">${short(one.relative)}</td><td class="n">${short(one.tolerance)}</td>
+      <td class="num">${one.name || "the module"}</td><td class="n">${small(one.relative)}</td><td class="n">${small(one.tolerance)}</td>
       <td>${one.beyond ? "✕ beyond" : "within"}${one.said && ` · ${one.said}`}</td></tr>`)}</tbody></table></div>`;
 }

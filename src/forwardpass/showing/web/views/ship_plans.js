@@ -1,8 +1,9 @@
 // The plans of a tuning: error against what the goal asks for, and the table behind it.
 import { html } from "fwd/dom.js";
-import { bytes, count, grouped, percent, seconds } from "fwd/numbers.js";
+import { bytes, count, grouped, seconds } from "fwd/numbers.js";
+import { small } from "fwd/views/ship_against.js";
 
-const W = 560, H = 240, LEFT = 64, RIGHT = 16, TOP = 24, BOTTOM = 36;
+const W = 500, H = 240, LEFT = 64, RIGHT = 16, TOP = 24, BOTTOM = 36;
 /** @type {Record<string, (value: number) => string>} */
 const UNITS = { "rows/s": (value) => `${count(Math.round(value))}/s`, s: seconds, B: bytes };
 const times = (/** @type {number} */ value) => `${value.toPrecision(3)}\u2009×`;
@@ -22,8 +23,8 @@ export function Plans({ plans }) {
     <div class="scroll" tabindex="0" role="region" aria-label="plans, as a table"><table class="plain"><thead><tr><th>plan</th>
       <th class="r">${plans.unit}</th><th class="r">error</th><th class="r">× baseline</th><th>verdict</th></tr></thead><tbody>
       ${[...measured, ...plans.plans.filter((/** @type {any} */ one) => one.value === null)].map((/** @type {any} */ one) => html`
-        <tr class=${one.chosen ? "chosen" : ""}><td class="num">${one.plan}</td><td class="n">${one.value === null ? "–" : said(one.value)}</td>
-        <td class="n">${one.error === null ? "–" : short(one.error)}</td>
+        <tr class=${one.chosen ? "chosen" : ""}><td class="num plan">${one.plan}</td><td class="n">${one.value === null ? "–" : said(one.value)}</td>
+        <td class="n">${one.error === null ? "–" : small(one.error)}</td>
         <td class="n">${one.ratio ? `${times(one.ratio[1])} (${one.ratio[0].toPrecision(3)}–${one.ratio[2].toPrecision(3)})` : "–"}</td>
         <td class="why" title=${one.why}>${one.verdict}</td></tr>`)}</tbody></table></div>
     ${plans.proved.map((/** @type {any} */ one) => html`<p class="small soft">${one.holds === "kept" ? "✓" : "✕"} ${one.keep}: ${one.why}</p>`)}
@@ -33,7 +34,6 @@ export function Plans({ plans }) {
   </section>`;
 }
 
-const short = (/** @type {number} */ error) => (error === 0 ? "0" : error >= 0.001 ? percent(error, 2) : error.toExponential(1).replace("-", "\u2212"));
 
 /** @param {any} plans */
 function verdict(plans) {
@@ -60,16 +60,16 @@ function Picture({ plans, drawn, said }) {
   };
   const powers = Array.from({ length: top - least + 1 }, (_, n) => least + n).filter((_, n, all) => n % Math.ceil(all.length / 4) === 0);
   const ticks = [0, 1, 2, 3].map((n) => from + ((to - from) * n) / 3);
-  return html`<svg viewBox=${`0 0 ${W} ${H}`} width="100%" role="img" aria-label=${`error against ${plans.unit}, ${drawn.length} plans; the table below has the numbers`}>
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="error against what the goal asks for"><svg class="fixed" viewBox=${`0 0 ${W} ${H}`} width=${W} height=${H} role="img" aria-label=${`error against ${plans.unit}, ${drawn.length} plans; the table below has the numbers`}>
     ${[["0", 0], ...powers.map((power) => [`1e${power}`.replace("-", "\u2212"), 10 ** power])].map(([name, error]) => html`<g>
       <line x1=${LEFT} x2=${W - RIGHT} y1=${Y(/** @type {number} */ (error))} y2=${Y(/** @type {number} */ (error))} stroke="var(--line)" />
       <text x=${LEFT - 8} y=${Y(/** @type {number} */ (error)) + 4} text-anchor="end" class="f">${name}</text></g>`)}
     ${ticks.map((value, n) => html`<text x=${X(value)} y=${H - 8} text-anchor=${n === 0 ? "start" : n === 3 ? "end" : "middle"} class="f">${said(value)}</text>`)}
     ${plans.limit !== null && plans.limit > 0 && html`<line x1=${LEFT} x2=${W - RIGHT} y1=${Y(plans.limit)} y2=${Y(plans.limit)} stroke="var(--warn-text)" stroke-dasharray="4 3" />
-      <text x=${W - RIGHT} y=${Y(plans.limit) - 6} text-anchor="end">${`budget: ${plans.keep}`}</text>`}
+      <text x=${LEFT + 4} y=${Y(plans.limit) - 6}>${`budget: ${plans.keep}`}</text>`}
     ${drawn.map((one) => html`<g><line x1=${X(one.low)} x2=${X(one.high)} y1=${Y(one.error)} y2=${Y(one.error)} stroke="var(--mag)" stroke-width="2" stroke-opacity=".6" />
       ${one.holds === "broken" ? html`<path d=${`M${X(one.value) - 4} ${Y(one.error) - 4}l8 8m0 -8l-8 8`} stroke="var(--mag)" stroke-width="2" />`
         : html`<circle cx=${X(one.value)} cy=${Y(one.error)} r=${one.chosen ? 6.5 : 4.5} fill=${one.chosen ? "var(--accent)" : one.baseline ? "var(--paper)" : "var(--mag)"} stroke=${one.chosen ? "var(--ink)" : "var(--mag)"} stroke-width="1.5" />`}
       <title>${`${one.plan}: ${said(one.value)}, ${one.verdict}`}</title></g>`)}
-  </svg><p class="small faint">large: chosen; hollow: the baseline; cross: breaks the budget</p>`;
+  </svg></div><p class="small faint">large: chosen; hollow: the baseline; cross: breaks the budget</p>`;
 }
