@@ -168,8 +168,8 @@ def test_every_view_opens_from_a_file(opened: Any, net: Path) -> None:
     from forwardpass.exploring.asking import views
 
     tab = opened(Exploration("net.py", given(load(net))), "view=9")
-    held = assets.files()["views.js"].decode()
-    there = [file for file in views() if f"views/{file.VIEW.file}.js" in held]
+    listed = assets.files()["views.js"].decode()
+    there = [file for file in views() if f"views/{file.VIEW.file}.js" in listed]
     assert there
     for file in there:
         tab.keyboard.press(str(file.VIEW.place))
