@@ -15,6 +15,7 @@ from forwardpass.exploring.asking import Answerable
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.tiles import Tile
 from forwardpass.nouns.progress import Steps
+from forwardpass.profiling.allocations import wake
 
 _KEPT_BYTES: Final = 64 << 20
 
@@ -66,6 +67,7 @@ class Desk:
 
     def __init__(self, exploration: Exploration) -> None:
         self.exploration = exploration
+        wake()  # questions are answered by another thread
         self._kept: OrderedDict[str, Reached] = OrderedDict()
         self._bytes = 0
         self._waiting: queue.SimpleQueue[Work | None] = queue.SimpleQueue()

@@ -92,6 +92,14 @@ def is_taken() -> bool:
     return _profiler_enabled()
 
 
+def wake() -> None:
+    """Start the profiler for the first time, where nobody did: started first by another thread than
+    the one that imported PyTorch, it says an error on stderr."""
+    if not is_taken():
+        with _quiet(), profile(profile_memory=True):
+            pass
+
+
 def allocations(this: Pass, record: Record, device: str, *, contents: bool) -> Allocations:
     """Make a pass, and see what it takes on `device` ("cpu", "cuda:0").
 

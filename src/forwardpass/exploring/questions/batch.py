@@ -14,7 +14,7 @@ from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.predictions import PagePrediction, Settled, placed
 from forwardpass.exploring.races import Raced, contender, curve, ended, raced, sizes
 from forwardpass.exploring.views import Predictions, View
-from forwardpass.measuring.timings import ratio
+from forwardpass.measuring.timings import Ratio, ratio
 from forwardpass.nouns.profiles import CurvePoint, Estimate, Passed, Profile
 from forwardpass.nouns.progress import Steps
 from forwardpass.profiling.lessons import padding_share
@@ -80,7 +80,6 @@ class BatchCurve(msgspec.Struct, frozen=True):
     """
 
     saved: bool
-    forward: str
     device: str
     threads: int
     points: tuple[CurvePoint, ...]
@@ -96,14 +95,16 @@ def curves(exploration: Exploration, steps: Steps, *, now: bool = False) -> Batc
     if saved is not None and not now:
         return _of_profile(saved)
     one = contender(exploration, steps)
-    ladder = curve(one, sizes(one), _CURVE_SECONDS, steps)
+    batches, most = sizes(one), _batch_rows(exploration, steps)
+    while batches[-1] < most:  # of which the predictions speak
+        batches.append(2 * batches[-1])
+    ladder = curve(one, batches, _CURVE_SECONDS, steps)
     points = tuple(point.measured() for point in ladder.points)
     known = peaks(one, [point.rows for point in points], steps)
     grown = tuple(known.get(point.rows, point.peak_bytes or None) for point in points)
     memory = "the allocator's peak, without parameters"
     return BatchCurve(
         saved=False,
-        forward=str(one.load.forward),
         device=one.device,
         threads=points[0].threads,
         points=points,
@@ -124,7 +125,6 @@ def _of_profile(saved: Passed) -> BatchCurve:
     line = next(one for one in saved.curves if one.along == "batch")
     return BatchCurve(
         saved=True,
-        forward=saved.forward,
         device=saved.device,
         threads=line.points[0].threads,
         points=line.points,
@@ -262,11 +262,12 @@ def _settled_times(found: Raced) -> Settled:
     times, rows = ratio(found.together, found.one), found.rows
     choice = placed(times.median, times.low, times.high, _bounds(rows))
     share = times.median / rows
-    much = "about as much as" if 0.8 < share < 1.25 else f"{share:.2g} of"
-    return Settled(
-        choice, f"{times.median:.3g} × between {times.low:.2g} and {times.high:.2g}",
-        f"So a row in a batch of {rows} costs {much} a row alone.", tied=len(choice) > 1,
-    )  # fmt: skip
+    why = f"So a row in a batch of {rows} costs {share:.2g} of a row alone."
+    if len(choice) > 1:
+        why = "Too close to call: the interval reaches into several of these."
+    elif share > 1:
+        why = f"So a row in a batch of {rows} costs {share:.2g} times as much as a row alone."
+    return Settled(choice, _interval(times), why, tied=len(choice) > 1)
 
 
 def _settled_loop(found: Raced) -> Settled:
@@ -279,10 +280,7 @@ def _settled_loop(found: Raced) -> Settled:
             f"{found.rows} passes of one row take {_written(found.alone.median)}, one batch "
             f"{_written(found.together.median)}. A model computes whatever batch it is given."
         )
-    return Settled(
-        choice, f"{times.median:.3g} × between {times.low:.2g} and {times.high:.2g}", why,
-        tied=len(choice) > 1,
-    )  # fmt: skip
+    return Settled(choice, _interval(times), why, tied=len(choice) > 1)
 
 
 def _settled_by_profile(exploration: Exploration, rows: int) -> Settled:
@@ -292,10 +290,16 @@ def _settled_by_profile(exploration: Exploration, rows: int) -> Settled:
         raise UsageError(f"the profile that was saved has no batch of {rows} rows beside one")
     times = points[rows].seconds.over(points[1].seconds)
     choice = placed(times.median, times.low, times.high, _bounds(rows))
-    return Settled(
-        choice, f"{times.median:.3g} × between {times.low:.2g} and {times.high:.2g}",
-        "As the profile has it that was saved.", tied=len(choice) > 1,
-    )  # fmt: skip
+    why = "As the profile has it that was saved."
+    return Settled(choice, _interval(times), why, tied=len(choice) > 1)
+
+
+def _interval(times: Ratio | Estimate) -> str:
+    middle, low, high = (
+        f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+        for value in (times.median, times.low, times.high)
+    )
+    return f"{middle} × between {low} and {high}"
 
 
 def _written(seconds: float) -> str:

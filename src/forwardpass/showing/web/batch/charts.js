@@ -39,7 +39,7 @@ function along(marks, rows) {
 /** @param {Mark[]} marks @param {number} chosen */
 function ticks(marks, chosen) {
   const found = marks.map((one) => one.rows), step = Math.ceil(found.length / 5);
-  return found.filter((rows, at) => rows === chosen || at === found.length - 1
+  return found.filter((rows, at) => rows === chosen || at === 0 || at === found.length - 1
     || (at % step === 0 && Math.abs(at - found.indexOf(chosen)) > 1 && at < found.length - 2));
 }
 
