@@ -3,7 +3,6 @@ stands."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import isclose, isfinite, isnan
 from typing import Final, Literal
 
@@ -12,8 +11,8 @@ import msgspec
 from forwardpass import operators
 from forwardpass.explaining.reads import ReadNumber, Reads
 from forwardpass.explaining.verb import Explained
-from forwardpass.explaining.views import origin
-from forwardpass.nouns.calls import Call
+from forwardpass.explaining.views import Element, origin, seen_in
+from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.explanations import Equation, Term, is_rounding
 from forwardpass.nouns.records import Record
 from forwardpass.recording.recordings import Recording
@@ -111,16 +110,36 @@ def decimal(value: float) -> Decimal:
     return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def names_of(record: Record) -> dict[int, str]:
-    """By serial of a value that a call made, as explain knows it: by the innermost module that
-    returned it, by the output, or by the call."""
-    names = {call.outputs[0]: f"#{call.index}" for call in reversed(record.calls) if call.outputs}
-    names |= {serial: path for path, serial in record.outputs.items()}
-    for entry in record.modules[1:]:
-        if entry.outputs and entry.first <= record.values[entry.outputs[0]].producer < entry.stop:
-            path = entry.path if entry.index == 0 else f"{entry.path}:{entry.index}"
-            names[entry.outputs[0]] = path
-    return names
+class Names:
+    """What explain knows an element by that a call computed: the innermost module that returned it,
+    the output, or the call."""
+
+    def __init__(self, record: Recording) -> None:
+        self._record = record
+        self._known: dict[int, tuple[str, int]] = {}  # the name, and the value that it names
+        for path, serial in record.outputs.items():
+            self._known[record.graph.root(serial).serial] = path, serial
+        for entry in record.modules[1:]:
+            for serial in entry.outputs[:1]:
+                made = record.graph.root(serial)
+                if entry.first <= made.producer < entry.stop:
+                    path = entry.path if entry.index == 0 else f"{entry.path}:{entry.index}"
+                    self._known[made.serial] = path, serial
+
+    def of(self, value: Value, element: Element) -> tuple[str, Element]:
+        """The name of a value that a call made, and where the element stands under it; "" for
+        what has none."""
+        name, serial = self._known.get(value.serial, ("", -1))
+        if serial == value.serial:
+            return name, element
+        if name:
+            places = seen_in(self._record, value, element, self._record.values[serial])
+            if len(places) == 1:
+                return name, places[0]
+        call = self._record.graph.maker(value.serial)
+        if call is not None and call.outputs[0] == value.serial:
+            return f"#{call.index}", element
+        return "", element
 
 
 def kind_of(record: Record, call: Call) -> str:
@@ -138,7 +157,7 @@ class Breakdowns:
         step: name of one whose terms are asked for, too.
     """
 
-    def __init__(self, record: Recording, names: Mapping[int, str], step: str = "") -> None:
+    def __init__(self, record: Recording, names: Names, step: str = "") -> None:
         self._record, self._names, self._step = record, names, step
 
     def breakdown(self, one: Explained, reads: Reads) -> Breakdown:
@@ -151,7 +170,7 @@ class Breakdowns:
             kind=kind_of(self._record, call),
             module=part.module,
             site=part.place,
-            stand=Stand("call", self._names.get(one.made.serial, ""), part.element),
+            stand=Stand("call", *self._names.of(one.made, part.element)),
             lacking=part.lacking,
             inputs=part.inputs,
             steps=tuple(
@@ -208,8 +227,8 @@ class Breakdowns:
         record = self._record
         made, value, element = origin(record, record.values[read.serial], read.element, call.index)
         if made is not None:
-            name = self._names.get(value.serial, "")
-            return Stand("call", name, element) if name else Stand("other", "", element)
+            name, there = self._names.of(value, element)
+            return Stand("call", name, there) if name else Stand("other", "", element)
         if value.origin in ("parameter", "buffer", "input") and value.name:
             return Stand(value.origin, value.name, element)
         return Stand("other", value.name, element)

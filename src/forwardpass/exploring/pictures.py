@@ -171,7 +171,9 @@ def _laid(grid: _ProductGrid, numbers: Sequence[float]) -> list[Decimal | None]:
 def _title(stand: Any, one: Explained, layer: FactorNumbers, piece: str) -> str:
     """What these numbers are: the name of the tensor, else the letter of the formula."""
     found: Stand | None = stand(one.call, layer.reads[0])
-    return found.owner if found is not None and found.owner else piece.partition("[")[0]
+    if found is None or not found.owner:
+        return piece.partition("[")[0]
+    return f"from {found.owner}" if found.kind == "call" else found.owner
 
 
 def _image(

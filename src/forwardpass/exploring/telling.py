@@ -10,7 +10,7 @@ from forwardpass.errors import UsageError
 from forwardpass.explaining.capturing import captured
 from forwardpass.explaining.targets import targets
 from forwardpass.explaining.verb import Explained, following
-from forwardpass.exploring.arithmetic import names_of
+from forwardpass.exploring.arithmetic import Names
 from forwardpass.nouns.calls import Value
 from forwardpass.operators import activation, attention, batch_norm, convolution, find, pooling
 from forwardpass.recording.recordings import Recording
@@ -29,17 +29,17 @@ def said(owner: str, index: tuple[int, ...]) -> str:
 def telling(record: Recording) -> str:
     """An element that shows much: of the first layer with an activation the number farthest from
     zero; else the largest of an output. Raises UsageError where nothing can be explained."""
-    names = names_of(record)
+    names = Names(record)
     for layer in record.layers:
         call = record.calls[layer.affine]
         value = record.values[call.outputs[0]]
         after = list(following(record, call, value, (0,) * len(value.shape)))
-        if after and find(after[-1][0].packet) is activation and value.serial in names:
+        if after and find(after[-1][0].packet) is activation:
             tensor = captured(record, [call.index])[call.index].made[0].double().abs()
             if tensor.numel():
                 if find(call.packet) is convolution:
                     tensor = _inside(tensor)
-                return said(names[value.serial], largest(tensor.nan_to_num(torch.inf)))
+                return said(*names.of(value, largest(tensor.nan_to_num(torch.inf))))
     for path, tensor in record.returned.items():
         if is_shown(tensor) and record.values[record.outputs[path]].producer >= 0:
             return said(path, largest(tensor.double()))

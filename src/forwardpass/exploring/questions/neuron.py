@@ -16,10 +16,10 @@ from forwardpass.exploring.arithmetic import (
     Breakdown,
     Breakdowns,
     Decimal,
+    Names,
     Stand,
     decimal,
     kind_of,
-    names_of,
 )
 from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.changing import UNCHANGED, Changed, change_of
@@ -113,8 +113,7 @@ def element(
     parts = explained(record, text)
     value, index, _ = found(record, text, backward=False)
     owner = text.partition("[")[0].strip()
-    names = names_of(record)
-    shown = Breakdowns(record, names, step)
+    shown = Breakdowns(record, Names(record), step)
     reads = [Reads(record, one) for one in parts]
     outputs = set(record.outputs.values())
     return Neuron(
@@ -292,7 +291,7 @@ def _bias(record: Recording, one: Explained) -> Stand | None:
     reads = Reads(record, one)
     for place, step in enumerate(one.part.steps):
         if step.name == _BIAS:
-            stand = Breakdowns(record, {}).stand(one.call, reads.of_step(place))
+            stand = Breakdowns(record, Names(record)).stand(one.call, reads.of_step(place))
             return stand if stand is not None and stand.kind == "parameter" else None
     return None
 

@@ -83,3 +83,18 @@ export function rows(steps, open) {
   for (const row of made) if (row.bar) [row.bar.low, row.bar.high] = ends[row.bar.group];
   return made;
 }
+
+/** The steps from the last sum on: what the number is in the end. @param {any[]} steps */
+export function ending(steps) {
+  const last = steps.findLastIndex((step) => step.terms.length > 0);
+  return last < 0 ? steps : steps.slice(last);
+}
+
+const MANY = 3;
+
+/** Where many sums come before the last one, these, to be looked at one by one: the scores of an
+ * attention, the gates of a cell. @param {any[]} steps */
+export function before(steps) {
+  const sums = steps.filter((step) => step.count > 0).length;
+  return sums > MANY ? steps.slice(0, steps.length - ending(steps).length) : [];
+}

@@ -7,11 +7,11 @@ const LARGE = 42; // px
 const SIDE = 140; // px of the others, about
 
 /** @param {{blocks: number, height: number, width: number, numbers: (number | string | null)[],
- *   kind?: import("fwd/colours.js").Kind, label: string}} given; null: padding, which is 0 */
-export function Grid({ blocks, height, width, numbers, kind = "sign", label }) {
+ *   kind?: import("fwd/colours.js").Kind, label: string, exact: boolean}} given; null: padding, which is 0 */
+export function Grid({ blocks, height, width, numbers, kind = "sign", label, exact }) {
   const values = numbers.map((number) => Number(number ?? 0));
   const most = Math.max(0, ...values.map(Math.abs).filter(Number.isFinite));
-  const large = blocks === 1 && height * width <= FEW && width <= 5;
+  const large = exact && blocks === 1 && height * width <= FEW && width <= 5;
   const fit = large
     ? { cell: LARGE, tall: LARGE, columns: 1, lines: 1, wide: width * LARGE, high: height * LARGE }
     : fitted(blocks, height, width, SIDE, SIDE);

@@ -4,9 +4,10 @@ import { Heat } from "fwd/heat.js";
 import { grouped, shape } from "fwd/numbers.js";
 import { digits } from "fwd/state.js";
 import { Grid } from "fwd/neuron/grid.js";
-import { textOf, written } from "fwd/neuron/arithmetic.js";
+import { ending, textOf, written } from "fwd/neuron/arithmetic.js";
 
 const IMAGE = 112; // px of an image along its longer side
+const LONG = 16; // letters of a path
 const CURVE = { wide: 132, high: 104 };
 
 /** @param {{parts: any[], picture: any, open: boolean, go: (element: string) => void}} given */
@@ -26,13 +27,20 @@ const Figure = ({ title, sub, children }) => html`<figure><h3>${title}</h3>${chi
 function Factors({ picture }) {
   const { blocks, height, width, factors, titles, products, image, exact } = picture;
   const count = grouped(products.filter((/** @type {any} */ one) => one !== null).length);
-  const grid = (/** @type {any} */ numbers, /** @type {string} */ label) => html`<${Grid} blocks=${blocks} height=${height} width=${width} numbers=${numbers} label=${label} />`;
+  const grid = (/** @type {any} */ numbers, /** @type {string} */ label, /** @type {string} */ kind = "sign") => html`<${Grid}
+    blocks=${blocks} height=${height} width=${width} numbers=${numbers} label=${label} kind=${kind} exact=${exact} />`;
   const of = exact ? `${blocks > 1 ? `${blocks} × ` : ""}${height} × ${width}` : `${count} numbers`;
   return html`<${Figure} title=${image ? `the image, and ${of} of it` : `${count} numbers come in`} sub=${titles[0] || of}>
-      <div class="row">${image && html`<${Image} image=${image} />`}${grid(factors[0], `what comes in: ${of}`)}</div><//>
+      <div class="row">${image && html`<${Image} image=${image} />`}${grid(factors[0], `what comes in: ${of}`, image ? kindOf(image) : "sign")}</div><//>
     <${Sign} sign="×" /><${Figure} title="${count} weights" sub=${titles[1]}>${grid(factors[1], `weights: ${of}`)}<//>
     <${Sign} sign="=" /><${Figure} title="${count} products" sub="one times the other">${grid(products, `products: ${of}`)}<//><${Sign} sign="→" />`;
 }
+
+/** A short path as it is, of a long one what runs there. @param {any} part */
+const named = ({ module, kind }) => (module.length > LONG ? kind : `${module} ${kind}`);
+
+/** Ink for pixels that only have more or less of it. @param {any} image */
+const kindOf = (image) => (image.numbers.some((/** @type {any} */ one) => Number(one) < 0) ? "sign" : "ink");
 
 /** @param {{image: any}} given */
 function Image({ image }) {
@@ -40,8 +48,7 @@ function Image({ image }) {
   const numbers = image.numbers.map(Number);
   const most = Math.max(0, ...numbers.map(Math.abs).filter(Number.isFinite));
   const fit = { cell, tall: cell, columns: 1, lines: 1, wide: image.width * cell, high: image.height * cell };
-  const kind = numbers.some((/** @type {number} */ one) => one < 0) ? "sign" : "ink";
-  return html`<div class="windowed"><${Heat} numbers=${numbers} height=${image.height} width=${image.width} fit=${fit} most=${most} kind=${kind}
+  return html`<div class="windowed"><${Heat} numbers=${numbers} height=${image.height} width=${image.width} fit=${fit} most=${most} kind=${kindOf(image)}
       label="${image.name || "the input"} ${shape(image.shape)}${image.channels > 1 ? `, the mean of ${image.channels} channels` : ""}" />
     <svg width=${fit.wide} height=${fit.high} aria-hidden="true"><rect x=${image.left * cell} y=${image.top * cell}
       width=${(image.right - image.left) * cell} height=${(image.bottom - image.top) * cell} fill="none" stroke="var(--accent)" stroke-width="2" /></svg></div>`;
@@ -50,7 +57,7 @@ function Image({ image }) {
 /** The steps from the sum to the number, and what follows.
  * @param {{part: any, rest: any[], open: boolean, go: (element: string) => void}} given */
 function Sum({ part, rest, open, go }) {
-  const steps = part.steps.slice(-4);
+  const steps = ending(part.steps).slice(-5);
   if (!steps.length) return null;
   const line = (/** @type {any} */ name, /** @type {any} */ value, /** @type {string} */ kind = "") => html`<div class=${`sum ${kind}`}>
     <span class="soft">${name}</span><span class="num">${open ? written(value, digits.value, Math.abs(Number(value)) || 1) : html`<span class="faint">?</span>`}</span></div>`;
@@ -58,7 +65,7 @@ function Sum({ part, rest, open, go }) {
     ${steps.map((/** @type {any} */ step, /** @type {number} */ at) => line(
       `${step.adds ? "+ " : at === steps.length - 1 ? "= " : ""}${step.name}`, step.value, at === steps.length - 1 ? "is" : ""))}
     ${rest.map((next) => line(html`<button class="go" onClick=${() => go(textOf(next.stand))}
-      disabled=${!next.stand.owner}>${next.module} ${next.kind}</button>`, next.recorded))}</figure>`;
+      disabled=${!next.stand.owner} title=${next.module}>${named(next)}</button>`, next.recorded))}</figure>`;
 }
 
 /** The activation where this number meets it: what goes in, and what comes out, by the numbers that
@@ -72,7 +79,7 @@ function Curve({ before, part, open }) {
   const there = open && Number.isFinite(x) && Number.isFinite(y);
   const write = (/** @type {number} */ v) => written(v, digits.value, Math.abs(v) || 1);
   const formula = part.steps.at(-1)?.formula ?? "";
-  return html`<figure><h3>${part.module} ${part.kind}</h3>
+  return html`<figure><h3 title=${part.module}>${named(part)}</h3>
     <svg width=${wide} height=${high + 24} role="img" aria-label=${there ? `${part.kind}: ${write(x)} goes in, ${write(y)} comes out` : part.kind}>
       <line x1="0" y1=${up(0)} x2=${wide} y2=${up(0)} stroke="var(--line-2)" /><line x1=${wide / 2} y1="4" x2=${wide / 2} y2=${high + 16} stroke="var(--line-2)" />
       <line x1=${across(-reach)} y1=${up(-reach)} x2=${across(reach)} y2=${up(reach)} stroke="var(--line)" stroke-dasharray="2 3" />

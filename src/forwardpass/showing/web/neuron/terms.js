@@ -1,8 +1,8 @@
 // The table that is the waterfall: the largest terms, the rest as one, the steps, what was recorded.
-import { html } from "fwd/dom.js";
+import { html, useState } from "fwd/dom.js";
 import { digits, shown } from "fwd/state.js";
 import { grouped, short } from "fwd/numbers.js";
-import { canBeSet, focused, isSet, leadsBack, rows, scaleOf, sets, textOf, written } from "fwd/neuron/arithmetic.js";
+import { before, canBeSet, ending, focused, isSet, leadsBack, rows, scaleOf, sets, textOf, written } from "fwd/neuron/arithmetic.js";
 
 const HIDDEN = html`<span class="faint" title="after your prediction">?</span>`;
 const PAD = 0.04;
@@ -10,11 +10,28 @@ const PAD = 0.04;
 /** @param {{part: any, open: boolean, was?: any, go: (element: string) => void, ask: (step: string) => void}} given;
  * `was`: the same part before something was set */
 export function Terms({ part, open, was, go, ask }) {
-  const scale = scaleOf(part.steps);
+  const earlier = before(part.steps), shown = earlier.length ? ending(part.steps) : part.steps;
+  return html`<${Table} part=${part} steps=${shown} open=${open} was=${was} go=${go} ask=${ask} ends=${true} />
+    ${open && earlier.length > 0 && html`<${Earlier} part=${part} steps=${earlier} go=${go} ask=${ask} />`}`;
+}
+
+/** The steps before the last sum; the terms of the one that is chosen.
+ * @param {{part: any, steps: any[], go: (element: string) => void, ask: (step: string) => void}} given */
+function Earlier({ part, steps, go, ask }) {
+  const [chosen, choose] = useState("");
+  const folded = steps.map((step) => (step.name === chosen && step.told ? step : { ...step, told: false, terms: [], rest: null }));
+  const asked = (/** @type {string} */ name) => { choose(name); if (!steps.find((step) => step.name === name)?.told) ask(name); };
+  return html`<details class="earlier"><summary>The ${grouped(steps.length + part.left_out)} steps before</summary>
+    <${Table} part=${part} steps=${folded} open=${true} go=${go} ask=${asked} ends=${false} /></details>`;
+}
+
+/** @param {{part: any, steps: any[], open: boolean, was?: any, go: (element: string) => void, ask: (step: string) => void, ends: boolean}} given */
+function Table({ part, steps, open, was, go, ask, ends }) {
+  const scale = scaleOf(steps);
   const write = (/** @type {any} */ value) => written(value, digits.value, scale);
-  const all = rows(part.steps, open);
+  const all = rows(steps, open);
   const shows = { write, go, ask, open };
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="the arithmetic"><table class="terms">
+  return html`<${Minus} /><div class="scroll" tabindex="0" role="region" aria-label="the arithmetic"><table class="terms">
     <caption class="vh">The arithmetic of ${textOf(part.stand)}, the largest terms first</caption>
     <thead><tr><th class="hide pl">factor</th><th><span class="vh">number</span></th><th><span class="vh">times</span></th><th class="hide">factor</th>
       <th><span class="vh">number</span></th><th><span class="vh">is</span></th><th class="r">value</th>
@@ -22,10 +39,10 @@ export function Terms({ part, open, was, go, ask }) {
     <tbody>${all.map((row) => {
       if (row.kind === "term") return html`<${Term} ...${row} ...${shows} />`;
       if (row.kind === "rest") return html`<${Rest} ...${row} ...${shows} />`;
-      return html`<${Step} ...${row} ...${shows} last=${row.step === part.steps.at(-1)} />`;
+      return html`<${Step} ...${row} ...${shows} last=${ends && row.step === steps.at(-1)} />`;
     })}
-    ${part.left_out > 0 && html`<tr><td colspan="8" class="pl small">${grouped(part.left_out)} steps before these are not shown.</td></tr>`}
-    ${open && html`<${Recorded} part=${part} was=${was} write=${write} />`}</tbody></table></div>`;
+    ${!ends && part.left_out > 0 && html`<tr><td colspan="8" class="pl small">${grouped(part.left_out)} steps before these are not shown.</td></tr>`}
+    ${ends && open && html`<${Recorded} part=${part} was=${was} write=${write} />`}</tbody></table></div>`;
 }
 
 /** A number that can be set, or that leads back, or neither.
@@ -60,8 +77,8 @@ function Term({ term, bar, write, go, open, step }) {
       <td class="name ${leadsBack(second) ? "" : "hide"}"><${Name} text=${pieces[1]} stand=${second} go=${go} /></td>
       <td class="r"><${Held} value=${factors[1]} stand=${second} write=${write} /></td><td class="op">=</td>`
     : html`<td colspan="5" class="name pl">${factors.length === pieces.length
-        ? factors.map((/** @type {any} */ factor, /** @type {number} */ at) => html`${at > 0 && " × "}<${Name} text=${pieces[at]}
-          stand=${term.stands[at]} go=${go} /> <${Held} value=${factor} stand=${term.stands[at]} write=${write} />`)
+        ? factors.map((/** @type {any} */ factor, /** @type {number} */ at) => html`${at > 0 && " × "}${Number.isNaN(Number(pieces[at])) && html`<${Name} text=${pieces[at]}
+          stand=${term.stands[at]} go=${go} /> `}<${Held} value=${factor} stand=${term.stands[at]} write=${write} />`)
         : html`<${Name} text=${term.label} stand=${first} go=${go} />`}</td><td class="op">=</td>`;
   const lone = !factors.length && canBeSet(first);
   return html`<tr class="term ${changed ? "changed" : ""}">${head}
@@ -114,8 +131,13 @@ function Bar({ from = 0, by, low = 0, high = 0, strong = false, joined = false }
     <line x1=${x(0)} x2=${x(0)} y1="0" y2="27" stroke="var(--line-2)" />
     ${joined && html`<line x1=${x(from + by)} x2=${x(from + by)} y1="14" y2="27" stroke="var(--ink-3)" />
       <line x1=${x(from)} x2=${x(from)} y1="0" y2="13" stroke="var(--ink-3)" />`}
-    <rect x=${x(left)} y=${strong ? 6 : 8} width=${`${wide}%`} height=${strong ? 15 : 11} fill=${by < 0 ? "url(#hatch)" : "var(--pos)"} /></svg>`;
+    <rect x=${x(left)} y=${strong ? 6 : 8} width=${`${wide}%`} height=${strong ? 15 : 11} fill=${by < 0 ? "url(#minus)" : "var(--pos)"} /></svg>`;
 }
 
 /** @param {number | string} value */
 const sign = (value) => (Number(value) < 0 ? "neg" : "pos");
+
+/** What negative bars are filled with. */
+const Minus = () => html`<svg class="vh" width="0" height="0" aria-hidden="true"><defs><pattern id="minus" width="5" height="5"
+  patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="5" height="5" fill="var(--neg)" />
+  <line x1="0" y1="0" x2="0" y2="5" stroke="var(--paper)" stroke-width="2.2" /></pattern></defs></svg>`;
