@@ -110,7 +110,7 @@ def decimal(value: float) -> Decimal:
     return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-class Names:
+class ElementNames:
     """What explain knows an element by that a call computed: the innermost module that returned it,
     the output, or the call."""
 
@@ -157,7 +157,7 @@ class Breakdowns:
         step: name of one whose terms are asked for, too.
     """
 
-    def __init__(self, record: Recording, names: Names, step: str = "") -> None:
+    def __init__(self, record: Recording, names: ElementNames, step: str = "") -> None:
         self._record, self._names, self._step = record, names, step
 
     def breakdown(self, one: Explained, reads: Reads) -> Breakdown:

@@ -10,7 +10,7 @@ from forwardpass.errors import UsageError
 from forwardpass.explaining.capturing import captured
 from forwardpass.explaining.targets import targets
 from forwardpass.explaining.verb import Explained, following
-from forwardpass.exploring.arithmetic import Names
+from forwardpass.exploring.arithmetic import ElementNames
 from forwardpass.nouns.calls import Value
 from forwardpass.operators import activation, attention, batch_norm, convolution, find, pooling
 from forwardpass.recording.recordings import Recording
@@ -29,7 +29,7 @@ def said(owner: str, index: tuple[int, ...]) -> str:
 def telling(record: Recording) -> str:
     """An element that shows much: of the first layer with an activation the number farthest from
     zero; else the largest of an output. Raises UsageError where nothing can be explained."""
-    names = Names(record)
+    names = ElementNames(record)
     for layer in record.layers:
         call = record.calls[layer.affine]
         value = record.values[call.outputs[0]]

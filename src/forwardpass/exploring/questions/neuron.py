@@ -16,7 +16,7 @@ from forwardpass.exploring.arithmetic import (
     Breakdown,
     Breakdowns,
     Decimal,
-    Names,
+    ElementNames,
     Stand,
     decimal,
     kind_of,
@@ -113,7 +113,7 @@ def element(
     parts = explained(record, text)
     value, index, _ = found(record, text, backward=False)
     owner = text.partition("[")[0].strip()
-    shown = Breakdowns(record, Names(record), step)
+    shown = Breakdowns(record, ElementNames(record), step)
     reads = [Reads(record, one) for one in parts]
     outputs = set(record.outputs.values())
     return Neuron(
@@ -291,7 +291,7 @@ def _bias(record: Recording, one: Explained) -> Stand | None:
     reads = Reads(record, one)
     for place, step in enumerate(one.part.steps):
         if step.name == _BIAS:
-            stand = Breakdowns(record, Names(record)).stand(one.call, reads.of_step(place))
+            stand = Breakdowns(record, ElementNames(record)).stand(one.call, reads.of_step(place))
             return stand if stand is not None and stand.kind == "parameter" else None
     return None
 
