@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import models
 import pytest
 import torch
@@ -14,7 +16,7 @@ from forwardpass.errors import UsageError
 from forwardpass.exploring.asking import PageQuestion, asked
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.playing import hand_layer, layer_by_hand
-from forwardpass.exploring.questions import play
+from forwardpass.exploring.questions import play, values
 from forwardpass.exploring.rows import PassGiven, given
 from forwardpass.exploring.steps import MOST_LEGS, legs_of
 from forwardpass.nouns.progress import Steps
@@ -187,3 +189,15 @@ def test_an_exported_page_holds_what_play_asks() -> None:
     assert ("play.times", {"row": 0}) in held
     keys = [asked(PageQuestion(of, arguments)).key for of, arguments in held]
     assert len(keys) == len(set(keys))
+
+
+def test_a_record_from_a_file_is_played(tmp_path: Path) -> None:
+    path = tmp_path / "linear.record"
+    fwd.record(nn.Linear(3, 2), torch.randn(1, 3), values="all").save(path)
+    exploration = Exploration("linear", None, [fwd.Record.load(path)])
+    first = play.step(exploration, Steps(), call=0)
+    assert first.formula == "t(x)"
+    assert values.fit(exploration, Steps(), value=first.gives[0].value).head.shape == (3, 2)
+    with pytest.raises(UsageError, match="weight"):
+        values.fit(exploration, Steps(), value=first.takes[0].value)
+    assert play.predictions(exploration, Steps()).predictions == ()

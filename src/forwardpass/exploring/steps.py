@@ -188,6 +188,8 @@ def _spelled(call: Call) -> str:
     def text(value: object) -> str:
         if isinstance(value, Ref):
             return letter(value.value)
+        if isinstance(value, dict):  # a Ref, of a record from a file
+            return letter(*cast("dict[str, int]", value).values())
         if isinstance(value, float):
             return f"{value:g}".replace("-", "−")
         if isinstance(value, list | tuple):

@@ -53,9 +53,12 @@ def _numbers(
         raise UsageError(f"value {value}: the record has {len(record.values):,}")
     found = _held(record, value)
     if found is None:
+        one = record.values[value]
+        if one.origin in ("parameter", "buffer"):
+            raise UsageError(f"a record from a file does not hold the numbers of {one.name}")
         raise UsageError(
-            f"value {value}, {record.values[value]}, was not kept: it is sparse, nested or "
-            "quantized, did not fit into memory, or the pass raised"
+            f"value {value}, {one}, was not kept: it is sparse, nested or quantized, or did not "
+            "fit into memory"
         )
     return found, record.values[value].dtype
 

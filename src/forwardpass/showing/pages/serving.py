@@ -82,7 +82,8 @@ class PageRoutes:
         return Reply(200, _events(work), b"text/event-stream", [*_HEADERS.items()])
 
     async def _tile(self, exchange: Exchange) -> Reply:
-        """Raw numbers, with what is true of them in the header `x-tile`."""
+        """Raw numbers, with what is true of them in the header `x-tile`; without it, why there are
+        none, as JSON: an answer, too, which no browser takes for an error."""
         work = self._desk.ask(asked(_read(exchange)))
         exchange.gone = work.stop
         while not work.over.is_set():
@@ -92,7 +93,7 @@ class PageRoutes:
             head = {b"x-tile": msgspec.json.encode(reached.head)}
             return _reply(reached.numbers, b"application/octet-stream", head)
         if isinstance(reached, NoAnswer):
-            raise RefusedError(409, reached.error, reason=reached.kind)
+            return _reply(msgspec.json.encode(reached), b"application/json")
         raise RefusedError(400, "this question is no tile; ask it at /ask")
 
 

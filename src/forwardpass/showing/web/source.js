@@ -100,6 +100,10 @@ async function tiled(question, key) {
   }
   const reply = await posted("/tile", question);
   const head = JSON.parse(reply.headers.get("x-tile") ?? "null");
+  if (!head) {
+    const said = await reply.json();
+    throw new Refused(said.kind, said.error);
+  }
   return { head, numbers: new Float32Array(await reply.arrayBuffer()) };
 }
 

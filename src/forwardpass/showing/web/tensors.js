@@ -31,7 +31,7 @@ export const largest = (head) => Math.max(Math.abs(head.min ?? 0), Math.abs(head
 /** The numbers of a value. `title` says which it is; `pixels` whether it is a picture in grey.
  * @param {{value: number, title: string, dtype?: string, pixels?: boolean, room?: number, high?: number,
  *   change?: any, picked?: (index: number[]) => void}} given */
-export function Tensor({ value, title, dtype = "f32", pixels = false, room = 400, high = 300, change, picked }) {
+export function Tensor({ value, title, dtype = "f32", pixels = false, room = 400, high = 320, change, picked }) {
   const [first, setFirst] = useState(/** @type {number | undefined} */ (undefined));
   useEffect(() => setFirst(undefined), [value, row.value]);
   const reached = useTile("values.fit", { value, row: row.value, change, first });
