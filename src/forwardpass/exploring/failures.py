@@ -122,13 +122,12 @@ def _wanted(
     refused: Refused, values: Sequence[Value], tensors: Sequence[torch.Tensor]
 ) -> Iterator[str]:
     for value, tensor in zip(values, tensors, strict=True):
-        for place, wanted in enumerate(refused.wants([tensor])):
-            if place == _MOST or wanted.of != "weights":
-                break
+        wants = [wanted for wanted in refused.wants([tensor]) if wanted.of == "weights"]
+        fewest = min((len(wanted.sizes) for wanted in wants), default=0)
+        for wanted in [one for one in wants if len(one.sizes) == fewest][:_MOST]:
             sizes = [wanted.sizes.get(axis, size) for axis, size in enumerate(value.shape)]
-            same_axes = not wanted.more
             form = f"{wanted.dtype or value.dtype}[{' '.join(map(str, sizes))}]"
-            yield f"{form} in place of {value}" if same_axes else f"{wanted}, in place of {value}"
+            yield f"{wanted}, in place of {value}" if wanted.more else f"{form} in place of {value}"
 
 
 def _empty(value: Value) -> torch.Tensor:

@@ -61,6 +61,10 @@ class Given(Protocol):
         """The pass of a batch of these rows, in this order, as deployed: eval, without grad."""
         ...
 
+    def known(self, rows: Sequence[int]) -> Recording | None:
+        """The recording of just that pass, where it was made before."""
+        ...
+
     def alike(self) -> list[list[int]]:
         """The rows, those together of which a batch holds no padding."""
         ...
@@ -103,6 +107,10 @@ class RowsGiven:
         for row, lengths in enumerate(block.lengths.tolist()):
             found.setdefault(tuple(lengths), []).append(row)
         return list(found.values())
+
+    def known(self, rows: Sequence[int]) -> Recording | None:
+        """None: each is made when it is asked for."""
+        return None
 
     def _inputs(self, rows: np.ndarray[Any, Any]) -> Any:
         taken = self.load.rows.take(rows)
@@ -151,6 +159,11 @@ class PassGiven:
         if self.count == 1 or list(rows) == list(range(self.count)):
             return self.record.this
         return self._probe.changed(Change(rows=tuple(rows)))
+
+    def known(self, rows: Sequence[int]) -> Recording | None:
+        """The one that this is about, where it has these rows and came to its end."""
+        whole = self.passed(rows) is self.record.this
+        return self.record if whole and self.record.failed is None else None
 
     def alike(self) -> list[list[int]]:
         return [list(range(self.count))]

@@ -97,7 +97,7 @@ def leaving(record: Recording) -> Leaving | None:
     found = [
         one
         for call in record.calls
-        if len(call.outputs) == 1 and call.kind == "compute" and not kinds.moves(call.operator)
+        if call.outputs and call.kind == "compute" and not kinds.moves(call.operator)
         for one in [_left(record, call)]
         if one.read and one.true and one.true != one.read[0]
         and record.values[one.value].nested is None

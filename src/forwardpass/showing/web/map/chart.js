@@ -13,7 +13,7 @@ const TALLEST = 1000;
 const MOST_LINES = 300;
 
 /** @param {{panes: Pane[], lines: Line[], spoken: (line: Line) => string, selected: string,
- *   lens: {from: [number, number, number, number], pane: number} | null, width: number, height: number,
+ *   lens: {from: [number, number, number, number], pane: number, said: string} | null, width: number, height: number,
  *   select: (id: string) => void, toggle: (line: Line, open: boolean) => void, beside?: (port: any) => any}} given */
 export function Chart({ panes, lines, spoken, selected, lens, width, height, select, toggle, beside }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));

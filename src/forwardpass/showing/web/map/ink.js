@@ -18,12 +18,16 @@ export function palette() {
 }
 
 /** @param {CanvasRenderingContext2D} ink @param {Pane[]} panes @param {Port} port @param {any} look
- * @param {{from: [number, number, number, number], pane: number} | null} lens */
+ * @param {{from: [number, number, number, number], pane: number, said: string} | null} lens */
 export function draw(ink, panes, port, look, lens) {
   ink.clearRect(0, 0, port.width, port.height);
   ink.save();
   ink.translate(-port.left, -port.top);
-  if (lens) wedge(ink, panes[lens.pane], lens.from, look);
+  if (lens) {
+    wedge(ink, panes[lens.pane], lens.from, look);
+    const { dx, dy, layout } = panes[lens.pane];
+    written(ink, lens.said, dx, dy - 20, "left", `600 12px ${look.text}`, look.ink, layout.width);
+  }
   for (const pane of panes) {
     ink.save();
     ink.translate(pane.dx, pane.dy);
@@ -42,7 +46,7 @@ export function draw(ink, panes, port, look, lens) {
 
 /** @param {CanvasRenderingContext2D} ink @param {Pane} pane @param {[number, number, number, number]} from @param {any} look */
 function wedge(ink, { layout, dx, dy }, [x, y, , h], look) {
-  const left = dx - 32, top = dy - 36, right = dx + layout.width + 24, bottom = dy + layout.height + 20;
+  const left = dx - 32, top = dy - 48, right = dx + layout.width + 24, bottom = dy + layout.height + 20;
   ink.fillStyle = look.wash;
   ink.beginPath();
   ink.moveTo(x, y);

@@ -39,9 +39,12 @@ class Making {
     this.marks = marks;
     this.choice = choice;
     this.base = base;
-    const { failure } = marks;
-    this.broken = failure && pass.graph.modules.first[failure.module] === pass.graph.modules.stop[failure.module]
-      ? failure.module : -1;
+    const { failure } = marks, { parent } = pass.graph.modules;
+    /** The layer that raised, which is drawn as that; -1 where it was no layer. */
+    this.broken = failure && failure.module >= 0 && !pass.children[failure.module].length ? failure.module : -1;
+    /** The modules around it. */
+    this.around = new Set();
+    for (let at = failure ? parent[failure.module] ?? -1 : -1; at >= 0; at = parent[at]) this.around.add(at);
   }
 
   /** Modules. Opened is what the reader opened; and, as long as all fits, the largest: of one of
@@ -52,7 +55,7 @@ class Making {
     let now = this.steps(scope);
     for (;;) {
       const size = (/** @type {Node} */ node) => {
-        const wish = this.choice.opened.get(node.id), calls = node.stop - node.first;
+        const wish = this.choice.opened.get(node.id) ?? (this.around.has(node.module) || undefined), calls = node.stop - node.first;
         if (node.kind !== "module" || wish === false) return 0;
         if (wish) return all + calls;
         const most = scope > 0 || now.length === 1 || 2 * calls > all;
@@ -200,7 +203,8 @@ class Making {
       for (let at = node.first; at < node.stop; at++) if (!set.has(at)) return false;
       return true;
     };
-    return { ...node, still: every(this.marks.still), dead: node.stop > node.first && every(this.marks.dead) };
+    const still = every(this.marks.still); // what computes nothing is no dead end to speak of
+    return { ...node, still, dead: !still && node.stop > node.first && every(this.marks.dead) };
   }
 
   /** @param {number} module */
@@ -237,11 +241,13 @@ class Making {
 
   /** @param {any} failure @returns {Node} */
   failed(failure) {
-    const at = this.pass.count;
-    const name = failure.module > 0 ? this.named(failure.module) : "";
+    const at = this.pass.count, layer = this.broken >= 0 && this.choice.zoom === "modules";
+    const { first, stop } = this.pass.graph.modules;
     return {
-      ...EMPTY, id: "failed", kind: "failed", first: at, stop: at, module: failure.module,
-      name: name || `#${at}`, type: this.broken >= 0 ? failure.kind : failure.operator || "here",
+      ...EMPTY, id: "failed", kind: "failed", module: failure.module,
+      first: layer ? first[this.broken] : at, stop: layer ? stop[this.broken] : at,
+      name: failure.module > 0 ? this.named(failure.module) : `#${at}`,
+      type: layer ? failure.kind : failure.operator || "here",
     };
   }
 }
@@ -273,10 +279,10 @@ function leading(pass, nodes, marks) {
       from.add(at);
       edges.push({ from: at, to, serial });
     };
+    if (node.kind === "failed") (modules.inputs[node.module] ?? []).forEach(reads);
     if (node.kind === "input") node.members.forEach((serial) => holder.set(serial, to));
     else if (node.kind === "output") reads(node.serial);
-    else if (node.kind === "failed") (modules.inputs[node.module] ?? []).forEach(reads);
-    else if (node.first === node.stop) { // a module that only hands on
+    else if (node.first === node.stop && node.kind !== "failed") { // a module that only hands on
       modules.inputs[node.module].forEach(reads);
       modules.outputs[node.module].forEach((/** @type {number} */ serial) => holder.set(serial, to));
     }
@@ -290,6 +296,14 @@ function leading(pass, nodes, marks) {
     if (to > 0) edges.push({ from: to - 1, to, serial: nodes[to - 1].serial });
   }
   return edges;
+}
+
+/** What leads to each node. @param {Drawn} map @returns {Edge[][]} */
+export function arriving({ nodes, edges }) {
+  /** @type {Edge[][]} */
+  const found = nodes.map(() => []);
+  for (const edge of edges) found[edge.to].push(edge);
+  return found;
 }
 
 /** The shapes that differ from the one that came in, by node: worth a word on the edge.

@@ -5,7 +5,7 @@ import { Frame, Waiting } from "fwd/frame.js";
 import { Chart, lineId } from "fwd/map/chart.js";
 import { Failed, headline, subline } from "fwd/map/failed.js";
 import { laid } from "fwd/map/layout.js";
-import { drawn, turning } from "fwd/map/nodes.js";
+import { arriving, drawn, turning } from "fwd/map/nodes.js";
 import { Pass } from "fwd/map/pass.js";
 import { Selected } from "fwd/map/rail.js";
 import { Strip } from "fwd/map/strips.js";
@@ -34,6 +34,7 @@ function Whole({ view, graph, marks }) {
   const [opened, setOpened] = useState(/** @type {Map<string, boolean>} */ (new Map()));
   const [unfolded, setUnfolded] = useState(/** @type {boolean | Set<string>} */ (false));
   const [lens, setLens] = useState(/** @type {string | null | undefined} */ (undefined));
+  const [deep, setDeep] = useState(-1); // of a stack in the wedge, the one of its members that was opened
   const [scale, setScale] = useState(SCALES.length - 1);
   const [chosen, setChosen] = useState("");
   const pass = useMemo(() => new Pass(graph), [graph]);
@@ -43,28 +44,31 @@ function Whole({ view, graph, marks }) {
 
   const whole = useMemo(() => drawn(pass, sets, { zoom, opened, unfolded }, 0), [pass, sets, zoom, opened, unfolded]);
   const stack = useMemo(() => lensOf(whole, lens), [whole, lens]);
-  const one = useMemo(() => (stack < 0 ? null : drawn(pass, sets, { zoom, opened, unfolded }, whole.nodes[stack].module)),
-    [whole, stack, pass, sets, zoom, opened, unfolded]);
+  const member = stack < 0 ? -1 : deep >= 0 ? deep : whole.nodes[stack].module;
+  const one = useMemo(() => (member < 0 ? null : drawn(pass, sets, { zoom, opened, unfolded }, member)),
+    [whole, member, pass, sets, zoom, opened, unfolded]);
   const given = { hidden, marks, health };
   const words = useMemo(() => new Words(pass, { ...given, from: 0, until: pass.count }), [pass, hidden, marks, health]);
   const { modules } = graph;
-  const inner = useMemo(() => (one && stack >= 0 ? new Words(pass, {
-    ...given, from: modules.first[whole.nodes[stack].module], until: modules.stop[whole.nodes[stack].module],
-  }) : words), [one, stack, words]);
+  const inner = useMemo(() => (member < 0 ? words
+    : new Words(pass, { ...given, from: modules.first[member], until: modules.stop[member] })), [member, words]);
 
   const lines = useMemo(() => tree(whole, one, stack, opened), [whole, one, stack, opened]);
-  const line = picked(lines, whole, one, chosen);
+  const into = useMemo(() => [arriving(whole), one ? arriving(one) : []], [whole, one]);
+  const line = picked(lines, whole, one, chosen || (marks.failure ? "failed" : ""));
   const layouts = useMemo(() => {
     const narrow = one ? { wide: 240, narrow: 176 } : {};
     return [laid(whole, { scale: SCALES[scale], ...narrow }), one && laid(one, { scale: SCALES[scale], wide: 456, narrow: 156 })];
   }, [whole, one, scale]);
-  const stage = useMemo(() => staged(whole, one, stack, layouts, words, inner, line?.id ?? "", pass), [layouts, words, inner, line?.id]);
-  useEffect(() => { setLens(undefined); }, [zoom]);
+  const stage = useMemo(() => staged(whole, one, stack, layouts, words, inner, line?.id ?? "", pass, member), [layouts, words, inner, line?.id]);
+  useEffect(() => {
+    setLens(undefined);
+    setDeep(-1);
+  }, [zoom, unfolded]);
   if (!line) return html`<${Frame} view=${view} said="This pass called no operator."><p>There is nothing to draw.</p><//>`;
 
   const map = line.pane ? /** @type {any} */ (one) : whole, node = map.nodes[line.at];
-  const before = (/** @type {import("fwd/map/chart.js").Line} */ of) =>
-    (of.pane ? /** @type {any} */ (one) : whole).edges.filter((/** @type {any} */ edge) => edge.to === of.at);
+  const before = (/** @type {import("fwd/map/chart.js").Line} */ of) => into[of.pane][of.at];
   const select = (/** @type {string} */ id) => {
     const there = lines.find((l) => l.id === id);
     if (!there) return;
@@ -74,7 +78,11 @@ function Whole({ view, graph, marks }) {
   };
   const toggle = (/** @type {import("fwd/map/chart.js").Line} */ of, /** @type {boolean} */ wish) => {
     const to = (of.pane ? /** @type {any} */ (one) : whole).nodes[of.at];
-    if (to.kind === "stack") setLens(wish ? to.id : null);
+    if (to.kind === "stack" && of.pane) setDeep(to.module);
+    else if (to.kind === "stack") {
+      setLens(wish ? to.id : null);
+      setDeep(-1);
+    }
     else setOpened(new Map([...opened, [to.id, wish]]));
   };
   const layout = layouts[0], beside = !one && layout?.single && SCALES[scale] === 1 && whole.nodes.length <= 60;
@@ -132,7 +140,7 @@ function lensOf({ nodes }, lens) {
 function tree(whole, one, stack, opened) {
   const lines = (/** @type {import("fwd/map/nodes.js").Drawn} */ map, /** @type {number} */ pane) => map.nodes.map((node, at) => ({
     id: lineId(pane, node.id), pane, at, level: pane + 1, place: at + 1, size: map.nodes.length,
-    open: node.kind === "stack" ? (pane ? null : at === stack) : node.kind === "run" || (node.kind === "module" && node.stop - node.first > 1)
+    open: node.kind === "stack" ? !pane && at === stack : node.kind === "run" || (node.kind === "module" && node.stop - node.first > 1)
       ? opened.get(node.id) ?? false : null,
   }));
   const outer = lines(whole, 0);
@@ -153,8 +161,8 @@ function picked(lines, whole, one, chosen) {
 
 /** The panes beside each other, the wedge between them.
  * @param {any} whole @param {any} one @param {number} stack @param {any[]} layouts @param {Words} words @param {Words} inner
- * @param {string} selected @param {Pass} pass */
-function staged(whole, one, stack, layouts, words, inner, selected, pass) {
+ * @param {string} selected @param {Pass} pass @param {number} member */
+function staged(whole, one, stack, layouts, words, inner, selected, pass, member) {
   const pane = (/** @type {any} */ map, /** @type {any} */ layout, /** @type {Words} */ by, /** @type {number} */ at, /** @type {number} */ dx, /** @type {number} */ dy) => ({
     map, layout, dx, dy, turns: turning(pass, map),
     told: (/** @type {number} */ i) => by.label(map.nodes[i], lineId(at, map.nodes[i].id) === selected),
@@ -162,10 +170,10 @@ function staged(whole, one, stack, layouts, words, inner, selected, pass) {
   const [first, second] = layouts, edge = 4;
   if (!one) return { panes: [pane(whole, first, words, 0, edge, edge)], lens: null, width: first.width + 2 * edge, height: first.height + 32 };
   const { x, y, w, h } = first.places[stack], dx = first.width + 76;
-  const dy = Math.max(44, Math.min(y - 80, Math.max(44, first.height - second.height)));
+  const dy = Math.max(56, Math.min(y - 80, Math.max(56, first.height - second.height)));
   return {
     panes: [pane(whole, first, words, 0, edge, edge), pane(one, second, inner, 1, dx, dy)],
-    lens: { pane: 1, from: /** @type {[number, number, number, number]} */ ([x + w + 8 + edge, y + edge, w, h]) },
+    lens: { pane: 1, said: `Inside one of them: ${pass.graph.modules.path[member]}`, from: /** @type {[number, number, number, number]} */ ([x + w + 8 + edge, y + edge, w, h]) },
     width: dx + second.width + 28, height: Math.max(first.height, dy + second.height + 20) + 32,
   };
 }
