@@ -89,7 +89,7 @@ def test_repeats_are_folded_and_one_of_them_shown_beside(chrome: Any) -> None:
         assert told.count("no output depends on it") == 1
         tab.click("section[aria-label=prediction] >> text=Skip")
         tab.click("text=all drawn")
-        tab.wait_for_function("document.querySelectorAll('[role=treeitem]').length > 7")
+        tab.wait_for_selector("[role=treeitem] >> nth=7")
         assert "5 × Block" not in "\n".join(lines(tab))
 
 
@@ -98,19 +98,15 @@ def test_it_is_walked_and_opened_by_keyboard(chrome: Any) -> None:
         tab.focus("[role=treeitem][tabindex='0']")
         tab.keyboard.press("Home")
         tab.keyboard.press("ArrowDown")
-        tab.wait_for_function(
-            "document.activeElement.getAttribute('aria-label')?.includes('5 × Block')"
-        )
+        tab.wait_for_selector("[role=treeitem]:focus[aria-label*='5 × Block']")
         assert tab.evaluate("document.activeElement.ariaExpanded") == "true"
         tab.keyboard.press("ArrowLeft")
-        tab.wait_for_function("document.activeElement.ariaExpanded === 'false'")
+        tab.wait_for_selector("[role=treeitem]:focus[aria-expanded=false]")
         assert not any("up Linear" in line for line in lines(tab))
         tab.keyboard.press("Enter")
-        tab.wait_for_function("document.activeElement.ariaExpanded === 'true'")
+        tab.wait_for_selector("[role=treeitem]:focus[aria-expanded=true]")
         tab.keyboard.press("End")
-        tab.wait_for_function(
-            "document.activeElement.getAttribute('aria-label')?.startsWith('output')"
-        )
+        tab.wait_for_selector("[role=treeitem]:focus[aria-label^=output]")
         assert "output" in tab.inner_text("section[aria-label=selected]")
 
 
@@ -122,9 +118,7 @@ def test_the_shape_is_not_there_before_the_prediction_and_is_what_torch_says_aft
     true = " ".join(map(str, layer(given).shape))
     with mapped(chrome, nn.Sequential(layer, nn.ReLU()), given) as tab:
         tab.wait_for_selector("section[aria-label=prediction]")
-        tab.wait_for_function(
-            "document.querySelector('[role=tree]').innerHTML.includes('output ?')"
-        )
+        tab.wait_for_selector("[role=treeitem][aria-label*='output ?']")
         without = tab.evaluate("""() => {
             const there = document.querySelector('main').cloneNode(true);
             there.querySelector('section[aria-label=prediction]').remove();
@@ -165,7 +159,7 @@ def test_a_pass_of_10_000_calls_opens_and_pans_in_few_elements(chrome: Any) -> N
     with mapped(chrome, module, torch.rand(1, 4)) as tab:
         tab.click("text=operators")
         tab.click("text=all drawn")
-        tab.wait_for_function("document.querySelector('.sheet').offsetHeight > 100000")
+        tab.wait_for_selector("[role=treeitem][aria-setsize='10202']")
         frames = tab.evaluate("""() => new Promise(done => {
             const box = document.querySelector('.window'), frames = [];
             let last = performance.now();
