@@ -16,11 +16,28 @@ import torch
 
 from forwardpass.code.owners import models_line, raised_at
 from forwardpass.nouns.calls import Site
+from forwardpass.nouns.signatures import Signature
 from forwardpass.recording.passes import Pass
 from forwardpass.tensors.trees import flatten
 
 Axes = Mapping[str, Mapping[int, str]]
 """By the path of an input: which of its axes are to stay variable, with their names."""
+
+
+def variable_axes(
+    signature: Signature | None, inputs: Mapping[str, torch.Tensor], smallest: int
+) -> Axes:
+    """The axes that a signature names, the batch among them, where these inputs have `smallest`
+    or more along them: the exporter takes sizes below two for constants."""
+    found: dict[str, dict[int, str]] = {}
+    for item in signature.inputs if signature is not None else ():
+        tensor = inputs.get(item.path)
+        if tensor is None or tensor.dim() != len(item.axes):
+            continue
+        for place, axis in enumerate(item.axes):
+            if axis.name and tensor.shape[place] >= smallest:
+                found.setdefault(item.path, {})[place] = axis.name
+    return found
 
 
 class Bounds(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -111,14 +111,19 @@ Verdicts = defaultdict[tuple[str, str], set[bool | None]]
 def _judged(record: Recording) -> Verdicts:
     """What becomes of the draws that depend on no input, and of what is made of them alone."""
     found: Verdicts = defaultdict(set)
+    for draws, call, serial in noise_used(record):
+        verdict = False if call is None else zeroes(record, call, serial)
+        for index in draws:
+            drew = record.calls[index]
+            found[str(record.site(drew)), drew.operator].add(verdict)
+    return found
+
+
+def noise_used(record: Record) -> Iterator[tuple[frozenset[int], Call | None, int]]:
+    """Where what was drawn meets what the pass computes: the draws, the call that reads both and
+    the value that is made of the draws alone; no call where that comes out."""
     drawn: dict[int, frozenset[int]] = {}  # by serial, the calls that drew what it is made of
     computed = set(record.inputs.values())
-
-    def judge(serial: int, verdict: bool | None) -> None:
-        for index in drawn[serial]:
-            call = record.calls[index]
-            found[str(record.site(call)), call.operator].add(verdict)
-
     for call in record.calls:
         reads = _read(record, call)
         noise = [s for s in reads if s in drawn]
@@ -129,10 +134,9 @@ def _judged(record: Recording) -> Verdicts:
         else:
             computed.update(call.outputs)
             for serial in noise:
-                judge(serial, _zeroes(record, call, serial))
+                yield drawn[serial], call, serial
     for serial in drawn.keys() & set(record.outputs.values()):
-        judge(serial, False)
-    return found
+        yield drawn[serial], None, serial
 
 
 def _read(record: Record, call: Call) -> list[int]:
@@ -143,7 +147,7 @@ def _read(record: Record, call: Call) -> list[int]:
     return [s for s in call.inputs if record.values[s].storage not in filled]
 
 
-def _zeroes(record: Recording, call: Call, mask: int) -> bool | None:
+def zeroes(record: Recording, call: Call, mask: int) -> bool | None:
     """Whether a call gives zeros wherever a mask has one of its few levels, and not by what else
     it reads; None where it zeroes nothing: the mask is the same everywhere, or zeroed it before."""
     tensors = record.tensors

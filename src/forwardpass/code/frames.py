@@ -184,10 +184,9 @@ def _span(code: CodeType, instruction: int) -> tuple[int | None, ...]:
 
 
 @cache
-def name_at(code: CodeType, instruction: int) -> str:
-    """The name of what the expression at an instruction calls: `F.gelu`, `@`, `.view`, `[…]`."""
-    if code.co_code[instruction] == _STORE:
-        return "[…] ="
+def expression_at(code: CodeType, instruction: int) -> str:
+    """The text of the expression, or of the statement, at an instruction; "" where it cannot be
+    read."""
     line, last, start, stop = _span(code, instruction)
     if line is None or last is None or start is None or stop is None:
         return ""
@@ -196,7 +195,17 @@ def name_at(code: CodeType, instruction: int) -> str:
         return ""
     lines[-1] = lines[-1][:stop]
     lines[0] = lines[0][start:]
-    text = b"".join(lines).decode(errors="replace").strip()
+    return b"".join(lines).decode(errors="replace").strip()
+
+
+@cache
+def name_at(code: CodeType, instruction: int) -> str:
+    """The name of what the expression at an instruction calls: `F.gelu`, `@`, `.view`, `[…]`."""
+    if code.co_code[instruction] == _STORE:
+        return "[…] ="
+    text = expression_at(code, instruction)
+    if not text:
+        return ""
     try:
         node = ast.parse(f"({text})", mode="eval").body
     except SyntaxError:

@@ -55,7 +55,7 @@ def of_module(module: nn.Module) -> str:
                 f"{type(module).__name__} is lazy: its {name} has no shape yet; call the model "
                 "once with real inputs, and give it then"
             )
-        total.update(f"\0{name}:{_content(tensor)}".encode())
+        total.update(f"\0{name}:{content(tensor)}".encode())
     return total.hexdigest()
 
 
@@ -86,7 +86,7 @@ class Described:
             for key in sorted(pairs, key=repr):
                 yield f"{key!r}={self.said(pairs[key])}"
         elif isinstance(value, np.ndarray) or is_tensor(value):
-            yield _content(value)
+            yield content(value)
         elif isinstance(value, functools.partial):
             part = cast("functools.partial[Any]", value)
             yield from (self.said(part.func), self.said(part.args), self.said(part.keywords))
@@ -171,7 +171,7 @@ def _names(code: CodeType) -> list[str]:
     return sorted({*code.co_names, *(name for c in inner for name in _names(c))})
 
 
-def _content(value: torch.Tensor | np.ndarray[Any, Any]) -> str:
+def content(value: torch.Tensor | np.ndarray[Any, Any]) -> str:
     """Dtype, shape and a hash of the values."""
     told = f"{value.dtype}{list(value.shape)}"
     if is_tensor(value):

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import torch
 
-from forwardpass.building.exporting import Axes, Bounds, Exported, exported
+from forwardpass.building.exporting import Bounds, Exported, exported, variable_axes
 from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.errors import PassError
 from forwardpass.measuring.clocks import Clock
@@ -61,28 +61,12 @@ def check(probe: Examination) -> Iterable[Finding]:
     if not asked and seconds > _UNASKED_SECONDS:
         raise Inapplicable(f"takes about {seconds:.0f} s; ask for it by name")
     severity: Severity = "warning" if asked else "note"
-    found = exported(probe.another(), _axes(probe))
+    found = exported(probe.another(), variable_axes(probe.signature, probe.inputs, _SMALLEST))
     if found.program is None:
         yield _refused(probe, severity, found)
         return
     yield from _baked(probe, severity, found)
     yield from _bounded(probe, severity, found)
-
-
-def _axes(probe: Examination) -> Axes:
-    """The axes that the signature names, the batch among them, where this pass can tell: the
-    exporter takes sizes below two for constants."""
-    if probe.signature is None:
-        return {}
-    found: dict[str, dict[int, str]] = {}
-    for item in probe.signature.inputs:
-        tensor = probe.inputs.get(item.path)
-        if tensor is None or tensor.dim() != len(item.axes):
-            continue
-        for place, axis in enumerate(item.axes):
-            if axis.name and tensor.shape[place] >= _SMALLEST:
-                found.setdefault(item.path, {})[place] = axis.name
-    return found
 
 
 def _refused(probe: Examination, severity: Severity, found: Exported) -> Finding:

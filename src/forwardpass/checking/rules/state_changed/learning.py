@@ -28,7 +28,7 @@ def ledger(this: Pass) -> Ledger:
         return []
     try:
         with this.staged(contents=True) as (_, args, kwargs):
-            twin = _twin(this.module)
+            twin = twin_of(this.module)
             found = [("start", _hash(twin))]
             came = flatten(twin(*args, **kwargs)).values()
             found.append(("forward", _hash(twin)))
@@ -42,7 +42,7 @@ def ledger(this: Pass) -> Ledger:
     return found
 
 
-def _twin(module: nn.Module) -> nn.Module:
+def twin_of(module: nn.Module) -> nn.Module:
     """A copy that shares nothing, whose weights learn as the originals do."""
     memo: dict[int, Any] = {}
     copies = Copies()
