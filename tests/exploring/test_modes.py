@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from forwardpass import Forward, Model
-from forwardpass.exploring.asking import Question, asked
+from forwardpass.exploring.asking import PageQuestion, asked
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.ledgers import MOMENTS, StateLedger
 from forwardpass.exploring.questions.modes import BothModes
@@ -24,7 +24,7 @@ def exploration(model: Model, inputs: Any = None) -> Exploration:
 
 
 def answered(made: Exploration, of: str, **arguments: Any) -> Any:
-    return asked(Question(of, arguments)).answer(made, Steps())
+    return asked(PageQuestion(of, arguments)).answer(made, Steps())
 
 
 def changed(found: StateLedger, moment: str) -> set[str]:

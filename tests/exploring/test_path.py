@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from forwardpass import Forward, Model
-from forwardpass.exploring.asking import Question, asked
+from forwardpass.exploring.asking import PageQuestion, asked
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.questions.path import CodeLines, Ways
 from forwardpass.exploring.rows import given
@@ -50,7 +50,7 @@ def careful() -> Exploration:
 
 
 def answered(made: Exploration, of: str, **arguments: Any) -> Any:
-    return asked(Question(of, arguments)).answer(made, Steps())
+    return asked(PageQuestion(of, arguments)).answer(made, Steps())
 
 
 def counted(function: CodeLines, text: str) -> tuple[int, int]:

@@ -18,15 +18,15 @@ from typing import Any, Final, NamedTuple, Protocol
 from forwardpass.code.statements import body_of, source
 
 MOST: Final = 2_000_000
-"""Lines that are noted in order; 8 bytes each."""
+"""LineTrace that are noted in order; 8 bytes each."""
 _WITHIN: Final = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>"})
 """Functions that are written within a statement of another one."""
 _CALL: Final = 0
 """In place of a line: a function was called."""
 
 
-class _TraceFunction(Protocol):
-    def __call__(self, frame: FrameType, event: str, argument: Any, /) -> _TraceFunction | None: ...
+class TraceFunction(Protocol):
+    def __call__(self, frame: FrameType, event: str, argument: Any, /) -> TraceFunction | None: ...
 
 
 class StatementPlace(NamedTuple):
@@ -72,7 +72,7 @@ class Itinerary:
         return Counter({**inner, **outer})
 
 
-class Lines:
+class LineTrace:
     """While code runs within it on this thread, notes the lines of files that `wanted` takes.
 
     A debugger or a coverage tool that traces this thread is off meanwhile.
@@ -97,7 +97,7 @@ class Lines:
         self._is_cut = False
         self._before: Any = None
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> LineTrace:
         self._before = sys.gettrace()
         sys.settrace(self._entered)
         return self
@@ -105,7 +105,7 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         sys.settrace(self._before)
 
-    def _entered(self, frame: FrameType, event: str, argument: Any, /) -> _TraceFunction | None:
+    def _entered(self, frame: FrameType, event: str, argument: Any, /) -> TraceFunction | None:
         code = frame.f_code
         numbers = self._codes.get(id(code), ...)
         if numbers is ...:
@@ -118,7 +118,7 @@ class Lines:
         if known is None:
             self._note(frame, numbers, _CALL, activation)
 
-        def step(frame: FrameType, event: str, argument: Any, /) -> _TraceFunction | None:
+        def step(frame: FrameType, event: str, argument: Any, /) -> TraceFunction | None:
             if event == "line":
                 self._note(frame, numbers, frame.f_lineno, activation)
             elif event == "return" and not code.co_flags & CO_GENERATOR:
@@ -165,7 +165,7 @@ class Lines:
         steps, activations, noted = array("l"), array("l"), array("l")
         numbers: dict[int, int] = {}
         parents: list[int] = []
-        last: dict[int, _Read] = {}
+        last: dict[int, _NotedLine] = {}
         for count, (number, activation) in enumerate(
             zip(self._noted, self._activations, strict=True), 1
         ):
@@ -189,7 +189,7 @@ class Lines:
         return Itinerary(tuple(places), steps, activations, tuple(parents), noted, self._is_cut)
 
 
-class _Read(NamedTuple):
+class _NotedLine(NamedTuple):
     """What a line that was noted is: `counts` for a call that has a `def` of its own to show."""
 
     place: StatementPlace
@@ -199,25 +199,25 @@ class _Read(NamedTuple):
     is_long: bool
     left: tuple[int, int] | None
 
-    def goes_on(self, before: _Read) -> bool:
+    def goes_on(self, before: _NotedLine) -> bool:
         """Whether the statement ran already when the line before it, of the same call, did."""
         if self.is_long and before.place == self.place:
             return True
         return self.left is not None and self.left[0] <= before.line <= self.left[1]
 
 
-def _read(code: CodeType, line: int) -> _Read:
+def _read(code: CodeType, line: int) -> _NotedLine:
     text = source(code.co_filename)
     within = code.co_name in _WITHIN
     function = code.co_qualname
     if line == _CALL:
         start = text.start(code.co_firstlineno)
         counts = not within and not function.rpartition(".")[0].endswith("<locals>")
-        return _Read(
+        return _NotedLine(
             StatementPlace(code.co_filename, start, function), start, True, counts, False, None
         )
     start = line if within else text.start(line)
     node = text.at(start)
     left = body_of(node) if node is not None and type(node).__name__.endswith("With") else None
     place = StatementPlace(code.co_filename, start, function, within)
-    return _Read(place, line, False, True, not within and text.is_long(start), left)
+    return _NotedLine(place, line, False, True, not within and text.is_long(start), left)

@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from forwardpass.code.frames import expression_at
-from forwardpass.code.lines import Lines
+from forwardpass.code.lines import LineTrace
 from forwardpass.code.owners import models_frame, past_ours
 from forwardpass.code.statements import source
 from forwardpass.exploring.explorations import Exploration
-from forwardpass.exploring.ways import Parted, followed, made_within
+from forwardpass.exploring.ways import WayApart, followed, made_within
 from forwardpass.recording.interception import Interception, aside
 from forwardpass.recording.schemas import Schema
 from forwardpass.tensors.modules import attributes, store_of
@@ -53,7 +53,7 @@ class Condition(msgspec.Struct, frozen=True):
     compared: tuple[ComparedPart, ...]
 
 
-def condition(exploration: Exploration, rows: tuple[int, int], parted: Parted) -> Condition:
+def condition(exploration: Exploration, rows: tuple[int, int], parted: WayApart) -> Condition:
     """What decided, and what was compared, by one more pass of each row.
 
     Nothing of the user's is called for it: numbers are noted as the condition computes them, and
@@ -86,7 +86,7 @@ def _asked(node: ast.AST) -> ast.expr | None:
 
 
 def _told(
-    exploration: Exploration, row: int, parted: Parted, begin: int, end: int | None,
+    exploration: Exploration, row: int, parted: WayApart, begin: int, end: int | None,
     asked: ast.expr | None,
 ) -> dict[str, str]:  # fmt: skip
     """What the parts of a condition were when it decided, by their text."""
@@ -106,7 +106,7 @@ def _told(
 
     @contextmanager
     def noted() -> Generator[None]:
-        with noting, Lines(followed, marks):
+        with noting, LineTrace(followed, marks):
             yield
 
     made_within(exploration, row, noted())

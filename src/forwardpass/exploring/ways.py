@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from forwardpass.code.lines import Itinerary, Lines, StatementPlace
+from forwardpass.code.lines import Itinerary, LineTrace, StatementPlace
 from forwardpass.code.owners import Owner, owner
 from forwardpass.code.statements import Statements, body_of, source
 from forwardpass.errors import PassError
@@ -34,7 +34,7 @@ def followed(file: str) -> bool:
 
 def walked(exploration: Exploration, row: int) -> Walked:
     """One more pass of a row, alone and as deployed, whose lines are followed."""
-    lines = Lines(followed)
+    lines = LineTrace(followed)
     error = made_within(exploration, row, lines)
     return Walked(lines.way(), error)
 
@@ -58,7 +58,7 @@ def made_within(exploration: Exploration, row: int, around: AbstractContextManag
 
 
 @dataclass(frozen=True)
-class Parted:
+class WayApart:
     """Where two ways part.
 
     Attributes:
@@ -78,7 +78,7 @@ class Parted:
     lines: tuple[int, int]
 
 
-def parted(a: Itinerary, b: Itinerary) -> Parted | None:
+def parted(a: Itinerary, b: Itinerary) -> WayApart | None:
     """Where two ways part; None where they do not, or where they have nothing in common."""
     shorter = min(len(a.steps), len(b.steps))
     apart = next(
@@ -92,7 +92,7 @@ def parted(a: Itinerary, b: Itinerary) -> Parted | None:
     nexts = [_next(way, apart, call) for way in (a, b)]
     turns: list[Turn] = [_turn(source(place.file), place, line) for line in nexts]
     ends = [way.noted[apart] if apart < len(way.steps) else None for way in (a, b)]
-    return Parted(
+    return WayApart(
         place, sum(a.steps[i] == a.steps[at] for i in range(at + 1)),
         (a.noted[at], b.noted[at]), (ends[0], ends[1]), (turns[0], turns[1]), (nexts[0], nexts[1]),
     )  # fmt: skip

@@ -10,10 +10,10 @@ import torch
 
 from forwardpass.checking.draws import arguments, between, noise_used, zeroes
 from forwardpass.errors import ForwardpassError, PassError, UsageError
-from forwardpass.exploring.asking import Question
+from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.ledgers import MOMENTS, SEED, StateLedger, ledger
-from forwardpass.exploring.predictions import Prediction, Settled
+from forwardpass.exploring.predictions import PagePrediction, Settled
 from forwardpass.exploring.views import Predictions, View
 from forwardpass.keeping.memories import is_strided, same_numbers
 from forwardpass.nouns.calls import Call, Ref
@@ -295,7 +295,7 @@ def predictions(exploration: Exploration, steps: Steps, *, row: int = 0) -> Pred
     if exploration.given is None:
         return Predictions(())
     return Predictions(
-        (Prediction(
+        (PagePrediction(
             "state", "One forward pass in train mode, under no_grad, and nothing else. What of "
             "the model does it change?", _STATES, ("ledger",),
         ),)
@@ -329,13 +329,13 @@ def settle(exploration: Exploration, steps: Steps, *, row: int = 0, id: str = "s
     )  # fmt: skip
 
 
-def exported(exploration: Exploration) -> Iterator[Question]:
+def exported(exploration: Exploration) -> Iterator[PageQuestion]:
     """The first row in both modes."""
-    yield Question("modes.predictions", {"row": 0})
+    yield PageQuestion("modes.predictions", {"row": 0})
     if exploration.given is not None:
-        yield Question("modes.both", {"row": 0})
-        yield Question("modes.state", {"row": 0})
-        yield Question("modes.settle", {"row": 0, "id": "state"})
+        yield PageQuestion("modes.both", {"row": 0})
+        yield PageQuestion("modes.state", {"row": 0})
+        yield PageQuestion("modes.settle", {"row": 0, "id": "state"})
 
 
 VIEW = View("modes", 6, "Modes", "Train mode or eval mode?")

@@ -12,11 +12,11 @@ from forwardpass.code.owners import Owner, owner
 from forwardpass.code.sources import file_of, shortened
 from forwardpass.code.statements import source
 from forwardpass.errors import UsageError
-from forwardpass.exploring.asking import Question
+from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.conditions import Condition, condition
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.exports import TriedExport, tried_export, why_not_tried
-from forwardpass.exploring.predictions import Prediction, Settled
+from forwardpass.exploring.predictions import PagePrediction, Settled
 from forwardpass.exploring.views import Predictions, View
 from forwardpass.exploring.ways import Turn, Walked, parted, walked
 from forwardpass.nouns.progress import Steps
@@ -265,12 +265,12 @@ _EXPORTS: Final = {
 
 def predictions(exploration: Exploration, steps: Steps, *, row: int = 0) -> Predictions:
     """Whether the next row goes the same way; and what export would lose."""
-    found: list[Prediction] = []
+    found: list[PagePrediction] = []
     given = exploration.given
     if given is not None and given.count > 1:
         other = (row + 1) % given.count
         found.append(
-            Prediction(
+            PagePrediction(
                 "same-way",
                 f"B is row {other}. Does it go through the code as row {row} does?",
                 _SAME_WAY,
@@ -280,7 +280,7 @@ def predictions(exploration: Exploration, steps: Steps, *, row: int = 0) -> Pred
         )
     if given is not None and not why_not_tried(exploration, row):
         found.append(
-            Prediction(
+            PagePrediction(
                 "export",
                 "This pass ran without a graph that was declared beforehand. What does "
                 "torch.export make of it?",
@@ -328,19 +328,19 @@ def _why(found: Ways) -> str:
     return f"{where} was {parting.a_turn} for A, {parting.b_turn} for B."
 
 
-def exported(exploration: Exploration) -> Iterator[Question]:
+def exported(exploration: Exploration) -> Iterator[PageQuestion]:
     """The first row, and the next one beside it."""
-    yield Question("path.predictions", {"row": 0})
-    yield Question("path.lines", {"row": 0})
+    yield PageQuestion("path.predictions", {"row": 0})
+    yield PageQuestion("path.lines", {"row": 0})
     if exploration.given is None:
         return
     if exploration.count > 1:
-        yield Question("path.lines", {"row": 0, "other": 1})
-        yield Question("path.settle", {"row": 0, "id": "same-way", "other": 1})
+        yield PageQuestion("path.lines", {"row": 0, "other": 1})
+        yield PageQuestion("path.settle", {"row": 0, "id": "same-way", "other": 1})
     if not why_not_tried(exploration, 0):
         others = {"other": 1} if exploration.count > 1 else {}
-        yield Question("path.export", {"row": 0, **others})
-        yield Question("path.settle", {"row": 0, "id": "export", **others})
+        yield PageQuestion("path.export", {"row": 0, **others})
+        yield PageQuestion("path.settle", {"row": 0, "id": "export", **others})
 
 
 VIEW = View("path", 5, "Path", "Which way did my code go?")

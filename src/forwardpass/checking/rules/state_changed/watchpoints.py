@@ -5,15 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
+from forwardpass.code.lines import TraceFunction
 from forwardpass.code.owners import Owner, is_of_models, models_frame, owner, site_of
 from forwardpass.code.sources import line_at
 from forwardpass.nouns.calls import Site
-
-
-class _TraceFunction(Protocol):
-    def __call__(self, frame: FrameType, event: str, argument: Any, /) -> _TraceFunction | None: ...
 
 
 class Watchpoint:
@@ -40,7 +37,7 @@ class Watchpoint:
     def __exit__(self, *_: object) -> None:
         sys.settrace(self._before)
 
-    def _entered(self, frame: FrameType, event: str, argument: Any, /) -> _TraceFunction | None:
+    def _entered(self, frame: FrameType, event: str, argument: Any, /) -> TraceFunction | None:
         file = frame.f_code.co_filename
         if not is_of_models(file) and owner(file) is not Owner.STRING:
             return None
@@ -48,7 +45,7 @@ class Watchpoint:
             return None
         last = frame.f_lineno
 
-        def step(frame: FrameType, event: str, argument: Any, /) -> _TraceFunction | None:
+        def step(frame: FrameType, event: str, argument: Any, /) -> TraceFunction | None:
             nonlocal last
             if event == "line":  # which is about to run
                 ran, last = last, frame.f_lineno
