@@ -12,7 +12,7 @@ const WIDE = 32;
 /** @param {{about: any, view: any}} given */
 export function View({ about, view }) {
   const reached = useAnswer(about.live ? "modes.both" : null, { row: row.value });
-  const ledger = useAnswer(about.live && told("modes", "ledger") ? "modes.state" : null, { row: row.value });
+  const ledger = useAnswer(about.live && told("modes", "state") ? "modes.state" : null, { row: row.value });
   if (!about.live) return html`<${Frame} view=${view} said="Both modes are passes that are made now."><div class="state"><p>This was saved: there is no model here to run in another mode.</p></div><//>`;
   const both = reached.answer;
   if (!both) return html`<${Frame} view=${view}><${Waiting} reached=${reached} /><//>`;
@@ -101,7 +101,7 @@ function Ledger({ reached }) {
   const [shown, show] = useState(PAGE);
   const [only, toggle] = useState(false);
   const ledger = reached.answer;
-  if (!told("modes", "ledger")) return html`<section class="ledger"><h2>What changes the model’s state</h2><p class="soft">A ledger of hashes of each parameter and buffer, after each step: <span class="num">?</span></p></section>`;
+  if (!told("modes", "state")) return html`<section class="ledger"><h2>What changes the model’s state</h2><p class="soft">A ledger of hashes of each parameter and buffer, after each step: <span class="num">?</span></p></section>`;
   if (!ledger) return html`<section class="ledger"><h2>What changes the model’s state</h2><${Waiting} reached=${reached} /></section>`;
   const entries = only ? ledger.entries.filter((/** @type {any} */ e) => e.changed.some(Boolean)) : ledger.entries;
   const counts = ledger.moments.map((/** @type {string} */ _, /** @type {number} */ at) => ledger.entries.filter((/** @type {any} */ e) => e.changed[at]).length);

@@ -17,7 +17,7 @@ export function View({ about, view }) {
   const [chosen, choose] = useState(/** @type {number | null} */ (null));
   const next = (row.value + 1) % about.rows;
   const b = chosen === null || chosen === row.value || chosen >= about.rows ? next : chosen;
-  const compares = about.live && about.rows > 1 && told("path", "other");
+  const compares = about.live && about.rows > 1 && told("path", "same-way");
   const reached = useAnswer("path.lines", compares ? { row: row.value, other: b } : { row: row.value });
   const alone = useAnswer(compares ? "path.lines" : null, { row: row.value });
   const ways = reached.answer ?? alone.answer;
@@ -50,7 +50,7 @@ export function View({ about, view }) {
 function said(ways, own) {
   const lines = own.reduce((sum, f) => sum + f.a.filter((n) => n > 0).length, 0);
   const where = own.length === 0 ? "No function of yours ran"
-    : `${count(lines)} statements of ${own.length === 1 ? own[0].name : `${own.length} functions`} of yours ran`;
+    : `${count(lines)} lines of ${own.length === 1 ? own[0].name : `${own.length} functions`} of yours ran`;
   return `${where}; ${grouped(ways.a.calls)} operator calls came of it.`;
 }
 
