@@ -83,6 +83,7 @@ bench: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.memory_prediction
 	$(BIN)/python -m benchmarks.batch_advice
 	$(BIN)/python -m benchmarks.serving_faults
+	$(BIN)/python -m benchmarks.serving_soak
 	$(BIN)/python -m benchmarks.serving_policies
 
 bench-quick: $(VENV)/stamp-package
@@ -105,6 +106,7 @@ bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.memory_prediction --quick
 	$(BIN)/python -m benchmarks.batch_advice --quick
 	$(BIN)/python -m benchmarks.serving_faults --quick
+	$(BIN)/python -m benchmarks.serving_soak --quick
 	$(BIN)/python -m benchmarks.serving_policies --quick
 
 # Other people's recorders, pinned, in a venv of their own: recording_cost beside them. After

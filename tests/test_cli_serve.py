@@ -135,6 +135,21 @@ def test_in_python_it_returns_when_it_is_ready_and_serves_until_it_is_closed(fol
         urllib.request.urlopen(server.url)
 
 
+def test_in_python_the_inputs_can_be_said(folder: Path) -> None:
+    import torch
+
+    torch.jit.save(torch.jit.script(nn.Linear(4, 2)), "net.pt")
+    with fwd.serve("net.pt", signature="x: f32[batch 4]", port=0, access_log=False) as server:
+        told = json.load(urllib.request.urlopen(f"{server.url}/models/net"))
+        assert told["inputs"] == ["x: f32[batch 4]"]
+        reply = urllib.request.urlopen(f"{server.url}/models/net", b'{"rows": [[1, 2, 3, 4]]}')
+        assert len(json.load(reply)["rows"]) == 1
+    with pytest.raises(UsageError, match="several models"):
+        fwd.serve({"a": "net.pt", "b": "net.pt"}, signature="x: f32[batch 4]", port=0)
+    with pytest.raises(UsageError, match="dtype"):
+        fwd.serve("net.pt", signature="x: float[batch 4]", port=0)
+
+
 def test_in_python_what_fails_before_it_is_ready_is_raised(folder: Path) -> None:
     with pytest.raises(fwd.ForwardpassError, match=r"Linear\.forward raised"):
         fwd.serve("net.py:broken", port=0)

@@ -32,6 +32,12 @@ def test_import_loads_nothing_heavy() -> None:
     assert loaded("import forwardpass").isdisjoint(HEAVY)
 
 
+def test_ctrl_c_is_heard_before_anything_is_imported() -> None:
+    """An import that is interrupted prints a traceback: so next to nothing is, before that."""
+    early = loaded("import forwardpass") | loaded("import os, signal, sys")
+    assert loaded("import forwardpass.__main__") - early == {"forwardpass.__main__"}
+
+
 def test_dir_and_version_load_nothing_heavy() -> None:
     program = "import forwardpass; dir(forwardpass); forwardpass.__version__"
     assert loaded(program).isdisjoint(HEAVY)

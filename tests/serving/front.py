@@ -117,6 +117,7 @@ class Client:
     """One connection, and what comes back on it."""
 
     def __init__(self, port: int, seconds: float = 10.0) -> None:
+        self._seconds = seconds
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
         self._read = b""
 
@@ -163,6 +164,16 @@ class Client:
     def more(self) -> bool:
         """Whether more has come already."""
         return bool(self._read)
+
+    def more_bytes(self, most: int) -> None:
+        """Read so many bytes of what is there, if anything is."""
+        self.socket.settimeout(0.0)
+        try:
+            self._read += self.socket.recv(most)
+        except BlockingIOError:
+            pass
+        finally:
+            self.socket.settimeout(self._seconds)
 
     def is_closed(self) -> bool:
         """Whether the server ends the connection now, after all that it has said was read."""

@@ -68,6 +68,8 @@ class Script:
         dies_encoding, dies, raises, refuses: of a value, whether it ends the engine while it is
             encoded or computed, whether the pass raises, and whether it cannot be encoded.
         hangs: of a value, whether its pass does not end.
+        garbles: of a value, whether its answer is none. bursts: whether memory runs out.
+        reads_after: seconds from one look at what has come to the next.
         executed: how often each value was in a batch that began.
         batches: the values of each batch. held: rows that it keeps. forgotten: ids.
     """
@@ -79,6 +81,9 @@ class Script:
     raises: Callable[[Any], bool] = lambda value: False
     refuses: Callable[[Any], bool] = lambda value: False
     hangs: Callable[[Any], bool] = lambda value: False
+    garbles: Callable[[Any], bool] = lambda value: False
+    bursts: Callable[[Any], bool] = lambda value: False
+    reads_after: float = 0.0
     executed: Counter[Any] = field(default_factory=Counter[Any])
     encoded: Counter[Any] = field(default_factory=Counter[Any])
     batches: list[list[Any]] = field(default_factory=list[list[Any]])
@@ -92,15 +97,22 @@ class PlayedEngine(threading.Thread):
         super().__init__(daemon=True)
         self.channel, self.script = channel, script
         self.rows: dict[int, Any] = {}
+        self.gone: set[int] = set()
         self.killed = threading.Event()
 
     def run(self) -> None:
         try:
             self.channel.send(self.script.about)
             while not self.killed.is_set():
-                for received in self.channel.receive(0.05):
+                came = self.channel.receive(0.05)
+                for received in came:
+                    if isinstance(received.message, ForgetRows):
+                        self.gone.update(received.message.ids)
+                for received in came:
                     self._hear(received.message, received.arrays)
                     received.release()
+                self.gone.clear()
+                self.killed.wait(self.script.reads_after)
         except ChannelClosedError:
             pass
         self.channel.close()
@@ -111,7 +123,9 @@ class PlayedEngine(threading.Thread):
             for id in message.ids:
                 self.rows.pop(id, None)
         elif isinstance(message, EncodeRows):
-            given = list(zip(message.ids, message.values, strict=True))
+            whole = list(zip(message.ids, message.values, strict=True))
+            given = [(id, value) for id, value in whole if id not in self.gone]
+            gone = [id for id, _ in whole if id in self.gone]
             for _, value in given:
                 script.encoded[value] += 1
                 if script.dies_encoding(value):
@@ -121,7 +135,7 @@ class PlayedEngine(threading.Thread):
             sizes = [(min(len(value), LONGEST),) for _, value in good]
             failures = [(id, "no text") for id, value in given if script.refuses(value)]
             cut = [id for id, value in good if len(value) > LONGEST]
-            self.channel.send(RowsEncoded([id for id, _ in good], sizes, failures, cut))
+            self.channel.send(RowsEncoded([id for id, _ in good], sizes, failures, cut, gone))
         else:
             self._compute(message, arrays)
 
@@ -142,7 +156,13 @@ class PlayedEngine(threading.Thread):
         seconds = script.seconds(len(values), message.cells)
         if self.killed.wait(seconds):
             raise ChannelClosedError("it was killed")
+        if any(map(script.garbles, values)):
+            nothing = RowsComputed(batch=message.batch, seconds=0.0, rows=[], failures=[])
+            self.channel.send(nothing)
+            return
+        large = [place for place, value in enumerate(values) if script.bursts(value)]
         failures = [(place, "it raised") for place, v in enumerate(values) if script.raises(v)]
+        failures += [(place, "no memory") for place in large]
         failed = {place for place, _ in failures}
         kept = [place for place in range(len(values)) if place not in failed]
         rows = [
@@ -153,7 +173,9 @@ class PlayedEngine(threading.Thread):
         dtype = np.float32 if message.tensors else np.int64
         outputs = {"y": [np.array([row], dtype) for row in raw]} if raw else {}
         self.channel.send(
-            RowsComputed(batch=message.batch, seconds=seconds, rows=rows, failures=failures),
+            RowsComputed(
+                batch=message.batch, seconds=seconds, rows=rows, failures=failures, large=large
+            ),
             outputs,
         )
 

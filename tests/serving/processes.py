@@ -26,6 +26,18 @@ def children(pid: int, program: str = "") -> list[int]:
     return [one for one in mine if program in Path(f"/proc/{one}/cmdline").read_text()]
 
 
+def memory(pid: int) -> int:
+    """Bytes that a process holds, shared ones in proportion (Pss). Raises OSError where it is
+    gone."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
+
+
+def descriptors(pid: int) -> int:
+    """How many a process has open. Raises OSError where it is gone."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
 def until(holds: Callable[[], object]) -> None:
     for _ in range(1_200):
         if holds():

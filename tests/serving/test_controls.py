@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from forwardpass.errors import BuildError, Escaped, ForwardpassError, GrammarError, LoadError
+from forwardpass.serving import controls
 from forwardpass.serving.controls import (
     Control,
     ControlClosedError,
@@ -90,6 +92,34 @@ def test_a_message_longer_than_a_read_comes_whole() -> None:
         supervisor.receive()
     with pytest.raises(ControlClosedError):
         supervisor.send(EngineJoined("x", 1))
+    supervisor.close()
+
+
+def test_who_does_not_read_is_as_good_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controls, "_UNHEARD_SECONDS", 1)
+    one, other = connected()
+    engine, supervisor = Control[object](one, object), Control[Any](other, FromEngineProcess)
+    long = Learning("x" * 100_000)
+
+    def say() -> None:
+        while True:
+            engine.send(long)
+
+    with pytest.raises(ControlClosedError):
+        say()
+    came: list[bool] = []
+
+    def hear() -> None:
+        while True:
+            came.extend(heard.message == long for heard in supervisor.receive())
+
+    with pytest.raises(ControlClosedError):
+        hear()
+    assert came
+    assert all(came), "what came is whole"
+    with pytest.raises(ControlClosedError):
+        engine.receive()
+    engine.close()
     supervisor.close()
 
 

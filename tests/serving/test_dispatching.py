@@ -9,6 +9,7 @@ import socket
 import weakref
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ import pytest
 
 from forwardpass.measuring.clocks import WALL
 from forwardpass.serving.exchanges import RefusedError
+from forwardpass.serving.messages import RowsComputed
 from forwardpass.serving.options import RequestLimits
 from tests.serving.played import LONGEST, Script, Stage, about, costs, exchange_now
 
@@ -113,6 +115,55 @@ def test_a_row_that_raises_fails_its_request_alone(place: int) -> None:
     script = texts()
     script.raises = lambda value: value == "bad"
     assert played(script, act) == [[2, 1], (422, "failed", place), [9]]
+
+
+def test_a_row_that_does_not_fit_into_memory_alone_is_too_large() -> None:
+    async def act(stage: Stage) -> Any:
+        requests = [["aa", "b"], ["ccc", "huge"], ["e" * 9]]
+        return await asyncio.gather(*(outcome(stage.ask(rows)) for rows in requests))
+
+    script = texts()
+    script.bursts = lambda value: value == "huge"
+    assert played(script, act) == [[2, 1], (413, "large", 1), [9]]
+
+
+def test_an_answer_that_cannot_be_is_as_good_as_a_death() -> None:
+    async def act(stage: Stage) -> Any:
+        requests = [["aa", "b"], ["odd"], ["e" * 9]]
+        found = await asyncio.gather(*(outcome(stage.ask(rows)) for rows in requests))
+        assert await outcome(stage.ask(["after"])) == [5]
+        assert all("cannot be" in why for why in stage.kills)
+        return found
+
+    script = texts()
+    script.garbles = lambda value: value == "odd"
+    assert played(script, act) == [[2, 1], (500, "fatal", 0), [9]]
+
+
+def test_what_came_with_an_answer_that_cannot_be_is_heard() -> None:
+    async def act(stage: Stage) -> None:
+        link = stage.dispatcher._link  # pyright: ignore[reportPrivateUsage]
+        assert link is not None
+        receive, released = link.channel.receive, list[int]()
+        nothing = RowsComputed(batch=-1, seconds=0.0, rows=[], failures=[])
+        nonsense = SimpleNamespace(
+            message=nothing, arrays={}, release=lambda: released.append(len(released))
+        )
+
+        def with_nonsense() -> Any:
+            came = receive()
+            computed = any(isinstance(one.message, RowsComputed) for one in came)
+            return [nonsense, *came] if computed else came
+
+        vars(link.channel)["receive"] = with_nonsense
+        assert await outcome(stage.ask(["aa"])) == [2]
+        assert released == [0]
+        assert len(stage.kills) == 1
+        assert await outcome(stage.ask(["after"])) == [5]
+
+    script = texts()
+    played(script, act)
+    assert script.executed == {"aa": 1, "after": 1}
 
 
 def test_a_row_that_cannot_be_encoded_fails_its_request_alone() -> None:
@@ -331,6 +382,42 @@ def test_who_leaves_is_not_computed() -> None:
 
     played(script, act)
     assert set(script.executed) == {"first", "stays"}
+
+
+def test_who_left_while_its_body_was_read_is_not_computed() -> None:
+    async def act(stage: Stage) -> None:
+        exchange = exchange_now()
+        exchange.left = True
+        assert await outcome(stage.ask(["left"], exchange=exchange)) == (499, "gone", None)
+        assert await outcome(stage.ask(["bb"])) == [2]
+
+    script = texts()
+    played(script, act)
+    assert set(script.encoded) == {"bb"}
+
+
+def test_nothing_waits_for_rows_that_were_forgotten_before_they_were_encoded() -> None:
+    """An engine that is busy finds the rows, and that nobody wants them, in one look."""
+
+    async def act(stage: Stage) -> None:
+        for turn in range(3):
+            exchanges = [exchange_now() for _ in range(4)]
+            asked = [
+                asyncio.create_task(outcome(stage.ask([f"left {turn} {n}"], exchange=exchange)))
+                for n, exchange in enumerate(exchanges)
+            ]
+            await asyncio.sleep(0.01)
+            for exchange in exchanges:
+                assert exchange.gone is not None
+                exchange.gone()
+            assert await asyncio.gather(*asked) == [(499, "gone", None)] * 4
+        assert await asyncio.wait_for(outcome(stage.ask(["stays"])), 3) == [5]
+        assert not stage.kills
+
+    script = texts()
+    script.reads_after = 0.1
+    played(script, act)
+    assert not any("left 2" in value for value in script.encoded)
 
 
 def test_a_result_for_who_left_is_dropped() -> None:

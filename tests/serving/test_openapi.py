@@ -8,9 +8,11 @@ import json
 import re
 
 import jsonschema_rs
+import numpy as np
 from standing_in import StandIn, about, answered, replied
 
-from forwardpass.serving.protocols import openapi, rows
+from forwardpass.serving.asking import Answered, Inquiry
+from forwardpass.serving.protocols import inference, openapi, rows
 
 VECTOR = StandIn(about("features: f32[batch 3]", example="[1.0,2.0,3.0]"))
 TEXTS = StandIn(
@@ -32,6 +34,7 @@ def test_each_model_has_a_path_with_its_signature() -> None:
     assert status == 200
     assert told["openapi"] == "3.1.0"
     wanted = {"/models", "/models/mlp", "/models/a%20text%2Fmodel", "/models/bert"}
+    wanted |= {"/v2", "/v2/models/mlp", "/v2/models/mlp/infer", "/v2/models/a%20text%2Fmodel/infer"}
     assert wanted | {"/v1/embeddings", "/healthz", "/readyz"} <= set(told["paths"])
     content = told["paths"]["/models/mlp"]["post"]["requestBody"]["content"]["application/json"]
     schema = {**content["schema"], "components": told["components"]}
@@ -41,6 +44,28 @@ def test_each_model_has_a_path_with_its_signature() -> None:
     for row in ([1, 2], [1, 2, 3, 4], [1, 2, True], [1, 2, 1e39], {"feature": [1, 2, 3]}, "a"):
         assert not fits({"rows": [row]})
         assert answered(rows, [VECTOR], "POST", "/models/mlp", {"rows": [row]})[0] == 400
+
+
+def test_what_it_shows_of_the_inference_protocol_is_answered() -> None:
+    _, told = answered(openapi, [VECTOR, TEXTS], "GET", "/openapi.json")
+    for path, values in (("mlp", [0, 0, 0]), ("a%20text%2Fmodel", [0])):
+        operation = told["paths"][f"/v2/models/{path}/infer"]["post"]
+        content = operation["requestBody"]["content"]["application/json"]
+        schema = {**content["schema"], "components": told["components"]}
+        example = content["example"]
+        assert jsonschema_rs.validator_for(schema).is_valid(example)
+        assert example["inputs"][0]["data"] == values
+        asked: list[Inquiry] = []
+
+        def answer(inquiry: Inquiry) -> Answered:
+            asked.append(inquiry)  # noqa: B023
+            return Answered((), {"output": np.zeros((1, 4), np.float32)}, [()])
+
+        served = [StandIn(VECTOR.about, answer), StandIn(TEXTS.about, answer, TEXTS.name)]
+        status, said = answered(inference, served, "POST", f"/v2/models/{path}/infer", example)
+        assert (status, said["model_version"], len(asked)) == (200, "1", 1)
+        example["inputs"][0]["name"] = "another"
+        assert not jsonschema_rs.validator_for(schema).is_valid(example)
 
 
 def test_no_folder_of_this_machine_is_told() -> None:

@@ -63,15 +63,18 @@ class BulkEncoder:
         self._encoder, self._column, self._stock = encoder, column, stock
 
     def __call__(self, messages: Sequence[EncodeRows | ForgetRows]) -> RowsEncoded | None:
-        """Do what they say, in their order; None where nothing was to be encoded."""
+        """Do what they say, in their order; None where no message has rows to encode."""
         given: dict[int, Any] = {}
+        forgotten: list[int] = []
         for message in messages:
             if isinstance(message, EncodeRows):
                 given.update(zip(message.ids, message.values, strict=True))
             else:
                 self._stock.forget(message.ids)
-                for row in message.ids:
-                    given.pop(row, None)
+                gone = [row for row in message.ids if row in given]
+                forgotten += gone
+                for row in gone:
+                    del given[row]
         groups: dict[tuple[Any, ...], tuple[list[int], list[Mapping[str, Any]]]] = {}
         failures: list[tuple[int, str]] = []
         for row, value in given.items():
@@ -84,10 +87,10 @@ class BulkEncoder:
             ids, rows = groups.setdefault(kind, ([], []))
             ids.append(row)
             rows.append(columns)
-        told = RowsEncoded([], [], failures)
+        told = RowsEncoded([], [], failures, forgotten=forgotten)
         for ids, rows in groups.values():
             self._encode(ids, rows, told)
-        return told if given else None
+        return told if given or forgotten else None
 
     def _row(self, value: Any) -> Mapping[str, Any]:
         if isinstance(value, Mapping):

@@ -24,8 +24,14 @@ from forwardpass.serving.routing import WayIn
 _LINGER_SECONDS: Final = 1.0
 """That what a refused client still sends is read, since it would not read the refusal else."""
 _SWEEP_SECONDS: Final = 0.1
+"""Between looks at all connections: their limits are seconds, and a log is read by people. A look
+at one costs about a microsecond."""
 _QUIET_SECONDS: Final = 0.1
+"""In which a request that was on its way when all others were answered is read and refused; what
+then still comes was sent after its client could know."""
 _JOINED_BYTES: Final = 1 << 16
+"""Of a reply, of which head and body are copied into one: a copy of as much costs some
+microseconds, as a second piece does in the system."""
 _LEFT: Final = 499
 """In the log: the client left before it was answered, as nginx says it."""
 
@@ -230,6 +236,7 @@ class Connection(asyncio.Protocol):
         if running is not None and self._answering is not None:
             running.then = None
             exchange = self._answering.exchange
+            exchange.left = True
             self._note(exchange, _LEFT, 0)
             if exchange.gone is not None:
                 exchange.gone()

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
+from contextlib import suppress
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -28,6 +30,10 @@ from forwardpass.serving.options import ServedModel, ServeOptions
 
 _READ: Final = 1 << 16
 _MOST_DESCRIPTORS: Final = 16
+_UNHEARD_SECONDS: Final = 10
+"""That `send` waits while the other process reads nothing and the system takes no more for it. A
+process reads as soon as its imports are done, and what is said is short, so that hundreds of
+messages are taken before: who has left all these unread is stopped, and would stop others."""
 
 
 class StartServing(msgspec.Struct, frozen=True, tag=True):
@@ -205,6 +211,8 @@ class Control(Generic[Theirs]):
     def __init__(self, end: int, theirs: Any) -> None:
         self._socket = socket.socket(fileno=end)
         self._socket.setblocking(True)
+        patience = struct.pack("ll", _UNHEARD_SECONDS, 0)  # of the system; what is read may wait
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(theirs)
         self._lock = threading.Lock()
         self._rest = b""
@@ -217,7 +225,8 @@ class Control(Generic[Theirs]):
     def send(self, message: msgspec.Struct, *descriptors: int) -> None:
         """Say it, with copies of these descriptors. Any thread may.
 
-        Raises ControlClosedError where nobody is there to read it.
+        Raises ControlClosedError where nobody is there to read it, or who is there does not: then
+        the connection ends, for both.
         """
         line = b"%d %s\n" % (len(descriptors), msgspec.json.encode(message))
         try:
@@ -225,6 +234,9 @@ class Control(Generic[Theirs]):
                 sent = socket.send_fds(self._socket, [line], descriptors) if descriptors else 0
                 self._socket.sendall(line[sent:])
         except OSError as error:
+            if isinstance(error, BlockingIOError):  # a part of the message may be there
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
             raise ControlClosedError from error
 
     def receive(self) -> list[Heard[Theirs]]:

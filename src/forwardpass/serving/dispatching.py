@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Final
 
 from forwardpass.measuring.clocks import WALL, Clock
 from forwardpass.serving.asking import Answered, Inquiry
-from forwardpass.serving.channels import Channel, ChannelClosedError
+from forwardpass.serving.channels import Channel, ChannelClosedError, Received
 from forwardpass.serving.exchanges import RefusedError
 from forwardpass.serving.gauges import Gauges
 from forwardpass.serving.links import EngineLink
@@ -20,6 +22,8 @@ from forwardpass.serving.options import ServeOptions
 from forwardpass.serving.patience import BEAT_SECONDS
 from forwardpass.serving.shuttling import Shuttle
 from forwardpass.serving.unanswered import Unanswered
+
+_log: Final = logging.getLogger("forwardpass.serving")
 
 
 class Dispatcher:
@@ -66,6 +70,8 @@ class Dispatcher:
             return Answered((), {}, ())
         loop = asyncio.get_running_loop()
         try:
+            if inquiry.exchange.left:  # while it was read
+                raise RefusedError(499, "the client left", reason="gone")
             lobby = self._open()
             asker = lobby.admit(inquiry, loop.create_future(), self._clock.now())
         except RefusedError as error:
@@ -140,16 +146,28 @@ class Dispatcher:
         except ChannelClosedError:
             self._died(link)
             came = []
+        failed = False
         for received in came:
-            message, shuttle = received.message, self._shuttle
-            if isinstance(message, About):
-                self._told(link, message)
-            elif shuttle is not None and isinstance(message, RowsComputed):
-                shuttle.computed(link, message, received, now)
-            elif shuttle is not None and isinstance(message, RowsEncoded):
-                shuttle.encoded(link, message, now)
-            received.release()
+            try:
+                self._hear(link, received, now)
+            except Exception:  # noqa: BLE001 - what else came is of other requests
+                _log.exception("%s: what engine %d said", self.name, link.engine)
+                failed = True
+            finally:
+                received.release()
+        if failed and self._link is link:  # another one may say it otherwise
+            self._kill(link.engine, "was ended: it said what cannot be")
+            self._died(link)
         self._turn()
+
+    def _hear(self, link: EngineLink, received: Received[FromEngine], now: float) -> None:
+        message, shuttle = received.message, self._shuttle
+        if isinstance(message, About):
+            self._told(link, message)
+        elif shuttle is not None and isinstance(message, RowsComputed):
+            shuttle.computed(link, message, received, now)
+        elif shuttle is not None and isinstance(message, RowsEncoded):
+            shuttle.encoded(link, message, now)
 
     def _told(self, link: EngineLink, about: About) -> None:
         """The engine says what it is. The next ones say the same: they are of the same model."""

@@ -21,6 +21,7 @@ class Exchange:
         id: of the request: the client's x-request-id where it is sound, else made.
         arrived: by `measuring.clocks.WALL`, when its first byte was read.
         gone: called once, if the client leaves before it is answered; whoever answers sets it.
+        left: the client has left before it was answered.
     """
 
     method: str
@@ -32,6 +33,7 @@ class Exchange:
     id: str
     arrived: float
     gone: Callable[[], None] | None = None
+    left: bool = False
 
 
 @dataclass(slots=True)

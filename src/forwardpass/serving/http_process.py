@@ -44,6 +44,8 @@ from forwardpass.serving.options import RequestLimits
 _OTHER_DESCRIPTORS: Final = 64
 """Beside those of connections: the loop's own, and two for each model."""
 _HANDSHAKE_SECONDS: Final = 10.0
+"""Of TLS: two ways there and back, on which packets may be lost and sent again. No other limit
+holds until it is done, since no request has begun."""
 
 
 def main(control: int) -> None:

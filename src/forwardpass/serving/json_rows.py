@@ -88,23 +88,25 @@ class JsonRows:
         if about.encodes and about.columns and _is_text(about.example):
             self.body = _of_texts(read, about.columns, title)
 
-    def read(self, body: bytes, most_rows: int) -> AskedRows:
+    def read(self, body: bytes, most_rows: int, first: int = 0) -> AskedRows:
         """The rows of a body. Raises RefusedError: 413 for more than `most_rows`, 400 for what is
-        no JSON or does not fit the signature, with the row and what was expected there."""
+        no JSON or does not fit the signature, with the row and what was expected there.
+
+        `first` is the number of its first row, where it is a part of a larger body.
+        """
         try:
             asked: Any = self._decoder.decode(body)
         except msgspec.ValidationError as error:
-            raise self._refused(error, body) from error
+            raise self.refused(error, body, first) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise not_json(error, body) from error
         rows, count = asked.rows, len(asked.rows)
-        if count > most_rows:
-            raise RefusedError(413, f"{count:,} rows; a request may hold {most_rows:,}: ask twice")
+        require_few(count, most_rows)
         timeout = None if asked.timeout_ms is None else asked.timeout_ms / 1000
         if self._row is None:
-            _require_plain(rows)
+            _require_plain(rows, first)
             return AskedRows(count, rows, None, len(body), timeout, asked.priority)
-        arrays = self._arrays(rows)
+        arrays = self._arrays(rows, first)
         held = sum(
             value.nbytes if isinstance(value, np.ndarray) else sum(row.nbytes for row in value)
             for value in arrays.values()
@@ -134,7 +136,7 @@ class JsonRows:
 
     # -- arrays -----------------------------------------------------------------------------------
 
-    def _arrays(self, rows: Sequence[Any]) -> dict[str, Numbers]:
+    def _arrays(self, rows: Sequence[Any], first: int) -> dict[str, Numbers]:
         arrays: dict[str, Numbers] = {}
         for item in self._given if rows else ():
             field = self._fields[item.path]
@@ -144,15 +146,16 @@ class JsonRows:
                 own = self._row
                 values = [getattr(row, field) if row.__class__ is own else row for row in rows]
             if item.optional and UNSET in values:
-                self._require_none(item, values)
+                self._require_none(item, values, first)
                 continue
             dtype = NUMPY[item.dtype]
             if item.variable:
-                arrays[item.path] = stacked([self._array(item, *row) for row in enumerate(values)])
+                made = [self._array(item, *row) for row in enumerate(values, first)]
+                arrays[item.path] = stacked(made)
             else:
                 arrays[item.path] = _complexes(np.array(values, _parts(dtype)), dtype)
         if self.signature is not None and self.signature.variable and rows:
-            self._require_sizes(arrays, len(rows))
+            self._require_sizes(arrays, len(rows), first)
         return arrays
 
     def _array(self, item: Input, row: int, value: Any) -> np.ndarray[Any, Any]:
@@ -164,18 +167,13 @@ class JsonRows:
             raise RefusedError(400, said, row=row) from None
 
     @staticmethod
-    def _require_none(item: Input, values: Sequence[Any]) -> None:
+    def _require_none(item: Input, values: Sequence[Any], first: int) -> None:
         """An input that may be left out is there for all rows of a request, or for none."""
         has = next((place for place, value in enumerate(values) if value is not UNSET), None)
         if has is not None:
-            raise RefusedError(
-                400,
-                f"row {has} has `{item.path}` and row {values.index(UNSET)} has not: give it for "
-                "all rows of a request, or for none",
-                row=has,
-            )
+            raise left_out(item.path, first + has, first + values.index(UNSET))
 
-    def _require_sizes(self, arrays: dict[str, Numbers], count: int) -> None:
+    def _require_sizes(self, arrays: dict[str, Numbers], count: int, first: int) -> None:
         """Raise RefusedError where an axis has two sizes in a row, or one that is not permitted."""
         assert self.signature is not None
         sizes: list[dict[str, tuple[int, Input]]] = [{} for _ in range(count)]
@@ -185,9 +183,9 @@ class JsonRows:
                     continue
                 bounds = self.signature.variable[axis.name]
                 loose = bounds.multiple == 1 or self.signature.padded(axis.name)
-                for row, value in enumerate(arrays[item.path]):
+                for row, value in enumerate(arrays[item.path], first):
                     size = value.shape[place]
-                    known, other = sizes[row].setdefault(axis.name, (size, item))
+                    known, other = sizes[row - first].setdefault(axis.name, (size, item))
                     if known != size:
                         said = (
                             f"row {row}: axis {axis.name!r} is {size} in `{item.path}` and {known} "
@@ -203,9 +201,12 @@ class JsonRows:
 
     # -- what is said -----------------------------------------------------------------------------
 
-    def _refused(self, error: msgspec.ValidationError, body: bytes) -> RefusedError:
-        """What came, where, and what was expected."""
+    def refused(self, error: msgspec.ValidationError, body: bytes, first: int = 0) -> RefusedError:
+        """What came, where, and what was expected. `first` is as in `read`."""
         row, where, said = placed(error, body)
+        if row is not None:
+            where = where.replace(f".rows[{row}]", f".rows[{first + row}]", 1)
+            row += first
         unknown = _UNKNOWN.fullmatch(said)
         if unknown:
             known = self._fields if row is not None else ("rows", "timeout_ms", "priority")
@@ -227,6 +228,22 @@ class JsonRows:
             return self._alone
         paths = [p for p in self._fields if f"{inside}[".startswith(f".{p}[")]
         return next((item for item in self._given if item.path in paths), None)
+
+
+def require_few(rows: int, most: int) -> None:
+    """Raise RefusedError, 413, for more rows than a request may hold."""
+    if rows > most:
+        raise RefusedError(413, f"{rows:,} rows; a request may hold {most:,}: ask twice")
+
+
+def left_out(path: str, has: int, has_not: int) -> RefusedError:
+    """The refusal of an input that one row has, and another has not."""
+    return RefusedError(
+        400,
+        f"row {has} has `{path}` and row {has_not} has not: give it for all rows of a request, or "
+        "for none",
+        row=has,
+    )
 
 
 def placed(error: msgspec.ValidationError, body: bytes) -> tuple[int | None, str, str]:
@@ -279,9 +296,9 @@ def not_json(error: Exception, body: bytes) -> RefusedError:
     return RefusedError(400, f"the body is not JSON: {said}")
 
 
-def _require_plain(rows: Sequence[Any]) -> None:
+def _require_plain(rows: Sequence[Any], first: int) -> None:
     """Raise RefusedError for values that cannot travel: nested too deeply, or beyond 64 bits."""
-    for place, row in enumerate(rows):
+    for place, row in enumerate(rows, first):
         if isinstance(row, str):
             continue
         level: list[Any] = [row]

@@ -66,7 +66,10 @@ class EngineLink:
     def groups(self) -> list[list[AskedRow]]:
         """Rows that it works on, by batch and by message."""
         works = [*self.computing.values(), *self.encoding]
-        return [[row for row in work.rows if not row.asker.done] for work in works]
+        return [
+            [r for r in work.rows if not r.asker.done and r.stage is not RowStage.ANSWERED]
+            for work in works
+        ]
 
     def encode(self, rows: list[AskedRow], seconds: float, now: float) -> None:
         """Have rows encoded. Raises what Channel.send raises; then nothing was sent."""
@@ -109,10 +112,10 @@ class EngineLink:
         work.sent, work.due = now, min([row.deadline for row in rows])
         self.computing[batch] = work
 
-    def computed(self, batch: int, now: float) -> ComputingRows:
-        """A batch is back."""
+    def computed(self, batch: int, now: float) -> None:
+        """A batch is back, and all that came of it is told."""
         self._computes.end(now)
-        return self.computing.pop(batch)
+        del self.computing[batch]
 
     @property
     def due(self) -> float:

@@ -96,12 +96,14 @@ class ForgetRows(msgspec.Struct, frozen=True, tag=True):
 
 class RowsEncoded(msgspec.Struct, frozen=True, tag=True):
     """Sizes of the named axes of rows that were encoded, and why others could not be; `truncated`
-    are those that were cut at the upper bound of an axis."""
+    are those that were cut at the upper bound of an axis, `forgotten` those that were let go of
+    before: so each row is answered, and nothing waits for one that never comes."""
 
     ids: list[int]
     sizes: list[tuple[int, ...]]
     failures: list[tuple[int, str]]
     truncated: list[int] = []
+    forgotten: list[int] = []
 
 
 class RowsComputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -109,7 +111,8 @@ class RowsComputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     Attributes:
         seconds: of computing. rows: for each row its JSON; None where it is raw or failed.
-        failures: what the pass or decode raised, by place in the batch.
+        failures: what the pass or decode raised, by place in the batch. large: places of those
+            among them that do not fit into memory, each alone.
         refused_cells: the fewest cells of several rows that did not fit into memory together.
     """
 
@@ -118,6 +121,7 @@ class RowsComputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     rows: list[bytes | None]
     failures: list[tuple[int, str]]
     refused_cells: int | None = None
+    large: list[int] = []
 
 
 ToEngine: TypeAlias = EncodeRows | ComputeRows | ForgetRows

@@ -11,6 +11,7 @@ import numpy as np
 from forwardpass.errors import ForwardpassError, said
 from forwardpass.executing.batches import Result
 from forwardpass.executing.decoding import Decoder
+from forwardpass.executing.executors import out_of_memory
 from forwardpass.nouns.rows import Rows
 from forwardpass.running.columns import to_python
 from forwardpass.serving.messages import ComputeRows, RowsComputed
@@ -35,6 +36,7 @@ class Replies:
         """The answer to a batch, and the outputs of its raw rows, padding removed."""
         rows: list[bytes | None] = [None] * len(asked.ids)
         failures = [(place, said(error)) for place, error in result.failures.items()]
+        large = [place for place, error in result.failures.items() if out_of_memory(error)]
         arrays: Outputs = {}
         some_raw = any(asked.raw)
         for start, stop, outputs in result.pieces:
@@ -52,16 +54,18 @@ class Replies:
         told = [(place, for_clients(error)) for place, error in sorted(failures)]
         return RowsComputed(
             batch=asked.batch, seconds=result.seconds, rows=rows, failures=told,
-            refused_cells=result.refused_cells,
+            refused_cells=result.refused_cells, large=large,
         ), arrays  # fmt: skip
 
-    def failed(self, asked: ComputeRows, error: str) -> RowsComputed:
-        """The answer where no row of a batch could be computed, for the same reason."""
+    def failed(self, asked: ComputeRows, error: str, *, large: bool = False) -> RowsComputed:
+        """The answer where no row of a batch could be computed, or be told, for the same reason;
+        `large`: it is that there is too much of it."""
         told = for_clients(error)
         count = len(asked.ids)
         return RowsComputed(
             batch=asked.batch, seconds=0.0, rows=[None] * count,
             failures=[(place, told) for place in range(count)],
+            large=[*range(count)] if large else [],
         )  # fmt: skip
 
     def _decoded(

@@ -15,11 +15,12 @@ ERROR: Final = msgspec.defstruct("Error", [("error", str), ("row", int | None, N
 
 
 def operation(
-    summary: str, answer: Any, body: Any = None, example: Any = None, refusal: Any = ERROR
-) -> dict[str, Any]:
-    """An operation of the OpenAPI document."""
+    summary: str, answer: Any, body: Any = None, example: Any = None, refusal: Any = ERROR,
+    status: int = 503,
+) -> dict[str, Any]:  # fmt: skip
+    """An operation of the OpenAPI document; without a body it is refused with this status alone."""
     why = {"description": "Why not", "content": _json(refusal)}
-    statuses = (400, 404, 413, 415, 422, 429, 503) if body is not None else (503,)
+    statuses = (400, 404, 413, 415, 422, 429, 503) if body is not None else (status,)
     told: dict[str, Any] = {
         "summary": summary,
         "responses": {

@@ -157,13 +157,16 @@ class Shuttle:
             self._lobby.queue.sized(id, sizes)
         for id in message.truncated:
             rows[id].truncated = True
+        for id in message.forgotten:
+            rows[id].stage = RowStage.HERE
         for id, why in message.failures:
             row = rows[id]
             row.stage = RowStage.HERE
             said = f"row {row.place}: {why}"
             self._lobby.refuse(row.asker, RefusedError(400, said, row=row.place))
         for work, took in link.encoded(now):
-            self._pace.learn(work.rows, took)
+            if not message.forgotten:
+                self._pace.learn(work.rows, took)
             self._gauges.encode.observe(took)
         if self._trial and not link.encoding:
             self._go_on(link, now)
@@ -173,9 +176,10 @@ class Shuttle:
     ) -> None:
         """A batch is back."""
         self.full, self._trial = False, []
-        work, lobby, gauges = link.computed(message.batch, now), self._lobby, self._gauges
-        if work.dispatch is not None:
-            lobby.queue.done(work.dispatch, now, message.seconds)
+        work, lobby, gauges = link.computing[message.batch], self._lobby, self._gauges
+        dispatch, work.dispatch = work.dispatch, None
+        if dispatch is not None:
+            lobby.queue.done(dispatch, now, message.seconds)
         if message.refused_cells is not None:
             lobby.queue.costs.refused(message.refused_cells)
         gauges.compute.observe(message.seconds)
@@ -187,12 +191,15 @@ class Shuttle:
         for place, row in enumerate(work.rows):
             asker = row.asker
             if place in failures:
-                said = f"row {row.place}: {failures[place]}"
-                lobby.refuse(asker, RefusedError(422, said, reason="failed", row=row.place))
+                fits = place not in message.large
+                said = f"row {row.place}: {'' if fits else 'it is too large: '}{failures[place]}"
+                status, reason = (422, "failed") if fits else (413, "large")
+                lobby.refuse(asker, RefusedError(status, said, reason=reason, row=row.place))
                 continue
             if not asker.done and lobby.answer(row, message.rows[place], outputs, index):
                 lobby.dismiss(asker, work.sent, now)
             index += not asker.inquiry.decoded
+        link.computed(message.batch, now)
 
     def died(self, link: EngineLink, now: float) -> None:
         """The engine is gone. What it worked on is suspect; what it had encoded is lost."""

@@ -172,7 +172,8 @@ class Sitting:
         try:
             self._send(message, arrays)
         except ChannelFullError as error:
-            self._send(self._replies.failed(computed[0], f"{error}: ask for fewer rows"))
+            said = f"{error}: ask for fewer rows"
+            self._send(self._replies.failed(computed[0], said, large=True))
 
     def _send(self, message: FromEngine, arrays: Outputs | None = None) -> None:
         """Send, as soon as there is room. Raises ChannelFullError where there never is."""

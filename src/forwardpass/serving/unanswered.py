@@ -86,7 +86,7 @@ class Unanswered:
             return Answered(rows, {}, sizes, truncated)
         runs = self._runs()
         paths = runs[0][0] if runs else ()
-        outputs = {path: _laid([o[path][a:b] for o, a, b in runs]) for path in paths}
+        outputs = {path: laid([o[path][a:b] for o, a, b in runs]) for path in paths}
         return Answered((), outputs, sizes, truncated)
 
     def _runs(self) -> list[tuple[Outputs, int, int]]:
@@ -122,8 +122,8 @@ def pieces(rows: Sequence[AskedRow]) -> dict[str, list[np.ndarray[Any, Any]]]:
     return found
 
 
-def _laid(parts: list[Numbers]) -> Numbers:
-    """Rows of several batches one after the other: an array, if they have one shape."""
+def laid(parts: list[Numbers]) -> Numbers:
+    """Rows of several parts one after the other: an array, if they have one shape."""
     if len(parts) == 1:
         return parts[0]
     arrays = [part for part in parts if isinstance(part, np.ndarray)]

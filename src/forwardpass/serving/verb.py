@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Self, cast
 
@@ -14,6 +14,7 @@ import msgspec
 from forwardpass.errors import LoadError, UsageError
 from forwardpass.nouns.forwards import Forward, ForwardLike
 from forwardpass.nouns.models import Model
+from forwardpass.nouns.signatures import Signature
 from forwardpass.serving.controls import Control, ControlClosedError, ProcessFailed, connected
 from forwardpass.serving.options import ServedModel, ServeOptions
 from forwardpass.serving.phrases import named, seconds
@@ -86,6 +87,7 @@ def serve(
     cors: tuple[str, ...] = (),
     drain: str | float = "30s",
     access_log: bool = True,
+    signature: str | Iterable[str] | None = None,
     trust: str | None = None,
     rebuild: bool = False,
 ) -> Server:
@@ -103,13 +105,15 @@ def serve(
         cors: origins of which pages may ask.
         drain: the time that requests have left which came whole when it is closed.
         access_log: a line on standard error for each request.
+        signature: the inputs, as `Model(inputs=…)` takes them, of a model that does not say them.
         trust, rebuild: as `load` takes them.
 
     Raises UsageError for what has no reference, and for options that do not go together; and what
     the model failed with before it was ready, as `run` does.
     """
+    inputs = () if signature is None else tuple(map(str, Signature.parse(signature).inputs))
     options = ServeOptions(
-        models=tuple(_models(forward, samples, trust, rebuild)),
+        models=tuple(_models(forward, samples, inputs, trust=trust, rebuild=rebuild)),
         host=host, port=port, token=token, tls_cert=tls_cert, tls_key=tls_key, cors=tuple(cors),
         slo_seconds=None if slo is None else seconds(slo, "slo"),
         drain_seconds=seconds(drain, "drain"),
@@ -169,7 +173,7 @@ def _answer(control: Control[ServerReady | ProcessFailed]) -> ServerReady:
 
 def _models(
     forward: ForwardLike | Mapping[str, ForwardLike],
-    samples: str | Mapping[str, str] | None, trust: str | None, rebuild: bool,
+    samples: str | Mapping[str, str] | None, inputs: tuple[str, ...], **how: Any,
 ) -> list[ServedModel]:  # fmt: skip
     """The models under their names, each with its samples."""
     if isinstance(forward, Mapping):
@@ -177,6 +181,8 @@ def _models(
     else:
         name, text = named(_text(forward))
         texts = {name: text}
+    if inputs and len(texts) != 1:
+        raise UsageError("signature: of several models, nothing says which; say it in their files")
     if isinstance(samples, str):
         if len(texts) != 1:
             raise UsageError("samples: of several models, say which: samples={name: data}")
@@ -186,7 +192,7 @@ def _models(
     if unknown is not None:
         raise UsageError(f"samples: no model is named {unknown!r}; there are {', '.join(texts)}")
     return [
-        ServedModel(name=name, forward=text, samples=given.get(name), trust=trust, rebuild=rebuild)
+        ServedModel(name=name, forward=text, samples=given.get(name), signature=inputs, **how)
         for name, text in texts.items()
     ]
 

@@ -20,6 +20,7 @@ from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
 from forwardpass.serving.gauges import REGISTRY
 from forwardpass.serving.inference_forms import ModelForm
 from forwardpass.serving.inference_replies import HEADER_LENGTH, VERSION, AskedOutput, replied
+from forwardpass.serving.inference_schemas import inference_paths
 from forwardpass.serving.inference_tensors import (
     TensorHeader,
     binary_sizes,
@@ -163,6 +164,11 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
             )
         ),
     ]
+
+
+def paths(services: Mapping[str, Service], options: ServeOptions) -> Mapping[str, Any]:
+    """Those that ask for no version, of which there is one."""
+    return inference_paths(services)
 
 
 # -- inference ------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from forwardpass.errors import nearest
 from forwardpass.serving.asking import Inquiry, Service
 from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
 from forwardpass.serving.json_rows import AskedRows, JsonRows
+from forwardpass.serving.large_bodies import read_rows
 from forwardpass.serving.messages import About
 from forwardpass.serving.options import ServeOptions
 from forwardpass.serving.schemas import answer, operation
@@ -28,7 +29,7 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
 
     async def ask(exchange: Exchange) -> Reply:
         reader = chosen(readers, exchange.parts["name"])
-        asked = reader.rows().read(exchange.body, most)
+        asked = await read_rows(reader.rows(), exchange, most)
         if not asked.count:
             return Reply(200, b'{"rows":[]}')
         answered = await reader.service.ask(inquiry(asked, exchange))

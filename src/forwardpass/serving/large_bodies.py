@@ -1,0 +1,96 @@
+"""A large body of rows is read in parts, between which the event loop has its turns.
+
+msgspec and NumPy keep the interpreter lock while they read, so that a thread would hold up the loop
+as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from forwardpass.serving.exchanges import Exchange, RefusedError
+from forwardpass.serving.json_rows import AskedRows, JsonRows, left_out, not_json, require_few
+from forwardpass.serving.unanswered import laid
+
+_PART_BYTES: Final = 1 << 16
+"""Of JSON: numbers of so many bytes are read in about a millisecond, which nobody else feels."""
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    """A body of which the rows are not read yet."""
+
+    rows: list[Raw]
+    timeout_ms: Raw | UnsetType = UNSET
+    priority: Raw | UnsetType = UNSET
+
+
+_decoder: Final = msgspec.json.Decoder(_Envelope)
+
+
+async def read_rows(rows: JsonRows, exchange: Exchange, most_rows: int) -> AskedRows:
+    """As JsonRows.read says, of a body of any length. A client that leaves is read no further."""
+    body = exchange.body
+    if len(body) <= _PART_BYTES:
+        return rows.read(body, most_rows)
+    try:
+        whole = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise rows.refused(error, body) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise not_json(error, body) from error
+    if len(whole.rows) < 2:
+        return rows.read(body, most_rows)
+    require_few(len(whole.rows), most_rows)
+    parts: list[AskedRows] = []
+    read = 0
+    for part in _parts(whole):
+        parts.append(rows.read(part, most_rows, read))
+        read += parts[-1].count
+        await asyncio.sleep(0)
+        if exchange.left:
+            raise RefusedError(499, "the client left", reason="gone")
+    return _joined(parts)
+
+
+def _parts(whole: _Envelope) -> Iterator[bytes]:
+    """Bodies of some rows each; the first one says all else."""
+    more = b"".join(
+        b',"%b":%b' % (name, value)
+        for name, value in ((b"timeout_ms", whole.timeout_ms), (b"priority", whole.priority))
+        if value is not UNSET
+    )
+    start = size = 0
+    for stop, row in enumerate(whole.rows):
+        if stop > start and size + len(row) > _PART_BYTES:
+            yield _body(whole.rows[start:stop], more)
+            start, size, more = stop, 0, b""
+        size += len(row)
+    yield _body(whole.rows[start:], more)
+
+
+def _body(rows: Sequence[Raw], more: bytes) -> bytes:
+    return b'{"rows":[%b]%b}' % (b",".join(rows), more)
+
+
+def _joined(parts: Sequence[AskedRows]) -> AskedRows:
+    """All rows, one after the other."""
+    first, count = parts[0], sum(part.count for part in parts)
+    held = sum(part.bytes for part in parts)
+    if first.arrays is None:
+        values = [value for part in parts for value in part.values or ()]
+        return replace(first, count=count, bytes=held, values=values)
+    read = 0
+    for part in parts:
+        odd = next(iter(set(part.arrays or ()) ^ set(first.arrays)), None)
+        if odd is not None:
+            has, has_not = (0, read) if odd in first.arrays else (read, 0)
+            raise left_out(odd, has, has_not)
+        read += part.count
+    arrays = {path: laid([(part.arrays or {})[path] for part in parts]) for path in first.arrays}
+    return replace(first, count=count, bytes=held, arrays=arrays)

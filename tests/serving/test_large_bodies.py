@@ -1,0 +1,140 @@
+"""A large body is what it would be at once, and while it is read others are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from front import request, serving
+from standing_in import StandIn, about, exchange
+
+from forwardpass.measuring.clocks import WALL
+from forwardpass.serving.exchanges import RefusedError
+from forwardpass.serving.json_rows import AskedRows, JsonRows
+from forwardpass.serving.large_bodies import read_rows
+from forwardpass.serving.protocols import health, rows
+
+VARIED = ("ids: i64[batch tokens=1..40] pad 0", "extra?: f32[batch 2]")
+
+
+def read(given: JsonRows, body: bytes, most: int = 10_000) -> AskedRows:
+    return asyncio.run(read_rows(given, exchange("POST", "/", body), most))
+
+
+def same(one: AskedRows, other: AskedRows) -> None:
+    assert (one.count, one.values) == (other.count, other.values)
+    assert (one.timeout_seconds, one.priority) == (other.timeout_seconds, other.priority)
+    assert (one.arrays is None) == (other.arrays is None)
+    for path, value in (one.arrays or {}).items():
+        for left, right in zip(value, (other.arrays or {})[path], strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+def varied(chance: random.Random, count: int, *, extra: bool) -> list[dict[str, Any]]:
+    rows = [{"ids": [chance.randrange(99)] * chance.randint(1, 40)} for _ in range(count)]
+    return [{**row, "extra": [0.5, 1]} if extra else row for row in rows]
+
+
+@pytest.mark.parametrize("extra", [True, False])
+def test_in_parts_it_is_the_same(extra: bool) -> None:
+    given = JsonRows(about(*VARIED))
+    body = {"rows": varied(random.Random(0), 3_000, extra=extra), "timeout_ms": 50, "priority": 2}
+    encoded = msgspec.json.encode(body)
+    assert len(encoded) > 3 * (1 << 16)
+    same(read(given, encoded), given.read(encoded, 10_000))
+
+
+def test_rows_of_one_shape_and_texts_are_the_same_too() -> None:
+    vector = JsonRows(about("features: f32[batch 16]"))
+    body = msgspec.json.encode({"rows": [[float(n)] * 16 for n in range(4_000)]})
+    found = read(vector, body)
+    same(found, vector.read(body, 4_000))
+    assert found.arrays is not None
+    assert isinstance(found.arrays["features"], np.ndarray)
+    texts = JsonRows(about("ids: i64[batch n]", encodes=True))
+    body = msgspec.json.encode({"rows": ["ä" * 1_000, {"text": "b"}] * 200})
+    same(read(texts, body), texts.read(body, 400))
+    body = msgspec.json.encode({"rows": ["ä" * 100_000]})
+    same(read(texts, body), texts.read(body, 1))
+
+
+def at(place: int, odd: Any) -> bytes:
+    whole = varied(random.Random(1), 3_000, extra=True)
+    whole[place] = odd(whole[place]) if callable(odd) else odd
+    return msgspec.json.encode({"rows": whole})
+
+
+@pytest.mark.parametrize("place", [0, 1_499, 2_999])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"ids": [1.5], "extra": [0, 1]}, {"ids": [1]}, {"ids": [1, "2"], "extra": [0, 1]}, 7, None,
+        {"ids": [1], "extra": [0, 1], "other": 1}, {"ids": [0] * 41, "extra": [0, 1]},
+    ],
+)  # fmt: skip
+def test_a_row_that_is_wrong_is_named_as_ever(place: int, odd: Any) -> None:
+    given, body = JsonRows(about(*VARIED)), at(place, odd)
+    with pytest.raises(RefusedError) as at_once:
+        given.read(body, 3_000)
+    with pytest.raises(RefusedError) as in_parts:
+        read(given, body)
+    told = in_parts.value
+    assert told.status == at_once.value.status == 400
+    if odd != {"ids": [1]}:  # which of two rows is the odd one, nobody knows
+        assert (told.row, str(told)) == (at_once.value.row, str(at_once.value))
+
+
+def test_what_is_wrong_around_the_rows_is_said_as_ever() -> None:
+    given, whole = JsonRows(about(*VARIED)), varied(random.Random(1), 3_000, extra=True)
+    for more in ({"timeout_ms": -1}, {"priority": "a"}, {"other": 1}, {"rows": "a" * (1 << 17)}):
+        body = msgspec.json.encode({"rows": whole, **more})
+        with pytest.raises(RefusedError) as at_once:
+            given.read(body, 3_000)
+        with pytest.raises(RefusedError) as in_parts:
+            read(given, body)
+        assert str(in_parts.value) == str(at_once.value)
+    body = msgspec.json.encode({"rows": whole})
+    for broken in (body[:-1], body[:-2] + b",]}", body.replace(b"[", b"[NaN,", 1), body + b"}"):
+        with pytest.raises(RefusedError, match="JSON"):
+            read(given, broken)
+    with pytest.raises(RefusedError, match="ask twice"):
+        read(given, body, most=2_999)
+
+
+def test_who_leaves_is_read_no_further() -> None:
+    given = JsonRows(about("features: f32[batch 16]"))
+    body = msgspec.json.encode({"rows": [[0.0] * 16] * 40_000})
+    asked = exchange("POST", "/", body)
+
+    async def leave() -> None:
+        reading = asyncio.ensure_future(read_rows(given, asked, 100_000))
+        await asyncio.sleep(0)
+        asked.left = True
+        await reading
+
+    with pytest.raises(RefusedError, match="left"):
+        asyncio.run(leave())
+
+
+def test_while_it_is_read_others_are_answered() -> None:
+    """How long each waits says more of the machine; that they are answered meanwhile is a law."""
+    service = StandIn(about("features: f32[batch 16]"))
+    body = msgspec.json.encode({"rows": [[0.1234567890123] * 16] * 100_000})
+    limits = {"request_rows": 1_000_000}
+    with (
+        serving(rows, health, services={"mlp": service}, limits=limits) as front,
+        front.client() as large,
+        front.client() as other,
+    ):
+        large.send(request("/models/mlp", body))
+        began, answered = WALL.now(), 0
+        while not service.asked and WALL.now() - began < 30:
+            other.send(request("/healthz", method="GET"))
+            assert other.answer().status == 200
+            answered += 1
+        assert large.answer().status == 200
+    assert answered > 20
