@@ -1,12 +1,12 @@
 """Is a server still what it was, after twenty minutes of everything at once?
 
-One server with two models (numbers, texts) and clients of all kinds at once: rows as JSON, some of
-them compressed; binary tensors; texts with and without a deadline; clients that send a byte now and
-then, or read so; that leave in the middle of a request; rows on which the pass raises, and rows that
-end the process that computes; requests that are none, of all classes of tests/serving; an engine
-killed every 20 seconds. All answers are known beforehand, as whole numbers. Memory is Pss, that of
-all processes of a kind together; what it grew by is a straight line through all readings of the last
-two thirds.
+One server with two models (numbers, texts) and clients of all kinds at once: rows as JSON, some
+of them compressed; binary tensors; texts with and without a deadline; clients that send a byte
+now and then, or read so; that leave in the middle of a request; rows on which the pass raises,
+and rows that end the process that computes; requests that are none, of all classes of
+tests/serving; an engine killed every 20 seconds. All answers are known beforehand, as whole
+numbers. Memory is Pss, that of all processes of a kind together; what it grew by is a straight
+line through all readings of the last two thirds.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def parts(soaked: Any) -> list[str]:
         table(("clients", "what came", "times"), asked),
         table(("processes", "MiB", "grew by"), held),
         table(("processes", "descriptors of each before", "after"), open_),
-        f"{deaths:.0f} engines died, and were replaced; {waits[0]:.0f} rows of {waits[1]:.0f} bytes "
-        f"wait in the end. "
+        f"{deaths:.0f} engines died, and were replaced; {waits[0]:.0f} rows of {waits[1]:.0f} "
+        "bytes wait in the end. "
         + ("What was wrong: " + "; ".join(faults) if faults else "Nothing was wrong."),
     ]
 

@@ -30,7 +30,7 @@ SHAPES = re.compile(
     r"input .*: (axis|data|shape|expected|got)|input .* is (not there|there twice)|0 rows"
     r"|the model has none"
 )
-"""Nor that a shape, the data beside it and the model belong together; of outputs nothing is said."""
+"""Nor that a shape, its data and the model belong together; of outputs nothing is said."""
 COUNTS = [pytest.param(25), pytest.param(400, marks=pytest.mark.soak)]
 
 
