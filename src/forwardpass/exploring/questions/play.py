@@ -64,9 +64,10 @@ class PlayedStep(msgspec.Struct, frozen=True):
     """One call.
 
     Attributes:
-        takes, gives: tensors that it reads, parameters left out unless there are no others, and
-            makes; of more than four the first. more: how many are left out.
-        reads: the parameters, with their shapes.
+        takes, gives: tensors that it reads, and makes; parameters, and what is seen of them in
+            another shape, are left out unless there are no others. Of more than four the first;
+            more: how many are left out.
+        reads: parameters and buffers, with their shapes.
         formula: what it computes, in a few words. said: the same in a sentence, with numbers.
         elements: how many numbers its parameters hold.
     """
@@ -135,7 +136,8 @@ def step(exploration: Exploration, steps: Steps, *, call: int, row: int = 0) -> 
     module, site = record.module(one), record.site(one)
     read = list(dict.fromkeys(one.inputs))
     made = list(dict.fromkeys(one.outputs))
-    held = [s for s in read if record.values[s].origin in ("parameter", "buffer")]
+    held = [s for s in read if record.graph.root(s).origin in ("parameter", "buffer")]
+    kept = list(dict.fromkeys(record.graph.root(s).serial for s in held))
     flowing = [s for s in read if s not in held] or held
     first, lines = passage(site)
     macs = record.totals.macs
@@ -144,10 +146,10 @@ def step(exploration: Exploration, steps: Steps, *, call: int, row: int = 0) -> 
         tuple(_value(record, s) for s in flowing[:_TENSORS]),
         tuple(_value(record, s) for s in made[:_TENSORS]),
         max(0, len(flowing) - _TENSORS) + max(0, len(made) - _TENSORS),
-        tuple(_value(record, s) for s in held),
+        tuple(_value(record, s) for s in kept),
         formula_of(record, one), said_of(record, one), one.macs,
         one.macs / macs if macs and one.macs is not None else None,
-        sum(record.values[s].elements for s in held),
+        sum(v.elements for s in kept if (v := record.values[s]).origin == "parameter"),
         StepSource(site.file, site.line, first, lines),
     )  # fmt: skip
 

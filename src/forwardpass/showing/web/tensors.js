@@ -117,7 +117,7 @@ function Planes({ came, title, pixels, room, high, value, change, picked, first,
       <button class="link" onClick=${() => page(0)} disabled=${first === 0}>all</button>
       ${first !== undefined && html`<button class="link" disabled=${first === 0} onClick=${() => page(Math.max(0, first - PAGE))}>earlier</button>
         <button class="link" disabled=${first + PAGE >= head.planes} onClick=${() => page(first + PAGE)}>later</button>`}</p>`}
-    ${(small || lens) && html`<${Window} head=${head} value=${value} change=${change} most=${most} kind=${kind} title=${title}
+    ${(small || lens) && html`<${Window} came=${came} value=${value} change=${change} most=${most} kind=${kind} title=${title}
       at=${lens ?? [head.shown[0], 0, 0]} move=${setLens} />`}`;
 }
 
@@ -139,8 +139,9 @@ function unravelled(at, sizes) {
 }
 
 /** A few cells, magnified, with their numbers. `at` is plane, row, column in cells of the tile.
- * @param {{head: any, value: number, change: any, most: number, kind: any, title: string, at: number[], move: (at: number[]) => void}} given */
-function Window({ head, value, change, most, kind, title, at, move }) {
+ * @param {{came: import("fwd/source.js").Tile, value: number, change: any, most: number, kind: any, title: string, at: number[], move: (at: number[]) => void}} given */
+function Window({ came, value, change, most, kind, title, at, move }) {
+  const { head } = came;
   const [open, setOpen] = useState(false);
   const [plane, down, across] = [at[0], at[1] * head.down, at[2] * head.across];
   const limits = [head.planes, head.rows, head.columns];
@@ -153,19 +154,36 @@ function Window({ head, value, change, most, kind, title, at, move }) {
     ${open && html`<p class="row pages">${["plane", "row", "column"].map((name, which) => limits[which] > 1 && html`<label class="small">${name}
       <input type="number" min="0" max=${limits[which] - 1} value=${[plane, down, across][which]}
         onInput=${(/** @type {any} */ event) => set(which, event.target.value)} /></label>`)}</p>
-      <${Magnified} head=${head} value=${value} change=${change} most=${most} kind=${kind} title=${title}
+      <${Part} came=${came} value=${value} change=${change} most=${most} kind=${kind} title=${title}
         plane=${plane} top=${Math.min(down, Math.max(0, head.rows - LENS))} left=${Math.min(across, Math.max(0, head.columns - LENS))} />`}</details>`;
 }
 
+/** What is there already is not asked for. @param {any} given */
+function Part(given) {
+  const { head, numbers } = given.came;
+  const place = head.shown.indexOf(given.plane);
+  if (head.down * head.across > 1 || place < 0) return html`<${Fetched} ...${given} />`;
+  const height = Math.min(LENS, head.rows), width = Math.min(LENS, head.columns);
+  const top = Math.floor(given.top), left = Math.floor(given.left);
+  const cut = Array.from({ length: height * width }, (_, at) =>
+    numbers[(place * head.height + top + Math.floor(at / width)) * head.width + left + (at % width)]);
+  return html`<${Magnified} ...${given} part=${{ top, left, height, width }} numbers=${cut} />`;
+}
+
 /** @param {any} given */
-function Magnified({ head, value, change, most, kind, title, plane, top, left }) {
+function Fetched(given) {
+  const { came: { head }, value, change, plane, top, left } = given;
   const height = Math.min(LENS, head.rows), width = Math.min(LENS, head.columns);
   const reached = useTile("values.cells", { value, row: row.value, change, plane, top: Math.floor(top), left: Math.floor(left), height, width });
   if (reached.refusal) return html`<p class="small soft">${reached.refusal.message}</p>`;
   if (!reached.tile) return html`<p class="small faint" aria-busy="true">…</p>`;
-  const { head: part, numbers } = reached.tile;
+  return html`<${Magnified} ...${given} part=${reached.tile.head} numbers=${Array.from(reached.tile.numbers)} />`;
+}
+
+/** @param {any} given */
+function Magnified({ came: { head }, part, numbers, most, kind, title, plane }) {
   const fit = { cell: 52, tall: 40, columns: 1, lines: 1, wide: part.width * 52, high: part.height * 40 };
-  const rows = Array.from({ length: part.height }, (_, at) => Array.from(numbers.subarray(at * part.width, (at + 1) * part.width)));
+  const rows = Array.from({ length: part.height }, (_, at) => numbers.slice(at * part.width, (at + 1) * part.width));
   return html`<div class="scroll" tabindex="0" role="group" aria-label="numbers of ${title}, shape ${shape(head.shape)}">
     <${Heat} numbers=${numbers} height=${part.height} width=${part.width} fit=${fit} most=${most} kind=${kind}
       label="plane ${plane}, rows from ${part.top}, columns from ${part.left}: ${rows.map((one) => one.map(brief).join(" ")).join("; ")}" /></div>`;
