@@ -185,7 +185,7 @@ function node(ink, { map, layout, told }, at, look) {
     ink.fillStyle = look.mag;
     ink.fillRect(x + 12, y + h - Math.min(6, h / 2), (w - 24) * label.share, Math.min(4, h / 3));
   }
-  if (one.dead && h >= 24) {
+  if (one.loose && h >= 24) {
     written(ink, "no output depends on it", x + w / 2, y + h + 18, "center", `12px ${look.text}`, look["ink-3"], w);
     pen(ink, look, false, true);
     ink.beginPath();

@@ -54,7 +54,7 @@ export function laid({ nodes, edges }, { scale = 1, wide = 336, narrow = 200 } =
       tall = Math.max(tall, h);
     });
     const one = { y, h: tall, nodes: order.map(({ node }) => node) };
-    y += tall + gap + (one.nodes.some((node) => nodes[node].dead) ? 14 * Math.min(1, scale) : 0);
+    y += tall + gap + (one.nodes.some((node) => nodes[node].loose) ? 14 * Math.min(1, scale) : 0);
     return one;
   });
   const { near, far, lanes } = ways(nodes, edges, row, members.length);

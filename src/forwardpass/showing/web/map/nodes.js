@@ -5,7 +5,7 @@ import { shape } from "fwd/numbers.js";
 /** A thing on the map; its calls are those from `first` up to `stop`.
  * @typedef {{id: string, kind: "input" | "output" | "module" | "call" | "run" | "stack" | "join" | "failed",
  *   first: number, stop: number, module: number, members: number[], name: string, type: string,
- *   serial: number, still: boolean, dead: boolean, chained: boolean}} Node */
+ *   serial: number, still: boolean, dead: boolean, loose: boolean, chained: boolean}} Node */
 /** @typedef {{from: number, to: number, serial: number}} Edge */
 /** @typedef {{nodes: Node[], edges: Edge[]}} Drawn */
 /** What the reader chose: the zoom, nodes opened (true) or closed (false), stacks unfolded (true: all).
@@ -14,7 +14,7 @@ import { shape } from "fwd/numbers.js";
 
 const ROOM = 14;
 const ROOM_INSIDE = 20;
-const EMPTY = { members: [], module: -1, type: "", serial: -1, still: false, dead: false, chained: false };
+const EMPTY = { members: [], module: -1, type: "", serial: -1, still: false, dead: false, loose: false, chained: false };
 
 /** The map of what is in a module call.
  * @param {Pass} pass @param {Marks} marks @param {Choice} choice @param {number} scope
@@ -28,8 +28,10 @@ export function drawn(pass, marks, choice, scope) {
     : made.loose();
   const inputs = whole ? made.inputs() : made.entries(scope);
   const ends = marks.failure && whole ? [made.failed(marks.failure)] : whole ? made.outputs() : made.exits(scope);
-  const nodes = [...inputs, ...steps, ...ends];
-  return { nodes, edges: leading(pass, nodes, marks) };
+  const nodes = [...inputs, ...steps, ...ends], edges = leading(pass, nodes, marks);
+  const read = new Set(edges.map((edge) => edge.from));
+  nodes.forEach((node, at) => { node.loose = node.dead && !read.has(at); });
+  return { nodes, edges };
 }
 
 class Making {

@@ -51,7 +51,9 @@ export class Words {
   /** @param {Node} node */
   sub(node) {
     if (node.kind === "stack") {
-      const each = this.parameters(node);
+      const each = this.parameters(node), { path } = this.pass.graph.modules;
+      const same = new Set(node.members.map((member) => path[member])).size === 1;
+      if (same) return each ? `${grouped(each)} parameters, the same each time` : `called ${grouped(node.members.length)} times`;
       return each ? `${node.members.length} \u00d7 ${count(each)} parameters` : `${grouped(node.stop - node.first)} calls`;
     }
     if (node.still) return node.kind === "run" ? `${node.type}, ${STILL}` : STILL;

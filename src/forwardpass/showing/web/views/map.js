@@ -17,6 +17,7 @@ import { grouped, percent, shape } from "fwd/numbers.js";
 const SCALES = [0.1, 0.18, 0.35, 0.5, 0.7, 1];
 const NO_MARKS = { dead: [], still: [], failure: null, unknown: "" };
 const STRIPS = 560;
+const MOST_BESIDE = 20;
 
 /** @param {{view: any}} given */
 export function View({ view }) {
@@ -57,7 +58,7 @@ function Whole({ view, graph, marks }) {
   const into = useMemo(() => [arriving(whole), one ? arriving(one) : []], [whole, one]);
   const line = picked(lines, whole, one, chosen || (marks.failure ? "failed" : ""));
   const layouts = useMemo(() => {
-    const narrow = one ? { wide: 240, narrow: 176 } : {};
+    const narrow = one ? { wide: 240, narrow: 176 } : { wide: Math.max(160, Math.min(336, innerWidth - 48)) };
     return [laid(whole, { scale: SCALES[scale], ...narrow }), one && laid(one, { scale: SCALES[scale], wide: 456, narrow: 156 })];
   }, [whole, one, scale]);
   const stage = useMemo(() => staged(whole, one, stack, layouts, words, inner, line?.id ?? "", pass, member), [layouts, words, inner, line?.id]);
@@ -128,6 +129,7 @@ function lensOf({ nodes }, lens) {
   if (lens === null) return -1;
   if (lens) return nodes.findIndex((node) => node.id === lens);
   let best = -1;
+  if (nodes.length > MOST_BESIDE) return best; // what stands beside a large map is not seen
   nodes.forEach((node, at) => {
     if (node.kind === "stack" && node.chained && (best < 0 || node.stop - node.first > nodes[best].stop - nodes[best].first)) best = at;
   });
