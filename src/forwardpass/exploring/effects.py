@@ -133,9 +133,12 @@ def _share(rows: Floats) -> RowInterval:
 
 
 def _mean(rows: Floats) -> RowInterval:
+    """Of cosines; of so few rows that they bound nothing, all that a cosine can be."""
     one = Mean.over(rows)
-    low, high = _bounds(one.bound, one.value)
-    return RowInterval(one.value, max(-1.0, low), min(1.0, high))
+    low, high = one.bound(_TAIL, True), one.bound(_TAIL, False)
+    return RowInterval(
+        one.value, -1.0 if low is None else max(-1.0, low), 1.0 if high is None else min(1.0, high)
+    )
 
 
 def _bounds(bound: Callable[[float, bool], float | None], value: float) -> tuple[float, float]:
