@@ -207,9 +207,9 @@ OF_TREES = {
 """Methods of nn.Module in whose place an attribute of the user's may stand; `parameters`, too."""
 OWN_MODULES = {
     "loading/cross_encoders.py", "loading/exported_programs.py", "loading/sentence_encoders.py",
-    "loading/transformers_folders.py", "loading/adapters.py",
+    "loading/transformers_folders.py", "loading/adapters.py", "exploring/examples.py",
 }  # fmt: skip
-"""Files that make modules of libraries, and prepare these."""
+"""Files that make modules of libraries, or of ours, and prepare these."""
 
 
 def test_a_module_of_the_users_is_asked_by_its_stores_alone() -> None:

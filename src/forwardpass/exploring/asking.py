@@ -26,21 +26,24 @@ class PageQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         of: `file.function` in the folder of questions, such as `map.structure`.
         arguments: of that function, by name.
+        again: whether it is answered anew where it was answered before.
     """
 
     of: str
     arguments: dict[str, Any] = {}
+    again: bool = False
 
 
 class Answerable(NamedTuple):
     """A question that can be answered.
 
     Attributes:
-        key: the same for the same question.
+        key: the same for the same question. again: see Question.
     """
 
     key: str
     answer: Callable[[Exploration, Steps], Answer]
+    again: bool = False
 
 
 @cache
@@ -74,7 +77,7 @@ def asked(question: PageQuestion) -> Answerable:
     def answer(exploration: Exploration, steps: Steps) -> Answer:
         return function(exploration, steps, **values)
 
-    return Answerable(key, answer)
+    return Answerable(key, answer, question.again)
 
 
 def _form(function: Callable[..., Answer]) -> type[msgspec.Struct]:

@@ -53,6 +53,10 @@ class Work(Steps):
         self.look()
         super().advance()
 
+    def called(self, calls: int, expected: int) -> None:
+        self.look()
+        super().called(calls, expected)
+
     def stop(self) -> None:
         """Nobody waits for it."""
         self.stopping = True
@@ -77,7 +81,7 @@ class Desk:
     def ask(self, asked: Answerable) -> Work:
         """The work of a question, done already where it was asked before."""
         work = Work(asked=asked)
-        known = self._kept.get(asked.key)
+        known = None if asked.again else self._kept.get(asked.key)
         if known is not None:
             work.reached = known
             work.over.set()
@@ -101,7 +105,8 @@ class Desk:
         while (work := self._waiting.get()) is not None:
             assert work.asked is not None
             try:
-                work.reached = self._kept.get(work.asked.key) or self._reached(work.asked, work)
+                known = None if work.asked.again else self._kept.get(work.asked.key)
+                work.reached = known or self._reached(work.asked, work)
             except Stopped:
                 work.reached = NoAnswer("Stopped", "nobody waited for it any more")
             except ForwardpassError as error:
@@ -115,8 +120,8 @@ class Desk:
         self.exploration.steps = work
         answer = asked.answer(self.exploration, work)
         reached: Reached = answer if isinstance(answer, Tile) else msgspec.json.encode(answer)
+        self._bytes += _size(reached) - _size(self._kept.pop(asked.key, b""))
         self._kept[asked.key] = reached
-        self._bytes += _size(reached)
         while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
             self._bytes -= _size(self._kept.popitem(last=False)[1])
         return reached

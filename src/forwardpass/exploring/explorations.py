@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from forwardpass.code.frames import START_NAME
+from forwardpass.code.owners import Owner, is_installed, owner
+from forwardpass.code.sources import file_of, shortened
 from forwardpass.errors import PassError, UsageError
 from forwardpass.exploring.rows import Given
 from forwardpass.exploring.watched_servers import WatchedServer
@@ -23,6 +29,7 @@ _PROBES: Final = 4
 """Kept, those asked for last: each may hold all values of a pass."""
 _VALUE_BYTES: Final = 256 << 20
 """Of the values of a pass that are kept to be looked at; each of those passes may hold as many."""
+_FILE: Final = re.compile(r".+?\.py\b")
 
 
 class Exploration:
@@ -34,7 +41,9 @@ class Exploration:
         name: what it is about, in a few words.
         given: the rows and their passes; None: nothing can be run, only what was saved is shown.
         nouns: what is shown beside, such as a Profile or a Tuning that was saved.
-        steps: of the question that is answered.
+        steps: of the question that is answered: told of each call of a pass that is recorded, and
+            may end it there.
+        traces: by rows, where the pass of these raised.
         served: a server whose batches and queue are shown, where one is.
     """
 
@@ -45,8 +54,16 @@ class Exploration:
         self.name, self.given, self.nouns = name, given, tuple(nouns)
         self.steps = Steps()
         self.served = served
+        self.traces: dict[tuple[int, ...], str] = {}
         self._probes: OrderedDict[tuple[int, ...], Probe | Recording] = OrderedDict()
         self._once: dict[tuple[str, int], Any] = {}
+        self._expected = 0
+        self._files = {file: _modified(file) for file in _FILE.findall(name)[:1]}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is about nothing: neither a model nor a noun."""
+        return self.given is None and not self.nouns
 
     @property
     def count(self) -> int:
@@ -97,6 +114,11 @@ class Exploration:
             self._once[what, row] = make()
         return self._once[what, row]
 
+    def changed(self) -> tuple[str, ...]:
+        """The files of the model that are not as they were when its pass was recorded."""
+        files = list(self._files.items())  # another thread may add to them
+        return tuple(shortened(file) for file, then in files if _modified(file) != then)
+
     def _made(self, rows: tuple[int, ...]) -> Probe | Recording:
         known = self._probes.get(rows)
         if known is None:
@@ -117,14 +139,42 @@ class Exploration:
         if wrong or not rows:
             raise UsageError(f"row {wrong[0] if wrong else ''}: there are {given.count:,}, from 0")
         this = given.passed(rows)
+        watching = Watching(False, None, None, self._called)
         try:
-            made = given.known(rows) or recorded(self.name, this, given.notes)
+            made = given.known(rows) or recorded(self.name, this, given.notes, watching)
         except PassError:  # once more, with the values as far as it comes
-            watching = Watching(False, "all", _VALUE_BYTES)
+            watching = Watching(False, "all", _VALUE_BYTES, self._called)
             try:
                 made = recorded(self.name, this, given.notes, watching)
             except PassError as error:
                 if error.record is None:
                     raise
-                return error.record
-        return Probe(made, given.signature, value_bytes=_VALUE_BYTES)
+                self.traces[rows] = _trace(error.__cause__ or error)
+                made = error.record
+        self._expected = len(made.calls)
+        for site in made.sites:
+            if not is_installed(site) and (file := file_of(site.file)) not in self._files:
+                self._files[file] = _modified(file)
+        if made.failed is not None:
+            return made
+        return Probe(made, given.signature, value_bytes=_VALUE_BYTES, called=self._called)
+
+    def _called(self, calls: int) -> None:
+        self.steps.called(calls, self._expected)
+
+
+def _modified(file: str) -> float | None:
+    """When a file was written; None where there is none."""
+    try:
+        return Path(file).stat().st_mtime
+    except OSError:
+        return None
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback from the model on: of frames in between that are ours nobody learns."""
+    frames = traceback.extract_tb(error.__traceback__)
+    start = max((n + 1 for n, f in enumerate(frames) if f.name == START_NAME), default=0)
+    told = [f for f in frames[start:] if owner(f.filename) is not Owner.OURS]
+    lines = traceback.format_list(told) + traceback.format_exception_only(error)
+    return "".join(lines).rstrip()

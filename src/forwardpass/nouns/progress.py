@@ -30,21 +30,31 @@ class Progress:
 class Steps:
     """How far work has come that goes step by step: `done` of `total` steps of a stage.
 
-    `best` is the best that was found so far, in a few words, where something is sought.
+    `best` is the best that was found so far, in a few words, where something is sought. Within a
+    step, `calls` have been made of the pass that is recorded, of about `expected`: as many as the
+    last one made, 0 where there was none.
     """
 
     stage: str = "loading"
     done: int = 0
     total: int = 1
     best: str = ""
+    calls: int = 0
+    expected: int = 0
 
     def begin(self, stage: str, total: int) -> None:
         """A new stage."""
         self.stage, self.done, self.total = stage, 0, total
+        self.calls = self.expected = 0
 
     def advance(self) -> None:
         """One step more is done."""
         self.done += 1
+        self.calls = self.expected = 0
+
+    def called(self, calls: int, expected: int) -> None:
+        """So many calls of a pass are made."""
+        self.calls, self.expected = calls, expected
 
     def look(self) -> None:
         """Within a step: a place where it can be ended, by what this raises."""

@@ -39,18 +39,26 @@ class Probe:
     generators unless a Change says otherwise, and leaves no trace; see recording.passes.Pass.
     Raises PassError where the module raises.
 
+    `called` is told of each call of a pass that is recorded again; see recording.observing.
+
     Attributes:
         record: the pass as it was given.
         passes: how many more were made.
     """
 
     def __init__(
-        self, record: Recording, signature: Signature | None = None, *, value_bytes: int = 2 << 30
+        self,
+        record: Recording,
+        signature: Signature | None = None,
+        *,
+        value_bytes: int = 2 << 30,
+        called: Callable[[int], None] | None = None,
     ) -> None:
         self.record = record
         self.passes = 0
         self._signature = signature
         self._value_bytes = value_bytes
+        self._called = called
         self._recordings: dict[tuple[Change, bool], Recording] = {}
         self._casts: dict[torch.dtype, Pass] = {}
         self._once: dict[Callable[..., Any], Any] = {}
@@ -186,7 +194,8 @@ class Probe:
         is_kept = not change.gives_others and change == shared
         known = self._recordings.get((change, values)) if is_kept else None
         if known is None:
-            watching = Watching(False, "all" if values else None, self._value_bytes)
+            keep = "all" if values else None
+            watching = Watching(False, keep, self._value_bytes, self._called)
             known = recorded(self.record.forward, self.another(change), self.record.notes, watching)
             if is_kept:
                 self._recordings[change, values] = known

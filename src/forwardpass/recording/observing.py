@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite
 
 import numpy as np
@@ -36,10 +36,15 @@ class Watching:
         statistics: whether to compute statistics.
         keep: "all", or globs of module paths whose values are kept; None for none.
         limit_bytes: values are kept while they fit.
+        called: is told how many calls are made, from 0 on; what it raises ends the pass.
     """
 
     def __init__(
-        self, statistics: bool, keep: str | Sequence[str] | None, limit_bytes: int | None
+        self,
+        statistics: bool,
+        keep: str | Sequence[str] | None,
+        limit_bytes: int | None,
+        called: Callable[[int], None] | None = None,
     ) -> None:
         self.tracer: Tracer | None = None
         self.kept: dict[int, torch.Tensor] = {}
@@ -48,22 +53,27 @@ class Watching:
         self._statistics = statistics
         self._globs = _globs(keep)
         self._room = limit_bytes
+        self._called = called
         self._measured: dict[int, tuple[Reading, ...]] = {}
         self._sizes: dict[int, int] = {}
 
     @property
     def is_needed(self) -> bool:
         """Whether there is anything to look at."""
-        return self._statistics or bool(self._globs)
+        return self._statistics or bool(self._globs) or self._called is not None
 
     def given(self, tracer: Tracer, named: dict[str, torch.Tensor]) -> None:
         """Look at the inputs, before the pass that `tracer` sees."""
         self.tracer = tracer
+        if self._called is not None:
+            self._called(0)
         for path, tensor in named.items():
             self._look(tracer.inputs[path], tensor, whole="*" in self._globs)
 
     def __call__(self, index: int, made: list[torch.Tensor], serials: tuple[int, ...]) -> None:
         assert self.tracer is not None
+        if self._called is not None:
+            self._called(index + 1)
         whole = bool(self._globs) and self._wanted(self.tracer)
         if self._statistics:
             self._carry_over(self.tracer, index)

@@ -8,6 +8,7 @@ import msgspec
 
 from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.explorations import Exploration
+from forwardpass.exploring.faces import Face, face
 from forwardpass.exploring.views import View
 from forwardpass.nouns.progress import Steps
 
@@ -18,6 +19,7 @@ class PageShown(msgspec.Struct, frozen=True):
     Attributes:
         live: whether the pass can be run again. rows: how many can go in.
         nouns: schemas of what was saved.
+        example: whether it is ours, and not the user's.
     """
 
     name: str
@@ -26,12 +28,24 @@ class PageShown(msgspec.Struct, frozen=True):
     nouns: tuple[str, ...]
     views: tuple[View, ...]
     notes: tuple[str, ...]
+    example: bool
 
 
-def shown(exploration: Exploration, steps: Steps) -> PageShown:
-    """What the page is about."""
+class Trace(msgspec.Struct, frozen=True):
+    """Where a pass raised, as Python tells it; "" where it did not."""
+
+    text: str
+
+
+def shown(exploration: Exploration, steps: Steps, *, example: bool = False) -> PageShown:
+    """What the page is about; where that is nothing, and it is asked for, our example."""
     from forwardpass.exploring.asking import views
 
+    if example and exploration.is_empty:
+        from forwardpass.exploring.examples import glyphs
+
+        steps.begin("training the example", 1)
+        exploration.name, exploration.given = glyphs()
     given = exploration.given
     return PageShown(
         name=exploration.name,
@@ -40,12 +54,26 @@ def shown(exploration: Exploration, steps: Steps) -> PageShown:
         nouns=tuple(str(type(noun).__struct_config__.tag) for noun in exploration.nouns),
         views=tuple(file.VIEW for file in views()),
         notes=() if given is None else given.notes,
+        example=example,
     )
+
+
+def row(exploration: Exploration, steps: Steps, *, row: int = 0) -> Face:
+    """What a row looks like, in a few words and a small picture."""
+    return face(exploration, row)
+
+
+def trace(exploration: Exploration, steps: Steps, *, row: int = 0) -> Trace:
+    """Where the pass of a row raised."""
+    exploration.record((row,))
+    return Trace(exploration.traces.get((row,), ""))
 
 
 def exported(exploration: Exploration) -> Iterator[PageQuestion]:
     """What stands around the views."""
     yield PageQuestion("page.shown")
+    yield PageQuestion("page.row", {"row": 0})
+    yield PageQuestion("structure.graph", {"row": 0})
 
 
-ASKED = (shown,)
+ASKED = (shown, row, trace)

@@ -33,6 +33,14 @@ class Progressed(msgspec.Struct, frozen=True):
     stage: str
     done: int
     total: int
+    calls: int
+    expected: int
+
+
+class Fresh(msgspec.Struct, frozen=True):
+    """Files of the model that have changed since it was recorded."""
+
+    changed: tuple[str, ...]
 
 
 class PageRoutes:
@@ -49,6 +57,7 @@ class PageRoutes:
             Route("GET", "/web/{first}/{second}", self._file, open=True),
             Route("POST", "/ask", self._ask),
             Route("POST", "/tile", self._tile),
+            Route("GET", "/fresh", self._fresh),
         ]
 
     async def _page(self, exchange: Exchange) -> Reply:
@@ -81,6 +90,11 @@ class PageRoutes:
         exchange.gone = work.stop
         return Reply(200, _events(work), b"text/event-stream", [*_HEADERS.items()])
 
+    async def _fresh(self, exchange: Exchange) -> Reply:
+        """That the server is there, and whether what it shows is old."""
+        changed = self._desk.exploration.changed()
+        return _reply(msgspec.json.encode(Fresh(changed)), b"application/json")
+
     async def _tile(self, exchange: Exchange) -> Reply:
         """Raw numbers, with what is true of them in the header `x-tile`; without it, why there are
         none, as JSON: an answer, too, which no browser takes for an error."""
@@ -101,7 +115,7 @@ async def _events(work: Work) -> AsyncGenerator[bytes]:
     told, waited = None, _TELL_SECONDS
     while not work.over.is_set():
         if waited >= _TELL_SECONDS:
-            now = Progressed(work.stage, work.done, work.total)
+            now = Progressed(work.stage, work.done, work.total, work.calls, work.expected)
             if now != told:
                 told = now
                 yield _event(b"progress", msgspec.json.encode(now))

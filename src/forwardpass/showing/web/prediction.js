@@ -1,54 +1,94 @@
-// The prediction at the top of the rail: asked before the answer is there, settled by a run.
-import { html, useState } from "fwd/dom.js";
+// The predictions at the top of the rail: asked before the answer is there, settled by a run.
+import { html, useEffect, useRef, useState } from "fwd/dom.js";
 import { useAnswer } from "fwd/asked.js";
 import { row, said } from "fwd/state.js";
 
 const DONT_KNOW = -1;
 const SKIPPED = -2;
+const LETTERS = "abcdefgh";
+
+/** @param {string} view @param {string} id */
+const keyOf = (view, id) => `${view}:${id}:${row.value}`;
 
 /** Whether a view may show what a prediction hides.
  * @param {string} view @param {string} id */
-export const told = (view, id) => `${view}:${id}:${row.value}` in said.value;
+export const told = (view, id) => keyOf(view, id) in said.value;
 
-/** @param {{view: string, prediction: any}} given; `prediction` as exploring.predictions has it */
-export function Prediction({ view, prediction }) {
-  const key = `${view}:${prediction.id}:${row.value}`;
+/** What stands in the place of a number until it may be told. */
+export const hidden = () => html`<span class="faint" title="after your prediction">?</span>`;
+
+/** Those of a view, one after the other; nothing where it has none.
+ * @param {{view: string, asks?: Record<string, unknown>}} given */
+export function Predictions({ view, asks }) {
+  const { answer } = useAnswer(`${view}.predictions`, { row: row.value, ...asks });
+  const [chosen, choose] = useState(/** @type {number | null} */ (null));
+  const all = /** @type {any[]} */ (answer?.predictions ?? []);
+  useEffect(() => choose(null), [row.value, all.map((one) => one.id).join()]);
+  const first = all.findIndex((one) => !told(view, one.id));
+  // One that is being answered stays until the next is asked for.
+  useEffect(() => { if (chosen === null && all.length) choose(Math.max(0, first)); }, [all, chosen]);
+  if (chosen === null || !all.length) return null;
+  const place = Math.min(chosen, all.length - 1);
+  return html`<${Prediction} key=${`${all[place].id} ${row.value}`} view=${view} prediction=${all[place]}
+    place=${place} count=${all.length} next=${() => choose((place + 1) % all.length)} />`;
+}
+
+/** @param {{view: string, prediction: any, place: number, count: number, next: () => void}} given;
+ * `prediction` as exploring.predictions has it */
+function Prediction({ view, prediction, place, count, next }) {
+  const key = keyOf(view, prediction.id);
   const choice = said.value[key];
   const answered = choice !== undefined;
-  const { answer, refusal, progress, again } = useAnswer(
-    answered ? `${view}.settle` : null,
-    { row: row.value, id: prediction.id, ...prediction.arguments },
-  );
-  const say = (/** @type {number} */ place) => { said.value = { ...said.value, [key]: place }; };
-  const unsay = () => { const { [key]: _, ...rest } = said.value; said.value = rest; };
+  const settled = useAnswer(answered ? `${view}.settle` : null,
+    { row: row.value, id: prediction.id, ...prediction.arguments });
+  const top = useRef(/** @type {HTMLElement | null} */ (null));
+  const say = (/** @type {number} */ at) => {
+    said.value = { ...said.value, [key]: at };
+    top.current?.focus(); // the buttons go, and the keyboard must not be lost
+  };
+  const unsay = () => {
+    const { [key]: _, ...rest } = said.value;
+    said.value = rest;
+    top.current?.focus();
+  };
   const choices = [...prediction.choices, "I don\u2019t know"];
-  return html`<section class="ask" aria-label="prediction">
-    <p class="faint small">Measured on your model</p>
-    <h2>${prediction.question}</h2>
-    <ol>${choices.map((text, place) => {
-      const own = choice === (place === choices.length - 1 ? DONT_KNOW : place);
-      const measured = answer?.choice.includes(place);
-      return html`<li class="${measured ? "is" : ""} ${own ? "you" : ""}">
-        <button disabled=${answered} onClick=${() => say(place === choices.length - 1 ? DONT_KNOW : place)}>
-          <i aria-hidden="true"></i><span>${text}</span>
-          <em>${[own && "you", measured && (answer.tied ? "within noise" : "measured")].filter(Boolean).join(" · ")}</em>
-        </button></li>`;
-    })}</ol>
-    ${!answered && html`<p><button class="link" onClick=${() => say(SKIPPED)}>Skip</button></p>`}
-    <div aria-live="polite">
-      ${answered && !answer && !refusal && html`<p class="faint">Running… ${progress?.stage ?? ""}</p>`}
-      ${refusal && html`<p class="warn">${refusal.message}</p>`}
-      ${answer && html`<p class="big num">${answer.answer}</p><p>${answer.why}</p>
-        <p><button class="link" onClick=${again}>Run it again</button>
-        <button class="link" onClick=${unsay}>Ask me again</button></p>`}
-    </div>
+  const meant = (/** @type {number} */ at) => (at === choices.length - 1 ? DONT_KNOW : at);
+  return html`<section class="ask" aria-labelledby="asked" tabindex="-1" ref=${top}>
+    <h3>${answered ? "Measured on your model" : "Before you look"}${count > 1 && html`<span class="of">${place + 1} of ${count}</span>`}</h3>
+    <h2 class="q" id="asked">${prediction.question}</h2>
+    <ol>${choices.map((text, at) => (answered
+      ? html`<${Choice} text=${text} own=${choice === meant(at)} measured=${settled.answer?.choice.includes(at)}
+          tied=${settled.answer?.tied} />`
+      : html`<li><button onClick=${() => say(meant(at))}><i aria-hidden="true"></i><span>${text}</span>
+          <kbd aria-hidden="true">${LETTERS[at]}</kbd></button></li>`))}</ol>
+    ${!answered && html`<div class="acts"><button class="link" onClick=${() => say(SKIPPED)}>Skip, just show me</button></div>`}
+    <div aria-live="polite">${answered && html`<${Outcome} settled=${settled} />`}</div>
+    ${answered && html`<div class="acts">
+      ${(settled.answer || settled.refusal) && html`<button class="link" onClick=${settled.again}>Run it again</button>`}
+      <button class="link" onClick=${unsay}>Ask me again</button>
+      ${count > 1 && html`<button class="link" onClick=${() => { next(); top.current?.focus(); }}>Next question</button>`}</div>`}
   </section>`;
 }
 
-/** Those of a view, or nothing where it has none. @param {{view: string, asks?: Record<string, unknown>}} given */
-export function Predictions({ view, asks }) {
-  const { answer } = useAnswer(`${view}.predictions`, { row: row.value, ...asks });
-  const [place] = useState(0);
-  const one = answer?.predictions[place];
-  return one ? html`<${Prediction} view=${view} prediction=${one} />` : null;
+/** @param {{text: string, own: boolean, measured: boolean, tied: boolean}} given */
+function Choice({ text, own, measured, tied }) {
+  const tags = [own && "you", measured && (tied ? "within noise" : "measured")].filter(Boolean);
+  return html`<li class="${measured ? "was" : ""} ${own ? "said" : ""}"><div>
+    <i aria-hidden="true"></i>${measured ? html`<b>${text}</b>` : html`<span>${text}</span>`}
+    <span class="tag">${tags.join(" · ")}</span></div></li>`;
+}
+
+/** @param {{settled: any}} given */
+function Outcome({ settled }) {
+  const { answer, refusal, progress, stop } = settled;
+  if (refusal) return html`<p class="say">${refusal.message}</p>`;
+  if (!answer) {
+    const calls = progress?.calls ? `, call ${progress.calls}` : "";
+    const steps = progress?.total > 1 ? `: ${progress.done} of ${progress.total}` : "";
+    return html`<p class="say late">Running${progress ? ` (${progress.stage}${steps}${calls})` : ""} <button
+      class="link" onClick=${stop}>Cancel</button></p>`;
+  }
+  // The unit and the rest stand small: from the first word on that begins with a letter.
+  const [, large, rest] = /^(.*?)(\s[A-Za-z\u00b5].*)?$/s.exec(answer.answer) ?? [];
+  return html`<p class="big">${large}${rest && html` <small>${rest.trim()}</small>`}</p><p class="say">${answer.why}</p>`;
 }

@@ -1,61 +1,89 @@
-// The page around the views: model, row, search, state, theme; the views' tabs; keys.
-import { html, useEffect } from "fwd/dom.js";
-import { connection, watch } from "fwd/source.js";
-import { darkNow, row, shown, theme, view } from "fwd/state.js";
+// The page around the views: the top, the views' tabs, banners, the foot; keys.
+import { html, useEffect, useRef } from "fwd/dom.js";
+import { Banners } from "fwd/banners.js";
+import { Empty } from "fwd/empty.js";
+import { Waiting } from "fwd/frame.js";
+import { Help } from "fwd/help.js";
+import { Marks } from "fwd/icons.js";
+import { keys } from "fwd/keys.js";
 import { useAnswer } from "fwd/asked.js";
-import { grouped } from "fwd/numbers.js";
+import { Unrecorded, isLarge } from "fwd/unrecorded.js";
+import { watch } from "fwd/source.js";
+import { example, row, shown, view } from "fwd/state.js";
+import { Top } from "fwd/top.js";
 import { VIEWS } from "fwd/views.js";
 
-const WORDS = { live: "live", saved: "saved, not live", gone: "server gone" };
-
 export function Shell() {
-  const { answer, refusal } = useAnswer("page.shown");
+  const reached = useAnswer("page.shown", { example: example.value || undefined });
+  const about = reached.answer;
   useEffect(watch, []);
-  useEffect(() => { if (answer) shown.value = answer; }, [answer]);
   useEffect(() => {
-    document.addEventListener("keydown", keys);
-    return () => document.removeEventListener("keydown", keys);
-  }, []);
-  if (refusal) return html`<main><p class="warn">${refusal.message}</p></main>`;
-  if (!answer) return html`<main aria-busy="true"></main>`;
-  const known = /** @type {any[]} */ (answer.views);
-  const now = known.find((one) => one.place === view.value) ?? known[0];
-  const View = VIEWS[now.name];
-  return html`<a class="vh" href="#main">Skip to the view</a>
-    <header>
-      <${Top} about=${answer} />
-      <div class="tabs" role="tablist" aria-label="Views">${known.map((one) => html`
-        <button role="tab" aria-selected=${one === now} aria-controls="main" tabindex=${one === now ? 0 : -1}
-          onClick=${() => { view.value = one.place; }}><i>${one.place}</i>${one.name}</button>`)}</div>
-      ${connection.value === "gone" && html`<div class="banner err" role="alert"><p><b>The server is gone.</b>
-        <span class="soft"> What is there can still be read; nothing can be run.</span></p></div>`}
-    </header>
-    <main id="main" tabindex="-1" aria-label=${now.name}><${View} key=${now.name} about=${answer} view=${now} /></main>`;
+    shown.value = about ?? null;
+    if (about && row.value >= about.rows) row.value = 0;
+  }, [about]);
+  if (!about) return html`<main class="alone"><h1 class="vh">forwardpass</h1><${Waiting} reached=${reached} /></main>`;
+  if (!about.live && !about.nouns.length) return html`<${Empty} />`;
+  return html`<${Views} about=${about} />`;
 }
 
 /** @param {{about: any}} given */
-function Top({ about }) {
-  const step = (/** @type {number} */ by) => { row.value = (row.value + by + about.rows) % about.rows; };
-  return html`<div class="top">
-    <div class="mark"><span>forwardpass</span></div>
-    <div class="pick model"><span><b>${about.name}</b></span></div>
-    <div class="inputs">
-      <button class="icon" aria-label="previous row" onClick=${() => step(-1)}>‹</button>
-      <span class="pick"><span><b>row ${row.value}</b><span>of ${grouped(about.rows)}</span></span></span>
-      <button class="icon" aria-label="next row" onClick=${() => step(1)}>›</button></div>
-    <span class="grow"></span>
-    <div class="live ${connection.value}" role="status"><i></i><span>${WORDS[connection.value]}</span></div>
-    <button class="icon" aria-label="light or dark"
-      onClick=${() => { theme.value = darkNow.value ? "light" : "dark"; }}>◐</button>
-  </div>`;
+function Views({ about }) {
+  const help = useRef(/** @type {HTMLDialogElement | null} */ (null));
+  const known = /** @type {any[]} */ (about.views).filter((one) => one.name in VIEWS);
+  const now = known.find((one) => one.place === view.value) ?? known[0];
+  const graph = useAnswer("structure.graph", { row: row.value }).answer ?? null;
+  const show = () => help.current?.showModal();
+  useEffect(() => {
+    const pressed = (/** @type {KeyboardEvent} */ event) => keys(event, known, show);
+    document.addEventListener("keydown", pressed);
+    return () => document.removeEventListener("keydown", pressed);
+  }, [about]);
+  useEffect(() => { document.title = `${now.name} · ${about.name} · forwardpass`; }, [now, about]);
+  const View = VIEWS[now.name];
+  const large = now.values && about.live && isLarge(graph);
+  return html`<a class="vh skip" href="#view" onClick=${skip}>Skip to the view</a>
+    <header><${Top} about=${about} graph=${graph} help=${show} />
+      <${Tabs} known=${known} now=${now} /><${Banners} about=${about} graph=${graph} /></header>
+    <main><div id="view" class="view" role="tabpanel" tabindex="-1" aria-labelledby=${`tab-${now.place}`}>${
+      large ? html`<${Unrecorded} view=${now} graph=${graph} />`
+        : html`<${View} key=${now.name} about=${about} view=${now} />`}</div></main>
+    <${Foot} graph=${graph} /><${Help} at=${help} /><${Marks} />`;
 }
 
-/** @param {KeyboardEvent} event */
-function keys(event) {
-  const target = /** @type {HTMLElement} */ (event.target);
-  if (target.matches("input:not([type=range]), select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key >= "1" && event.key <= "9" && shown.value?.views.some((/** @type {any} */ v) => v.place === Number(event.key))) {
-    view.value = Number(event.key);
+/** The fragment of the URL is the page's own. @param {Event} event */
+function skip(event) {
+  event.preventDefault();
+  document.getElementById("view")?.focus();
+}
+
+/** @param {{known: any[], now: any}} given */
+function Tabs({ known, now }) {
+  const list = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => {
+    list.current?.querySelector('[aria-selected="true"]')?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [now]);
+  const pressed = (/** @type {KeyboardEvent} */ event) => {
+    const at = known.indexOf(now);
+    /** @type {Record<string, number>} */
+    const places = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: known.length - 1 };
+    if (!(event.key in places)) return;
+    const to = known[(places[event.key] + known.length) % known.length];
+    view.value = to.place;
+    document.getElementById(`tab-${to.place}`)?.focus();
     event.preventDefault();
-  }
+  };
+  return html`<div class="tabs" role="tablist" aria-label="views" ref=${list} onKeyDown=${pressed}>${known.map((one) => html`
+    <button role="tab" id=${`tab-${one.place}`} aria-selected=${one === now} aria-controls="view" tabindex=${one === now ? 0 : -1}
+      onClick=${() => { view.value = one.place; }}><i aria-hidden="true">${one.place}</i>${one.name}</button>`)}</div>`;
+}
+
+/** @param {{graph: any}} given */
+function Foot({ graph }) {
+  const { torch } = graph?.versions ?? {};
+  const changes = graph?.changes.length
+    ? `the pass changed: ${graph.changes.join("; ")}` : "the pass changed nothing of the module";
+  return html`<footer class="foot">${graph && html`
+      <span>torch ${torch} · ${graph.mode} mode · ${graph.grad === "inference" ? "inference" : `grad ${graph.grad}`}</span>
+      <span class="wide">path ${graph.path.slice(0, 8)} · ${graph.failed ? "the pass failed" : changes}</span>`}
+    <span class="grow"></span><span class="wide"><kbd>1</kbd>…<kbd>9</kbd> views${"\u2002"}<kbd>?</kbd> keys</span></footer>`;
 }

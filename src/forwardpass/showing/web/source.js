@@ -3,16 +3,23 @@
 import { signal } from "@preact/signals";
 
 /** @typedef {{of: string, arguments: Record<string, unknown>}} Question */
-/** @typedef {{stage: string, done: number, total: number}} Progress */
+/** @typedef {{stage: string, done: number, total: number, calls: number, expected: number}} Progress */
 /** @typedef {{head: any, numbers: Float32Array}} Tile */
+/** Who waits for an answer: told of its progress, and no more when its signal says so.
+ * @typedef {{signal?: AbortSignal, again?: boolean, progress?: (p: Progress) => void}} Waits */
+/** @typedef {{answer: Promise<any>, waiting: Set<Waits>, stops: AbortController, over: boolean,
+ *   latest?: Progress}} Kept */
 
 /** "live", "saved" (exported, or no model), or "gone". */
 export const connection = signal("live");
+/** Files of the model that are not as they were when its pass was recorded. */
+export const changed = signal(/** @type {string[]} */ ([]));
 
 const held = /** @type {any} */ (globalThis).FORWARDPASS ?? null;
 const token = new URLSearchParams(location.hash.slice(1)).get("t") ?? "";
-/** @type {Map<string, Promise<any>>} */
+/** @type {Map<string, Kept>} */
 const kept = new Map();
+const LINGER_MS = 300;
 
 export const exported = held !== null;
 if (exported) connection.value = "saved";
@@ -38,32 +45,57 @@ export class Refused extends Error {
   }
 }
 
-/** An answer; of one that was asked for before, the same.
- * @param {string} of @param {Record<string, unknown>} [given]
- * @param {{signal?: AbortSignal, again?: boolean, progress?: (p: Progress) => void}} [options] */
-export function ask(of, given = {}, options = {}) {
-  return remembered({ of, arguments: given }, options, answered);
+/** An answer; of one that was asked for before, the same. When nobody waits for it any more, the
+ * server stops between two calls.
+ * @param {string} of @param {Record<string, unknown>} [given] @param {Waits} [waits] */
+export function ask(of, given = {}, waits = {}) {
+  return remembered({ of, arguments: given }, waits, answered);
 }
 
 /** A tile of numbers.
- * @param {string} of @param {Record<string, unknown>} [given] @returns {Promise<Tile>} */
-export function tile(of, given = {}) {
-  return remembered({ of, arguments: given }, {}, tiled);
+ * @param {string} of @param {Record<string, unknown>} [given] @param {Waits} [waits]
+ * @returns {Promise<Tile>} */
+export function tile(of, given = {}, waits = {}) {
+  return remembered({ of, arguments: given }, waits, tiled);
 }
 
-/** @param {Question} question @param {any} options
- * @param {(q: Question, key: string, options: any) => Promise<any>} make */
-function remembered(question, options, make) {
+/** @param {Question} question @param {Waits} waits
+ * @param {(q: Question & {again?: boolean}, key: string, one: Kept) => Promise<any>} make */
+function remembered(question, waits, make) {
   const key = keyOf(question);
-  if (options.again) kept.delete(key);
-  let found = kept.get(key);
-  if (!found) {
-    found = make(question, key, options);
-    kept.set(key, found);
-    found.catch(() => kept.delete(key)); // asked again, it may come
+  let one = waits.again ? undefined : kept.get(key);
+  if (!one) {
+    const begun = /** @type {Kept} */ ({ waiting: new Set(), stops: new AbortController(), over: false });
+    const asked = waits.again ? { ...question, again: true } : question;
+    begun.answer = make(asked, key, begun).finally(() => { begun.over = true; });
+    begun.answer.catch(() => forget(key, begun)); // asked again, it may come
+    kept.set(key, begun);
+    one = begun;
   }
-  return found;
+  joined(key, one, waits);
+  return one.answer;
 }
+
+/** @param {string} key @param {Kept} one */
+const forget = (key, one) => { if (kept.get(key) === one) kept.delete(key); };
+
+/** @param {string} key @param {Kept} one @param {Waits} waits */
+function joined(key, one, waits) {
+  one.waiting.add(waits);
+  if (one.latest && !one.over) waits.progress?.(one.latest);
+  waits.signal?.addEventListener("abort", () => {
+    one.waiting.delete(waits);
+    // Another view may ask for the same at once.
+    setTimeout(() => {
+      if (one.waiting.size || one.over) return;
+      forget(key, one);
+      one.stops.abort();
+    }, LINGER_MS);
+  });
+}
+
+const BEARER = { authorization: `Bearer ${token}` };
+const GONE = new Refused("ServerGone", "The server is gone: this cannot be run now.");
 
 /** Why a copy has no answer. @param {string} key */
 function notHeld(key) {
@@ -74,31 +106,33 @@ function notHeld(key) {
     : new Refused("NotHeld", "This page is a copy, which runs nothing: it holds what its views open with.");
 }
 
-/** @param {Question} question @param {string} key @param {any} options */
-async function answered(question, key, options) {
+/** @param {Question} question @param {string} key @param {Kept} one */
+async function answered(question, key, one) {
   if (exported) {
     if (!(key in held.answers)) throw notHeld(key);
     return held.answers[key];
   }
-  const reply = await posted("/ask", question, options.signal);
+  const reply = await posted("/ask", question, one.stops.signal);
   for await (const { event, data } of events(reply)) {
     if (event === "answer") return data;
     if (event === "refusal") throw new Refused(data.kind, data.error);
-    options.progress?.(data);
+    one.latest = data;
+    for (const waits of one.waiting) waits.progress?.(data);
   }
+  if (one.stops.signal.aborted) throw new Refused("Stopped", "It was stopped.");
   connection.value = "gone";
-  throw new Refused("ServerGone", "The server has gone.");
+  throw GONE;
 }
 
-/** @param {Question} question @param {string} key */
-async function tiled(question, key) {
+/** @param {Question} question @param {string} key @param {Kept} one */
+async function tiled(question, key, one) {
   if (exported) {
     const there = held.tiles[key];
     if (!there) throw notHeld(key);
     const bytes = Uint8Array.from(atob(there.numbers), (c) => c.charCodeAt(0));
     return { head: there.head, numbers: new Float32Array(bytes.buffer) };
   }
-  const reply = await posted("/tile", question);
+  const reply = await posted("/tile", question, one.stops.signal);
   const head = JSON.parse(reply.headers.get("x-tile") ?? "null");
   if (!head) {
     const said = await reply.json();
@@ -107,19 +141,20 @@ async function tiled(question, key) {
   return { head, numbers: new Float32Array(await reply.arrayBuffer()) };
 }
 
-/** @param {string} path @param {Question} question @param {AbortSignal} [signal] */
+/** @param {string} path @param {Question} question @param {AbortSignal} signal */
 async function posted(path, question, signal) {
   let reply;
   try {
     reply = await fetch(path, {
       method: "POST",
-      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      headers: { ...BEARER, "content-type": "application/json" },
       body: JSON.stringify(question),
       signal,
     });
   } catch (error) {
-    if (!signal?.aborted) connection.value = "gone";
-    throw error;
+    if (signal.aborted) throw new Refused("Stopped", "It was stopped.");
+    connection.value = "gone";
+    throw GONE;
   }
   connection.value = "live";
   if (!reply.ok) {
@@ -152,15 +187,21 @@ async function* events(reply) {
   }
 }
 
-/** Look every two seconds whether the server is there; the banner goes by `connection`. */
+/** Look whether the server is there, and whether the model's files have changed. */
+export async function look() {
+  try {
+    const reply = await fetch("/fresh", { headers: BEARER });
+    if (!reply.ok) throw GONE; // another server has its port
+    changed.value = (await reply.json()).changed;
+    connection.value = "live";
+  } catch {
+    connection.value = "gone";
+  }
+}
+
+/** Look every two seconds; the banner goes by `connection`. */
 export function watch() {
   if (exported) return;
-  setInterval(async () => {
-    try {
-      await fetch("/web/icon.svg", { method: "HEAD" });
-      if (connection.value === "gone") connection.value = "live";
-    } catch {
-      connection.value = "gone";
-    }
-  }, 2000);
+  const every = setInterval(look, 2000);
+  return () => clearInterval(every);
 }

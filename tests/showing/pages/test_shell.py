@@ -1,0 +1,212 @@
+"""The page around the views: what is said, where it goes, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from browsing import Watch, answers, at, places, settled
+from conftest import Opens
+from playwright.sync_api import expect
+from torch import nn
+
+import forwardpass as fwd
+from forwardpass.exploring.explorations import Exploration
+from forwardpass.exploring.rows import given
+from forwardpass.loading import load
+
+NARROW = {"width": 360, "height": 740}
+
+
+class Slow(nn.Module):
+    """Many calls, each of which takes a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(400):
+            time.sleep(0.02)
+            x = torch.relu(self.layer(x))
+        return x
+
+
+def slow() -> Exploration:
+    return Exploration("slow", given(load(fwd.Model(Slow(), "x: f32[batch 4]"))))
+
+
+@pytest.mark.parametrize("model", ["digits", "minilm", "long"])
+def test_no_request_leaves_and_no_error_is_said(
+    model: str, live: Opens, request: pytest.FixtureRequest
+) -> None:
+    """The fixture asserts that; here every view is looked at, and each prediction answered."""
+    exploration: Exploration = request.getfixturevalue(model)
+    page = live(exploration)
+    for place in places(page):
+        at(page, place)
+        assert page.locator("#view h1").inner_text().endswith("?")
+        if model == "digits":
+            answers(page)
+    assert page.locator(".live").inner_text() == "live"
+
+
+def test_the_top_says_what_is_looked_at(live: Opens, digits: Exploration) -> None:
+    page = live(digits, row=1)
+    expect(page.locator(".pick.model")).to_contain_text("Sequential · 9,962 parameters")
+    expect(page.locator(".pick.chosen")).to_contain_text("label 3")
+    assert page.locator(".pick.chosen canvas").count() == 1
+    foot = page.locator("footer").inner_text()
+    assert torch.__version__ in foot
+    assert "the pass changed nothing of the module" in foot
+    record = digits.record((1,))
+    assert f"path {record.path[:8]}" in foot
+
+
+def test_a_row_is_chosen_in_the_list_and_by_the_arrows(live: Opens, digits: Exploration) -> None:
+    page = live(digits)
+    page.get_by_role("button", name="next row").click()
+    expect(page.locator(".pick.chosen")).to_contain_text("row 1")
+    page.locator(".pick.chosen").click()
+    page.locator(".rows button").nth(5).click()
+    expect(page.locator(".pick.chosen")).to_contain_text("row 5")
+    assert "row=5" in page.url
+    expect(page.locator(".rows")).to_have_count(0)
+
+
+def test_a_text_is_shown_as_its_text(live: Opens, minilm: Exploration) -> None:
+    page = live(minilm)
+    expect(page.locator(".pick.chosen")).to_contain_text("A forward pass.")
+
+
+def test_search_finds_a_module_a_call_and_a_line(live: Opens, digits: Exploration) -> None:
+    page = live(digits, view=4)
+    page.keyboard.press("/")
+    page.keyboard.type("maxpool2d")
+    expect(page.locator("#found [role=option]").first).to_contain_text("module, MaxPool2d")
+    page.keyboard.press("Enter")
+    expect(page.locator("#tab-1")).to_have_attribute("aria-selected", "true")
+    assert "call=3" in page.url
+    page.keyboard.press("/")
+    page.keyboard.type("conv.py:")
+    expect(page.locator("#found [role=option]").first).to_contain_text("line")
+    page.keyboard.press("Escape")
+    expect(page.locator("#found")).to_have_count(0)
+
+
+def test_predictions_come_one_after_the_other_and_survive_a_reload(
+    live: Opens, digits: Exploration
+) -> None:
+    page = live(digits)
+    at(page, 3)
+    question = page.locator(".ask .q").inner_text()
+    assert page.locator(".ask .big").count() == 0
+    page.keyboard.press("b")
+    expect(page.locator(".ask .big")).to_be_visible(timeout=60_000)
+    expect(page.locator(".ask li.said")).to_contain_text("you")
+    page.reload()
+    settled(page)
+    more = page.get_by_role("button", name="Next question")
+    if page.locator(".ask .q").inner_text() != question:  # what was answered is not asked again
+        assert page.locator(".ask li button").count()
+    else:
+        expect(page.locator(".ask .big")).to_be_visible(timeout=60_000)
+        assert more.count() == 0
+    assert page.evaluate("Object.keys(sessionStorage).length") == 1
+
+
+def test_nothing_to_look_at_says_what_to_type_and_has_an_example(live: Opens) -> None:
+    page = live(Exploration("nothing", None), wait=False)
+    expect(page.locator("h1")).to_have_text("Nothing to look at yet")
+    expect(page.locator(".cmd").first).to_have_text("fwd explain my_model.py --data rows.csv")
+    page.get_by_role("button", name="Look at an example").click()
+    settled(page)
+    expect(page.locator(".banner")).to_contain_text("This is an example, not your model")
+    expect(page.locator(".live")).to_have_text("live")
+
+
+def test_a_pass_tells_its_calls_and_is_cancelled_within_a_second(live: Opens) -> None:
+    exploration = slow()
+    page = live(exploration, wait=False)
+    bar = page.locator("#view .said")
+    expect(bar).to_contain_text(re.compile(r"[Cc]all [1-9]"), timeout=20_000)
+    assert live.served is not None
+    page.keyboard.press("Escape")
+    expect(page.locator("#view .state")).to_contain_text("You stopped it")
+    pressed = time.monotonic()
+    while exploration.steps.stopping is False:  # pyright: ignore[reportAttributeAccessIssue]
+        assert time.monotonic() - pressed < 5, "the server went on"
+        page.wait_for_timeout(20)
+    done = exploration.steps.calls
+    page.wait_for_timeout(300)
+    assert exploration.steps.calls == done, "the pass went on after it was cancelled"
+
+
+def test_a_failed_pass_is_told_with_its_call_and_its_traceback(live: Opens) -> None:
+    model = fwd.Model(nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(5, 2)), "x: f32[batch 8]")
+    page = live(Exploration("wrong", given(load(model))))
+    banner = page.locator(".banner.err")
+    expect(banner).to_contain_text("The pass failed at call 2")
+    expect(banner).to_contain_text("mat1 and mat2 shapes cannot be multiplied")
+    page.locator(".banner summary").click()
+    expect(banner.locator(".cmd")).to_contain_text("linear.py")
+    assert "forwardpass/recording" not in banner.inner_text()
+
+
+def test_a_file_that_changed_is_told(live: Opens, tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(
+        "import torch\nfrom torch import nn\nimport forwardpass as fwd\n"
+        "class Net(nn.Module):\n    def forward(self, x):\n        return x * 2\n"
+        'model = fwd.Model(Net(), "x: f32[batch 4]")\n'
+    )
+    page = live(Exploration(str(file), given(load(file))))
+    assert page.locator(".banner").count() == 0
+    file.write_text(file.read_text().replace("* 2", "* 3"))
+    expect(page.locator(".banner.warn")).to_contain_text(
+        "has changed since this pass", timeout=9000
+    )
+
+
+def test_keys_and_words_are_a_key_away(live: Opens, digits: Exploration) -> None:
+    page = live(digits)
+    page.keyboard.press("?")
+    expect(page.locator("dialog")).to_be_visible()
+    page.keyboard.press("2")  # no key of the page holds in a dialog
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_be_hidden()
+    expect(page.locator("[role=tab]").first).to_have_attribute("aria-selected", "true")
+
+
+@pytest.mark.parametrize("model", ["digits", "minilm"])
+def test_a_narrow_page_does_not_scroll_sideways(
+    model: str, live: Opens, request: pytest.FixtureRequest
+) -> None:
+    page = live(request.getfixturevalue(model))
+    page.set_viewport_size(NARROW)
+    for place in places(page):
+        at(page, place)
+        for _ in range(2):
+            width = page.evaluate("document.documentElement.scrollWidth")
+            assert width <= NARROW["width"], f"view {place} is {width} px wide"
+            if model != "digits" or not answers(page):
+                break
+
+
+def test_a_server_that_is_gone_leaves_what_was_there(
+    live: Opens, digits: Exploration, watch: Watch
+) -> None:
+    watch.expects.append("ERR_CONNECTION_REFUSED")
+    page = live(digits, view=1)
+    seen = page.locator("#view h1").inner_text()
+    assert live.served is not None
+    live.served.close()
+    expect(page.locator(".banner.err")).to_contain_text("The server is gone", timeout=9000)
+    expect(page.locator(".live")).to_have_text("server gone")
+    assert page.locator("#view h1").inner_text() == seen
+    expect(page.get_by_role("button", name="next row")).to_be_disabled()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".banner.err")).to_be_visible()
