@@ -48,7 +48,7 @@ def mapped(chrome: Any, module: nn.Module, *inputs: Tensor) -> Generator[Any]:
         tab.on("pageerror", heard)
         tab.goto(f"{page.url}&view=1")
         tab.wait_for_selector("[role=treeitem]")
-        tab.wait_for_selector("h3:text-is('Selected')")
+        tab.wait_for_selector("section[aria-label=selected]")
         yield tab
         tab.close()
     assert not said

@@ -40,7 +40,7 @@ export function Selected({ pass, node, words, line, inputs, toggle, unfold, hide
     set();
     view.value = place(name);
   };
-  return html`<section aria-label="selected"><h3>Selected</h3>
+  return html`<section aria-label="selected"><p class="small faint">Selected</p>
     <h2>${members ? node.type : `${node.name} ${node.type}`}</h2>
     <dl class="kv">${facts.filter(([, said]) => said).map(([name, said]) => html`<dt>${name}</dt><dd>${said}</dd>`)}</dl>
     ${node.dead && html`<p>No output depends on it: a dead end.</p>`}

@@ -88,7 +88,7 @@ function Whole({ view, graph, marks }) {
   };
   const layout = layouts[0], beside = !one && layout?.single && SCALES[scale] === 1 && whole.nodes.length <= 60;
   const strips = beside ? (/** @type {any} */ port) => html`<div class="strips">
-    <h3 style=${{ left: `${layout.width + 40}px`, top: "4px" }}>what each made of this row, every channel</h3>
+    <p class="small faint" style=${{ left: `${layout.width + 40}px`, top: "4px" }}>what each made of this row, every channel</p>
     ${whole.nodes.map((to, at) => {
       const { y, h } = layout.places[at];
       if (to.serial < 0 || to.kind === "output" || to.kind === "input" || y + h < port.top - 200 || y > port.top + port.height + 200) return null;
