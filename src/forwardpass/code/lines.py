@@ -49,7 +49,7 @@ class Itinerary:
         places: each once. steps: which of them, in order.
         activations: of each step, the call of its function, numbered as they first appear.
         parents: by activation, the one from which it was called; -1 for none.
-        noted: of each step, how many lines had been noted with it.
+        lines, visits: of each step, the line with which it began, and how often that had run.
         is_cut: there were more lines than are noted.
     """
 
@@ -57,7 +57,8 @@ class Itinerary:
     steps: array[int]
     activations: array[int]
     parents: tuple[int, ...]
-    noted: array[int]
+    lines: array[int]
+    visits: array[int]
     is_cut: bool
 
     def times(self) -> Counter[tuple[str, int]]:
@@ -78,13 +79,12 @@ class LineTrace:
     A debugger or a coverage tool that traces this thread is off meanwhile.
 
     Args:
-        marks: what to call, with the frame, when so many lines have been noted: before that line
-            runs.
+        marks: by file and line, what to call with the frame each time before that line runs.
     """
 
     def __init__(
         self, wanted: Callable[[str], bool],
-        marks: Mapping[int, Callable[[FrameType], None]] | None = None,
+        marks: Mapping[tuple[str, int], Callable[[FrameType], None]] | None = None,
     ) -> None:  # fmt: skip
         self._wanted, self._marks = wanted, marks or {}
         self._codes: dict[int, dict[int, int] | None] = {}
@@ -150,8 +150,7 @@ class LineTrace:
             self._places.append((frame.f_code, line))
         self._noted.append(number)
         self._activations.append(activation)
-        mark = self._marks.get(len(self._noted))
-        if mark is not None:
+        if self._marks and (mark := self._marks.get((frame.f_code.co_filename, line))) is not None:
             mark(frame)
 
     def way(self) -> Itinerary:
@@ -162,14 +161,15 @@ class LineTrace:
         """
         read = [_read(code, line) for code, line in self._places]
         places: dict[StatementPlace, int] = {}
-        steps, activations, noted = array("l"), array("l"), array("l")
+        steps, activations, lines, visits = (array("l") for _ in range(4))
+        seen: Counter[tuple[str, int]] = Counter()
         numbers: dict[int, int] = {}
         parents: list[int] = []
         last: dict[int, _NotedLine] = {}
-        for count, (number, activation) in enumerate(
-            zip(self._noted, self._activations, strict=True), 1
-        ):
+        for number, activation in zip(self._noted, self._activations, strict=True):
             now = read[number]
+            code, line = self._places[number]
+            seen[code.co_filename, line] += 1
             if not now.is_call:
                 before = last.get(activation)
                 last[activation] = now
@@ -185,8 +185,11 @@ class LineTrace:
                 parents.append(numbers.get(outer, -1))
             steps.append(places.setdefault(now.place, len(places)))
             activations.append(numbers[activation])
-            noted.append(count)
-        return Itinerary(tuple(places), steps, activations, tuple(parents), noted, self._is_cut)
+            lines.append(line)
+            visits.append(seen[code.co_filename, line])
+        return Itinerary(
+            tuple(places), steps, activations, tuple(parents), lines, visits, self._is_cut
+        )
 
 
 class _NotedLine(NamedTuple):

@@ -62,10 +62,7 @@ def condition(exploration: Exploration, rows: tuple[int, int], parted: WayApart)
     text = source(parted.place.file)
     node = text.at(parted.place.line)
     asked = None if node is None or parted.place.within else _asked(node)
-    told = [
-        _told(exploration, row, parted, begin, end, asked)
-        for row, begin, end in zip(rows, parted.begins, parted.ends, strict=True)
-    ]
+    told = [_told(exploration, row, parted, asked) for row in rows]
     names = list(dict.fromkeys((*told[0], *told[1])))[-_MOST:]
     compared = tuple(
         ComparedPart(name, told[0].get(name, ""), told[1].get(name, "")) for name in names
@@ -86,23 +83,21 @@ def _asked(node: ast.AST) -> ast.expr | None:
 
 
 def _told(
-    exploration: Exploration, row: int, parted: WayApart, begin: int, end: int | None,
-    asked: ast.expr | None,
-) -> dict[str, str]:  # fmt: skip
+    exploration: Exploration, row: int, parted: WayApart, asked: ast.expr | None
+) -> dict[str, str]:
     """What the parts of a condition were when it decided, by their text."""
-    noting = _Noting()
+    noting = _Noting(parted.place.line)
+    line, visit = parted.begins
+    visits = 0
 
     def begins(frame: FrameType) -> None:
-        code = frame.f_code
-        lines = (frame.f_lineno, source(code.co_filename).start(frame.f_lineno))
-        noting.on = parted.place.line in lines  # else it goes another way than before
-        if noting.on and asked is not None:
+        nonlocal visits
+        visits += 1
+        noting.frame = frame if visits == visit else None
+        if noting.frame is not None and asked is not None:
             noting.told.update(_names(asked, frame))
 
-    def ends(frame: FrameType) -> None:
-        noting.on = False
-
-    marks = {begin: begins} if end is None else {begin: begins, end: ends}
+    marks = {(parted.place.file, line): begins}
 
     @contextmanager
     def noted() -> Generator[None]:
@@ -114,24 +109,32 @@ def _told(
 
 
 class _Noting(Interception):
-    """While it is on, notes each single number that an operator makes, under what is written."""
+    """Notes each single number that an operator makes while a frame is at the statement that
+    begins at a line, under what is written there."""
 
-    def __init__(self) -> None:
+    def __init__(self, line: int) -> None:
         super().__init__()
-        self.on = False
+        self.frame: FrameType | None = None
+        self._line = line
         self.told: dict[str, str] = {}
 
     def intercepted(
         self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         came = func(*args, **kwargs)
-        if self.on:
+        if self.frame is not None and self._is_there(self.frame):
             frame = models_frame(past_ours(sys._getframe(1)))  # pyright: ignore[reportPrivateUsage]
             said = None if came is None else _spelled(came)
             if frame is not None and said is not None:
                 text = _written(frame.f_code, frame.f_lasti)
                 self.told[text or str(func)] = said
         return came
+
+    def _is_there(self, frame: FrameType) -> bool:
+        lines = (frame.f_lineno, source(frame.f_code.co_filename).start(frame.f_lineno))
+        if self._line not in lines:
+            self.frame = None
+        return self.frame is not None
 
 
 def _written(code: CodeType, instruction: int) -> str:

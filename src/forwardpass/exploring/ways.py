@@ -64,8 +64,7 @@ class WayApart:
     Attributes:
         place: of the statement that both came by, and that decided.
         visit: how often both had come by it.
-        begins: by way, the number of lines noted when it began. ends: when the way went on
-            otherwise; None where it ended there.
+        begins: the line with which it began, and how often that had run then.
         turns: by way, how it went on. lines: the line at which it went on in that function; 0
             where it left the function.
     """
@@ -73,7 +72,6 @@ class WayApart:
     place: StatementPlace
     visit: int
     begins: tuple[int, int]
-    ends: tuple[int | None, int | None]
     turns: tuple[Turn, Turn]
     lines: tuple[int, int]
 
@@ -91,10 +89,9 @@ def parted(a: Itinerary, b: Itinerary) -> WayApart | None:
     place = a.places[a.steps[at]]
     nexts = [_next(way, apart, call) for way in (a, b)]
     turns: list[Turn] = [_turn(source(place.file), place, line) for line in nexts]
-    ends = [way.noted[apart] if apart < len(way.steps) else None for way in (a, b)]
     return WayApart(
         place, sum(a.steps[i] == a.steps[at] for i in range(at + 1)),
-        (a.noted[at], b.noted[at]), (ends[0], ends[1]), (turns[0], turns[1]), (nexts[0], nexts[1]),
+        (a.lines[at], a.visits[at]), (turns[0], turns[1]), (nexts[0], nexts[1]),
     )  # fmt: skip
 
 
