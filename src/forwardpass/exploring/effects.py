@@ -215,6 +215,6 @@ def timed(of: Reference, module: nn.Module, twin: nn.Module, device: str, steps:
                 one(*args, **kwargs)
 
             calls[name] = call
-        took = measure(calls, clock=clock, budget_seconds=_SECONDS, min_rounds=5)
+        took = measure(calls, clock=clock, budget_seconds=_SECONDS, min_rounds=3)
     noise = ratio(took["the same"], took["as it is"]).width
     return ratio(took["changed"], took["as it is"], noise)
