@@ -1,4 +1,4 @@
-"""Neuron in the browser: 20 elements of each layer of digits; a prediction hides; a number is set."""
+"""Neuron in the browser: 20 elements of each layer; a prediction hides; a number is set."""
 
 from __future__ import annotations
 
