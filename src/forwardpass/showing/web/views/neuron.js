@@ -34,17 +34,19 @@ function useLasting(of, given) {
 /** @param {{view: any}} given */
 export function View({ view }) {
   const [step, setStep] = useState("");
-  const about = predicted() ?? element.value;
   const changed = change();
   const asked = { row: row.value, element: element.value };
   const reached = useLasting("neuron.element", { ...asked, step: step || undefined, change: changed });
+  const neuron = reached.lasting;
+  const earlier = predicted();
+  // The same question as before it was answered, where the element is the same: nothing is asked anew.
+  const about = earlier === undefined || earlier === neuron?.element ? element.value : earlier;
   const before = useAnswer(changed ? "neuron.element" : null, { ...asked, step: step || undefined });
-  const asks = useAnswer("neuron.predictions", { row: row.value, element: about }).answer;
+  const asks = useLasting("neuron.predictions", { row: row.value, element: about }).lasting;
   const rowNow = row.value;
   useEffect(() => () => { sets.value = {}; focused.value = null; }, [rowNow]);
   const open = asks ? asks.predictions.every((/** @type {any} */ one) => !one.hides.includes("sum") || told("neuron", one.id)) : false;
   const put = (/** @type {string} */ text) => { trail.value = []; setStep(""); element.value = text; };
-  const neuron = reached.lasting;
   const go = (/** @type {string} */ text) => {
     if (neuron) trail.value = [...trail.value, neuron.element];
     setStep("");
