@@ -1,11 +1,14 @@
 // The predictions at the top of the rail: asked before the answer is there, settled by a run.
-import { html, useEffect, useRef, useState } from "fwd/dom.js";
+import { signal } from "@preact/signals";
+import { html, useRef } from "fwd/dom.js";
 import { useAnswer } from "fwd/asked.js";
 import { row, said } from "fwd/state.js";
 
 const DONT_KNOW = -1;
 const SKIPPED = -2;
 const LETTERS = "abcdefgh";
+/** By view and row, the id of the prediction that is shown. */
+const asking = signal(/** @type {Record<string, string>} */ ({}));
 
 /** @param {string} view @param {string} id */
 const keyOf = (view, id) => `${view}:${id}:${row.value}`;
@@ -21,21 +24,21 @@ export const hidden = () => html`<span class="faint" title="after your predictio
  * @param {{view: string, asks?: Record<string, unknown>}} given */
 export function Predictions({ view, asks }) {
   const { answer } = useAnswer(`${view}.predictions`, { row: row.value, ...asks });
-  const [chosen, choose] = useState(/** @type {number | null} */ (null));
   const all = /** @type {any[]} */ (answer?.predictions ?? []);
-  useEffect(() => choose(null), [row.value, all.map((one) => one.id).join()]);
-  const first = all.findIndex((one) => !told(view, one.id));
-  // One that is being answered stays until the next is asked for.
-  useEffect(() => { if (chosen === null && all.length) choose(Math.max(0, first)); }, [all, chosen]);
-  if (chosen === null || !all.length) return null;
-  const place = Math.min(chosen, all.length - 1);
+  const now = keyOf(view, "");
+  // What is answered stays until the next is asked for, though the view is drawn anew meanwhile.
+  const kept = all.findIndex((one) => one.id === asking.value[now]);
+  const place = kept >= 0 ? kept : Math.max(0, all.findIndex((one) => !told(view, one.id)));
+  const choose = (/** @type {number} */ at) => { asking.value = { ...asking.value, [now]: all[at].id }; };
+  if (!all.length) return null;
   return html`<${Prediction} key=${`${all[place].id} ${row.value}`} view=${view} prediction=${all[place]}
-    place=${place} count=${all.length} next=${() => choose((place + 1) % all.length)} />`;
+    place=${place} count=${all.length} stay=${() => choose(place)} next=${() => choose((place + 1) % all.length)} />`;
 }
 
-/** @param {{view: string, prediction: any, place: number, count: number, next: () => void}} given;
+/** @param {{view: string, prediction: any, place: number, count: number, stay: () => void,
+ * next: () => void}} given;
  * `prediction` as exploring.predictions has it */
-function Prediction({ view, prediction, place, count, next }) {
+function Prediction({ view, prediction, place, count, stay, next }) {
   const key = keyOf(view, prediction.id);
   const choice = said.value[key];
   const answered = choice !== undefined;
@@ -43,6 +46,7 @@ function Prediction({ view, prediction, place, count, next }) {
     { row: row.value, id: prediction.id, ...prediction.arguments });
   const top = useRef(/** @type {HTMLElement | null} */ (null));
   const say = (/** @type {number} */ at) => {
+    stay();
     said.value = { ...said.value, [key]: at };
     top.current?.focus(); // the buttons go, and the keyboard must not be lost
   };
