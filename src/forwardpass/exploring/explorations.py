@@ -172,9 +172,10 @@ def _modified(file: str) -> float | None:
 
 
 def _trace(error: BaseException) -> str:
-    """The traceback from the model on: of frames in between that are ours nobody learns."""
+    """The traceback from the model on: of frames in between that are ours, or PyTorch's where it
+    calls a module, nobody learns."""
     frames = traceback.extract_tb(error.__traceback__)
     start = max((n + 1 for n, f in enumerate(frames) if f.name == START_NAME), default=0)
-    told = [f for f in frames[start:] if owner(f.filename) is not Owner.OURS]
+    told = [f for f in frames[start:] if owner(f.filename) not in (Owner.OURS, Owner.TORCH)]
     lines = traceback.format_list(told) + traceback.format_exception_only(error)
     return "".join(lines).rstrip()

@@ -88,7 +88,7 @@ class PageRoutes:
         """Events: `progress` as it comes, in the end `answer` or `refusal`."""
         work = self._desk.ask(asked(_read(exchange)))
         exchange.gone = work.stop
-        return Reply(200, _events(work), b"text/event-stream", [*_HEADERS.items()])
+        return Reply(200, _events(work, self._desk), b"text/event-stream", [*_HEADERS.items()])
 
     async def _fresh(self, exchange: Exchange) -> Reply:
         """That the server is there, and whether what it shows is old."""
@@ -111,11 +111,13 @@ class PageRoutes:
         raise RefusedError(400, "this question is no tile; ask it at /ask")
 
 
-async def _events(work: Work) -> AsyncGenerator[bytes]:
+async def _events(work: Work, desk: Desk) -> AsyncGenerator[bytes]:
+    """Of one that waits for its turn, how far that is which is answered before it."""
     told, waited = None, _TELL_SECONDS
     while not work.over.is_set():
         if waited >= _TELL_SECONDS:
-            now = Progressed(work.stage, work.done, work.total, work.calls, work.expected)
+            at = desk.exploration.steps if work.stage == "waiting" else work
+            now = Progressed(at.stage, at.done, at.total, at.calls, at.expected)
             if now != told:
                 told = now
                 yield _event(b"progress", msgspec.json.encode(now))

@@ -1,6 +1,6 @@
 // useAnswer: what a question came to, for a component: on its way, refused, or there.
 import { useEffect, useRef, useState } from "fwd/dom.js";
-import { Refused, ask, keyOf } from "fwd/source.js";
+import { Refused, ask, halt, keyOf } from "fwd/source.js";
 
 /** @typedef {{answer?: any, refusal?: Error & {kind?: string},
  *   progress?: import("fwd/source.js").Progress}} Reached */
@@ -32,6 +32,7 @@ export function useAnswer(of, given = {}) {
     again: () => setTurn({ key, count: again ? turn.count + 1 : 1 }),
     stop: () => {
       stops.current?.abort();
+      if (of !== null) halt(of, given);
       tell({ refusal: new Refused("Stopped", "You stopped it before it was there.") });
     },
   };

@@ -58,7 +58,7 @@ function Prediction({ view, prediction, place, count, stay, next }) {
   const choices = [...prediction.choices, "I don\u2019t know"];
   const meant = (/** @type {number} */ at) => (at === choices.length - 1 ? DONT_KNOW : at);
   return html`<section class="ask" aria-labelledby="asked" tabindex="-1" ref=${top}>
-    <h3>${answered ? "Measured on your model" : "Before you look"}${count > 1 && html`<span class="of">${place + 1} of ${count}</span>`}</h3>
+    <p class="kicker">${answered ? "Measured on your model" : "Before you look"}${count > 1 && html`<span class="of">${place + 1} of ${count}</span>`}</p>
     <h2 class="q" id="asked">${prediction.question}</h2>
     <ol>${choices.map((text, at) => (answered
       ? html`<${Choice} text=${text} own=${choice === meant(at)} measured=${settled.answer?.choice.includes(at)}

@@ -31,7 +31,11 @@ function Views({ about }) {
   const help = useRef(/** @type {HTMLDialogElement | null} */ (null));
   const known = /** @type {any[]} */ (about.views).filter((one) => one.name in VIEWS);
   const now = known.find((one) => one.place === view.value) ?? known[0];
-  const graph = useAnswer("structure.graph", { row: row.value }).answer ?? null;
+  const reached = useAnswer("structure.graph", { row: row.value });
+  const graph = reached.answer ?? null;
+  // The first pass, before which no view has anything: it is waited for once, and can be stopped.
+  const first = useRef(true);
+  if (graph || (reached.refusal && reached.refusal.kind !== "Stopped")) first.current = false;
   const show = () => help.current?.showModal();
   useEffect(() => {
     const pressed = (/** @type {KeyboardEvent} */ event) => keys(event, known, show);
@@ -45,7 +49,8 @@ function Views({ about }) {
     <header><${Top} about=${about} graph=${graph} help=${show} />
       <${Tabs} known=${known} now=${now} /><${Banners} about=${about} graph=${graph} /></header>
     <main><div id="view" class="view" role="tabpanel" tabindex="-1" aria-labelledby=${`tab-${now.place}`}>${
-      large ? html`<${Unrecorded} view=${now} graph=${graph} />`
+      first.current ? html`<div class="head"><h1>${now.question}</h1></div><div class="body"><${Waiting} reached=${reached} /></div>`
+      : large ? html`<${Unrecorded} view=${now} graph=${graph} />`
         : html`<${View} key=${now.name} about=${about} view=${now} />`}</div></main>
     <${Foot} graph=${graph} /><${Help} at=${help} /><${Marks} />`;
 }

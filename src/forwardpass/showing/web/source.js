@@ -76,6 +76,12 @@ function remembered(question, waits, make) {
   return one.answer;
 }
 
+/** Nobody shall wait for it any more. @param {string} of @param {Record<string, unknown>} given */
+export function halt(of, given) {
+  const one = kept.get(keyOf({ of, arguments: given }));
+  if (one && !one.over) one.stops.abort();
+}
+
 /** @param {string} key @param {Kept} one */
 const forget = (key, one) => { if (kept.get(key) === one) kept.delete(key); };
 
