@@ -21,7 +21,7 @@ export function Picture({ parts, picture, open, go }) {
 const Sign = ({ sign }) => html`<span class="sign" aria-hidden="true">${sign}</span>`;
 
 /** @param {{title: string, sub: string, children?: any}} given */
-const Figure = ({ title, sub, children }) => html`<figure><h3>${title}</h3>${children}<figcaption class="small faint num">${sub}</figcaption></figure>`;
+const Figure = ({ title, sub, children }) => html`<figure><p class="kicker">${title}</p>${children}<figcaption class="small faint num">${sub}</figcaption></figure>`;
 
 /** @param {{picture: any}} given */
 function Factors({ picture }) {
@@ -61,7 +61,7 @@ function Sum({ part, rest, open, go }) {
   if (!steps.length) return null;
   const line = (/** @type {any} */ name, /** @type {any} */ value, /** @type {string} */ kind = "") => html`<div class=${`sum ${kind}`}>
     <span class="soft">${name}</span><span class="num">${open ? written(value, digits.value, Math.abs(Number(value)) || 1) : html`<span class="faint">?</span>`}</span></div>`;
-  return html`<figure class="added"><h3>${part.steps.some((/** @type {any} */ step) => step.sums) ? "added up" : "computed"}</h3>
+  return html`<figure class="added"><p class="kicker">${part.steps.some((/** @type {any} */ step) => step.sums) ? "added up" : "computed"}</p>
     ${steps.map((/** @type {any} */ step, /** @type {number} */ at) => line(
       `${step.adds ? "+ " : at === steps.length - 1 ? "= " : ""}${step.name}`, step.value, at === steps.length - 1 ? "is" : ""))}
     ${rest.map((next) => line(html`<button class="go" onClick=${() => go(textOf(next.stand))}
@@ -79,7 +79,7 @@ function Curve({ before, part, open }) {
   const there = open && Number.isFinite(x) && Number.isFinite(y);
   const write = (/** @type {number} */ v) => written(v, digits.value, Math.abs(v) || 1);
   const formula = part.steps.at(-1)?.formula ?? "";
-  return html`<figure><h3 title=${part.module}>${named(part)}</h3>
+  return html`<figure><p class="kicker" title=${part.module}>${named(part)}</p>
     <svg width=${wide} height=${high + 24} role="img" aria-label=${there ? `${part.kind}: ${write(x)} goes in, ${write(y)} comes out` : part.kind}>
       <line x1="0" y1=${up(0)} x2=${wide} y2=${up(0)} stroke="var(--line-2)" /><line x1=${wide / 2} y1="4" x2=${wide / 2} y2=${high + 16} stroke="var(--line-2)" />
       <line x1=${across(-reach)} y1=${up(-reach)} x2=${across(reach)} y2=${up(reach)} stroke="var(--line)" stroke-dasharray="2 3" />

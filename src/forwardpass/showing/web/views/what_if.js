@@ -54,7 +54,7 @@ function Table({ found, all, chosen, choose, hides }) {
   return html`<div class="scroll" tabindex="0" role="region" aria-label="changes and what they do"><table class="plain changes"><thead><tr><th>change</th>
       ${columns.same && html`<th class="r">same answer</th>`}${columns.cosine && html`<th class="r">cosine</th>`}
       <th class="r">distance</th>${columns.accuracy && html`<th class="r">accuracy</th>`}
-      <th aria-label="interval"></th><th>verdict</th><th class="r">time</th><th class="r">weights</th></tr></thead>
+      <th><span class="vh">interval</span></th><th>verdict</th><th class="r">time</th><th class="r">weights</th></tr></thead>
     <tbody>${all.map((change, at) => html`<${Row} key=${JSON.stringify(change)} change=${change} columns=${columns}
       on=${at === chosen} choose=${() => choose(at)} hides=${hides && at > 0} />`)}</tbody></table></div>`;
 }
