@@ -90,6 +90,7 @@ def live(tab: Tab) -> Iterator[Opens]:
     """
     with ExitStack() as stack:
         yield _Opening(tab, stack)
+        tab.close()  # before its server: what it still asks for then is no error
 
 
 class _Opening:

@@ -182,7 +182,7 @@ def test_a_prediction_of_a_copy_is_settled(opened: Any, net: Path) -> None:
     tab = opened(Exploration("net.py", given(load(net))), "view=9")
     assert "batch-leak" not in tab.content().partition('<div id="page">')[2].partition("<script")[0]
     tab.get_by_role("button", name="None of these").click()
-    tab.locator(".finds").wait_for()
-    assert "batch-leak" in tab.inner_text(".finds")
+    tab.locator("ol.finds").wait_for()
+    assert "batch-leak" in tab.inner_text("ol.finds")
     assert "measured" in tab.inner_text(".ask li >> nth=0")
     assert tab.get_by_role("button", name="Run the check again").count() == 0

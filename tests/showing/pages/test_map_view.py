@@ -87,7 +87,7 @@ def test_repeats_are_folded_and_one_of_them_shown_beside(chrome: Any) -> None:
         assert "two ways are added" in told
         assert "unused Linear" in told
         assert told.count("no output depends on it") == 1
-        tab.click("section[aria-label=prediction] >> text=Skip")
+        tab.click("section.ask >> text=Skip, just show me")
         tab.click("text=all drawn")
         tab.wait_for_selector("[role=treeitem] >> nth=7")
         assert "5 × Block" not in "\n".join(lines(tab))
@@ -117,14 +117,14 @@ def test_the_shape_is_not_there_before_the_prediction_and_is_what_torch_says_aft
     given = torch.randn(1, 1, 9, 9)
     true = " ".join(map(str, layer(given).shape))
     with mapped(chrome, nn.Sequential(layer, nn.ReLU()), given) as tab:
-        tab.wait_for_selector("section[aria-label=prediction]")
+        tab.wait_for_selector("section.ask")
         tab.wait_for_selector("[role=treeitem][aria-label*='output ?']")
         without = tab.evaluate("""() => {
             const there = document.querySelector('main').cloneNode(true);
-            there.querySelector('section[aria-label=prediction]').remove();
+            there.querySelector('section.ask').remove();
             return there.outerHTML; }""")
         assert true not in without
-        tab.click(f"section[aria-label=prediction] button:has-text('{true}')")
+        tab.click(f"section.ask button:has-text('{true}')")
         tab.wait_for_selector(f".big:has-text('{true}')")
         assert any(f"output {true}" in line for line in lines(tab))
 

@@ -65,6 +65,7 @@ def test_the_sum_of_what_is_shown_is_what_was_recorded(live: Any, digits: Explor
     for owner in ("0", "4", "8"):
         for element in elements(record, owner, 20):
             show(tab, element)
+            skip(tab)
             part = record.explain(element).parts[0]
             rows = cells(tab)
             terms = [number(row[-2]) for row in rows if len(row) == 8 or "smaller terms" in row[0]]

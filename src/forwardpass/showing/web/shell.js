@@ -8,7 +8,7 @@ import { Marks } from "fwd/icons.js";
 import { keys } from "fwd/keys.js";
 import { useAnswer } from "fwd/asked.js";
 import { Unrecorded, isLarge } from "fwd/unrecorded.js";
-import { watch } from "fwd/source.js";
+import { exported, watch } from "fwd/source.js";
 import { example, row, shown, view } from "fwd/state.js";
 import { Top } from "fwd/top.js";
 import { VIEWS } from "fwd/views.js";
@@ -22,7 +22,7 @@ export function Shell() {
     if (about && row.value >= about.rows) row.value = 0;
   }, [about]);
   if (!about) return html`<main class="alone"><h1 class="vh">forwardpass</h1><${Waiting} reached=${reached} /></main>`;
-  if (!about.live && !about.nouns.length) return html`<${Empty} />`;
+  if (!exported && !about.live && !about.nouns.length) return html`<${Empty} />`;
   return html`<${Views} about=${about} />`;
 }
 
