@@ -80,3 +80,14 @@ def test_numbers_come_as_tiles(desk: Desk) -> None:
     beyond = desk.answer(asked(PageQuestion("values.cells", {"value": 10_000})))
     assert isinstance(beyond, NoAnswer)
     assert "10000" in beyond.error
+
+
+def test_what_is_asked_again_is_measured_again(desk: Desk) -> None:
+    times: list[int] = []
+
+    def measured(exploration: Exploration, steps: Steps) -> Number:
+        return Number(exploration.once("seconds", 0, lambda: times.append(1) or len(times)))
+
+    assert desk.answer(Answerable("measured", measured)) == b'{"value":1}'
+    assert desk.answer(Answerable("other", measured)) == b'{"value":1}'
+    assert desk.answer(Answerable("measured", measured, True)) == b'{"value":2}'

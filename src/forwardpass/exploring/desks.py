@@ -118,6 +118,8 @@ class Desk:
     def _reached(self, asked: Answerable, work: Work) -> Reached:
         work.begin("running", 1)
         self.exploration.steps = work
+        if asked.again:
+            self.exploration.forget()
         answer = asked.answer(self.exploration, work)
         reached: Reached = answer if isinstance(answer, Tile) else msgspec.json.encode(answer)
         self._bytes += _size(reached) - _size(self._kept.pop(asked.key, b""))

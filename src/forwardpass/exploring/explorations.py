@@ -109,10 +109,15 @@ class Exploration:
             return error.record
 
     def once(self, what: str, row: int, make: Callable[[], T]) -> T:
-        """What several questions need of a row: made for the first of them."""
+        """What several questions need of a row: made for the first of them. Of the model, whatever
+        the row, it is -1."""
         if (what, row) not in self._once:
             self._once[what, row] = make()
         return self._once[what, row]
+
+    def forget(self) -> None:
+        """Make anew what was measured of rows, for who asks again; what was built stays."""
+        self._once = {key: made for key, made in self._once.items() if key[1] < 0}
 
     def changed(self) -> tuple[str, ...]:
         """The files of the model that are not as they were when its pass was recorded."""

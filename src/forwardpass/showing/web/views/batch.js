@@ -101,7 +101,7 @@ function Again({ again, saved }) {
   const live = connection.value === "live";
   return html`<section><h3>${saved ? "From a saved profile" : "Measure again"}</h3>
     <div class="row"><button class="btn main" disabled=${!live} onClick=${again}>Measure${saved ? " now" : ""}</button>
-      <span class="small faint">about 6 s, can be cancelled</span></div></section>`;
+      <span class="small faint">some seconds; it can be cancelled</span></div></section>`;
 }
 
 function Padding() {
