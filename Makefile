@@ -12,7 +12,7 @@ NEEDS := pyproject.toml constraints.txt
 CORES := -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak lint format bench bench-quick bench-peers bench-held-out bench-serving constraints clean
+.PHONY: help install demo test soak lint format pictures bench bench-quick bench-peers bench-held-out bench-serving constraints clean
 
 help:
 	@echo "make demo         a digit explained, models run, exported, tuned and served (installs first)"
@@ -20,6 +20,7 @@ help:
 	@echo "make soak         the long tests"
 	@echo "make lint         ruff, ruff format --check, pyright"
 	@echo "make format       let ruff repair and format"
+	@echo "make pictures     take the pictures of the docs anew, in Chromium"
 	@echo "make bench        the benchmarks, into benchmarks/RESULTS.md; bench-quick: a small smoke run"
 	@echo "make bench-peers  recording beside other people's recorders, in a venv of their own"
 	@echo "make bench-serving  texts answered in time beside other people's servers, in the same venv"
@@ -53,6 +54,9 @@ test: $(VENV)/stamp-test
 
 soak: $(VENV)/stamp-test
 	$(BIN)/python -m pytest $(CORES) -m soak --timeout 7200 $(ARGS)
+
+pictures: $(VENV)/stamp-test
+	TAKE_PICTURES=1 $(BIN)/python -m pytest -q tests/showing/pages/test_pictures.py
 
 lint: $(VENV)/stamp-lint
 	$(BIN)/ruff check

@@ -17,3 +17,18 @@ def spawned(
         [*FWD, *arguments],
         input=text, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def serving(*arguments: str) -> tuple[subprocess.Popen[str], list[str]]:
+    """`fwd serve ARGUMENTS` on any port, ready, and what it printed until then: a `curl` line is
+    the last of it."""
+    process = subprocess.Popen(
+        [*FWD, "serve", *arguments, "--port", "0"], stderr=subprocess.PIPE, text=True
+    )
+    lines: list[str] = []
+    assert process.stderr is not None
+    for line in process.stderr:
+        lines.append(line.rstrip())
+        if line.startswith("curl "):
+            return process, lines
+    raise AssertionError("\n".join(lines))

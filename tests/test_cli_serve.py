@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from commands import FWD
+from commands import FWD, serving
 from torch import nn
 
 import forwardpass as fwd
@@ -37,23 +37,9 @@ def folder(workplace: Path) -> Path:
     return workplace
 
 
-def started(*arguments: str) -> tuple[subprocess.Popen[str], list[str]]:
-    """A server that is ready, and what it printed until then."""
-    process = subprocess.Popen(
-        [*FWD, "serve", *arguments, "--port", "0"], stderr=subprocess.PIPE, text=True
-    )
-    lines: list[str] = []
-    assert process.stderr is not None
-    for line in process.stderr:
-        lines.append(line.rstrip())
-        if line.startswith("curl "):
-            return process, lines
-    raise AssertionError("\n".join(lines))
-
-
 @pytest.fixture
 def server(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    process, lines = started("net.py", "--no-access-log")
+    process, lines = serving("net.py", "--no-access-log")
     yield process, lines
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0

@@ -108,10 +108,10 @@ def test_rows_double_until_larger_batches_gain_nothing_and_the_best_is_among_the
     assert advice.goal == "throughput"
     assert advice.rows in rows(curve)
     assert "rows/s" in advice.why
-    fastest = max(p.rows_per_second.high for p in curve.points)
+    surely = max(p.rows_per_second.low for p in curve.points)
     chosen = next(p for p in curve.points if p.rows == advice.rows)
     assert chosen.rows > 1, "an MLP of 16 features gains by batches anywhere"
-    assert chosen.rows_per_second.high > 0.5 * fastest
+    assert chosen.rows_per_second.high >= surely or "by CPU seconds" in advice.why
     assert found.costs.seconds(advice.rows, 1) > 0
 
 

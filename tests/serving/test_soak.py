@@ -24,9 +24,10 @@ def test_a_server_is_the_same_after_a_while_of_everything(tmp_path: Path) -> Non
     soaked = soak(tmp_path, 10, kill_seconds=4)
     print(told(soaked))
     assert not soaked.faults(growth=0.1), "so short a time has warming up in it"
-    assert soaked.answered > 100
     kinds = {kind for kind, _ in soaked.outcomes}
     assert {"fatal", "poison", "nonsense", "leaving", "kill -9 of an engine"} <= kinds
+    answered = {kind for kind, what in soaked.outcomes if what == "answered"}
+    assert {"texts", "numbers", "tensors", "slow to send", "slow to read"} <= answered
 
 
 @pytest.mark.soak

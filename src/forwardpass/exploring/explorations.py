@@ -28,7 +28,7 @@ Noun = TypeVar("Noun", bound=Document)
 _PROBES: Final = 4
 """Kept, those asked for last: each may hold all values of a pass."""
 _VALUE_BYTES: Final = 256 << 20
-"""Of the values of a pass that are kept to be looked at; each of those passes may hold as many."""
+"""Of the values of a pass that are kept unasked; each pass that is held may have as many."""
 _FILE: Final = re.compile(r".+?\.py\b")
 
 
@@ -45,6 +45,7 @@ class Exploration:
             may end it there.
         traces: by rows, where the pass of these raised.
         served: a server whose batches and queue are shown, where one is.
+        value_bytes: that the values of a pass may take to be kept; see `keep`.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Exploration:
         self.name, self.given, self.nouns = name, given, tuple(nouns)
         self.steps = Steps()
         self.served = served
+        self.value_bytes = _VALUE_BYTES
         self.traces: dict[tuple[int, ...], str] = {}
         self._probes: OrderedDict[tuple[int, ...], Probe | Recording] = OrderedDict()
         self._once: dict[tuple[str, int], Any] = {}
@@ -108,6 +110,11 @@ class Exploration:
                 raise
             return error.record
 
+    def keep(self, value_bytes: int) -> None:
+        """Make room for so many bytes of values, in the passes that are made from now on."""
+        self.value_bytes = max(self.value_bytes, value_bytes)
+        self._probes.clear()
+
     def once(self, what: str, row: int, make: Callable[[], T]) -> T:
         """What several questions need of a row: made for the first of them. Of the model, whatever
         the row, it is -1."""
@@ -148,7 +155,7 @@ class Exploration:
         try:
             made = given.known(rows) or recorded(self.name, this, given.notes, watching)
         except PassError:  # once more, with the values as far as it comes
-            watching = Watching(False, "all", _VALUE_BYTES, self._called)
+            watching = Watching(False, "all", self.value_bytes, self._called)
             try:
                 made = recorded(self.name, this, given.notes, watching)
             except PassError as error:
@@ -162,7 +169,7 @@ class Exploration:
                 self._files[file] = _modified(file)
         if made.failed is not None:
             return made
-        return Probe(made, given.signature, value_bytes=_VALUE_BYTES, called=self._called)
+        return Probe(made, given.signature, value_bytes=self.value_bytes, called=self._called)
 
     def _called(self, calls: int) -> None:
         self.steps.called(calls, self._expected)

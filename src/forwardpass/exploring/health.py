@@ -27,6 +27,8 @@ _ROWS: Final = 1024
 _FEWEST_ROWS: Final = 16
 _MACS: Final = 1_000_000_000_000
 """Of all passes together, about half a minute of a small machine: of large models fewer rows."""
+_CALLS: Final = 200_000
+"""The same, of passes of many calls, each of which is looked at."""
 _NEAR: Final = 32
 """Calls back from an activation, within which the layer before it is looked for."""
 _FLAT: Final = 0.01
@@ -124,7 +126,9 @@ def surveyed(exploration: Exploration, steps: Steps) -> Health:
         raise UsageError(lacking)
     given = exploration.given
     assert given is not None
-    most = max(_FEWEST_ROWS, _MACS // max(1, probe.record.totals.macs))
+    totals = probe.record.totals
+    few = min(_MACS // max(1, totals.macs), _CALLS // max(1, totals.calls))
+    most = max(_FEWEST_ROWS, few)
     rows = min(exploration.count, _ROWS, most)
     survey = Survey(probe.record)
     steps.begin("rows", rows)

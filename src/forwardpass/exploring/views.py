@@ -13,15 +13,12 @@ class View(msgspec.Struct, frozen=True):
     Attributes:
         file: of its questions. place: from 1, its key. name: in the row of views.
         question: that it answers.
-        values: whether it needs the values of the whole pass; where these are large, somebody is
-            asked before they are recorded.
     """
 
     file: str
     place: int
     name: str
     question: str
-    values: bool = False
 
 
 class Predictions(msgspec.Struct, frozen=True):

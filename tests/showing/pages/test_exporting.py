@@ -6,16 +6,16 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import models
 import pytest
 import torch
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Page as Tab
+from playwright.sync_api import expect
 from torch import nn
 
 import forwardpass as fwd
@@ -30,6 +30,7 @@ from forwardpass.showing.pages import assets, export
 from forwardpass.showing.pages.exporting import document, held, questions
 from forwardpass.showing.pages.keys import key_of
 
+Opened = Callable[[Exploration, str], Tab]
 OVERHEAD_BYTES = 400_000
 SCRIPT_BYTES = 120_000
 
@@ -99,21 +100,6 @@ def test_each_question_is_asked_once() -> None:
     assert keys[0] == '["page.shown",{}]'
 
 
-@pytest.fixture
-def tab() -> Iterator[Any]:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if found is None:
-        pytest.fail("the page is tested in Chromium, which is not here: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        page, wrong = browser.new_page(), list[str]()
-        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        yield page
-        browser.close()
-    assert not wrong
-
-
 def drawn(draws: random.Random, depth: int = 0) -> Any:
     """What JSON can hold, of all kinds."""
     kind = draws.randrange(9 if depth < 3 else 6)
@@ -134,7 +120,7 @@ def drawn(draws: random.Random, depth: int = 0) -> Any:
     return {draws.choice(names): drawn(draws, depth + 1) for _ in range(draws.randrange(5))}
 
 
-def test_keys_are_those_of_the_page(tab: Any, tmp_path: Path) -> None:
+def test_keys_are_those_of_the_page(tab: Tab, tmp_path: Path) -> None:
     draws = random.Random(3)
     asks = [PageQuestion("map.structure", {"of": drawn(draws)}) for _ in range(400)]
     export(of_noun(fwd.record(nn.Linear(2, 2), torch.ones(1, 2))), str(tmp_path / "page.html"))
@@ -150,10 +136,10 @@ def test_keys_are_those_of_the_page(tab: Any, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def opened(tab: Any, tmp_path: Path) -> Callable[[Exploration, str], Any]:
+def opened(tab: Tab, tmp_path: Path) -> Opened:
     """An exploration, exported and opened without a network."""
 
-    def open_it(exploration: Exploration, at: str) -> Any:
+    def open_it(exploration: Exploration, at: str) -> Tab:
         path = tmp_path / "page.html"
         export(exploration, str(path))
         tab.context.set_offline(True)
@@ -164,7 +150,7 @@ def opened(tab: Any, tmp_path: Path) -> Callable[[Exploration, str], Any]:
     return open_it
 
 
-def test_every_view_opens_from_a_file(opened: Any, net: Path) -> None:
+def test_every_view_opens_from_a_file(opened: Opened, net: Path) -> None:
     from forwardpass.exploring.asking import views
 
     tab = opened(Exploration("net.py", given(load(net))), "view=9")
@@ -178,7 +164,7 @@ def test_every_view_opens_from_a_file(opened: Any, net: Path) -> None:
         assert "holds what its views open with" not in tab.inner_text("main"), file.VIEW.name
 
 
-def test_a_prediction_of_a_copy_is_settled(opened: Any, net: Path) -> None:
+def test_a_prediction_of_a_copy_is_settled(opened: Opened, net: Path) -> None:
     tab = opened(Exploration("net.py", given(load(net))), "view=9")
     assert "batch-leak" not in tab.content().partition('<div id="page">')[2].partition("<script")[0]
     tab.get_by_role("button", name="None of these").click()

@@ -2,60 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import pytest
 import torch
+from conftest import Opens
+from playwright.sync_api import Page as Tab
 from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.errors import PassError
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.rows import PassGiven
-from forwardpass.showing.pages import Page
-
-pytest.importorskip("playwright.sync_api")
+from forwardpass.recording.recordings import Recording
 
 
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-@contextmanager
-def mapped(chrome: Any, module: nn.Module, *inputs: Tensor) -> Generator[Any]:
-    """The map of a pass, open; nothing may be said on the console."""
+def mapped(live: Opens, module: nn.Module, *inputs: Tensor) -> Tab:
+    """The map of a pass, open."""
     with torch.no_grad():
         try:
             record = fwd.record(module.eval(), *inputs)
         except PassError as error:
             record = error.record
-    said: list[str] = []
-    with Page(Exploration("model", PassGiven(record))) as page:
-        tab = chrome.new_page(viewport={"width": 1440, "height": 900})
-
-        def heard(message: Any) -> None:
-            said.append(str(getattr(message, "text", message)))
-
-        tab.on("console", heard)
-        tab.on("pageerror", heard)
-        tab.goto(f"{page.url}&view=1")
-        tab.wait_for_selector("[role=treeitem]")
-        tab.wait_for_selector("section[aria-label=selected]")
-        yield tab
-        tab.close()
-    assert not said
+    assert isinstance(record, Recording)
+    tab = live(Exploration("model", PassGiven(record)), view=1)
+    tab.wait_for_selector("[role=treeitem]")
+    tab.wait_for_selector("section[aria-label=selected]")
+    return tab
 
 
-def lines(tab: Any) -> list[str]:
-    return [one.get_attribute("aria-label") for one in tab.query_selector_all("[role=treeitem]")]
+def lines(tab: Tab) -> list[str]:
+    return [
+        one.get_attribute("aria-label") or "" for one in tab.query_selector_all("[role=treeitem]")
+    ]
 
 
 class Block(nn.Module):
@@ -79,65 +55,65 @@ class Net(nn.Module):
         return self.head(x)
 
 
-def test_repeats_are_folded_and_one_of_them_shown_beside(chrome: Any) -> None:
-    with mapped(chrome, Net(), torch.randn(1, 6)) as tab:
-        told = "\n".join(lines(tab))
-        assert "5 × Block" in told
-        assert told.count("up Linear") == 1
-        assert "two ways are added" in told
-        assert "unused Linear" in told
-        assert told.count("no output depends on it") == 1
-        tab.click("section.ask >> text=Skip, just show me")
-        tab.click("text=all drawn")
-        tab.wait_for_selector("[role=treeitem] >> nth=7")
-        assert "5 × Block" not in "\n".join(lines(tab))
+def test_repeats_are_folded_and_one_of_them_shown_beside(live: Opens) -> None:
+    tab = mapped(live, Net(), torch.randn(1, 6))
+    told = "\n".join(lines(tab))
+    assert "5 × Block" in told
+    assert told.count("up Linear") == 1
+    assert "two ways are added" in told
+    assert "unused Linear" in told
+    assert told.count("no output depends on it") == 1
+    tab.click("section.ask >> text=Skip, just show me")
+    tab.click("text=all drawn")
+    tab.wait_for_selector("[role=treeitem] >> nth=7")
+    assert "5 × Block" not in "\n".join(lines(tab))
 
 
-def test_it_is_walked_and_opened_by_keyboard(chrome: Any) -> None:
-    with mapped(chrome, Net(), torch.randn(1, 6)) as tab:
-        tab.focus("[role=treeitem][tabindex='0']")
-        tab.keyboard.press("Home")
-        tab.keyboard.press("ArrowDown")
-        tab.wait_for_selector("[role=treeitem]:focus[aria-label*='5 × Block']")
-        assert tab.evaluate("document.activeElement.ariaExpanded") == "true"
-        tab.keyboard.press("ArrowLeft")
-        tab.wait_for_selector("[role=treeitem]:focus[aria-expanded=false]")
-        assert not any("up Linear" in line for line in lines(tab))
-        tab.keyboard.press("Enter")
-        tab.wait_for_selector("[role=treeitem]:focus[aria-expanded=true]")
-        tab.keyboard.press("End")
-        tab.wait_for_selector("[role=treeitem]:focus[aria-label^=output]")
-        assert "output" in tab.inner_text("section[aria-label=selected]")
+def test_it_is_walked_and_opened_by_keyboard(live: Opens) -> None:
+    tab = mapped(live, Net(), torch.randn(1, 6))
+    tab.focus("[role=treeitem][tabindex='0']")
+    tab.keyboard.press("Home")
+    tab.keyboard.press("ArrowDown")
+    tab.wait_for_selector("[role=treeitem]:focus[aria-label*='5 × Block']")
+    assert tab.evaluate("document.activeElement.ariaExpanded") == "true"
+    tab.keyboard.press("ArrowLeft")
+    tab.wait_for_selector("[role=treeitem]:focus[aria-expanded=false]")
+    assert not any("up Linear" in line for line in lines(tab))
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("[role=treeitem]:focus[aria-expanded=true]")
+    tab.keyboard.press("End")
+    tab.wait_for_selector("[role=treeitem]:focus[aria-label^=output]")
+    assert "output" in tab.inner_text("section[aria-label=selected]")
 
 
 def test_the_shape_is_not_there_before_the_prediction_and_is_what_torch_says_after(
-    chrome: Any,
+    live: Opens,
 ) -> None:
     layer = nn.Conv2d(1, 7, 3)
     given = torch.randn(1, 1, 9, 9)
     true = " ".join(map(str, layer(given).shape))
-    with mapped(chrome, nn.Sequential(layer, nn.ReLU()), given) as tab:
-        tab.wait_for_selector("section.ask")
-        tab.wait_for_selector("[role=treeitem][aria-label*='output ?']")
-        without = tab.evaluate("""() => {
-            const there = document.querySelector('main').cloneNode(true);
-            there.querySelector('section.ask').remove();
-            return there.outerHTML; }""")
-        assert true not in without
-        tab.click(f"section.ask button:has-text('{true}')")
-        tab.wait_for_selector(f".big:has-text('{true}')")
-        assert any(f"output {true}" in line for line in lines(tab))
+    tab = mapped(live, nn.Sequential(layer, nn.ReLU()), given)
+    tab.wait_for_selector("section.ask")
+    tab.wait_for_selector("[role=treeitem][aria-label*='output ?']")
+    without = tab.evaluate("""() => {
+        const there = document.querySelector('main').cloneNode(true);
+        there.querySelector('section.ask').remove();
+        return there.outerHTML; }""")
+    assert true not in without
+    tab.click(f"section.ask button:has-text('{true}')")
+    tab.wait_for_selector(f".big:has-text('{true}')")
+    assert any(f"output {true}" in line for line in lines(tab))
 
 
-def test_a_pass_that_raised_is_drawn_up_to_there(chrome: Any) -> None:
+def test_a_pass_that_raised_is_drawn_up_to_there(live: Opens) -> None:
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(100, 10))
-    with mapped(chrome, module, torch.randn(1, 1, 8, 8)) as tab:
-        tab.wait_for_selector("h1:has-text('The pass failed at call')")
-        assert any("Conv2d" in line for line in lines(tab))
-        assert any("the pass failed here" in line for line in lines(tab))
-        text = tab.inner_text("main")
-        assert "mat1 and mat2 shapes cannot be multiplied" in text
-        assert "f32[1 100] in place of f32[1 144]" in text
+    tab = mapped(live, module, torch.randn(1, 1, 8, 8))
+    tab.wait_for_selector("h1:has-text('The pass failed at call')")
+    assert any("Conv2d" in line for line in lines(tab))
+    assert any("the pass failed here" in line for line in lines(tab))
+    text = tab.inner_text("main")
+    assert "mat1 and mat2 shapes cannot be multiplied" in text
+    assert "f32[1 100] in place of f32[1 144]" in text
 
 
 class Sharp(nn.Module):
@@ -145,44 +121,44 @@ class Sharp(nn.Module):
         return torch.log(x - 10).softmax(-1)
 
 
-def test_the_call_that_made_the_first_nan_is_marked(chrome: Any) -> None:
-    with mapped(chrome, Sharp(), torch.rand(1, 4)) as tab:
-        tab.click("text=operators")
-        tab.wait_for_selector("[role=treeitem][aria-label*='first NaN']")
-        (marked,) = [line for line in lines(tab) if "first NaN" in line]
-        assert "log" in marked
+def test_the_call_that_made_the_first_nan_is_marked(live: Opens) -> None:
+    tab = mapped(live, Sharp(), torch.rand(1, 4))
+    tab.click("text=operators")
+    tab.wait_for_selector("[role=treeitem][aria-label*='first NaN']")
+    (marked,) = [line for line in lines(tab) if "first NaN" in line]
+    assert "log" in marked
 
 
-def test_a_pass_of_10_000_calls_opens_and_pans_in_few_elements(chrome: Any) -> None:
+def test_a_pass_of_10_000_calls_opens_and_pans_in_few_elements(live: Opens) -> None:
     one = [nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(34)]
     module = nn.Sequential(*(nn.Sequential(*one) for _ in range(100)))
-    with mapped(chrome, module, torch.rand(1, 4)) as tab:
-        tab.click("text=operators")
-        tab.click("text=all drawn")
-        tab.wait_for_selector("[role=treeitem][aria-setsize='10202']")
-        frames = tab.evaluate("""() => new Promise(done => {
-            const box = document.querySelector('.window'), frames = [];
-            let last = performance.now();
-            const frame = () => {
-                frames.push(performance.now() - last);
-                last = performance.now();
-                box.scrollTop += 700;
-                if (frames.length < 60) requestAnimationFrame(frame); else done(frames);
-            };
-            requestAnimationFrame(frame); })""")
-        assert sorted(frames)[len(frames) * 95 // 100] < 250  # a machine at rest: 50
-        assert tab.evaluate("document.querySelectorAll('*').length") < 3000
-        assert any(line.startswith("#") for line in lines(tab))
+    tab = mapped(live, module, torch.rand(1, 4))
+    tab.click("text=operators")
+    tab.click("text=all drawn")
+    tab.wait_for_selector("[role=treeitem][aria-setsize='10202']")
+    frames = tab.evaluate("""() => new Promise(done => {
+        const box = document.querySelector('.window'), frames = [];
+        let last = performance.now();
+        const frame = () => {
+            frames.push(performance.now() - last);
+            last = performance.now();
+            box.scrollTop += 700;
+            if (frames.length < 60) requestAnimationFrame(frame); else done(frames);
+        };
+        requestAnimationFrame(frame); })""")
+    assert sorted(frames)[len(frames) * 95 // 100] < 250  # a machine at rest: 50
+    assert tab.evaluate("document.querySelectorAll('*').length") < 3000
+    assert any(line.startswith("#") for line in lines(tab))
 
 
-def test_it_fits_a_phone_and_the_search_finds(chrome: Any) -> None:
-    with mapped(chrome, Net(), torch.randn(1, 6)) as tab:
-        tab.set_viewport_size({"width": 360, "height": 740})
-        tab.wait_for_timeout(200)
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 360
-        found = tab.evaluate("""async () => {
-            const { find } = await import('fwd/map/finding.js');
-            const { ask } = await import('fwd/source.js');
-            return find(await ask('structure.graph', { row: 0 }), 'head'); }""")
-        assert found[0]["title"] == "head"
-        assert found[0]["kind"] == "module"
+def test_it_fits_a_phone_and_the_search_finds(live: Opens) -> None:
+    tab = mapped(live, Net(), torch.randn(1, 6))
+    tab.set_viewport_size({"width": 360, "height": 740})
+    tab.wait_for_timeout(200)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    found = tab.evaluate("""async () => {
+        const { find } = await import('fwd/map/finding.js');
+        const { ask } = await import('fwd/source.js');
+        return find(await ask('structure.graph', { row: 0 }), 'head'); }""")
+    assert found[0]["title"] == "head"
+    assert found[0]["kind"] == "module"

@@ -7,6 +7,7 @@ import math
 import re
 
 import numpy as np
+import pytest
 import torch
 from browsing import answers, at, settled
 from conftest import Opens
@@ -14,9 +15,10 @@ from playwright.sync_api import Page, expect
 from torch import nn
 
 import forwardpass as fwd
+from forwardpass.exploring import explorations
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.questions import play, values
-from forwardpass.exploring.rows import PassGiven
+from forwardpass.exploring.rows import PassGiven, given
 from forwardpass.nouns.progress import Steps
 
 PLAY, VALUES = 2, 4
@@ -142,11 +144,8 @@ def test_a_nan_is_named_by_its_call(live: Opens) -> None:
 
 
 def test_a_failing_pass_is_played_as_far_as_it_came(live: Opens) -> None:
-    from forwardpass import Forward, Model
-    from forwardpass.exploring.rows import given
-
     net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(4, 1))
-    broken = Exploration("broken", given(Forward(Model(net, "x: f32[batch 4]"))))
+    broken = Exploration("broken", given(fwd.Forward(fwd.Model(net, "x: f32[batch 4]"))))
     page = live(broken, view=PLAY)
     for _ in broken.record().calls:
         page.keyboard.press(".")
@@ -176,6 +175,25 @@ def test_numbers_can_be_read_one_by_one_by_keyboard(live: Opens) -> None:
     wanted = f"{tensor[0, 10, 0].item():.2f}"
     assert wanted in (cells.get_attribute("aria-label") or "")
     assert math.isclose(float(wanted), 6.4)
+
+
+def test_values_that_take_much_are_recorded_when_somebody_asks(
+    live: Opens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explorations, "_VALUE_BYTES", 1_000)
+    net = nn.Sequential(nn.Linear(4, 600), nn.ReLU())
+    made = Exploration("large", given(fwd.Forward(fwd.Model(net.eval(), "x: f32[batch 4]"))))
+    page = live(made, view=PLAY)
+    told = page.locator(".io")
+    expect(told).to_contain_text("was not recorded: the values of this pass take")
+    told.get_by_role("button", name="Record this").last.press("Enter")
+    expect(told).not_to_contain_text("was not recorded")
+    probe = made.probe()
+    (serial,) = probe.whole.calls[0].outputs
+    assert made.value_bytes >= probe.whole.values[serial].nbytes
+    low, high = (f"{n:.2f}".replace("-", "−") for n in torch.aminmax(probe.whole.tensors[serial]))
+    canvas = told.locator("canvas[aria-label^=out]")
+    expect(canvas).to_have_attribute("aria-label", re.compile(f"from {low} to {high}"))
 
 
 def test_views_fit_a_narrow_screen(live: Opens, digits: Exploration) -> None:

@@ -284,7 +284,7 @@ def _beside(
 
 def state(exploration: Exploration, steps: Steps, *, row: int = 0) -> StateLedger:
     """Hashes of parameters and buffers, before and after passes and a step of learning."""
-    return ledger(_batch(exploration, row)[0], steps)
+    return exploration.once("ledger", row, lambda: ledger(_batch(exploration, row)[0], steps))
 
 
 _STATES: Final = ("Nothing", "The weights", "Buffers, such as running statistics", "Both")

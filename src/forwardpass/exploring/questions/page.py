@@ -9,6 +9,7 @@ import msgspec
 from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.faces import Face, face
+from forwardpass.exploring.unkept import call_bytes
 from forwardpass.exploring.views import View
 from forwardpass.nouns.progress import Steps
 
@@ -35,6 +36,12 @@ class Trace(msgspec.Struct, frozen=True):
     """Where a pass raised, as Python tells it; "" where it did not."""
 
     text: str
+
+
+class Room(msgspec.Struct, frozen=True):
+    """Bytes that the values of a pass may take now, to be kept."""
+
+    value_bytes: int
 
 
 def shown(exploration: Exploration, steps: Steps, *, example: bool = False) -> PageShown:
@@ -69,6 +76,13 @@ def trace(exploration: Exploration, steps: Steps, *, row: int = 0) -> Trace:
     return Trace(exploration.traces.get((row,), ""))
 
 
+def keep(exploration: Exploration, steps: Steps, *, row: int = 0) -> Room:
+    """Keep all values of a pass like this one, which are not kept unasked where they are many."""
+    needed = call_bytes(exploration.record((row,)))
+    exploration.keep(needed)
+    return Room(exploration.value_bytes)
+
+
 def exported(exploration: Exploration) -> Iterator[PageQuestion]:
     """What stands around the views."""
     yield PageQuestion("page.shown")
@@ -76,4 +90,4 @@ def exported(exploration: Exploration) -> Iterator[PageQuestion]:
     yield PageQuestion("structure.graph", {"row": 0})
 
 
-ASKED = (shown, row, trace)
+ASKED = (shown, row, trace, keep)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Literal
-from weakref import WeakKeyDictionary
+from typing import Final
 
 import msgspec
 
@@ -109,7 +108,7 @@ def findings(exploration: Exploration, steps: Steps, *, run: bool = False) -> Ch
     there = exploration.noun(Findings)
     if there is not None and (not run or exploration.given is None):
         return _told(there, 0, saved=True)
-    return _told(_checked(exploration, steps, "view"), _rows(exploration), saved=False)
+    return _told(_checked(exploration, steps), _rows(exploration), saved=False)
 
 
 def beside(exploration: Exploration, steps: Steps) -> Beside:
@@ -150,7 +149,7 @@ def settle(exploration: Exploration, steps: Steps, *, id: str, row: int = 0) -> 
     if id != _PITFALL:
         raise UsageError(f"{id!r:.40} is no prediction of this view; {_PITFALL!r} is")
     saved = exploration.noun(Findings)
-    found = saved if saved is not None else _checked(exploration, steps, "prediction")
+    found = saved if saved is not None else _checked(exploration, steps)
     grave = [one for one in found if one.severity != "note"]
     hit = [rules & {one.rule for one in grave} for rules in _PITFALLS.values()]
     choice = tuple(place for place, rules in enumerate(hit) if rules)
@@ -166,19 +165,9 @@ def exported(exploration: Exploration) -> Iterator[PageQuestion]:
         yield PageQuestion("ship.settle", {"row": 0, "id": _PITFALL})
 
 
-_LAST: WeakKeyDictionary[Exploration, tuple[str, Findings]] = WeakKeyDictionary()
-"""The last check of a page, and who asked for it: the other one is told of the same."""
-
-
-def _checked(
-    exploration: Exploration, steps: Steps, asker: Literal["view", "prediction"]
-) -> Findings:
-    """What a check finds that neither of the two who ask has been told of."""
-    before, found = _LAST.pop(exploration, ("", None))
-    if found is None or before == asker:
-        found = _run(exploration, steps)
-        _LAST[exploration] = (asker, found)
-    return found
+def _checked(exploration: Exploration, steps: Steps) -> Findings:
+    """What a check finds: one check tells the view and the prediction."""
+    return exploration.once("check", 0, lambda: _run(exploration, steps))
 
 
 def _can_check(exploration: Exploration) -> bool:

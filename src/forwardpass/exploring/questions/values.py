@@ -14,6 +14,7 @@ from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.health import Health, Vital, surveyed
 from forwardpass.exploring.predictions import PagePrediction, Settled
 from forwardpass.exploring.tiles import SIDE, Tile, fitted, window
+from forwardpass.exploring.unkept import UnkeptError, call_bytes
 from forwardpass.exploring.views import Predictions, View
 from forwardpass.nouns.progress import Steps
 from forwardpass.nouns.records import KeptRecord, Record
@@ -56,10 +57,13 @@ def _numbers(
         one = record.values[value]
         if one.origin in ("parameter", "buffer"):
             raise UsageError(f"a record from a file does not hold the numbers of {one.name}")
-        raise UsageError(
-            f"value {value}, {one}, was not kept: it is sparse, nested or quantized, or did not "
-            "fit into memory"
-        )
+        needed = call_bytes(record)
+        if exploration.given is not None and needed > exploration.value_bytes:
+            raise UnkeptError(
+                f"{one} was not recorded: the values of this pass take {needed / 1e6:,.4g} MB, and "
+                f"{exploration.value_bytes / 1e6:,.4g} MB are kept unasked"
+            )
+        raise UsageError(f"value {value}, {one}, was not kept: it is sparse, nested or quantized")
     return found, record.values[value].dtype
 
 

@@ -7,7 +7,6 @@ import { Help } from "fwd/help.js";
 import { Marks } from "fwd/icons.js";
 import { keys } from "fwd/keys.js";
 import { useAnswer } from "fwd/asked.js";
-import { Unrecorded, isLarge } from "fwd/unrecorded.js";
 import { exported, watch } from "fwd/source.js";
 import { example, row, shown, view } from "fwd/state.js";
 import { Top } from "fwd/top.js";
@@ -44,14 +43,12 @@ function Views({ about }) {
   }, [about]);
   useEffect(() => { document.title = `${now.name} · ${about.name} · forwardpass`; }, [now, about]);
   const View = VIEWS[now.name];
-  const large = now.values && about.live && isLarge(graph);
   return html`<a class="vh skip" href="#view" onClick=${skip}>Skip to the view</a>
     <header><${Top} about=${about} graph=${graph} help=${show} />
       <${Tabs} known=${known} now=${now} /><${Banners} about=${about} graph=${graph} /></header>
     <main><div id="view" class="view" role="tabpanel" tabindex="-1" aria-labelledby=${`tab-${now.place}`}>${
       first.current ? html`<div class="head"><h1>${now.question}</h1></div><div class="body"><${Waiting} reached=${reached} /></div>`
-      : large ? html`<${Unrecorded} view=${now} graph=${graph} />`
-        : html`<${View} key=${now.name} about=${about} view=${now} />`}</div></main>
+      : html`<${View} key=${now.name} about=${about} view=${now} />`}</div></main>
     <${Foot} graph=${graph} /><${Help} at=${help} /><${Marks} />`;
 }
 

@@ -16,8 +16,6 @@ export const element = signal(there.get("element") ?? "");
 export const theme = signal(there.get("theme") ?? "");
 /** Digits behind the point, 4 or 16: the key d. */
 export const digits = signal(4);
-/** Whether values are kept though they are large: "Record this" was pressed. */
-export const keeping = signal(false);
 
 const KEPT = `forwardpass said ${location.pathname}`;
 

@@ -2,6 +2,7 @@
 import { html, useEffect, useState } from "fwd/dom.js";
 import { tile } from "fwd/source.js";
 import { row } from "fwd/state.js";
+import { Unrecorded } from "fwd/unrecorded.js";
 import { brief, fitted, Heat, Legend, lined, stretched, useHover } from "fwd/heat.js";
 import { fixed, grouped, shape } from "fwd/numbers.js";
 
@@ -12,17 +13,19 @@ const LENS = 8; // cells of a window along each side
 const EXACT = 2 ** 24; // whole numbers from which on float32 rounds
 
 /** A tile, as useAnswer has answers. @param {string} of @param {Record<string, unknown>} given
- * @returns {{tile?: import("fwd/source.js").Tile, refusal?: Error}} */
+ * @returns {{tile?: import("fwd/source.js").Tile, refusal?: Error, again: () => void}} */
 export function useTile(of, given) {
   const key = JSON.stringify([of, given]);
   const [reached, setReached] = useState(/** @type {any} */ ({ key: "" }));
+  const [turn, setTurn] = useState(0);
   useEffect(() => {
     let stale = false;
     tile(of, given).then((came) => stale || setReached({ key, tile: came }),
       (refusal) => stale || setReached({ key, refusal }));
     return () => { stale = true; };
-  }, [key]);
-  return reached.key === key ? reached : {};
+  }, [key, turn]);
+  const again = () => { setReached({ key: "" }); setTurn(turn + 1); };
+  return { ...(reached.key === key ? reached : {}), again };
 }
 
 /** @param {any} head of a tile */
@@ -35,7 +38,7 @@ export function Tensor({ value, title, dtype = "f32", pixels = false, room = 400
   const [first, setFirst] = useState(/** @type {number | undefined} */ (undefined));
   useEffect(() => setFirst(undefined), [value, row.value]);
   const reached = useTile("values.fit", { value, row: row.value, change, first });
-  if (reached.refusal) return html`<p class="small soft">${reached.refusal.message}</p>`;
+  if (reached.refusal) return html`<${Unrecorded} refusal=${reached.refusal} again=${reached.again} />`;
   if (!reached.tile) return html`<p class="small faint" aria-busy="true">…</p>`;
   const { head, numbers } = reached.tile;
   const size = head.planes * head.rows * head.columns;

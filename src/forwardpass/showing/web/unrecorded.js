@@ -1,29 +1,17 @@
 // Values that take much memory are recorded when somebody asks for them.
-import { html } from "fwd/dom.js";
-import { bytes, grouped } from "fwd/numbers.js";
-import { keeping } from "fwd/state.js";
+import { html, useState } from "fwd/dom.js";
+import { ask } from "fwd/source.js";
+import { row } from "fwd/state.js";
 
-const LARGE_BYTES = 256e6;
-
-/** What the values of a pass take. @param {any} graph */
-function sizeOf(graph) {
-  const { shape, dtype, origin } = graph.values;
-  let sum = 0;
-  for (let n = 0; n < shape.length; n++) {
-    if (origin[n] !== "call") continue;
-    const bits = Number(/\d+/.exec(dtype[n])?.[0] ?? 8);
-    sum += (shape[n].reduce((/** @type {number} */ a, /** @type {number} */ b) => a * b, 1) * bits) / 8;
-  }
-  return sum;
-}
-
-/** Whether somebody should be asked first. @param {any} graph */
-export const isLarge = (graph) => graph !== null && !keeping.value && sizeOf(graph) > LARGE_BYTES;
-
-/** @param {{view: any, graph: any}} given */
-export function Unrecorded({ view, graph }) {
-  return html`<div class="head"><h1>${view.question}</h1><p>These values were not recorded in this pass.</p></div>
-    <div class="body"><div class="state"><p>To see them the pass must run again and keep its values:
-      <b class="num">${bytes(sizeOf(graph))}</b> for ${grouped(graph.totals.calls)} calls.</p>
-      <button class="btn main" onClick=${() => { keeping.value = true; }}>Record this</button></div></div>`;
+/** Why there are no numbers; a button where they only have to be recorded.
+ * @param {{refusal: Error & {kind?: string}, again: () => void}} given */
+export function Unrecorded({ refusal, again }) {
+  const [said, say] = useState("");
+  const press = () => {
+    say("Recording…");
+    ask("page.keep", { row: row.value }, { again: true }).then(again, (error) => say(error.message));
+  };
+  return html`<p class="small soft">${refusal.message}</p>
+    ${refusal.kind === "UnkeptError" && html`<p class="row"><button class="btn" onClick=${press}>Record this</button>
+      <span class="small faint" role="status">${said}</span></p>`}`;
 }

@@ -38,9 +38,12 @@ export function View({ view }) {
   const asked = { row: row.value, element: element.value };
   const reached = useLasting("neuron.element", { ...asked, step: step || undefined, change: changed });
   const neuron = reached.lasting;
+  // Asked of one element of a row; once something was said of it the others stand open with it, and
+  // the question stays that one, in the very words in which it was asked.
   const earlier = predicted();
-  // The same question as before it was answered, where the element is the same: nothing is asked anew.
-  const about = earlier === undefined || earlier === neuron?.element ? element.value : earlier;
+  const first = useRef({ row: row.value, text: element.value });
+  if (earlier === undefined) first.current = { row: row.value, text: element.value };
+  const about = earlier === undefined || first.current.row === row.value ? first.current.text : earlier;
   const before = useAnswer(changed ? "neuron.element" : null, { ...asked, step: step || undefined });
   const asks = useLasting("neuron.predictions", { row: row.value, element: about }).lasting;
   const rowNow = row.value;
