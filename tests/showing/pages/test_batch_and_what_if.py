@@ -10,6 +10,7 @@ from urllib.request import Request, urlopen
 import models
 import pytest
 import torch
+from browsing import answers
 from conftest import Opens
 from playwright.sync_api import Page as Tab
 from playwright.sync_api import expect
@@ -59,6 +60,13 @@ def test_the_curve_is_what_the_server_says(live: Opens, monkeypatch: pytest.Monk
     drawn = tab.locator("figure").first.locator("circle")
     values = [float(one.get_attribute("data-value") or 0) for one in drawn.all()]
     assert values == medians
+    answers(tab)
+    lanes = tab.eval_on_selector_all(
+        ".lane .parts",
+        """lanes => lanes.map(lane => [lane.getBoundingClientRect().width,
+          [...lane.children].reduce((sum, one) => sum + one.getBoundingClientRect().width, 0)])""",
+    )
+    assert all(drawn > 0.5 * wide > 0 for wide, drawn in lanes), "the rows fill their lane"
 
 
 def test_without_a_relu_is_what_torch_computes_and_a_form_adds_a_row(live: Opens) -> None:

@@ -15,6 +15,7 @@ import pytest
 from browsing import answers, at
 from conftest import ROOT, Opens
 from PIL import Image
+from test_path_view import PATH, unsure
 
 from forwardpass.exploring.explorations import Exploration
 
@@ -40,10 +41,13 @@ def file_of(name: str) -> Path:
 def test_the_pictures_of_the_docs_are_of_the_page_as_it_is(
     live: Opens, digits: Exploration
 ) -> None:
-    page = live(digits, theme="light", row=1)
-    page.set_viewport_size(SIZE)  # pyright: ignore[reportArgumentType]
     old: list[str] = []
     for place, name in PICTURES.items():
+        if place == PATH:  # of a model whose code branches
+            page = live(unsure(), theme="light", view=PATH)
+        elif place in (1, PATH + 1):
+            page = live(digits, theme="light", row=1)
+        page.set_viewport_size(SIZE)  # pyright: ignore[reportArgumentType]
         at(page, place)
         answers(page)
         page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")

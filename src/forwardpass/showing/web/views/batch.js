@@ -70,7 +70,7 @@ function Lanes({ rows }) {
   const lane = (/** @type {string} */ name, /** @type {number} */ took, /** @type {number[]} */ parts) => html`
     <div class="lane"><span>${name}</span><div class="row">
       <div class="parts" style=${{ width: `${took / longest * LANE_SHARE}%` }} aria-hidden="true">
-        ${parts.map((part) => html`<i style=${{ flexGrow: part }}></i>`)}</div>
+        ${parts.map((part) => html`<i style=${{ flexGrow: part / Math.min(...parts) }}></i>`)}</div>
       <b class="num">${seconds(took)}</b></div></div>`;
   const close = found.verdict === "too close to call";
   const times = html`<b class="num">${found.times.median.toPrecision(2)}\u2009×</b>`;
