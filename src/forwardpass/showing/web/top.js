@@ -20,7 +20,7 @@ export function Top({ about, graph, help }) {
     <${Rows} about=${about} live=${now === "live"} />
     <span class="grow"></span>
     <${Find} graph=${graph} />
-    <div class="live ${now}" role="status"><i></i><span>${WORDS[/** @type {keyof WORDS} */ (now)]}</span></div>
+    <div class="live ${now}" role="status"><i></i><span>${WORDS[/** @type {keyof typeof WORDS} */ (now)]}</span></div>
     <button class="icon" aria-label=${darkNow.value ? "light" : "dark"}
       onClick=${() => { theme.value = darkNow.value ? "light" : "dark"; }}>${THEME}</button>
     <button class="icon" aria-label="keys and words" onClick=${help}>${HELP}</button>

@@ -68,7 +68,9 @@ function layers(nodes, edges) {
   const row = new Int32Array(nodes.length);
   const rooted = nodes.map((node) => node.kind === "input");
   /** @type {number[][]} */
-  const before = nodes.map(() => []), after = nodes.map(() => []);
+  const before = nodes.map(() => []);
+  /** @type {number[][]} */
+  const after = nodes.map(() => []);
   for (const { from, to } of edges) {
     before[to].push(from);
     after[from].push(to);
