@@ -144,3 +144,19 @@ def test_in_python_what_fails_before_it_is_ready_is_raised(folder: Path) -> None
 def test_a_module_in_memory_is_refused_with_what_to_do() -> None:
     with pytest.raises(UsageError, match="export it"):
         fwd.serve(nn.Linear(1, 1))
+
+
+def test_a_model_in_memory_is_served_as_it_is_or_not_at_all(folder: Path) -> None:
+    """Nobody is answered by what the reference says where the model was changed since."""
+    Path("seeded.py").write_text(
+        "import torch\nimport forwardpass as fwd\ntorch.manual_seed(0)\n"
+        "model = fwd.Model(torch.nn.Linear(4, 2), 'x: f32[batch 4]', decode=lambda o: {'a': "
+        "o['output'][:, 0]})\n"
+    )
+    loaded = fwd.load("seeded.py").model
+    other = fwd.Model(loaded.program, "x: f32[batch 4]", origin=loaded.origin)
+    with pytest.raises(UsageError, match="changed after loading"):
+        fwd.serve(other, port=0)
+    with fwd.serve({"a": loaded}, port=0, access_log=False) as server:
+        reply = urllib.request.urlopen(f"{server.url}/models/a", b'{"rows": [[1, 2, 3, 4]]}')
+        assert list(json.load(reply)["rows"][0]) == ["a"]

@@ -69,6 +69,8 @@ class Script:
             encoded or computed, whether the pass raises, and whether it cannot be encoded.
         hangs: of a value, whether its pass does not end.
         garbles: of a value, whether its answer is none. bursts: whether memory runs out.
+        in_parts: rows of a batch are answered one by one. dies_between: of a value, whether the
+            engine ends before it is answered so.
         reads_after: seconds from one look at what has come to the next.
         executed: how often each value was in a batch that began.
         batches: the values of each batch. held: rows that it keeps. forgotten: ids.
@@ -83,6 +85,8 @@ class Script:
     hangs: Callable[[Any], bool] = lambda value: False
     garbles: Callable[[Any], bool] = lambda value: False
     bursts: Callable[[Any], bool] = lambda value: False
+    in_parts: bool = False
+    dies_between: Callable[[Any], bool] = lambda value: False
     reads_after: float = 0.0
     executed: Counter[Any] = field(default_factory=Counter[Any])
     encoded: Counter[Any] = field(default_factory=Counter[Any])
@@ -169,6 +173,17 @@ class PlayedEngine(threading.Thread):
             None if place in failed or message.raw[place] else msgspec.json.encode(self._of(value))
             for place, value in enumerate(values)
         ]
+        if script.in_parts and len(values) > 1 and not any(message.raw):
+            for place, value in enumerate(values):
+                last = place == len(values) - 1
+                if script.dies_between(value):
+                    raise ChannelClosedError("it dies")
+                answer = RowsComputed(
+                    batch=message.batch, seconds=seconds, rows=[rows[place]], failures=[],
+                    more=not last,
+                )  # fmt: skip
+                self.channel.send(answer)
+            return
         raw = [self._of(values[place]) for place in kept if message.raw[place]]
         dtype = np.float32 if message.tensors else np.int64
         outputs = {"y": [np.array([row], dtype) for row in raw]} if raw else {}

@@ -496,6 +496,26 @@ def test_what_does_not_fit_into_the_channel_at_once_goes_in_parts() -> None:
     assert found == [[60] * 300, (413, "large", 0), [1], (400, "invalid", 1)]
 
 
+def test_an_engine_that_dies_between_the_parts_of_an_answer_is_asked_for_the_rest() -> None:
+    script = texts()
+    script.in_parts = True
+    script.seconds = lambda rows, cells: 0.01
+    died = set[str]()
+
+    def once(value: str) -> bool:
+        return value.startswith("b") and not (value in died or died.add(value))
+
+    script.dies_between = once
+
+    async def act(stage: Stage) -> Any:
+        asked = [["a", "aa", "b", "aaa"], ["bbb", "c"], ["d" * n for n in range(1, 20)]]
+        return await asyncio.gather(*(outcome(stage.ask(rows)) for rows in asked))
+
+    assert played(script, act) == [[1, 2, 1, 3], [3, 1], list(range(1, 20))]
+    assert died
+    assert script.executed["a"] == 1 or script.executed["b"] == 2
+
+
 def test_batches_of_arrays_shrink_to_the_channel() -> None:
     async def act(stage: Stage) -> Any:
         rows = np.random.rand(4000, 3).astype(np.float32)

@@ -350,15 +350,39 @@ def test_a_slow_decode_runs_beside_the_next_batch() -> None:
     assert threads[-1] == "forwardpass-decode" != threads[0]
 
 
-def test_outputs_that_do_not_fit_into_the_channel_are_refused_and_the_next_ones_answered() -> None:
-    model = Model(models.Function(lambda x, y: y.repeat(1, 1_000)), "features: f32[batch 16]")
-    with FarEngine(model, rows_of(FEATURES), memory_bytes=1 << 17) as engine:
-        asked = {"features": [FEATURES[:16]]}
-        said = engine.compute(range(16), raw=[True] * 16, arrays=asked)
-        assert len(said.failures) == 16
-        assert "ask for fewer rows" in said.failures[0][1]
-        said = engine.compute([0], raw=[True], arrays={"features": [FEATURES[:1]]})
-        assert said.failures == []
+def test_outputs_that_do_not_fit_into_the_channel_come_in_parts() -> None:
+    """Only a row whose outputs are too large alone is refused, and so is it in a batch of others,
+    of which some are wanted as JSON."""
+
+    class Wide(nn.Module):
+        def forward(self, x: Tensor, width: Tensor) -> dict[str, Tensor]:
+            return {"y": x.repeat(1, 1_000), "width": width.long()}
+
+    def decode(outputs: dict[str, Tensor]) -> dict[str, Any]:
+        return {"text": ["a" * width for width in outputs["width"].tolist()]}
+
+    model = Model(Wide(), ["x: f32[batch 1]", "width: f32[batch]"], decode=decode)
+    given = [{"x": np.full(1, n, "f4"), "width": np.float32(3)} for n in range(3)]
+    with FarEngine(model, given, memory_bytes=1 << 17) as engine:
+        widths = np.array([4, 30_000, 4, 99_000, 20_000, 40_000, *[4] * 26], "f4")
+        raw = [n >= 6 for n in range(32)]
+        x = np.arange(32, dtype="f4")[:, None]
+        arrays = {"x": [x], "width": [widths]}
+        parts = [engine.compute(range(32), raw=raw, arrays=arrays)]
+        rows, failures = list(parts[0].rows), dict(parts[0].failures)
+        outputs = [np.asarray(engine.arrays["y"])] if engine.arrays else []
+        while parts[-1].more:
+            parts.append(engine.next())
+            failures |= {len(rows) + place: why for place, why in parts[-1].failures}
+            rows += parts[-1].rows
+            outputs += [np.asarray(engine.arrays["y"])] if engine.arrays else []
+        assert len(parts) > 2
+        assert len({part.batch for part in parts}) == 1
+        assert list(failures) == [3]
+        assert "does not fit" in failures[3]
+        assert [len(row or b"") for row in rows[:6]] == [15, 30_011, 15, 0, 20_011, 40_011]
+        np.testing.assert_array_equal(np.concatenate(outputs), np.repeat(x[6:], 1_000, axis=1))
+        assert engine.compute([0], arrays={"x": [x[:1]], "width": [widths[:1]]}).failures == []
 
 
 def test_a_client_that_is_slow_to_read_loses_nothing() -> None:

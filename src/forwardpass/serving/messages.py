@@ -109,11 +109,15 @@ class RowsEncoded(msgspec.Struct, frozen=True, tag=True):
 class RowsComputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What came of a batch. The outputs of its raw rows come with it, by output path, in order.
 
+    Where that does not fit into the Channel at once, it comes in several messages: of the first
+    rows, then of the next ones. Places count from the first row of a message.
+
     Attributes:
         seconds: of computing. rows: for each row its JSON; None where it is raw or failed.
         failures: what the pass or decode raised, by place in the batch. large: places of those
             among them that do not fit into memory, each alone.
         refused_cells: the fewest cells of several rows that did not fit into memory together.
+        more: the next rows of the batch come in another message.
     """
 
     batch: int
@@ -122,6 +126,7 @@ class RowsComputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     failures: list[tuple[int, str]]
     refused_cells: int | None = None
     large: list[int] = []
+    more: bool = False
 
 
 ToEngine: TypeAlias = EncodeRows | ComputeRows | ForgetRows

@@ -14,6 +14,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
         samples: reference to data of which the engine learns what comes; None: what the model has.
         trust: the highest class allowed, as `load` takes it. rebuild: likewise.
         signature: inputs that its user says, a line each; none: what the model has.
+        sha256: of the Model that its user has in memory, with these inputs and without a plan: what
+            `forward` loads has to be the same. None: nobody has one.
     """
 
     name: str
@@ -22,6 +24,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     trust: str | None = None
     rebuild: bool = False
     signature: tuple[str, ...] = ()
+    sha256: str | None = None
 
 
 class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,15 +57,13 @@ class Replies:
             refused_cells=result.refused_cells, large=large,
         ), arrays  # fmt: skip
 
-    def failed(self, asked: ComputeRows, error: str, *, large: bool = False) -> RowsComputed:
-        """The answer where no row of a batch could be computed, or be told, for the same reason;
-        `large`: it is that there is too much of it."""
+    def failed(self, asked: ComputeRows, error: str) -> RowsComputed:
+        """The answer where no row of a batch could be computed, for the same reason."""
         told = for_clients(error)
         count = len(asked.ids)
         return RowsComputed(
             batch=asked.batch, seconds=0.0, rows=[None] * count,
             failures=[(place, told) for place in range(count)],
-            large=[*range(count)] if large else [],
         )  # fmt: skip
 
     def _decoded(
@@ -89,6 +87,43 @@ class Replies:
             except (ValueError, TypeError, RecursionError) as error:
                 failures.append((places[index], f"it cannot be said in JSON: {said(error)}"))
         return failures
+
+
+def halved(
+    answer: RowsComputed, outputs: Outputs
+) -> tuple[tuple[RowsComputed, Outputs], tuple[RowsComputed, Outputs]]:
+    """An answer to several rows as two, each with the outputs of its raw rows."""
+    middle = len(answer.rows) // 2
+    failed = {place for place, _ in answer.failures}
+    raw = sum(row is None and n not in failed for n, row in enumerate(answer.rows[:middle]))
+    first = msgspec.structs.replace(
+        answer,
+        rows=answer.rows[:middle],
+        failures=[one for one in answer.failures if one[0] < middle],
+        large=[place for place in answer.large if place < middle],
+        more=True,
+    )
+    second = msgspec.structs.replace(
+        answer,
+        rows=answer.rows[middle:],
+        failures=[(place - middle, why) for place, why in answer.failures if place >= middle],
+        large=[place - middle for place in answer.large if place >= middle],
+    )
+    return (first, _rows_of(outputs, 0, raw)), (second, _rows_of(outputs, raw, len(answer.rows)))
+
+
+def _rows_of(outputs: Outputs, start: int, stop: int) -> Outputs:
+    """The rows from `start` to `stop` of pieces that follow one another; no path where there are
+    none."""
+    found: Outputs = {}
+    for path, pieces in outputs.items():
+        at = 0
+        for piece in pieces:
+            part = piece[max(0, start - at) : max(0, stop - at)]
+            at += len(piece)
+            if len(part):
+                found.setdefault(path, []).append(part)
+    return found
 
 
 def _of(

@@ -174,9 +174,19 @@ class Shuttle:
     def computed(
         self, link: EngineLink, message: RowsComputed, received: Received[FromEngine], now: float
     ) -> None:
-        """A batch is back."""
-        self.full, self._trial = False, []
+        """A batch is back, or its next rows are. Raises ValueError for what is not of its rows."""
         work, lobby, gauges = link.computing[message.batch], self._lobby, self._gauges
+        count = len(message.rows)
+        rows, left = work.rows[:count], work.rows[count:]
+        if len(rows) < count or message.more is not bool(left):
+            raise ValueError(
+                f"{count} rows came, of a batch of which {len(work.rows)} were missing"
+            )
+        self._answered(rows, message, received, work.sent, now)
+        work.rows = left
+        if message.more:
+            return
+        self.full, self._trial = False, []
         dispatch, work.dispatch = work.dispatch, None
         if dispatch is not None:
             lobby.queue.done(dispatch, now, message.seconds)
@@ -184,11 +194,18 @@ class Shuttle:
             lobby.queue.costs.refused(message.refused_cells)
         gauges.compute.observe(message.seconds)
         gauges.reply.observe(max(0.0, now - work.sent - message.seconds))
-        failures = dict(message.failures)
+        link.computed(message.batch, now)
+
+    def _answered(
+        self, rows: list[AskedRow], message: RowsComputed, received: Received[FromEngine],
+        sent: float, now: float,
+    ) -> None:  # fmt: skip
+        """What is said of these rows."""
+        lobby, failures = self._lobby, dict(message.failures)
         # Copied once for all requests: the memory is wanted before the slowest client has read.
         outputs: Outputs = {path: _kept(value) for path, value in received.arrays.items()}
         index = 0
-        for place, row in enumerate(work.rows):
+        for place, (row, json) in enumerate(zip(rows, message.rows, strict=True)):
             asker = row.asker
             if place in failures:
                 fits = place not in message.large
@@ -196,10 +213,9 @@ class Shuttle:
                 status, reason = (422, "failed") if fits else (413, "large")
                 lobby.refuse(asker, RefusedError(status, said, reason=reason, row=row.place))
                 continue
-            if not asker.done and lobby.answer(row, message.rows[place], outputs, index):
-                lobby.dismiss(asker, work.sent, now)
+            if not asker.done and lobby.answer(row, json, outputs, index):
+                lobby.dismiss(asker, sent, now)
             index += not asker.inquiry.decoded
-        link.computed(message.batch, now)
 
     def died(self, link: EngineLink, now: float) -> None:
         """The engine is gone. What it worked on is suspect; what it had encoded is lost."""

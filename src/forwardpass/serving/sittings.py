@@ -10,6 +10,8 @@ from contextlib import suppress
 from threading import Thread
 from typing import Final, cast
 
+from msgspec.structs import replace
+
 from forwardpass.errors import ForwardpassError, PassError, said
 from forwardpass.executing.batches import Batch, Result
 from forwardpass.executing.encoding import Encodings, checked
@@ -25,9 +27,10 @@ from forwardpass.serving.messages import (
     EncodeRows,
     ForgetRows,
     FromEngine,
+    RowsComputed,
     ToEngine,
 )
-from forwardpass.serving.replies import Outputs, Replies
+from forwardpass.serving.replies import Outputs, Replies, halved
 
 _AGAIN_SECONDS: Final = 0.001
 """Until a message is tried again for which there was no room."""
@@ -169,11 +172,20 @@ class Sitting:
         with Stopwatch() as stopwatch:
             message, arrays = self._replies(*computed)
         self._decode_seconds = stopwatch.seconds
+        self._tell(message, arrays)
+
+    def _tell(self, message: RowsComputed, arrays: Outputs) -> None:
+        """Send an answer, in parts where it does not fit as a whole; what cannot be told of a row
+        alone, says so of that one."""
         try:
             self._send(message, arrays)
         except ChannelFullError as error:
-            said = f"{error}: ask for fewer rows"
-            self._send(self._replies.failed(computed[0], said, large=True))
+            if len(message.rows) > 1:
+                for part in halved(message, arrays):
+                    self._tell(*part)
+                return
+            failures = [(0, f"its outputs: {error}")]
+            self._send(replace(message, rows=[None], failures=failures, large=[0]))
 
     def _send(self, message: FromEngine, arrays: Outputs | None = None) -> None:
         """Send, as soon as there is room. Raises ChannelFullError where there never is."""

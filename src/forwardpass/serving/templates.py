@@ -110,6 +110,14 @@ class _Template:
         import_module(_ENGINE)  # every fork has it
         from forwardpass.preparing.identity import digest
 
+        if asked.sha256 not in (None, digest(Forward(forward.model))):
+            raise UsageError(
+                f"the server loads {asked.forward} for itself, and that is not the model which was "
+                "given to it: a server cannot take over what was changed after loading (encode, "
+                "decode, signature, weights), nor weights that are drawn anew at each loading. "
+                "Write the model into a file, and give file.py:name; or export it, and give the "
+                "folder"
+            )
         self._sha256 = digest(forward)  # read once for all engines
         return forward, summary(forward)
 

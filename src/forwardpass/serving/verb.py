@@ -176,25 +176,43 @@ def _models(
     samples: str | Mapping[str, str] | None, inputs: tuple[str, ...], **how: Any,
 ) -> list[ServedModel]:  # fmt: skip
     """The models under their names, each with its samples."""
+    given: dict[str, ForwardLike]
     if isinstance(forward, Mapping):
-        texts = {name: _text(one) for name, one in cast("Mapping[str, Any]", forward).items()}
+        given = dict(cast("Mapping[str, Any]", forward))
+        texts = {name: _text(one) for name, one in given.items()}
     else:
         name, text = named(_text(forward))
-        texts = {name: text}
+        given, texts = {name: forward}, {name: text}
     if inputs and len(texts) != 1:
         raise UsageError("signature: of several models, nothing says which; say it in their files")
     if isinstance(samples, str):
         if len(texts) != 1:
             raise UsageError("samples: of several models, say which: samples={name: data}")
         samples = dict.fromkeys(texts, samples)
-    given = samples or {}
-    unknown = next((name for name in given if name not in texts), None)
+    data = samples or {}
+    unknown = next((name for name in data if name not in texts), None)
     if unknown is not None:
         raise UsageError(f"samples: no model is named {unknown!r}; there are {', '.join(texts)}")
     return [
-        ServedModel(name=name, forward=text, samples=given.get(name), signature=inputs, **how)
+        ServedModel(
+            name=name, forward=text, samples=data.get(name), signature=inputs,
+            sha256=_sha256(given[name], inputs, rebuild=how["rebuild"]), **how,
+        )
         for name, text in texts.items()
-    ]
+    ]  # fmt: skip
+
+
+def _sha256(forward: ForwardLike, inputs: tuple[str, ...], *, rebuild: bool) -> str | None:
+    """The digest of a Model that is in memory; None for a reference."""
+    if isinstance(forward, str | os.PathLike):
+        return None
+    from forwardpass.loading import load
+    from forwardpass.preparing.identity import digest
+
+    model = load(forward, rebuild=rebuild).model
+    if inputs and model.collate is None:  # as the server does it, or refuses to
+        model = model.with_signature(Signature.parse(inputs))
+    return digest(Forward(model))
 
 
 def _text(forward: ForwardLike) -> str:
