@@ -17,13 +17,15 @@ from untouched import untouched
 from forwardpass import Forward, Model
 from forwardpass.errors import UsageError
 from forwardpass.explaining import targets
-from forwardpass.exploring.arithmetic import Breakdown, Stand, Summand
+from forwardpass.exploring.arithmetic import Breakdown, ChosenRow, Stand, Summand
 from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.asking import asked as answerable
+from forwardpass.exploring.axes import axes_of
 from forwardpass.exploring.changing import Changed
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.questions import neuron
 from forwardpass.exploring.rows import PassGiven, given
+from forwardpass.loading import load
 from forwardpass.nouns.progress import Steps
 from forwardpass.probing.edits import SetElement
 from forwardpass.probing.elements import InputElement
@@ -155,6 +157,44 @@ def test_what_is_looked_at_first_is_a_layer_with_an_activation() -> None:
     assert found.owner == "0"
     assert found.axes == ("row of the batch", "channel", "row", "column")
     assert found.parts[-1].kind == "ReLU"
+
+
+def test_axes_have_the_names_that_the_signature_and_the_operators_know() -> None:
+    """Through views too: what joins or divides an axis has no name of either."""
+    module = nn.Sequential(nn.Embedding(9, 8), Attends(), nn.Linear(8, 3), nn.Flatten())
+    rows = [{"ids": torch.tensor([3, 1, 4, 1, 5])}]
+    model = Model(module.eval(), "ids: i64[batch tokens]")
+    exploration = Exploration("it", given(load(model), rows))
+    axes = {
+        text: neuron.element(exploration, Steps(), element=f"{text}[{', '.join('0' * rank)}]").axes[
+            1:
+        ]
+        for text, rank in {"0": 3, "1.qkv": 3, "1": 3, "2": 3, "3": 2}.items()
+    }
+    assert axes == {
+        "0": ("tokens", "feature"), "1.qkv": ("tokens", "feature"), "1": ("tokens", "feature"),
+        "2": ("tokens", "feature"), "3": ("axis 1",),
+    }  # fmt: skip
+    record = exploration.record()
+    by_maker = {
+        call.packet: axes_of(record, record.values[call.outputs[0]], exploration.given.signature)
+        for call in record.calls
+        if len(record.values[call.outputs[0]].shape) == 4 and call.kind == "compute"
+    }
+    assert by_maker["aten._scaled_dot_product_flash_attention_for_cpu"][1:] == (
+        "head", "tokens", "feature",
+    )  # fmt: skip
+
+
+def test_the_id_that_chose_a_row_can_be_another() -> None:
+    exploration = explored(*OPERATORS["embedding"])
+    first = neuron.element(exploration, Steps(), element="0[0, 2, 3]").parts[0].chosen
+    assert first == ChosenRow(4, 9, Stand("input", "input", (0, 2)))
+    change = Changed(inputs=(InputElement("input", (0, 2), 8.0),))
+    other = neuron.element(exploration, Steps(), element="0[0, 2, 3]", change=change).parts[0]
+    assert other.chosen is not None
+    assert other.chosen.id == 8
+    assert other.recorded == float(OPERATORS["embedding"][0][0].weight[8, 3].detach())
 
 
 def test_a_number_that_is_set_moves_what_torch_moves_and_not_the_model() -> None:

@@ -76,6 +76,18 @@ class StepLine(msgspec.Struct, frozen=True):
     stand: Stand | None
 
 
+class ChosenRow(msgspec.Struct, frozen=True):
+    """The whole number by which an embedding chose a row of its table.
+
+    Attributes:
+        rows: of the table: it is from 0 to one less. stand: where it stands.
+    """
+
+    id: int
+    rows: int
+    stand: Stand
+
+
 class Breakdown(msgspec.Struct, frozen=True):
     """One call of an explanation; see nouns.explanations.Part.
 
@@ -84,6 +96,7 @@ class Breakdown(msgspec.Struct, frozen=True):
             written.
         left_out: steps that are not here.
         rounding: whether the difference is rounding.
+        chosen: by what an embedding chose its row; None for all others.
     """
 
     call: int
@@ -101,6 +114,7 @@ class Breakdown(msgspec.Struct, frozen=True):
     difference: Decimal | None
     rounding: bool
     dtype: str
+    chosen: ChosenRow | None
 
 
 def decimal(value: float) -> Decimal:
@@ -187,7 +201,17 @@ class Breakdowns:
                 or is_rounding(part.recorded, part.value, part.steps, part.dtype)
             ),
             dtype=part.dtype,
+            chosen=self._chosen(one),
         )
+
+    def _chosen(self, one: Explained) -> ChosenRow | None:
+        if one.call.packet != "aten.embedding":
+            return None
+        table, ids = one.call.inputs[:2]
+        place = one.part.element[:-1]
+        stand = self.stand(one.call, ReadNumber(ids, place))
+        rows = self._record.values[table].shape[0]
+        return stand and ChosenRow(int(one.came.tensors[ids][place]), rows, stand)
 
     def _line(self, one: Explained, reads: Reads, place: int) -> StepLine:
         steps = one.part.steps

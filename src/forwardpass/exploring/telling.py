@@ -1,24 +1,16 @@
-"""Which element to look at where nobody says it, and what its axes are called."""
+"""Which element to look at where nobody says it."""
 
 from __future__ import annotations
-
-from typing import Final
 
 import torch
 
 from forwardpass.errors import UsageError
 from forwardpass.explaining.capturing import captured
 from forwardpass.explaining.targets import targets
-from forwardpass.explaining.verb import Explained, following
+from forwardpass.explaining.verb import following
 from forwardpass.exploring.arithmetic import ElementNames
-from forwardpass.nouns.calls import Value
-from forwardpass.operators import activation, attention, batch_norm, convolution, find, pooling
+from forwardpass.operators import activation, convolution, find
 from forwardpass.recording.recordings import Recording
-
-_PLACES: Final = {
-    1: ("position",), 2: ("row", "column"), 3: ("depth", "row", "column")
-}  # fmt: skip
-"""What the axes behind batch and channel are called, by their number."""
 
 
 def said(owner: str, index: tuple[int, ...]) -> str:
@@ -55,18 +47,6 @@ def _inside(tensor: torch.Tensor) -> torch.Tensor:
     middle = tuple(slice(size // 4, size - size // 4) for size in tensor.shape[2:])
     inside[..., *middle] = tensor[..., *middle]
     return inside
-
-
-def axes_of(one: Explained, value: Value) -> tuple[str, ...]:
-    """What the axes of a value are called, where the operator says it."""
-    formula, rank = find(one.call.packet), len(value.shape)
-    if formula in (convolution, batch_norm, pooling) and value.serial == one.made.serial:
-        inner = _PLACES.get(rank - 2)
-        if inner is not None:
-            return ("row of the batch", "channel", *inner)
-    if formula is attention and rank == 4 and value.serial == one.made.serial:
-        return ("row of the batch", "head", "query", "feature")
-    return tuple(f"axis {axis}" for axis in range(rank))
 
 
 def is_shown(tensor: torch.Tensor) -> bool:

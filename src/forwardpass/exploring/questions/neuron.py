@@ -22,14 +22,16 @@ from forwardpass.exploring.arithmetic import (
     kind_of,
 )
 from forwardpass.exploring.asking import PageQuestion
+from forwardpass.exploring.axes import axes_of
 from forwardpass.exploring.changing import UNCHANGED, Changed, change_of
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.pictures import Picture, picture
 from forwardpass.exploring.predictions import PagePrediction, Settled
-from forwardpass.exploring.telling import axes_of, is_shown, largest, said, telling, unravel
+from forwardpass.exploring.telling import is_shown, largest, said, telling, unravel
 from forwardpass.exploring.views import Predictions, View
 from forwardpass.loading.digests import of_module
 from forwardpass.nouns.progress import Steps
+from forwardpass.nouns.signatures import Signature
 from forwardpass.operators import activation, find
 from forwardpass.probing.changes import Change
 from forwardpass.probing.edits import SetElement
@@ -122,7 +124,7 @@ def element(
         index=index,
         shape=value.shape,
         dtype=value.dtype,
-        axes=axes_of(parts[0], value),
+        axes=axes_of(record, value, _signature(exploration)),
         value=value.serial,
         parts=tuple(shown.breakdown(one, read) for one, read in zip(parts, reads, strict=True)),
         picture=picture(record, parts[0], reads[0], shown.stand),
@@ -284,6 +286,10 @@ def _backwards(first: Neuron) -> Iterator[str]:
 
 def _record(exploration: Exploration, row: int, change: Change | None = None) -> Recording:
     return living(exploration.record((row,), change or Change()), "explain")
+
+
+def _signature(exploration: Exploration) -> Signature | None:
+    return None if exploration.given is None else exploration.given.signature
 
 
 def _bias(record: Recording, one: Explained) -> Stand | None:

@@ -7,8 +7,8 @@ import { fixed } from "fwd/numbers.js";
 
 /** What was set, by the text of its element. */
 export const sets = signal(/** @type {Record<string, Set>} */ ({}));
-/** What the rail offers to set: its place, and what it is. */
-export const focused = signal(/** @type {{stand: Stand, was: number} | null} */ (null));
+/** What the rail offers to set: its place, and what it is; with `most` a whole number from 0 to that. */
+export const focused = signal(/** @type {{stand: Stand, was: number, most?: number} | null} */ (null));
 
 /** @param {string} owner @param {readonly number[]} index */
 export const elementOf = (owner, index) => (index.length ? `${owner}[${index.join(", ")}]` : owner);

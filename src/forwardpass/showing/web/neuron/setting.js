@@ -14,15 +14,18 @@ export function SetOne() {
   return html`<section class="set"><h3>Set one element</h3>
     ${focused.value ? html`<${Field} key=${textOf(focused.value.stand)} ...${focused.value} />`
       : html`<p class="soft">Choose any weight, bias or input with a dotted line under it, change it, and see what moves.</p>`}
-    ${others.map(({ stand, was, value }) => html`<div class="row small"><span class="num grow">${textOf(stand)}: ${short(was)} → ${short(value)}</span>
+    ${others.map(({ stand, was, value }) => html`<div class="row small"><span class="num grow">${textOf(stand)}: ${said(was)} → ${said(value)}</span>
       <button class="link" onClick=${() => set(stand, was, was)}>Undo</button></div>`)}</section>`;
 }
 
 /** @param {number} value */
+const said = (value) => (Number.isInteger(value) ? grouped(value) : short(value));
+
+/** @param {number} value */
 const short = (value) => written(value, 4, Math.abs(value) || 1);
 
-/** @param {{stand: any, was: number}} given */
-function Field({ stand, was }) {
+/** @param {{stand: any, was: number, most?: number}} given */
+function Field({ stand, was, most }) {
   const name = textOf(stand), now = sets.value[name]?.value ?? was;
   const waits = useRef(0);
   const field = useRef(/** @type {HTMLInputElement | null} */ (null));
@@ -30,14 +33,16 @@ function Field({ stand, was }) {
   const put = (/** @type {string} */ text) => {
     const value = Number(text);
     clearTimeout(waits.current);
-    if (text.trim() !== "" && Number.isFinite(value)) waits.current = setTimeout(() => set(stand, was, value), SLOW);
+    const fits = most === undefined ? Number.isFinite(value) : Number.isInteger(value) && value >= 0 && value <= most;
+    if (text.trim() !== "" && fits) waits.current = setTimeout(() => set(stand, was, value), SLOW);
   };
   const reach = Math.max(1, 2 * Math.abs(was));
+  const limits = most === undefined ? { min: -reach, max: reach, step: reach / 200 } : { min: 0, max: most, step: 1 };
   return html`<div class="num">${name}</div>
-    <div class="row"><label class="vh" for="setn">value of ${name}</label><input id="setn" ref=${field} type="number" step="any" value=${now}
-      onInput=${(/** @type {any} */ event) => put(event.target.value)} /><span class="small faint num grow">was ${short(was)}</span>
+    <div class="row"><label class="vh" for="setn">value of ${name}</label><input id="setn" ref=${field} type="number" ...${most === undefined ? { step: "any" } : limits} value=${now}
+      onInput=${(/** @type {any} */ event) => put(event.target.value)} /><span class="small faint num grow">${most === undefined ? `was ${short(was)}` : `was ${grouped(was)}, of 0 to ${grouped(most)}`}</span>
       <button class="link" onClick=${() => set(stand, was, was)}>Undo</button></div>
-    <input type="range" aria-label="value of ${name}" min=${-reach} max=${reach} step=${reach / 200} value=${now}
+    <input type="range" aria-label="value of ${name}" ...${limits} value=${now}
       onInput=${(/** @type {any} */ event) => put(event.target.value)} />`;
 }
 

@@ -36,7 +36,7 @@ function Table({ part, steps, open, was, go, ask, ends }) {
     <thead><tr><th class="hide pl">factor</th><th><span class="vh">number</span></th><th><span class="vh">times</span></th><th class="hide">factor</th>
       <th><span class="vh">number</span></th><th><span class="vh">is</span></th><th class="r">value</th>
       <th>${open ? "running sum, from zero" : "each term, from zero"}</th></tr></thead>
-    <tbody>${all.map((row) => {
+    <tbody>${ends && part.chosen && html`<${Chosen} chosen=${part.chosen} go=${go} />`}${all.map((row) => {
       if (row.kind === "term") return html`<${Term} ...${row} ...${shows} />`;
       if (row.kind === "rest") return html`<${Rest} ...${row} ...${shows} />`;
       return html`<${Step} ...${row} ...${shows} last=${ends && row.step === steps.at(-1)} />`;
@@ -45,15 +45,23 @@ function Table({ part, steps, open, was, go, ask, ends }) {
     ${ends && open && html`<${Recorded} part=${part} was=${was} write=${write} />`}</tbody></table></div>`;
 }
 
-/** A number that can be set, or that leads back, or neither.
- * @param {{value: any, stand: any, write: (value: any) => string}} given */
-function Held({ value, stand, write }) {
+/** By what an embedding chose its row. @param {{chosen: any, go: (element: string) => void}} given */
+function Chosen({ chosen: { id, rows, stand }, go }) {
+  const where = textOf(stand);
+  return html`<tr class=${isSet(stand) ? "changed" : ""}><td colspan="6" class="pl">row, of the ${grouped(rows)} of the table <span class="name"><${Name}
+      text=${where} stand=${stand} go=${go} /></span></td>
+    <td class="r"><${Held} value=${id} stand=${stand} write=${grouped} most=${rows - 1} /></td><td></td></tr>`;
+}
+
+/** A number that can be set, or that leads back, or neither; with `most` a whole one from 0 to that.
+ * @param {{value: any, stand: any, write: (value: any) => string, most?: number}} given */
+function Held({ value, stand, write, most }) {
   const text = write(value);
   if (!canBeSet(stand) || !shown.value?.live) return text;
   const name = textOf(stand);
   const was = sets.value[name]?.was ?? Number(value);
   return html`<button class="edit" aria-label=${`set ${name}, ${text}`} title=${name}
-    onClick=${() => { focused.value = { stand, was }; }}>${text}</button>`;
+    onClick=${() => { focused.value = { stand, was, most }; }}>${text}</button>`;
 }
 
 /** @param {{text: string, stand: any, go: (element: string) => void}} given */

@@ -70,9 +70,10 @@ export function View({ view }) {
   return html`<${Frame} view=${view} asks=${asking} said=${sentence(neuron, open)} rail=${rail}>
     <div aria-busy=${!reached.answer}>
       <${Picker} neuron=${neuron} trail=${trail.value} back=${back} put=${put} />
+      ${!reached.answer && html`<p class="small soft late" role="status">The pass is running: these are the numbers before.</p>`}
       ${neuron.parts[0].lacking ? html`<${Lacking} part=${neuron.parts[0]} />` : html`
         <${Picture} parts=${neuron.parts} picture=${neuron.picture} open=${open} go=${go} />
-        <${Terms} part=${neuron.parts[0]} open=${open} was=${changed ? before.answer?.parts[0] : undefined} go=${go} ask=${setStep} />`}
+        <${Terms} part=${neuron.parts[0]} open=${open} was=${changed && reached.answer ? before.answer?.parts[0] : undefined} go=${go} ask=${setStep} />`}
       <p class="small faint place">${neuron.parts[0].operator} at ${neuron.parts[0].site}</p>
       <${Others} neuron=${neuron} put=${put} /></div><//>`;
 }
