@@ -127,3 +127,20 @@ def test_a_wrong_declaration_is_said() -> None:
 def test_a_declared_name_renames_a_single_output() -> None:
     model = Model(nn.Linear(16, 4), "features: f32[batch 16]", "logits: f32[batch 4]")
     assert list(models.built(Forward(model))({"features": torch.zeros(1, 16)})) == ["logits"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        (lambda x: x.to_sparse(), "to_dense"),
+        (lambda x: torch.nested.nested_tensor(list(x), layout=torch.jagged), "to_padded_tensor"),
+        (lambda x: x.to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (lambda x: {"": x}, "names are"),
+        (lambda x: {"box:0": x}, "'box:0'"),
+    ],
+)
+def test_outputs_that_are_no_arrays_under_a_name_say_so(
+    shape: Callable[[torch.Tensor], object], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        inferred(shape, "x: f32[batch 2]", 2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +74,19 @@ def test_an_output_that_is_removed(gone: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=said):
         fwd.run(removing, ROWS, tmp_path / "out", batch=5, shard_rows=5)
     assert not (tmp_path / gone).exists()
+
+
+def test_a_full_standard_output(tmp_path: Path) -> None:
+    """As in `fwd run … -o - > full`: one sentence, no traceback."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nimport forwardpass as fwd\n"
+        "model = fwd.Model(nn.Identity(), 'x: f32[batch 2]')\n"
+    )
+    np.savez(tmp_path / "rows.npz", x=ROWS["x"])
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "forwardpass", "run", "net.py", "rows.npz", "-o", "-", "-q"],
+            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr == "fwd: standard output cannot be written: No space left on device\n"

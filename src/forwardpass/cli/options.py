@@ -38,12 +38,13 @@ def show(result: Any, *, as_json: bool = False) -> None:
     """Write what a command found to standard output: text, JSON, or what rich renders."""
     from rich.console import Console
 
-    from forwardpass.loading.prints import output
+    from forwardpass.loading.prints import output, printing
 
-    if as_json or isinstance(result, str):
-        click.echo(result if isinstance(result, str) else result.to_json(), file=output())
-    else:
-        Console(file=output()).print(result)
+    with printing():
+        if as_json or isinstance(result, str):
+            click.echo(result if isinstance(result, str) else result.to_json(), file=output())
+        else:
+            Console(file=output()).print(result)
 
 
 def names(

@@ -12,6 +12,7 @@ import numpy as np
 
 from forwardpass.errors import DataError, UsageError, contained, nearest, said
 from forwardpass.executing.deaths import Marks, Seam
+from forwardpass.executing.fits import require_fit
 from forwardpass.executing.salvaging import salvage
 from forwardpass.nouns.models import Encoded, Model
 from forwardpass.nouns.rows import Failure, MissingColumn, Rows, is_numbers
@@ -238,7 +239,7 @@ def checked(
             raise type(error)(f"input `{item}`: {error}") from error
         if len(value) != count:
             raise ValueError(f"input `{item}`: {len(value)} values for {count} rows")
-        _check_dtype(item, value)
+        require_fit(item, value)
         shapes = _shapes(item, value)
         for place, axis in enumerate(item.row_axes):
             if not axis.is_variable:
@@ -287,26 +288,6 @@ def _permitted(signature: Signature, lengths: np.ndarray[Any, Any]) -> np.ndarra
             odd = int(lengths[:, at][sizes[:, at] != lengths[:, at]][0])
             raise ValueError(f"axis `{axis}` cannot be {odd}, and nothing says how to pad it")
     return sizes
-
-
-def _check_dtype(item: Input, value: Numbers) -> None:
-    wanted = NUMPY[item.dtype].kind
-    arrays = [value] if isinstance(value, np.ndarray) else {a.dtype: a for a in value}.values()
-    for array in arrays:
-        kind = array.dtype.kind
-        if (wanted in "biu" and kind not in "biu") or (kind == "c" and wanted != "c"):
-            raise TypeError(f"input `{item}`: {spelled(array)} values do not fit {item.dtype}")
-        if wanted in "iu" and kind in "iu":
-            _check_range(item, array)
-
-
-def _check_range(item: Input, array: np.ndarray[Any, Any]) -> None:
-    """Raise ValueError for whole numbers that would wrap around in the input's type."""
-    wanted, have = np.iinfo(NUMPY[item.dtype].str), np.iinfo(array.dtype.str)
-    if array.size and not (wanted.min <= have.min and have.max <= wanted.max):
-        for odd in (int(array.min()), int(array.max())):
-            if not wanted.min <= odd <= wanted.max:
-                raise ValueError(f"input `{item}`: {odd} does not fit {item.dtype}")
 
 
 def _shapes(item: Input, value: Numbers) -> list[tuple[int, ...]]:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Generator
 from typing import TextIO
 
+from forwardpass.errors import DataError
+
 _OWN: list[TextIO] = []
 """Standard output as it was, innermost last, while `aside` holds."""
 
@@ -16,6 +18,18 @@ _OWN: list[TextIO] = []
 def output() -> TextIO:
     """Standard output, for what forwardpass itself has to write there."""
     return _OWN[-1] if _OWN else sys.stdout
+
+
+@contextlib.contextmanager
+def printing() -> Generator[None]:
+    """What the operating system refuses of standard output is a DataError: a full disk behind it.
+    A reader that left (`| head`) stays a BrokenPipeError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DataError(f"standard output cannot be written: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
@@ -42,7 +56,8 @@ def aside() -> Generator[None]:
         if own is not None:
             _flush_c()
             try:
-                own.flush()
+                with printing():
+                    own.flush()
             finally:
                 os.dup2(own.fileno(), before.fileno())
                 with contextlib.suppress(OSError):  # a reader that left: told by the flush

@@ -46,6 +46,11 @@ _EXTENT = re.compile(
 )
 
 
+def is_path(text: str) -> bool:
+    """Whether an input or an output can be written under this name."""
+    return re.fullmatch(_PATH, text) is not None
+
+
 class Axis(msgspec.Struct, frozen=True):
     """One axis of an input: the batch, a fixed size, or a name whose size varies by row.
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from forwardpass.building.engines import Engine
 from forwardpass.errors import UsageError, said
-from forwardpass.nouns.signatures import Axis, Extent, Output
-from forwardpass.tensors.arrays import spelled
+from forwardpass.nouns.signatures import DTYPES, Axis, Extent, Output, is_path
+from forwardpass.tensors.arrays import Array, is_tensor, spelled
 from forwardpass.tensors.blocks import Block, Numbers, concatenated
 
 Shapes = dict[str, tuple[int, ...]]
@@ -39,12 +39,18 @@ def repeated(block: Block, row: int, count: int, sizes: Mapping[str, int]) -> Bl
         value = block.values[item.path][row]
         for place, axis in enumerate(item.row_axes):
             if axis.is_variable:
-                index = np.arange(sizes[axis.name]) % max(value.shape[place], 1)
-                value = value.take(index, place)
+                value = _along(value, place, sizes[axis.name], item.pad or 0)
         values[item.path] = np.broadcast_to(value, (count, *value.shape))
     own = np.array([sizes[name] for name in block.signature.variable], dtype=np.int64)
     lengths = np.tile(own, (count, 1))
     return Block(block.signature, values, lengths, lengths)
+
+
+def _along(value: np.ndarray[Any, Any], place: int, size: int, pad: float) -> np.ndarray[Any, Any]:
+    """A row repeated or cut along an axis to a size; of a row without any, padding."""
+    if not value.shape[place]:
+        return np.full((*value.shape[:place], size, *value.shape[place + 1 :]), pad, value.dtype)
+    return value.take(np.arange(size) % value.shape[place], place)
 
 
 def probe(
@@ -114,6 +120,8 @@ class _Probing:
                 f"made to tell the axes of its outputs: {said(error)}. Narrow "
                 "the axes (tokens=16..512), or declare the outputs: Model(…, outputs=[…])"
             ) from error
+        for name, value in outputs.items():
+            _require_deliverable(name, value)
         self.dtypes |= {name: spelled(value) for name, value in outputs.items()}
         return {name: tuple(value.shape) for name, value in outputs.items()}
 
@@ -231,6 +239,28 @@ class _Probing:
         extent = Extent(axis, 0, (at(low) + 1) * divisor - jumps[0], divisor)
         fits = divisor > 0 and all(extent.of({axis: size}) == seen for size, seen in known.items())
         return extent if fits else None
+
+
+def _require_deliverable(name: str, value: Array) -> None:
+    """Raise UsageError for an output that is no array of numbers under a name that can be
+    written."""
+    what = ""
+    if not is_path(name):
+        what, remedy = "under that name", "names are letters, digits and _, with dots between"
+    elif is_tensor(value) and value.is_nested:
+        what, remedy = "as a nested tensor", "give it one shape: .to_padded_tensor(0.0)"
+    elif is_tensor(value) and value.is_quantized:
+        what, remedy = f"quantized, as {spelled(value)}", "return .dequantize()"
+    elif is_tensor(value) and "strided" not in str(value.layout):
+        what, remedy = f"in the layout {value.layout}", "return .to_dense()"
+    elif spelled(value) not in DTYPES:
+        what, remedy = f"as {spelled(value)}", "return it as another type, .float() or .long()"
+    else:
+        return
+    raise UsageError(
+        f"forward returns {name!r} {what}, which cannot be delivered: {remedy}; or declare the "
+        "outputs that are wanted, Model(…, outputs=[…])"
+    )
 
 
 def _fit(at: Callable[[int], int], known: dict[int, int], bounds: Axis) -> Extent | None:

@@ -30,6 +30,8 @@ def shown(report: RunReport) -> RenderableType:
 
 def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
     rows = f"{report.rows:,} at {rate(report.rows_per_second)} rows/s on {report.device}"
+    if not report.rows:
+        rows = "0"
     if report.steady_rows_per_second > _SHORT * report.rows_per_second:
         rows += f" · {rate(report.steady_rows_per_second)} rows/s once calibrated"
     if report.rows and report.rows == report.resumed_rows:

@@ -215,7 +215,7 @@ def as_values(value: Any) -> Numbers:
 
 def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if array.dtype.kind not in "biufc":
-        raise TypeError(f"expected numbers, got {array.dtype} values")
+        raise TypeError(f"expected numbers, got {_named(array)}")
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         if array.dtype.itemsize == 8 and array.size and array.max() > _INT64_MAX:
             raise ValueError(f"{array.max()} is beyond {_INT64_MAX}, the largest int64")
@@ -226,3 +226,15 @@ def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         raise TypeError(f"{array.dtype} values have no name in the notation; cast them to float64")
     # A mapped file is read here, while others compute, and not when the batch is made.
     return array if array.flags.writeable else array.copy()
+
+
+def _named(array: np.ndarray[Any, Any]) -> str:
+    """What an array holds that holds no numbers, as its reader would say it."""
+    if array.dtype != object:
+        return {"U": "text", "S": "bytes", "M": "dates", "m": "durations"}.get(
+            array.dtype.kind, f"{array.dtype} values"
+        )
+    odd = next((v for v in array.flat if not isinstance(v, int | float | complex)), None)
+    if odd is None:
+        return "a missing value (null)" if None in array.flat else "numbers too large for int64"
+    return {str: "text", dict: "an object"}.get(type(odd), f"a {type(odd).__name__}")

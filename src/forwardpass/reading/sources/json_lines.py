@@ -36,6 +36,12 @@ def _lines(files: Sequence[File]) -> Iterator[bytes | None]:
             )
 
 
+_KINDS = {
+    list: "a list", str: "a text", bool: "a truth value", int: "a number", float: "a number",
+    type(None): "null",
+}  # fmt: skip
+
+
 def _row(line: bytes | None) -> dict[str, Any]:
     if line is None:
         raise BadRow(TOO_LONG)
@@ -46,7 +52,7 @@ def _row(line: bytes | None) -> dict[str, Any]:
     except (msgspec.MsgspecError, RecursionError) as error:
         raise BadRow(f"the line is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise BadRow(f"the line holds a {type(value).__name__}, not a JSON object")
+        raise BadRow(f"the line holds {_KINDS[type(value)]}, not a JSON object")
     return cast("dict[str, Any]", value)
 
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from forwardpass.loading.prints import output
+from forwardpass.loading.prints import output, printing
 from forwardpass.running.columns import to_python
 from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
@@ -38,8 +38,9 @@ class JsonLines:
             encode(dict(zip(columns, row, strict=True))) + b"\n"
             for row in zip(*columns.values(), strict=True)
         )
-        self.stream.write(lines)
-        self.stream.flush()
+        with printing():
+            self.stream.write(lines)
+            self.stream.flush()
         return Written(f"lines-{index:05d}", hashlib.sha256(lines).hexdigest())
 
     def finish(self) -> None:
