@@ -214,6 +214,21 @@ def test_labels_that_no_prediction_can_be(values: Any, outputs: Any, message: st
         judged("accuracy >= 90%", outputs, outputs, classes(values))
 
 
+@pytest.mark.parametrize("shape", [(700,), (700, 1)])
+def test_one_number_a_row_says_yes_or_no_where_labels_are_two(shape: tuple[int, ...]) -> None:
+    logits = VECTORS[:, 0].reshape(shape)
+    labels = classes(VECTORS[:, 0] > 0)
+    one = judged("accuracy >= 90%", logits, logits, labels)
+    assert (one.value, one.holds) == (1, "kept")
+    assert "taken for 1 where x is above 0, since not all lie from 0 to 1" in one.why
+
+    shares = 1 / (1 + np.exp(-logits))
+    one = judged("accuracy >= 90%", np.where(shares > 0.5, 0.6, 1.2), shares, labels)
+    assert one.value == pytest.approx(labels.array.mean())
+    assert "above 0.5" in one.why  # as the baseline has it, whatever came
+    assert judged("accuracy >= 90%", np.full_like(logits, np.nan), logits, labels).value == 0
+
+
 def test_rows_of_which_none_has_a_label() -> None:
     labels = classes([1, *[None] * 699])
     with pytest.raises(UsageError, match="--label class: none of these 500 rows has a label"):
@@ -327,3 +342,20 @@ def test_a_baseline_that_breaks_the_budget_itself_is_refused() -> None:
         require_kept_by_baseline(budget("accuracy >= 90%"), {"x": VECTORS}, labels)
     relative = [*budget("accuracy >= baseline - 0.5%"), Keep.parse("cosine >= 0.9")]
     require_kept_by_baseline(relative, {"x": VECTORS}, labels)
+
+
+def test_a_loss_that_no_plan_could_exceed_asks_for_nothing() -> None:
+    labels = classes(np.roll(TRUTHS, 1))  # of which few are met
+    with pytest.raises(UsageError, match="which accuracy never fails: ask for more"):
+        require_kept_by_baseline(budget("accuracy >= baseline - 50%"), {"x": VECTORS}, labels)
+    require_kept_by_baseline(budget("max_error <= baseline + 1e300"), {"x": VECTORS})
+
+
+def test_rows_of_which_the_baseline_makes_nan_prove_nothing_and_are_named() -> None:
+    half = np.where(np.arange(700)[:, None] < 350, np.float32(np.nan), VECTORS)
+    lines = budget("cosine >= 0.9")
+    require_kept_by_baseline(lines, {"x": half})
+    why = judged("cosine >= 0.9", half, half).why
+    assert why.endswith("the baseline's own outputs hold a NaN in 350 of 700 rows")
+    with pytest.raises(UsageError, match="output y of the baseline has a NaN in each of 700 rows"):
+        require_kept_by_baseline(lines, {"x": VECTORS, "y": VECTORS * np.nan})

@@ -155,6 +155,8 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tune(model, rows(), keep="accuracy >= 99.9%", label="digit")
     with pytest.raises(UsageError, match="minutes"):
         tune(model, rows(), minutes=0)
+    with pytest.raises(UsageError, match="expected a text, such as 'throughput'"):
+        tune(model, rows(), goal=None)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="trust"):
         tune(model, rows(), trust="date")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="an artefact is a folder"):

@@ -52,7 +52,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         fate: what became of it. why: in a sentence.
         stage: how far it came: "made", "few rows", "search", "final".
         kept: each line of the budget, on the most rows that it was tried on.
-        rows_per_second: over the lengths of these rows; None where it was not timed.
+        rows_per_second: over the lengths of these rows, the baseline's times `ratio`; None where
+            it was not timed.
         ratio: how many times as fast as the baseline, timed in turns with it.
         seconds_per_batch: of a batch of the rows that the goal `latency` names. p99_seconds: that
             99 of 100 of them did not exceed.

@@ -208,8 +208,11 @@ def _trials(tuning: Tuning, tried: Sequence[Trial]) -> Table:
 
 
 def _sign(one: Trial) -> tuple[str, str]:
-    broken = any(line.holds == "broken" for line in one.kept)
-    return _SIGNS["failed" if broken else one.fate]
+    """Only what was proved on rows that no trial has seen has the sign of what is kept."""
+    if any(line.holds == "broken" for line in one.kept):
+        return _SIGNS["failed"]
+    proved = one.stage == "final" and all(line.holds == "kept" for line in one.kept)
+    return _SIGNS["dropped" if one.fate == "kept" and not proved else one.fate]
 
 
 def _lines(text: Text) -> Text:

@@ -7,11 +7,13 @@ import math
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from forwardpass.building.engines import Engine
 from forwardpass.errors import UsageError
 from forwardpass.executing.fitting import FittingBlock
 from forwardpass.nouns.plans import Plan
+from forwardpass.nouns.profiles import Estimate
 from forwardpass.nouns.tunings import Trial
 from forwardpass.preparing.limit_shares import mac_table
 from forwardpass.tensors.arrays import spelled
@@ -35,6 +37,22 @@ def require_repeatable(engine: Engine, block: Block) -> None:
                 f"same rows differ by {share(distance)} of the largest value, so that nothing can "
                 "be held against it; `fwd check` says which call draws"
             )
+
+
+def beside(trial: Trial, baseline: Trial) -> Trial:
+    """A trial with its speed as the ratio to the baseline's has it. That was timed in turns, while
+    seconds alone are those of a moment, and may be of another clock: they would contradict it."""
+    ratio, rate, batch = trial.ratio, baseline.rows_per_second, baseline.seconds_per_batch
+    if ratio is None or rate is None or not ratio.low > 0:
+        return trial
+    ends = ratio.median, ratio.low, ratio.high
+    told = replace(trial, rows_per_second=Estimate(*(rate.median * end for end in ends)))
+    own = trial.seconds_per_batch
+    if own is None or batch is None:
+        return told
+    median, high, low = (batch.median / end for end in ends)
+    p99 = trial.p99_seconds and trial.p99_seconds * median / own.median
+    return replace(told, seconds_per_batch=Estimate(median, low, high), p99_seconds=p99)
 
 
 def pays_after_rows(chosen: Trial, baseline: Trial) -> int | None:

@@ -27,6 +27,8 @@ class Aim(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> Aim:
         """`throughput`, `latency:8`, `memory`, `size`, `pareto`. Raises UsageError."""
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"goal={text!r}: expected a text, such as 'throughput' or 'latency:8'")
         name, colon, rows = text.strip().partition(":")
         known: dict[str, Goal] = {one: one for one in get_args(Goal)}
         goal = known.get(name)
@@ -43,6 +45,12 @@ class Aim(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return self.goal if self.batch is None else f"{self.goal}:{self.batch}"
+
+    @property
+    def than_baseline(self) -> str:
+        """What follows `2.1 ×`, of how many times as good as the baseline a plan is."""
+        worded = {"memory": "less memory than ", "size": "smaller than "}
+        return f"{worded.get(self.goal, '')}the baseline"
 
     def gain(self, trial: Trial, baseline: Trial) -> Estimate | None:
         """How many times as good as the baseline a plan is; None where that is not known."""

@@ -121,9 +121,12 @@ def out_of_time(deadline: Deadline) -> UsageError:
 
 def _unprovable(bench: Workbench) -> list[str]:
     """Why nothing was tried: the rows do not prove so much as the baseline itself."""
+    every = sum(bench.rows.values()) / max(bench.rows["final"], 1)
     return [
         f"{one.keep} could not be proved of a plan that computes just what the baseline does, so "
         f"nothing was tried: {one.why}"
+        + (f" in the last gate, which takes {round(every * one.needed):,} in all" if one.needed
+           else "")
         for one in itself(bench, looks=2)
         if one.holds != "kept"
-    ]
+    ]  # fmt: skip

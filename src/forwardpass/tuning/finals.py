@@ -137,8 +137,8 @@ def _timed(bench: Workbench, plan: str, made: Candidate) -> bool:
     if gain is None or gain.low <= 1 + noise:
         found_text = f"{gain.low:.2f} to {gain.high:.2f}" if gain else "unknown"
         why = (
-            f"{found_text} × the baseline in fresh processes, where the baseline differs from "
-            f"itself by {noise:.1%}: no gain for certain"
+            f"{found_text} × {bench.aim.than_baseline} in fresh processes, where the baseline "
+            f"differs from itself by {noise:.1%}: no gain for certain"
         )
         bench.set(plan, fate="dropped", why=why)
     else:

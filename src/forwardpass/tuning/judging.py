@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from forwardpass.errors import UsageError
 from forwardpass.nouns.budgets import Keep
 from forwardpass.nouns.tunings import Evidence, Holds
-from forwardpass.tensors.arrays import Values
+from forwardpass.tensors.arrays import Values, nan_rows
 from forwardpass.tensors.distances import BOUNDLESS
 from forwardpass.tuning.bounds import (
     Mean,
@@ -61,8 +61,24 @@ def require_kept_by_baseline(
     keeps: Sequence[Keep], baseline: Outputs, labels: Labels | None = None
 ) -> None:
     """Raises UsageError where the baseline itself is beyond a limit, which then no plan that
-    computes the same can keep; and what `judge` raises."""
+    computes the same can keep, or so near the worst that any plan keeps it; where it is NaN
+    throughout; and what `judge` raises."""
+    for path, values in baseline.items():
+        if len(values) and sum(1 for _ in nan_rows(values)) == len(values):
+            raise UsageError(
+                f"the output {path} of the baseline has a NaN in each of {len(values):,} rows: "
+                "nothing can be held against that; `fwd check` finds the call that makes the first"
+            )
     for keep, one in zip(keeps, judge(keeps, baseline, baseline, labels), strict=True):
+        if keep.relative and not is_own(keep):
+            its = metric(keep.metric)
+            worst = its.RANGE[0] if its.LARGER else its.RANGE[1]
+            if _keeps(keep, worst, one.limit):
+                raise UsageError(
+                    f"--keep {one.keep!r}: the baseline itself is at {_number(one.value)}, so that "
+                    f"{_number(one.limit)} is asked for, which {keep.metric} never fails: ask for "
+                    "more"
+                )
         if not _keeps(keep, one.value, one.limit):
             raise UsageError(
                 f"--keep {one.keep!r}: the baseline itself is at {_number(one.value)} over "
@@ -120,14 +136,19 @@ def _judged(
 
 def _of_metric(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> _Proof:
     its = metric(keep.metric)
-    values, unsaid = its.rows(baseline, came, labels), ""
+    values, unsaid = its.rows(baseline, came, labels), list[str]()
     refused = {path: why for path, one in baseline.items() if (why := its.refused(one))}
     if refused:
-        unsaid = "nothing is said of " + ", ".join(
-            f"{p}, which {why}" for p, why in refused.items()
-        )
+        which = (f"{path}, which {why}" for path, why in refused.items())
+        unsaid.append("nothing is said of " + ", ".join(which))
+    nan = sorted({row for values in baseline.values() for row in nan_rows(values)})
+    if nan:
+        told = f"the baseline's own outputs hold a NaN in {len(nan):,} of {len(values):,} rows"
+        unsaid.append(told)
     base = None
     if its.NEEDS_LABELS and labels is not None:
+        if reading := labels.reading(baseline):
+            unsaid.append(reading)
         known, count = labels.known, len(values)
         base = its.rows(baseline, baseline, labels)[known] if keep.relative else None
         values = values[known]
@@ -138,10 +159,10 @@ def _of_metric(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | No
             )
         if len(values) < count:
             gone = count - len(values)
-            unsaid = f"left out: {gone:,} of {count:,} rows, which have no {labels.column}"
+            unsaid.append(f"left out: {gone:,} of {count:,} rows, which have no {labels.column}")
     elif keep.relative:
         base = np.full(len(values), its.PERFECT)
-    return _of_values(keep, values, base, its, unsaid)
+    return _of_values(keep, values, base, its, "; ".join(unsaid))
 
 
 def _of_function(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> _Proof:

@@ -47,8 +47,9 @@ class Labels:
         """Those of the rows at these places, in this order."""
         return Labels(self.column, tuple(self.values[int(p)] for p in places), self.model)
 
-    def right(self, outputs: Mapping[str, Values]) -> Truths:
-        """Which rows are predicted as their label says.
+    def right(self, outputs: Mapping[str, Values], baseline: Mapping[str, Values]) -> Truths:
+        """Which rows are predicted as their label says; `baseline`: outputs of the same rows, by
+        which is told what they mean.
 
         Raises UsageError where nothing tells what is predicted, and for labels that no prediction
         can be.
@@ -56,13 +57,40 @@ class Labels:
         if any(isinstance(value, str) for value in self.values):
             said, known = self._names(outputs)
         else:
-            said, known = self._numbers(outputs)
+            said, known = self._numbers(outputs, baseline)
         self._possible(known)
         pairs = zip(self.values, said, strict=True)
         return np.array([label is not None and label == one for label, one in pairs], np.bool_)
 
-    def _numbers(self, outputs: Mapping[str, Values]) -> tuple[Sequence[Any], set[Label] | None]:
+    def reading(self, baseline: Mapping[str, Values]) -> str:
+        """How an output of one number a row is read as yes or no, in a sentence; empty where no
+        output is."""
+        found = self._yes(baseline)
+        if found is None:
+            return ""
+        path, above = found
+        why = "all lie from 0 to 1, as probabilities do" if above else "not all lie from 0 to 1"
+        return f"a row is taken for 1 where {path} is above {above:g}, since {why}"
+
+    def _yes(self, baseline: Mapping[str, Values]) -> tuple[str, float] | None:
+        """The output of one number a row that says whether a row is 1 or 0, and above which number
+        it says 1; None where there are several classes, or labels are others than 0 and 1."""
+        scores = [path for path, values in baseline.items() if _is_score(values)]
+        if len(scores) != 1 or any(map(_classes, baseline.values())):
+            return None
+        if not {value for value in self.values if value is not None} <= {0, 1}:
+            return None
+        own = to_numpy(cast("Array", baseline[scores[0]]))
+        return scores[0], 0.5 if np.nanmin(own) >= 0 and np.nanmax(own) <= 1 else 0.0
+
+    def _numbers(
+        self, outputs: Mapping[str, Values], baseline: Mapping[str, Values]
+    ) -> tuple[Sequence[Any], set[Label] | None]:
         """Predicted classes by number, and those that can be."""
+        if (yes := self._yes(baseline)) is not None:
+            path, above = yes
+            own = to_numpy(cast("Array", outputs[path])).reshape(-1)
+            return np.where(np.isnan(own), -1, own > above).tolist(), {0, 1}
         found = {path: classes for path, values in outputs.items() if (classes := _classes(values))}
         if len(found) == 1:
             path, count = next(iter(found.items()))
@@ -170,6 +198,13 @@ def _classes(values: Values) -> int:
     if isinstance(values, list) or len(values.shape) != 2 or not is_inexact(values):
         return 0
     return int(values.shape[1]) if values.shape[1] > 1 else 0
+
+
+def _is_score(values: Values) -> bool:
+    """Whether each row is one number that is no whole one."""
+    if isinstance(values, list) or not is_inexact(values) or not len(values):
+        return False
+    return tuple(values.shape[1:]) in ((), (1,))
 
 
 def _is_whole(values: Values) -> bool:

@@ -262,7 +262,7 @@ class PlanSearch:
 
     def _drop(self, trial: Trial, better: Trial) -> None:
         own, its = self._median(trial), self._median(better)
-        why = f"{own:.2f} × the baseline, and {better.plan} is {its:.2f} ×"
+        why = f"{own:.2f} × {self.bench.aim.than_baseline}, and {better.plan} is {its:.2f} ×"
         self.bench.settle(trial.plan, fate="dropped", why=why)
 
     def _median(self, trial: Trial) -> float:

@@ -31,7 +31,7 @@ from forwardpass.preparing.identity import digest
 from forwardpass.preparing.preparing import built
 from forwardpass.tensors.generators import generators_kept
 from forwardpass.tuning import parts
-from forwardpass.tuning.accounts import limit_share, pays_after_rows, require_repeatable
+from forwardpass.tuning.accounts import beside, limit_share, pays_after_rows, require_repeatable
 from forwardpass.tuning.aims import Aim
 from forwardpass.tuning.candidates import lossless
 from forwardpass.tuning.conducting import Conducted, conducted, out_of_time
@@ -179,7 +179,8 @@ class _Session:
 
         came = conducted(bench, self.forward.plan, prefix, machine(), self.trust, layers)
         left = _left(came, out)
-        chosen = bench.trials.get(came.choice.plan, bench.base)
+        trials = {plan: beside(one, bench.base) for plan, one in bench.trials.items()}
+        chosen = trials.get(came.choice.plan, bench.base)
         share = None
         if not came.interrupted and self.deadline.fits(_SHARE_SECONDS, final=True):
             key = {"sha256": digest(self.forward), "tune": _EDITION}
@@ -195,7 +196,7 @@ class _Session:
             search_rows=given.rows["search"],
             final_rows=given.rows["final"],
             baseline=bench.base,
-            trials=tuple(bench.trials.values()),
+            trials=tuple(trials.values()),
             sensitivity=layers.told(came.choice.plan),
             clock=f"{bench.trusted.clock}: {bench.trusted.why}",
             pays_after_rows=pays_after_rows(chosen, bench.base) if came.choice.speedup else None,

@@ -25,7 +25,7 @@ def rows(baseline: Outputs, came: Outputs, labels: Labels | None) -> Floats:
     what is judged."""
     if labels is None:
         raise UsageError("--keep accuracy needs labels: name their column, --label COLUMN")
-    return labels.right(came).astype(np.float64)
+    return labels.right(came, baseline).astype(np.float64)
 
 
 def refused(values: Values) -> str:
