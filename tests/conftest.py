@@ -3,6 +3,7 @@ every run, and gpu tests that skip in sight."""
 
 from __future__ import annotations
 
+import compileall
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Before anything imports torch: here, in the workers of xdist and in what tests start, there is one
 # operator thread. Tensors of tests are small, and the workers use all cores.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Bytecode of the tests is kept from one run to the next, whatever the environment says of it; what
+# the tests write and import is left to that.
+_WRITES_NONE, sys.dont_write_bytecode = sys.dont_write_bytecode, False
 
 # No test asserts a time, and a busy machine is no failure.
 hypothesis.settings.register_profile(
@@ -63,6 +68,16 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         file = getattr(module, "__file__", None)
         if isinstance(file, str) and Path(file).is_relative_to(tmp_path):
             del sys.modules[name]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Hundreds of processes import the package: it is compiled once, not by each of them.
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(__file__).parents[1] / "src", quiet=1)
+
+
+def pytest_collection_finish() -> None:
+    sys.dont_write_bytecode = _WRITES_NONE
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,6 +5,7 @@ As a script it is the process behind a Nursery: `python killing.py FOLDER`.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -26,6 +27,7 @@ CRASHED = 9
 """The exit code of a run that died where it was told to."""
 
 MODEL = """
+import os
 import time
 import torch
 from torch import nn
@@ -43,7 +45,7 @@ class Slow(nn.Module):
     def forward(self, ids, mask):
         with open(__file__ + ".passes", "ab") as passes:
             passes.write(b".")
-        time.sleep(0.002 * len(ids) ** 0.5)
+        time.sleep(float(os.environ["PASS_SECONDS"]))
         if (ids == 49).any():
             raise ValueError("poison")
         weight = mask[..., None].float()
@@ -94,7 +96,8 @@ class Nursery:
     """A process that has imported everything and forks a child for each run, which can be killed.
 
     What a run imports takes several times as long as the run, and a child of a fork dies of
-    SIGKILL as any process does.
+    SIGKILL as any process does. Passes of a run that is to be killed take a while, those of the
+    others do not.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -113,7 +116,7 @@ class Nursery:
 
     def compute(self, out: Path, limit: int | None = None, *, crash: int = 0) -> int:
         """The exit code of a run; `crash`: at which step of writing it dies, see `crashing`."""
-        self._begin(out, limit, crash)
+        self._begin(out, limit, crash, pass_seconds=0)
         return self._ended()
 
     def finish(self, out: Path) -> int:
@@ -128,7 +131,7 @@ class Nursery:
         Work is counted rather than seconds: on a busy machine these hold less of it.
         """
         before = self._made()
-        pid = self._begin(out, None, 0)
+        pid = self._begin(out, None, 0, pass_seconds=0.004)
         answer = self._process.stdout
         while self._made() - before < passes and not select.select([answer], [], [], 0.0005)[0]:
             pass
@@ -140,9 +143,10 @@ class Nursery:
     def _made(self) -> int:
         return self._passes.stat().st_size if self._passes.exists() else 0
 
-    def _begin(self, out: Path, limit: int | None, crash: int) -> int:
+    def _begin(self, out: Path, limit: int | None, crash: int, *, pass_seconds: float) -> int:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([str(out), limit, crash]).encode() + b"\n")
+        asked = [str(out), limit, crash, pass_seconds]
+        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
         return self._ended()
 
     def _ended(self) -> int:
@@ -221,10 +225,13 @@ def crashing(at: int) -> None:
     durable.os.fsync, durable.os.replace = around(os.fsync), around(os.replace)
 
 
-def _forked(folder: Path, out: str, limit: int | None, crash: int) -> Iterator[int]:
+def _forked(
+    folder: Path, out: str, limit: int | None, crash: int, pass_seconds: float
+) -> Iterator[int]:
     """The child that makes a run, and what it ends with."""
     pid = os.fork()
     if pid == 0:
+        os.environ["PASS_SECONDS"] = str(pass_seconds)
         if crash:
             crashing(crash)
         compute(folder, Path(out), limit)
@@ -233,18 +240,25 @@ def _forked(folder: Path, out: str, limit: int | None, crash: int) -> Iterator[i
     yield os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def _import_all(folder: Path) -> None:
+    """Import what a run imports, as a first child tells it by making one. No run is made here,
+    since threads that it started would be missing in what is forked afterwards."""
+    told, tells = os.pipe()
+    if os.fork() == 0:
+        os.environ["PASS_SECONDS"] = "0"
+        compute(folder, folder / "first", SHARD)
+        os.write(tells, " ".join(sys.modules).encode())
+        os._exit(0)
+    os.close(tells)
+    with open(told) as names:
+        wanted = set(names.read().split()) - set(sys.modules)
+    for name in sorted(wanted):
+        with suppress(ImportError):  # the model's own, which has no place in the path
+            importlib.import_module(name)
+
+
 if __name__ == "__main__":
-    import pyarrow.parquet
-
-    import forwardpass
-    from forwardpass.building.backends import eager
-    from forwardpass.loading import references
-    from forwardpass.reading import sources
-    from forwardpass.recording import recordings
-
-    # Everything is imported before the first child; but no run is made here, since threads that
-    # it started would be missing in what is forked afterwards.
-    _ = forwardpass.run, eager, references, sources.kinds(), recordings, pyarrow.parquet
+    _import_all(Path(sys.argv[1]))
     for line in sys.stdin:
         for number in _forked(Path(sys.argv[1]), *json.loads(line)):
             print(number, flush=True)
