@@ -70,8 +70,8 @@ def effect(of: Reference, came: Outputs, labels: Labels | None) -> Effect:
     accuracy = gained = None
     if labels is not None:
         known = labels.known
-        right = labels.right(came)[known].astype(np.float64)
-        before = labels.right(of.outputs)[known].astype(np.float64)
+        right = labels.right(came, of.outputs)[known].astype(np.float64)
+        before = labels.right(of.outputs, of.outputs)[known].astype(np.float64)
         accuracy = _share(right)
         ups, downs = float((right > before).sum()), float((right < before).sum())
         paired = PairedShare(ups, downs, len(right))
