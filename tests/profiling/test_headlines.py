@@ -29,13 +29,25 @@ def product(
 
 
 def told(shares: dict[Any, Estimate], rows: int = 1, **more: Any) -> str:
-    fields: dict[str, Any] = {"whole": Estimate(1.0, 0.99, 1.01), "noise": 0.01}
+    fields: dict[str, Any] = {
+        "whole": Estimate(1.0, 0.99, 1.01), "noise": 0.01, "calls": (product(0.1, 0, "overhead"),),
+    }  # fmt: skip
     return headline([Parts(rows, {}, shares=shares, **{**fields, **more})], EMPTY, LIMITS)
 
 
 def test_overhead_is_said_with_its_share() -> None:
     said = told({"overhead": share(0.61), "memory": share(0.3), "compute": share(0.09)})
     assert said == "at batch 1, 61% of the time is operator overhead"
+
+
+def test_what_goes_by_outside_of_operators_is_not_called_their_overhead() -> None:
+    """A model that sleeps, or that calls none."""
+    calls = (product(0.05, 0, "overhead"),)
+    shares: dict[Any, Estimate] = {"overhead": share(0.97), "memory": share(0.03)}
+    said = told(shares, calls=calls, unattributed=Estimate(0.92, 0.91, 0.93))
+    assert said.startswith("at batch 1, 92% of the time goes by outside of operators")
+    assert "operator overhead" in told(shares, calls=calls, unattributed=near(0.2))
+    assert "100% of the time goes by outside" in told({"overhead": share(1.0, 0.0)}, calls=())
 
 
 def test_a_product_reaches_a_share_of_the_limit_of_its_dtype() -> None:

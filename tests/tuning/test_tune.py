@@ -195,6 +195,25 @@ def test_ctrl_c_and_the_same_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         tune(model, rows(), keep="flips <= 2%", out=out)
 
 
+def test_ctrl_c_in_the_gate_leaves_the_plan_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few(monkeypatch, "@ onnxruntime")
+
+    class Stopping(Steps):
+        def begin(self, stage: str, total: int) -> None:
+            if "in fresh processes" in stage:
+                raise KeyboardInterrupt
+
+    out = tmp_path / "tuned.fwd"
+    model = fwd.Model(network(), "pixels: f32[batch 64]")
+    tuning = tune(model, rows(), keep="flips <= 2%", out=out, progress=Stopping())
+    assert tuning.interrupted
+    assert (tuning.chosen, tuning.is_kept) == ("@ eager", True)
+    assert any("@ onnxruntime came first so far, and is not proved" in n for n in tuning.notes)
+    assert str(fwd.load(out).plan) == "@ eager"
+
+
 @pytest.mark.soak
 def test_layers_stay_in_full_precision_where_all_in_int8_break_the_budget(
     monkeypatch: pytest.MonkeyPatch,

@@ -46,6 +46,12 @@ def _told(parts: Parts, limits: Limits) -> str:
     if len(rivals) > 1:
         names = " or ".join(_TAKES[bound] for bound in rivals)
         return f"it is too close to call what takes the most time: {names}"
+    outside = _outside(parts)
+    if first == "overhead" and outside is not None and 2 * outside.median > share.median:
+        return (
+            f"{_percent(outside)} of the time goes by outside of operators: Python between them, "
+            "or waiting"
+        )
     spent = "" if first == "overhead" else "spent in "
     text = f"{_percent(share)} of the time is {spent}{_TAKES[first]}"
     if first == "compute" and (reached := _reached(parts, limits)):
@@ -60,6 +66,17 @@ def _told(parts: Parts, limits: Limits) -> str:
         )
         return f"{text}, which reach {_percent(at)} of that limit"
     return text
+
+
+def _outside(parts: Parts) -> Estimate | None:
+    """The share of the pass in which no call ran; None where that is not known."""
+    if not parts.calls:
+        return Estimate(1.0, 1.0, 1.0)
+    own, whole = parts.unattributed, parts.whole
+    if own is None:
+        return None
+    ends = own.median / whole.median, own.low / whole.high, own.high / whole.low
+    return Estimate(*(min(max(end, 0.0), 1.0) for end in ends))
 
 
 def _reached(parts: Parts, limits: Limits) -> str:

@@ -26,6 +26,9 @@ _MOMENT_SECONDS: Final = 15.0
 """What who pressed Ctrl-C may wait for the gate."""
 
 
+_INTERRUPTED: Final = "interrupted: the best so far stands, and the same command goes on from there"
+
+
 @dataclass(frozen=True)
 class Conducted:
     """What came of it.
@@ -92,22 +95,21 @@ def conducted(
             interrupted = True
         finalists = search.kept()
         if interrupted:
-            notes.append(
-                "interrupted: the best so far stands, and the same command goes on from there"
-            )
+            notes.append(_INTERRUPTED)
     else:
         notes += _unprovable(bench)
     for trial in list(bench.trials.values()):
         broken = beyond(trial)
         if trial.fate == "kept" and broken is not None:
             bench.set(trial.plan, fate="dropped", why=broken.why)
-    if interrupted and predicted(bench, finalists[:1]) > _MOMENT_SECONDS:
-        if finalists and finalists[0].plan != plain:
-            notes.append(f"{finalists[0].plan} came first so far, and is not proved")
-        return Conducted(
-            Gated(plain, itself(bench), None, bench.made.get(plain)), True, tuple(notes)
-        )
-    return Conducted(chosen(bench, finalists, plain, most), interrupted, tuple(notes))
+    if not interrupted or predicted(bench, finalists[:1]) <= _MOMENT_SECONDS:
+        try:
+            return Conducted(chosen(bench, finalists, plain, most), interrupted, tuple(notes))
+        except KeyboardInterrupt:
+            notes += [] if interrupted else [_INTERRUPTED]
+    if finalists and finalists[0].plan != plain:
+        notes.append(f"{finalists[0].plan} came first so far, and is not proved")
+    return Conducted(Gated(plain, itself(bench), None, bench.made.get(plain)), True, tuple(notes))
 
 
 def out_of_time(deadline: Deadline) -> UsageError:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -184,7 +184,8 @@ class _Session:
         share = None
         if not came.interrupted and self.deadline.fits(_SHARE_SECONDS, final=True):
             key = {"sha256": digest(self.forward), "tune": _EDITION}
-            share = limit_share(engine, given.blocks["calibration"], chosen, key)
+            with suppress(KeyboardInterrupt):  # all that was asked for is there
+                share = limit_share(engine, given.blocks["calibration"], chosen, key)
         return Tuning(
             forward=str(self.forward),
             goal=str(self.aim),
@@ -307,8 +308,9 @@ def _left(came: Conducted, out: Path | None) -> str | None:
         return None
     if _is_interim(out):
         shutil.rmtree(out, ignore_errors=True)
-    with whole_or_not_there(out) as staging:
-        shutil.copytree(made.folder, staging, dirs_exist_ok=True)
+    with whole_or_not_there(out) as staging:  # beside it, so that nothing is copied
+        for part in made.folder.iterdir():
+            part.rename(staging / part.name)
     return str(out)
 
 
