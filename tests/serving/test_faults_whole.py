@@ -110,9 +110,8 @@ class Served:
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
-    folder = tmp_path_factory.mktemp("served")
+def whole(folder: Path) -> Generator[Served]:
+    """A server of the model, in a new folder."""
     (folder / "model.py").write_text(MODEL)
     (folder / "rows.jsonl").write_text("".join(f'{{"text": "{"a" * n}"}}\n' for n in range(1, 20)))
     server = subprocess.Popen(
@@ -124,6 +123,24 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
+    yield from whole(tmp_path_factory.mktemp("served"))
+
+
+def fatal_among(served: Served, fatal: str, place: int) -> int:
+    """Ask for a row that ends the process, at a place among five others; how many it ended."""
+    mates = [(f"{fatal[1]}{place}".ljust(n + 2, "."),) for n in range(5)]
+    requests = [*mates[:place], (fatal,), *mates[place:]]
+    before = served.metric("forwardpass_engine_deaths_total")
+    found = served.together(*requests)
+    assert found.pop(place) == (500, 0)
+    assert found == [[len(text)] for (text,) in mates]
+    deaths = int(served.metric("forwardpass_engine_deaths_total") - before)
+    assert 2 <= deaths <= 6
+    return deaths
 
 
 FATAL = ("!exit", "!kill", "!segv", "?encode")
@@ -140,13 +157,7 @@ QUICK = {("!exit", 0), ("!kill", 3), ("!segv", 5), ("?encode", 2)}
 def test_a_row_that_ends_the_process_is_answered_alone_and_its_mates_are_right(
     served: Served, fatal: str, place: int
 ) -> None:
-    mates = [(f"{fatal[1]}{place}".ljust(n + 2, "."),) for n in range(5)]
-    requests = [*mates[:place], (fatal,), *mates[place:]]
-    deaths = served.metric("forwardpass_engine_deaths_total")
-    found = served.together(*requests)
-    assert found.pop(place) == (500, 0)
-    assert found == [[len(text)] for (text,) in mates]
-    assert 2 <= served.metric("forwardpass_engine_deaths_total") - deaths <= 6
+    fatal_among(served, fatal, place)
 
 
 def test_of_a_request_with_such_a_row_the_place_is_told(served: Served) -> None:

@@ -406,6 +406,14 @@ def test_axes_that_vary_have_one_size_in_all_inputs() -> None:
 def test_complex_numbers_are_not_of_this_protocol() -> None:
     status, told = asked(service("x: c64[batch 4]"), {"inputs": [tensor()]})
     assert (status, "no c64; ask at POST /models/" in told["error"]) == (400, True)
+    both = StandIn(about("x: f32[batch 4]", outputs=["y: f32[batch 4]", "z: c64[batch 4]"]))
+    row = np.ones((1, 4))
+    both._answer = lambda inquiry: Answered((), {"y": row, "z": row * 1j}, [])
+    status, told = asked(both, {"inputs": [tensor()]})
+    assert (status, [output["name"] for output in told["outputs"]]) == (200, ["y"])
+    assert asked(both, {"inputs": [tensor()], "outputs": [{"name": "y"}]})[0] == 200
+    status, told = asked(both, {"inputs": [tensor()], "outputs": [{"name": "z"}]})
+    assert (status, "`z: c64[batch 4]`: this protocol has no" in told["error"]) == (400, True)
 
 
 def test_statistics_are_those_of_the_metrics() -> None:

@@ -19,6 +19,8 @@ _LEVEL: Final = 31
 """Batches over which a level is taken: their median moves after half of them."""
 _SPREAD: Final = 127
 """Batches over which errors are counted; SURE is a share of these."""
+_DOUBT_SECONDS: Final = 0.5
+"""A machine that was slow for a while is believed to be so for ten seconds after that, at most."""
 _KEPT: Final = 1 << 20
 """Predictions that are kept; with more they are made again."""
 
@@ -93,6 +95,7 @@ class ServedCosts:
         self._most_cells: int | None = None
         self.factor = self.margin = 1.0
         self.trip = 0.0
+        self._doubted = -math.inf
 
     def prices(self, cells: int) -> Prices:
         """What rows of `cells` cells cost, without `factor`."""
@@ -121,6 +124,16 @@ class ServedCosts:
         """So long a batch that was sent to an idle engine took beside computing."""
         self._trips.add(max(0.0, seconds))
         self.trip = self._trips.quantile(0.5)
+
+    def doubt(self, now: float) -> None:
+        """What was learned keeps rows from being computed: once in a while, what was measured first
+        counts as if a batch had taken so long."""
+        if now - self._doubted < _DOUBT_SECONDS:
+            return
+        self._doubted = now
+        self._ratios.add(1.0)
+        self.factor = self._ratios.quantile(0.5)
+        self.learn_trip(0.0)
 
     def refused(self, cells: int) -> None:
         """Several rows of so many cells together did not fit into memory: half of it may."""

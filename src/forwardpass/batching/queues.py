@@ -49,10 +49,11 @@ class Dispatch:
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Rows may not wait: they would be "late", or the queue is "full". It may work again after
-    `seconds`."""
+    `seconds`; late ones take `least` seconds even where nothing else waits."""
 
     reason: str
     seconds: float
+    least: float = 0.0
 
 
 class Queue:
@@ -136,9 +137,11 @@ class Queue:
         ends = now + self.wait(now, priority) + spent
         if ends <= deadline:
             return None
-        if now + self.costs.trip + spent <= deadline:  # but for those that wait it would be on time
+        least = self.costs.trip + spent
+        if now + least <= deadline:  # but for those that wait it would be on time
             self._turned_away = max(self._turned_away, priority)
-        return Refusal("late", ends - deadline)
+        self._doubt(now)
+        return Refusal("late", ends - deadline, least)
 
     def wait(self, now: float, priority: int = 0) -> float:
         """Predicted seconds until a row that comes now would begin, at best."""
@@ -187,6 +190,8 @@ class Queue:
         """Rows that leave, since no batch brings them back before their deadline; once each."""
         self._expire(now)
         found, self._late = self._late, []
+        if found:
+            self._doubt(now)
         return found
 
     def wakes(self) -> float:
@@ -242,6 +247,12 @@ class Queue:
                 self.costs.learn_trip(now - dispatch.sent - seconds)
 
     # Within
+
+    def _doubt(self, now: float) -> None:
+        """Somebody is refused for what batches are believed to take. Where none is computed, none
+        would ever say that they take less again."""
+        if not self._rows and not self._under_way:
+            self.costs.doubt(now)
 
     def _may_send(self, now: float) -> bool:
         """Whether the engine is idle, or as good as surely will be before a batch reaches it."""

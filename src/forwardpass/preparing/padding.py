@@ -49,7 +49,7 @@ def prove(engine: Engine, block: Block, row: int) -> PaddingProof:
         said = (
             "no axis varies"
             if not signature.variable
-            else "not declared: only equal sizes share a batch"
+            else "no padding is declared: only equal sizes share a batch"
         )
         return PaddingProof((), 0, 0.0, said)
     assert engine.signature is not None
@@ -78,8 +78,8 @@ def prove(engine: Engine, block: Block, row: int) -> PaddingProof:
         default=0.0,
     )
     if distance <= allowed:
-        said = (
-            f"{names} padded: proved on {len(chosen)} rows, outputs move by {distance:.1e} at most"
+        said = f"{names} padded: proved on {len(chosen)} rows, " + (
+            f"outputs move by {distance:.1e} at most" if distance else "outputs do not move"
         )
         return PaddingProof(wanted, len(chosen), distance, said)
     said = (

@@ -30,7 +30,8 @@ def checked(options: ServeOptions) -> None:
             )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UsageError(f"two models are named {twice[0]!r}; write other={twice[0]} for one")
+        one = next(model.forward for model in options.models if model.name == twice[0])
+        raise UsageError(f"two models are named {twice[0]!r}; write other={one} for one of them")
     secured(options)
     token = options.token
     if token is not None and not (token and token.isascii() and token.isprintable()):

@@ -149,10 +149,12 @@ class EngineReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     Attributes:
         said: lines about it: from what it learned, whether batches are padded, their ceiling.
         example: a row that it answers, as JSON; "" where there is none.
+        row_seconds: that the cheapest row takes alone.
     """
 
     said: tuple[str, ...]
     example: str
+    row_seconds: float = 0.0
 
 
 class ProcessFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

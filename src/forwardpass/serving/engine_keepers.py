@@ -9,6 +9,7 @@ from forwardpass.errors import DataError, ForwardpassError, PassError, UsageErro
 from forwardpass.serving.children import Child
 from forwardpass.serving.controls import (
     EngineJoined,
+    EngineReady,
     FromHttp,
     Learning,
     LoadModel,
@@ -51,13 +52,12 @@ class EngineKeeper:
 
     Attributes:
         name: of the model.
-        said: by the engine that was ready last: lines about it. example: a row that it answers.
+        told: by the engine that was ready last.
     """
 
     def __init__(self, asked: LoadModel, surroundings: Surroundings) -> None:
         self.name = asked.model.name
-        self.said: tuple[str, ...] = ()
-        self.example = ""
+        self.told = EngineReady(said=(), example="")
         self._asked, self._around = asked, surroundings
         self._template: TemplateChild | None = None
         self._engine: EngineChild | None = None
@@ -141,7 +141,7 @@ class EngineKeeper:
                 elif isinstance(message, ProcessFailed):
                     failed = message.error()
                 else:
-                    self.said, self.example = message.said, message.example
+                    self.told = message
                     engine.ready = self._was_ready = True
                     self._fork_was_ready |= fork
                     self._failures = 0

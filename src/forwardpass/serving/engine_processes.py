@@ -31,5 +31,7 @@ def engine(
     )  # fmt: skip
     with_signature = warm.engine.forward.model
     served = ServedEngine(with_signature, warm.executor, warm.about)
-    control.send(EngineReady(said=warm.said, example=warm.about.example))
+    costs = warm.about.costs
+    row_seconds = min(float(costs.seconds(1, point.cells)) for point in costs.points)
+    control.send(EngineReady(said=warm.said, example=warm.about.example, row_seconds=row_seconds))
     work(served, control)

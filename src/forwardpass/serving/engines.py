@@ -40,7 +40,8 @@ class ServedEngine:
         self._signature = model.signature
         self._encoder = Encoder(model, as_text="send what is text as a string")
         self._replies = Replies(Decoder(model))
-        self._column = about.columns[0] if len(about.columns) == 1 else None
+        one = about.columns[0] if len(about.columns) == 1 else None
+        self._column = "text" if "text" in about.columns else one  # where others may be left out
         self._computed = self._looked = WALL.now()
         self._looking = Stopwatch()
         self._is_unseen = False

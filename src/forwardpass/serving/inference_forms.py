@@ -47,7 +47,8 @@ class ModelForm:
     Attributes:
         inputs: by path; none where it takes only rows.
         columns: by name, of the encode; `any_column`: it has an encode that names none.
-        outputs: by path; none where they are not known before the first answer.
+        outputs: by path; none where they are not known before the first answer. unspoken: those
+            for whose numbers the protocol has no word, and that it leaves out, each with a line.
     """
 
     signature: Signature | None
@@ -55,20 +56,24 @@ class ModelForm:
     columns: Mapping[str, TensorForm]
     any_column: bool
     outputs: Mapping[str, TensorForm]
+    unspoken: Mapping[str, str]
 
     @classmethod
     def of(cls, about: About) -> ModelForm:
-        """Raises RefusedError for a model with complex tensors, which the protocol cannot say."""
+        """Raises RefusedError for a model that takes complex tensors, or gives nothing else: of
+        them the protocol knows nothing."""
         signature = Signature.parse(about.inputs) if about.inputs else None
         given = signature.given if signature is not None and about.tensors else ()
         outputs = [Output.parse(line) for line in about.outputs]
+        spoken = [output for output in outputs if output.dtype in DATATYPES] or outputs
         names = about.columns if about.encodes else ()
         return cls(
             signature,
             {item.path: _input_form(item) for item in given},
             {name: TensorForm(name, "BYTES", ()) for name in names},
             about.encodes and not names,
-            {output.path: _output_form(output) for output in outputs},
+            {output.path: _output_form(output) for output in spoken},
+            {output.path: str(output) for output in outputs if output not in spoken},
         )
 
     @property
@@ -128,6 +133,15 @@ class ModelForm:
                         400, f"input `{form}`: axis {axis.name!r} is {size} here and "
                         f"{sizes[axis.name]} in another input",
                     )  # fmt: skip
+
+    def require_output(self, name: str) -> None:
+        """Raise RefusedError for an output that the model has not, or that cannot be said."""
+        if name in self.unspoken:
+            _datatype(Output.parse(self.unspoken[name]).dtype, self.unspoken[name])
+        if self.outputs and name not in self.outputs:
+            raise RefusedError(
+                400, f"output {name!r:.80}: the model has none; {nearest(name, self.outputs)}"
+            )
 
     def output(self, name: str, array: np.ndarray[Any, Any]) -> TensorForm:
         """What an output is called, where it was not known before."""

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from forwardpass.errors import nearest
+from forwardpass.serving import json_tensors
 from forwardpass.serving.asking import Answered
 from forwardpass.serving.bodies import compressed
 from forwardpass.serving.exchanges import Exchange, RefusedError, Reply
@@ -43,8 +44,7 @@ class AskedOutput:
         for item in header.outputs:
             if item.name in names:
                 raise RefusedError(400, f"output {item.name!r:.80} is asked for twice")
-            if form.outputs and item.name not in form.outputs:
-                raise _unknown_output(item.name, form.outputs)
+            form.require_output(item.name)
             names.add(item.name)
         everywhere = _binary("binary_data_output", header.parameters, False)
         return [
@@ -96,7 +96,7 @@ async def replied(
         datatype = form.output(output.name, array).datatype
         if output.classes:
             array, datatype = _classes(output.name, array, output.classes), "BYTES"
-        said, piece = _written(output.name, datatype, array, binary=output.binary)
+        said, piece = await _written(output, datatype, array, exchange)
         told.append(said)
         pieces.append(piece)
     body: dict[str, Any] = {"model_name": model, "model_version": VERSION, "outputs": told}
@@ -132,23 +132,23 @@ def _unknown_output(name: str, known: Mapping[str, object]) -> RefusedError:
     return RefusedError(400, f"output {name!r:.80}: the model has none; {nearest(name, known)}")
 
 
-def _written(
-    name: str, datatype: str, array: np.ndarray[Any, Any], *, binary: bool
+async def _written(
+    output: AskedOutput, datatype: str, array: np.ndarray[Any, Any], exchange: Exchange
 ) -> tuple[dict[str, Any], Piece]:
     """An output of a reply: its JSON, and what goes behind that. Raises RefusedError for what JSON
     cannot hold."""
+    name = output.name
     said: dict[str, Any] = {"name": name, "datatype": datatype, "shape": array.shape}
-    if binary:
+    if output.binary:
         piece = _bytes(array, datatype)
         return {**said, "parameters": {"binary_data_size": len(piece)}}, piece
     if datatype == "BF16":
         raise _only_binary(name, "BF16 has no form in JSON")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise _only_binary(name, "it holds NaN or infinity, which JSON cannot")
-    data = array.ravel().tolist()
     if datatype == "BYTES":
-        data = [text.decode() for text in data]
-    return {**said, "data": data}, b""
+        return {**said, "data": [text.decode() for text in array.ravel().tolist()]}, b""
+    return {**said, "data": await json_tensors.written(array, exchange)}, b""
 
 
 def _only_binary(name: str, said: str) -> RefusedError:

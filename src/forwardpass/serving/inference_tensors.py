@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from functools import cache
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -132,14 +131,12 @@ def binary_sizes(inputs: Sequence[TensorHeader], memory: memoryview) -> list[mem
     return pieces
 
 
-def numbers(item: TensorHeader, piece: memoryview | None) -> np.ndarray[Any, Any]:
-    """The tensor, [*item.shape]; a view of `piece` wherever its numbers are NumPy's own.
+def numbers(item: TensorHeader, piece: memoryview) -> np.ndarray[Any, Any]:
+    """The tensor, [*item.shape], of its bytes; a view wherever its numbers are NumPy's own.
 
     Raises RefusedError where data and shape, or data and datatype, do not belong together.
     """
     dtype = NUMBERS[item.datatype]
-    if piece is None:
-        return _from_json(item, dtype)
     if len(piece) != item.count * dtype.itemsize:
         raise _refused(
             item,
@@ -154,18 +151,12 @@ def numbers(item: TensorHeader, piece: memoryview | None) -> np.ndarray[Any, Any
     return array
 
 
-def texts(item: TensorHeader, piece: memoryview | None) -> list[str]:
+def texts(item: TensorHeader, piece: memoryview) -> list[str]:
     """The elements of a tensor of BYTES, in order. Raises RefusedError where their lengths lie, or
     where they are no UTF-8."""
-    if piece is None:
-        found: list[Any] = []
-        _flatten(_listed(item, str), found)
-        if len(found) != item.count:
-            raise _refused(item, f"shape {item.shape} takes {item.count} texts, got {len(found)}")
-        return found
     rows: list[str] = []
     at = 0
-    while at < len(piece):
+    while at < len(piece) and len(rows) < item.count:  # of nothing, many fit into few bytes
         start = at + LENGTH.size
         end = start + LENGTH.unpack_from(piece, at)[0] if start <= len(piece) else start
         if end > len(piece) or len(rows) == item.count:
@@ -186,56 +177,6 @@ def texts(item: TensorHeader, piece: memoryview | None) -> list[str]:
             f"and then itself; {len(rows)} could be read, with {len(piece) - at} bytes left",
         )
     return rows
-
-
-def _from_json(item: TensorHeader, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    if item.datatype == "BF16":
-        raise _refused(item, "BF16 has no form in JSON: send it as binary data")
-    kind = {"f": float, "b": bool}.get(dtype.kind, int)
-    try:
-        with np.errstate(over="ignore"):
-            array = np.array(_listed(item, kind), dtype)
-    except (ValueError, OverflowError) as error:  # ragged; beyond the type
-        raise _refused(item, f"data: {error}") from None
-    if kind is float and not np.isfinite(array).all():
-        raise _refused(item, f"data: a number is beyond the largest {item.datatype}")
-    if array.size != item.count or (array.ndim > 1 and array.size and [*array.shape] != item.shape):
-        raise _refused(item, f"data: expected {item.shape}, got {list(array.shape)}")
-    return array.reshape(item.shape)
-
-
-def _listed(item: TensorHeader, kind: type) -> list[Any]:
-    """The data of JSON, flat or nested as the shape is."""
-    if item.data is msgspec.UNSET:
-        if item.count == 0:
-            return []
-        raise _refused(item, "it has no data: neither `data` nor `binary_data_size`")
-    text = memoryview(item.data)
-    depth = at = 0
-    while at < len(text) and text[at] in b"[ \t\r\n":
-        depth += text[at] == ord("[")
-        at += 1
-    if depth != 1 and (not depth or depth > len(item.shape)):
-        raise _refused(item, f"data: expected a list, flat or as {item.shape}")
-    try:
-        return _lists(kind, depth).decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _refused(item, f"data of {item.datatype}: {error}") from None
-
-
-@cache
-def _lists(kind: type, depth: int) -> msgspec.json.Decoder[list[Any]]:
-    for _ in range(depth):
-        kind = list[kind]
-    return msgspec.json.Decoder(kind)
-
-
-def _flatten(value: list[Any], into: list[Any]) -> None:
-    for element in value:
-        if isinstance(element, list):
-            _flatten(element, into)
-        else:
-            into.append(element)
 
 
 def _refused(item: TensorHeader, said: str) -> RefusedError:

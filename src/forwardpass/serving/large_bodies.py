@@ -18,7 +18,7 @@ from forwardpass.serving.exchanges import Exchange, RefusedError
 from forwardpass.serving.json_rows import AskedRows, JsonRows, left_out, not_json, require_few
 from forwardpass.serving.unanswered import laid
 
-_PART_BYTES: Final = 1 << 16
+PART_BYTES: Final = 1 << 16
 """Of JSON: numbers of so many bytes are read in about a millisecond, which nobody else feels."""
 
 
@@ -36,7 +36,7 @@ _decoder: Final = msgspec.json.Decoder(_Envelope)
 async def read_rows(rows: JsonRows, exchange: Exchange, most_rows: int) -> AskedRows:
     """As JsonRows.read says, of a body of any length. A client that leaves is read no further."""
     body = exchange.body
-    if len(body) <= _PART_BYTES:
+    if len(body) <= PART_BYTES:
         return rows.read(body, most_rows)
     try:
         whole = _decoder.decode(body)
@@ -52,10 +52,15 @@ async def read_rows(rows: JsonRows, exchange: Exchange, most_rows: int) -> Asked
     for part in _parts(whole):
         parts.append(rows.read(part, most_rows, read))
         read += parts[-1].count
-        await asyncio.sleep(0)
-        if exchange.left:
-            raise RefusedError(499, "the client left", reason="gone")
+        await let_others(exchange)
     return _joined(parts)
+
+
+async def let_others(exchange: Exchange) -> None:
+    """The event loop has a turn. Raises RefusedError where the client has left meanwhile."""
+    await asyncio.sleep(0)
+    if exchange.left:
+        raise RefusedError(499, "the client left", reason="gone")
 
 
 def _parts(whole: _Envelope) -> Iterator[bytes]:
@@ -67,7 +72,7 @@ def _parts(whole: _Envelope) -> Iterator[bytes]:
     )
     start = size = 0
     for stop, row in enumerate(whole.rows):
-        if stop > start and size + len(row) > _PART_BYTES:
+        if stop > start and size + len(row) > PART_BYTES:
             yield _body(whole.rows[start:stop], more)
             start, size, more = stop, 0, b""
         size += len(row)

@@ -15,6 +15,7 @@ from forwardpass.errors import DataError
 from forwardpass.executing import executors
 from forwardpass.executing.encoding import Encodings
 from forwardpass.executing.executors import Executor
+from forwardpass.measuring.spans import duration
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.signatures import Output
 from forwardpass.preparing.identity import digest
@@ -89,7 +90,7 @@ def learned(
     sha256 = sha256 or digest(forward)
     samples = samples_of(forward, data)
     known = None if folder is None else _kept(folder / _KEPT, sha256)
-    alone_here = nullcontext() if folder is None else _one_at_a_time(folder.parent, say)
+    alone_here = nullcontext() if folder is None else _one_at_aduration(folder.parent, say)
     say("building")
     again = None if known is None else _again(known, samples, executor)
     if again is None:
@@ -157,7 +158,7 @@ def _again(
 
 
 @contextmanager
-def _one_at_a_time(folder: Path, say: Callable[[str], None]) -> Generator[None]:
+def _one_at_aduration(folder: Path, say: Callable[[str], None]) -> Generator[None]:
     """Models that are timed side by side would slow each other."""
     with (folder / "learning").open("w") as held:
         say("waiting for another model to be timed")
@@ -225,11 +226,7 @@ def _costs(ready: Ready, rows: Encodings) -> str:
     one = min(ready.costs.points, key=lambda p: (p.rows, abs(p.cells - best.cells)))
     sizes = ", ".join(f"{name} {size}" for name, size in best.sizes.items())
     where = f" of {sizes}" if sizes and isinstance(rows, Block) else ""
-    alone = f"a row{where} takes {_time(one.seconds)} alone"
+    alone = f"a row{where} takes {duration(one.seconds)} alone"
     if best.rows == 1:
         return f"{alone}, and no less in a batch"
-    return f"{alone}, and {_time(best.seconds / best.rows)} in a batch of {best.rows:,}"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.2g} s"
+    return f"{alone}, and {duration(best.seconds / best.rows)} in a batch of {best.rows:,}"

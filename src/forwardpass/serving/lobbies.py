@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from forwardpass.batching.queues import Queue, Refusal
+from forwardpass.measuring.spans import duration
 from forwardpass.serving.asking import Answered, Inquiry
 from forwardpass.serving.exchanges import RefusedError
 from forwardpass.serving.gauges import Gauges
@@ -73,7 +74,7 @@ class Lobby:
             self._require_short(cells, seconds)
         refusal = self.queue.admits(now, held, deadline=deadline, priority=priority, cells=cells)
         if refusal is not None:
-            raise self._refusal(refusal)
+            raise self._refusal(refusal, seconds)
         first = self._rows
         self._rows += count
         asker = Unanswered(inquiry, future, deadline, count)
@@ -171,8 +172,9 @@ class Lobby:
         for row in [*cast("list[AskedRow]", self.queue.late(now)), *under_way]:
             if not row.asker.done:
                 self._gauges.misses.inc()
-                refusal = Refusal("late", self.queue.wait(now, row.priority))
-                self.refuse(row.asker, self._refusal(refusal))
+                least = self.queue.costs.trip + self.queue.costs.seconds(1, row.cells)
+                refusal = Refusal("late", self.queue.wait(now, row.priority), least)
+                self.refuse(row.asker, self._refusal(refusal, row.deadline - row.arrived))
 
     def refuse_all(self, status: int, said: str, reason: str) -> None:
         """Nobody will be answered."""
@@ -198,17 +200,25 @@ class Lobby:
         if alone > seconds >= self.queue.costs.seconds(1, self._least_cells):
             raise RefusedError(
                 413,
-                f"row {place} is too large: it alone takes about {alone:.3g} s, and the request is "
-                f"to be answered within {seconds:.3g} s",
+                f"row {place} is too large: it alone takes about {duration(alone)}, and the "
+                f"request is to be answered within {duration(seconds)}",
                 reason="large",
                 row=place,
             )
 
-    def _refusal(self, refusal: Refusal) -> RefusedError:
+    def _refusal(self, refusal: Refusal, seconds: float) -> RefusedError:
+        """Of a request that is to be answered within so many seconds."""
         after = float(max(1, math.ceil(refusal.seconds)))
         if refusal.reason == "full":
             said = f"{self._name} is full: as many rows wait as may; ask again in {after:.0f} s"
             return RefusedError(429, said, reason="full", retry_after=after)
+        if refusal.least > seconds:  # waiting does not help
+            more = "a longer --slo of the server" if seconds >= self._slo else "more time"
+            said = (
+                f"{self._name} takes about {duration(refusal.least)} for this, and it is to be "
+                f"answered within {duration(seconds)}: it needs {more}, or fewer rows"
+            )
+            return RefusedError(503, said, reason="late")
         said = f"{self._name} is busy: the answer would be late; ask again in {after:.0f} s"
         return RefusedError(503, said, reason="late", retry_after=after)
 

@@ -9,7 +9,8 @@ from typing import Final
 from forwardpass.errors import UsageError
 from forwardpass.nouns.plans import split
 
-_NAMED: Final = re.compile(r"([\w.-]+)=(?!=)(.*)", re.DOTALL)
+_NAMED: Final = re.compile(r"([^=/:|@()]+)=(?!=)(.*)", re.DOTALL)
+"""A name holds nothing that tells a reference, or begins a plan."""
 _HUB: Final = re.compile(r"(?:hf|pkg):([^@]*)(?:@.*)?", re.DOTALL)
 _FILE: Final = re.compile(r"\.(py|fwd|pt2?)$")
 _TIME: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|min)")
@@ -37,7 +38,7 @@ def named(text: str) -> tuple[str, str]:
     ('digits', 'nets/digits.py @ eager(threads=2)')
     """
     given = _NAMED.fullmatch(text)
-    return (given[1], given[2]) if given else (stem(text), text)
+    return (given[1].strip(), given[2]) if given else (stem(text), text)
 
 
 def stem(forward: str) -> str:

@@ -229,7 +229,8 @@ def _spread(block: Block) -> str:
     ends = zip(
         block.signature.variable, block.sizes.min(axis=0), block.sizes.max(axis=0), strict=True
     )
-    return ", ".join(f"{low} to {high} {name}" for name, low, high in ends) or "of one size"
+    said = (f"{f'{low} to ' if low < high else ''}{high} {name}" for name, low, high in ends)
+    return ", ".join(said) or "of one size"
 
 
 def _example(model: Model, rows: Encodings) -> str:

@@ -159,11 +159,14 @@ class _Supervisor:
             return
         self._silent.remove(model)
         if not self._silent:
+            told = {name: keeper.told for name, keeper in self._keepers.items()}
             self._witness.ready(
                 self._url,
                 tuple(
-                    ReadyModel(name=keeper.name, said=keeper.said, example=keeper.example)
-                    for keeper in self._keepers.values()
+                    ReadyModel(
+                        name=name, said=one.said, example=one.example, row_seconds=one.row_seconds
+                    )
+                    for name, one in told.items()
                 ),
             )
 

@@ -11,11 +11,13 @@ class ReadyModel(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         said: lines about it: what it was learned from, how it is batched.
         example: a row that it answers, as JSON; "" where none is known.
+        row_seconds: that the cheapest row takes alone.
     """
 
     name: str
     said: tuple[str, ...]
     example: str
+    row_seconds: float = 0.0
 
 
 class Witness:

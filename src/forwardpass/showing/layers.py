@@ -14,8 +14,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from forwardpass.measuring.spans import duration
 from forwardpass.nouns.profiles import Bound, Estimate, LayerCost, Parts
-from forwardpass.showing.wording import duration, ranged, visible
+from forwardpass.showing.wording import ranged, visible
 
 _NARROWEST = 16
 """Columns that names keep."""

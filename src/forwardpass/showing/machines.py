@@ -9,8 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from forwardpass.measuring.spans import duration
 from forwardpass.nouns.machines import BUSY, Limits, Machine, MachineLimits
-from forwardpass.showing.wording import ORANGE, amount, amount_of, duration, facts, plain, seconds
+from forwardpass.showing.wording import ORANGE, amount, amount_of, facts, plain, seconds
 
 _KNOWN = 0.1
 """Seconds within which nothing was measured."""

@@ -8,9 +8,10 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from forwardpass.exploring.paretos import Errors, Marked, points
+from forwardpass.measuring.spans import duration
 from forwardpass.nouns.tunings import Tuning
 from forwardpass.showing.figures import GREY, Axes, drawn, labelled, literal, titled
-from forwardpass.showing.wording import BLUE, GREEN, ORANGE, VERMILLION, amount, amount_of, duration
+from forwardpass.showing.wording import BLUE, GREEN, ORANGE, VERMILLION, amount, amount_of
 
 _LOOKS: Final = {
     "broken": (VERMILLION, "X", "breaks the budget"),

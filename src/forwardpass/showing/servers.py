@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from itertools import chain, repeat
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from forwardpass.measuring.spans import duration
 from forwardpass.serving.options import ServeOptions
 from forwardpass.serving.witnesses import ReadyModel, Witness
-from forwardpass.showing.wording import visible
+from forwardpass.showing.wording import facts, visible
 
 
 class ShownServer(Witness):
@@ -24,7 +27,7 @@ class ShownServer(Witness):
 
     def __init__(self, options: ServeOptions, *, quiet: bool) -> None:
         self._options = options
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False)
         self._quiet = quiet
         self._status: Status | None = None
 
@@ -53,22 +56,41 @@ class ShownServer(Witness):
     def ready(self, url: str, models: tuple[ReadyModel, ...]) -> None:
         self._show("")
         for model in models:
-            self._say(f"{model.name}: {'; '.join(model.said)}", "dim")
-        self._say(f"serving at {url} · what may be asked: {url}/docs", "bold")
+            if not self._quiet:
+                lines = zip(chain([model.name], repeat("")), model.said, strict=False)
+                self._console.print(facts(lines), style="dim", soft_wrap=False)
+        self._warn(models)
+        self._say(f"serving at {url} · see {url}/docs", "bold")
         shown = [model for model in models if model.example]
-        for model in shown[:1]:
-            self._say(curl(self._options, url, model))
+        for model in shown[:1]:  # to be pasted: it stays one line
+            self._say(curl(self._options, url, model), wrap=False)
+
+    def _warn(self, models: tuple[ReadyModel, ...]) -> None:
+        """Of models of which no row can be answered in time."""
+        slo = self._options.slo_seconds
+        for model in models:
+            if slo is not None and model.row_seconds > slo:
+                self._print(
+                    f"fwd: {model.name} takes {duration(model.row_seconds)} for one row, and is "
+                    f"to answer within {duration(slo)} (--slo): as long as that is so, it refuses "
+                    "whatever is asked",
+                    "",
+                )
 
     def lost(self, what: str, how: str, *, final: bool) -> None:
         then = "no other is started" if final else "another one is started"
-        self._console.print(Text(visible(f"fwd: {what} {how}: {then}")))
+        self._print(f"fwd: {what} {how}: {then}", "")
 
     def draining(self, seconds: float) -> None:
         self._say(f"draining: at most {seconds:g} s; a second signal ends at once", "dim")
 
-    def _say(self, text: str, style: str = "") -> None:
+    def _say(self, text: str, style: str = "", *, wrap: bool = True) -> None:
         if not self._quiet:
-            self._console.print(Text(visible(text), style=style))
+            self._print(text, style, wrap=wrap)
+
+    def _print(self, text: str, style: str, *, wrap: bool = True) -> None:
+        """Break a text between words, never within one: it may be a path or an address."""
+        self._console.print(Text(visible(text), style=style, overflow="ignore"), soft_wrap=not wrap)
 
     def _show(self, doing: str) -> None:
         """What is under way, in the last line; "" ends it."""
@@ -86,7 +108,7 @@ class ShownServer(Witness):
 
 def curl(options: ServeOptions, url: str, model: ReadyModel) -> str:
     """A command to paste, which asks the model for the row that it said it answers."""
-    words = ["curl", f"{url}/models/{model.name}"]
+    words = ["curl", f"{url}/models/{quote(model.name, safe='')}"]
     if options.tls_cert is not None:
         words += ["--cacert", options.tls_cert]
     command = shlex.join(words)

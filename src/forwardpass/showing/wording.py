@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from rich.table import Table
 from rich.text import Text
 
+from forwardpass.measuring.spans import duration, three_digits
 from forwardpass.nouns.applied import Applied
 from forwardpass.nouns.profiles import Estimate
 
@@ -15,7 +16,6 @@ from forwardpass.nouns.profiles import Estimate
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-_SPANS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
 def visible(text: str) -> str:
@@ -68,16 +68,6 @@ def seconds(value: float) -> str:
     return f"{int(value // 60)} min {int(value % 60):02d} s"
 
 
-def duration(value: float) -> str:
-    """A span of time to three digits, for what is compared: `1.42 ms`."""
-    if value < 0:  # of a difference
-        return f"-{duration(-value)}"
-    for size, unit in _SPANS:
-        if value >= 0.9995 * size:
-            return f"{_digits(value / size)} {unit}"
-    return f"{value * 1e9:.0f} ns"
-
-
 _WIDE = 9.995
 """An interval that is so many times its median tells no more than that."""
 
@@ -90,16 +80,11 @@ def ranged(value: Estimate, form: Callable[[float], str] = duration) -> str:
     return f"{form(value.median)} ±{aside:.0%}" if aside < _WIDE else f"{form(value.median)} ±>999%"
 
 
-def _digits(value: float) -> str:
-    """Three digits of a number from 1 up."""
-    return f"{value:,.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
-
-
 def amount(value: float) -> str:
     """A count to three digits, with the prefix that suits it: `2.52 G`."""
     for size, prefix in _UNITS:
         if abs(value) >= 0.9995 * size:
-            return f"{'-' if value < 0 else ''}{_digits(abs(value) / size)} {prefix}"
+            return f"{'-' if value < 0 else ''}{three_digits(abs(value) / size)} {prefix}"
     return f"{value:,.0f}"
 
 

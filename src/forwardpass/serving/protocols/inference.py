@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from forwardpass.errors import nearest
+from forwardpass.serving import json_tensors
 from forwardpass.serving.asking import MOST_PRIORITY, Inquiry, Service
 from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
 from forwardpass.serving.gauges import REGISTRY
@@ -187,10 +188,12 @@ async def _inferred(model: _InferenceModel, exchange: Exchange, limits: RequestL
     pieces = binary_sizes(header.inputs, memory)
     values = arrays = None
     if form.encoded(header.inputs):
-        values, held = _values(header.inputs, pieces)
+        values, held = await _values(header.inputs, pieces, exchange)
     else:
         arrays = {
-            item.name: numbers(item, piece)
+            item.name: await json_tensors.numbers(item, exchange)
+            if piece is None
+            else numbers(item, piece)
             for item, piece in zip(header.inputs, pieces, strict=True)
         }
         held = sum(array.nbytes for array in arrays.values())
@@ -199,11 +202,14 @@ async def _inferred(model: _InferenceModel, exchange: Exchange, limits: RequestL
     return await replied(model.service.name, header, form, asked, answered, exchange)
 
 
-def _values(
-    items: Sequence[TensorHeader], pieces: Sequence[memoryview | None]
+async def _values(
+    items: Sequence[TensorHeader], pieces: Sequence[memoryview | None], exchange: Exchange
 ) -> tuple[list[dict[str, str]], int]:
     """An object of its columns for each row, and the bytes that they hold, about."""
-    columns = [texts(item, piece) for item, piece in zip(items, pieces, strict=True)]
+    columns = [
+        await json_tensors.texts(item, exchange) if piece is None else texts(item, piece)
+        for item, piece in zip(items, pieces, strict=True)
+    ]
     names = [item.name for item in items]
     values = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     return values, sum(len(text) for column in columns for text in column)
