@@ -81,8 +81,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # What may take long begins first, so that no core waits for it at the end.
-    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+    # What takes long begins first, so that no core waits for it at the end.
+    items.sort(key=lambda item: not any(map(item.get_closest_marker, ("long", "timeout"))))
     wanting = [item for item in items if item.get_closest_marker("gpu")]
     if not wanting:
         return

@@ -109,6 +109,7 @@ def servers() -> Iterator[dict[str, Server]]:
         assert server.process.wait(60) == 0, server.log.read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 @each
 def test_what_a_page_shows_works(
     page: Path, with_examples: Path, servers: dict[str, Server]

@@ -50,6 +50,7 @@ def test_digits_are_read_right() -> None:
     assert 0 < found["confidence"].min() <= found["confidence"].max() <= 1
 
 
+@pytest.mark.long
 def test_stdlib_yields_thousands_of_docstrings_in_the_same_order() -> None:
     stdlib = import_file(EXAMPLES / "stdlib.py")
     rows = list(stdlib.docs())

@@ -41,7 +41,8 @@ def cases() -> list[Any]:
     found: list[Any] = []
     for backend in [*LOWERINGS, "inductor"]:
         for place, (make, sizes) in enumerate(CASES):
-            marks = [pytest.mark.soak] if backend in COMPILERS and place else []
+            slow = pytest.mark.soak if place else pytest.mark.long
+            marks = [slow] if backend in COMPILERS else []
             name = f"{backend}-{make.__name__}"
             found.append(pytest.param(backend, make, sizes, marks=marks, id=name))
     return found

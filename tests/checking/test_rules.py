@@ -35,6 +35,7 @@ def tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     return {k: v for k, v in module.state_dict().items() if isinstance(v, torch.Tensor)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", planted())
 def test_a_rule_makes_no_more_passes_than_it_says_and_leaves_no_trace(rule: str) -> None:
     most = getattr(import_module(f"forwardpass.checking.rules.{rule}"), "MOST_PASSES", USUAL)

@@ -317,6 +317,7 @@ def test_an_encoder_that_remembers(data: str, tmp_path: Path) -> None:
     assert compute(made(program), data, tmp_path / "out", resume=True).resumed_rows == 2 * SHARD
 
 
+@pytest.mark.long
 def test_a_file_beside_the_model_that_was_changed(data: str, tmp_path: Path) -> None:
     """encode calls a function that the model's file imports from the user's own next file."""
     (tmp_path / "scaling_of_mine.py").write_text("def scaled(x):\n    return x * 1\n")

@@ -39,6 +39,7 @@ encoding = fwd.Model(Dies(-1), "x: f32[batch 2]", encode=encode)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="exit codes of POSIX")
 @pytest.mark.parametrize(
     ("model", "stage", "code"), [("forward", "compute", -6), ("encoding", "encode", 7)]

@@ -35,6 +35,7 @@ def answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_each_process_that_is_killed_is_replaced_and_none_outlives_the_supervisor(
     tmp_path: Path,
 ) -> None:

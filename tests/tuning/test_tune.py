@@ -91,6 +91,7 @@ def few(monkeypatch: pytest.MonkeyPatch, *plans: str) -> None:
         monkeypatch.setattr(place, name, 0.3)
 
 
+@pytest.mark.long
 def test_what_is_left_computes_as_fast_as_was_proved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +170,7 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tune(model, rows(), out=tmp_path / "file" / "tuned.fwd")
 
 
+@pytest.mark.long
 def test_ctrl_c_and_the_same_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The best so far is left, and takes no place from what comes after it."""
     few(monkeypatch, "@ onnxruntime", "@ openvino")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import answers, at, focused, places, settled
 from conftest import Opens
@@ -48,6 +49,7 @@ def moving(page: Page) -> list[str]:
     )
 
 
+@pytest.mark.long
 def test_axe_finds_nothing_and_nothing_moves_in_any_view(live: Opens, digits: Exploration) -> None:
     page = live(digits)
     page.emulate_media(reduced_motion="reduce")
@@ -70,6 +72,7 @@ def test_axe_finds_nothing_where_there_is_nothing(live: Opens) -> None:
     assert not violations(page)
 
 
+@pytest.mark.long
 def test_every_view_is_used_by_keyboard_alone(live: Opens, digits: Exploration) -> None:
     """Each prediction is answered by a letter; then Tab goes through all that can be used, one sees
     where it is, and it comes out at the end."""

@@ -39,6 +39,7 @@ def slow() -> Exploration:
     return Exploration("slow", given(load(fwd.Model(Slow(), "x: f32[batch 4]"))))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["digits", "minilm"])
 def test_no_view_asks_elsewhere_says_an_error_or_scrolls_sideways(
     model: str, live: Opens, request: pytest.FixtureRequest
@@ -63,6 +64,7 @@ def test_no_view_asks_elsewhere_says_an_error_or_scrolls_sideways(
     assert page.locator(".live").inner_text() == "live"
 
 
+@pytest.mark.long
 def test_no_request_leaves_and_no_error_is_said_of_many_calls(
     live: Opens, long: Exploration
 ) -> None:
