@@ -43,6 +43,24 @@ def test_every_row_is_in_one_part_and_half_of_them_are_final(
         assert [str(len(row)) for row in block.values["ids"]] == list(parts.labels[name])
 
 
+@given(st.lists(st.integers(0, 9), min_size=4, max_size=60))
+@settings(max_examples=20)
+def test_copies_of_a_row_are_in_one_part(
+    tmp_path_factory: pytest.TempPathFactory, contents: list[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("parts") / "parts"
+    data = [{"ids": [content] * (1 + content % 3)} for content in contents]
+    parts = split(load(models.bilstm()), data, folder)
+    there = [{tuple(row) for row in block.values["ids"]} for block in parts.blocks.values()]
+    assert min(parts.rows.values()) >= 1
+    assert sum(parts.rows.values()) == len(contents)
+    if len(set(contents)) >= 3:
+        assert sum(map(len, there)) == len(set(contents))
+        assert not parts.notes
+    else:
+        assert "nothing is proved of others" in parts.notes[-1]
+
+
 def test_the_same_data_are_split_in_the_same_way(tmp_path: Path) -> None:
     data = {"ids": lengths(60)}
     one = split(load(models.bilstm()), data, tmp_path / "one")

@@ -4,7 +4,7 @@ and what none of them sees before the end."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -208,7 +208,7 @@ class _Taker:
         self._blocks.clear()
         forward, whole = signed_by(self._forward, whole)
         labels = joined(self._labels) if self._label is not None else None
-        places = dict(_places(count))
+        places, told = _places(whole)
         blocks = _saved(folder, {name: whole.take(own) for name, own in places.items()})
         split_labels: dict[PartName, Values] = {}
         if labels is not None:
@@ -221,7 +221,7 @@ class _Taker:
             self.failed,
             self.why,
             _digest(whole, labels),
-            notes,
+            (*notes, *told),
         )
 
 
@@ -229,14 +229,35 @@ def _column(rows: Rows, name: str) -> Any:
     return rows[name]
 
 
-def _places(count: int) -> Iterator[tuple[PartName, np.ndarray[Any, Any]]]:
-    """Which rows each part has; the final one at least half."""
-    order = np.random.default_rng(0).permutation(count)
-    search = count // 2
-    fitted = min(_CALIBRATION, search // 2)
+def _places(whole: Block) -> tuple[dict[PartName, np.ndarray[Any, Any]], tuple[str, ...]]:
+    """Which rows each part has, the final one at least half but for copies; and what to know of
+    that. Copies of a row are in one part, else trials would have seen rows of the final one."""
+    count, drawn = len(whole), np.random.default_rng(0)
+    order = drawn.permutation(count)
+    first: dict[int, int] = {}
+    ranks = np.array([first.setdefault(_content(whole, row), n) for n, row in enumerate(order)])
+    edges, notes = np.arange(count), ()
+    if len(first) < len(get_args(PartName)):
+        notes = (
+            f"of {count:,} rows {len(first)} differ, so that trials see those of the last gate, "
+            "too: nothing is proved of others",
+        )
+    elif len(first) < count:
+        order, ranks = order[np.argsort(ranks, kind="stable")], np.sort(ranks)
+        edges = np.flatnonzero(np.diff(ranks, prepend=-1))  # where another content begins
+    search = min(max(int(edges[edges <= count // 2][-1]), int(edges[2])), int(edges[-1]))
+    fitted = max(int(edges[edges <= min(_CALIBRATION, search // 2)][-1]), int(edges[1]))
     stops = (0, fitted, search, count)
+    parts: dict[PartName, np.ndarray[Any, Any]] = {}
     for name, start, stop in zip(get_args(PartName), stops, stops[1:], strict=False):
-        yield name, order[start:stop]
+        own = order[start:stop]
+        parts[name] = drawn.permutation(own) if len(edges) < count else own
+    return parts, notes
+
+
+def _content(whole: Block, row: int) -> int:
+    """What a row holds, as a number."""
+    return hash(tuple(np.ascontiguousarray(v[row]).tobytes() for v in whole.values.values()))
 
 
 def _saved(folder: Path, blocks: Mapping[PartName, Block]) -> dict[PartName, Block]:

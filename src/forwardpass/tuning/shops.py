@@ -80,5 +80,5 @@ def _chosen(
         why = f"{model.name} was not loaded by a reference"
     return Here(parts, folder, until=until), (
         f"{why}: everything runs in this process, which nothing protects from plans that crash, "
-        "hang or take its memory; its memory is not theirs alone",
+        "hang, take its memory or last beyond the minutes; its memory is not theirs alone",
     )
