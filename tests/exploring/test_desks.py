@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -53,6 +55,28 @@ def test_what_fails_is_said_and_may_be_asked_again(desk: Desk) -> None:
         "ZeroDivisionError", "no rows"
     )
     assert desk.answer(Answerable("sometimes", sometimes)) == b'{"value":0}'
+
+
+def test_who_is_interrupted_does_not_wait_for_the_answer(desk: Desk) -> None:
+    ended = threading.Event()
+
+    def endless(exploration: Exploration, steps: Steps) -> Number:
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            while True:
+                steps.advance()
+        finally:
+            ended.set()
+
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # who runs tests may ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            desk.answer(Answerable("endless", endless))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.wait(10)
 
 
 def test_work_that_nobody_waits_for_ends_at_its_next_step(desk: Desk) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import linecache
+import os
+import traceback
+from contextlib import closing
 from pathlib import Path
 
 import models
@@ -14,8 +18,11 @@ from untouched import untouched
 import forwardpass as fwd
 from forwardpass import Forward, Model
 from forwardpass.errors import PassError, UsageError
+from forwardpass.exploring.asking import PageQuestion, asked
+from forwardpass.exploring.desks import Desk
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.rows import PassGiven, given
+from forwardpass.loading import load
 from forwardpass.probing.changes import Change
 from forwardpass.probing.edits import SetElement
 
@@ -85,3 +92,27 @@ def test_a_row_that_is_not_there_is_refused(row: int) -> None:
     exploration = Exploration("mlp", given(Forward(models.mlp())))
     with pytest.raises(UsageError, match=f"row {row}"):
         exploration.probe((row,))
+
+
+def test_a_file_that_changed_is_shown_and_run_as_it_was_loaded(tmp_path: Path) -> None:
+    """Of a row, too, that is recorded only after the change."""
+    code = (
+        "from torch import nn\nfrom forwardpass import Model\n\n\nclass Net(nn.Module):\n"
+        "    def forward(self, x):\n        return x * 2  # then\n\n\n"
+        "model = Model(Net().eval(), 'x: f32[batch 4]')\n"
+    )
+    file = tmp_path / "held_net.py"
+    file.write_text(code, encoding="utf-8")
+    exploration = Exploration(str(file), given(load(str(file))))
+    with closing(Desk(exploration)) as desk:
+        desk.answer(asked(PageQuestion("path.lines", {"row": 0})))
+        file.write_text("# one more line\n" + code.replace("2  # then", "3  # now"), "utf-8")
+        os.utime(file, (1, 1))
+        assert exploration.changed()
+        answer = desk.answer(asked(PageQuestion("path.lines", {"row": 1})))
+        assert isinstance(answer, bytes)
+        assert b"# then" in answer
+        assert b"# now" not in answer
+    traceback.StackSummary.extract(traceback.walk_stack(None))
+    linecache.checkcache()
+    assert "# now" in "".join(linecache.getlines(str(file))), "nothing is held outside of it"

@@ -8,7 +8,8 @@ import inspect
 import linecache
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from types import CodeType, FunctionType
 
@@ -38,6 +39,23 @@ def file_of(file: str, line: int = 1) -> str:
         if os.path.isfile(path) and len(linecache.getlines(path)) >= line:
             return path
     return file
+
+
+@contextmanager
+def lines_held(lines: Mapping[str, Sequence[str]]) -> Generator[None]:
+    """Until the block ends these files have these lines, whatever stands in them by now: what runs
+    is what was loaded."""
+    before = {file: linecache.cache.get(file) for file in lines}
+    for file, held in lines.items():
+        # One without a time is not read again.
+        linecache.cache[file] = (sum(map(len, held)), None, list(held), file)
+    try:
+        yield
+    finally:
+        for file, entry in before.items():
+            linecache.cache.pop(file, None)
+            if entry is not None:
+                linecache.cache[file] = entry
 
 
 def line_at(site: Site) -> str:

@@ -90,9 +90,13 @@ class Desk:
         return work
 
     def answer(self, asked: Answerable) -> Reached:
-        """What a question comes to; waits for it."""
+        """What a question comes to; waits for it, and stops it where the waiting is interrupted."""
         work = self.ask(asked)
-        work.over.wait()
+        try:
+            work.over.wait()
+        except BaseException:
+            work.stop()
+            raise
         assert work.reached is not None
         return work.reached
 
@@ -120,7 +124,8 @@ class Desk:
         self.exploration.steps = work
         if asked.again:
             self.exploration.forget()
-        answer = asked.answer(self.exploration, work)
+        with self.exploration.as_recorded():
+            answer = asked.answer(self.exploration, work)
         reached: Reached = answer if isinstance(answer, Tile) else msgspec.json.encode(answer)
         self._bytes += _size(reached) - _size(self._kept.pop(asked.key, b""))
         self._kept[asked.key] = reached

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from forwardpass.code.frames import START_NAME
 from forwardpass.code.owners import Owner, is_installed, owner
-from forwardpass.code.sources import file_of, shortened
+from forwardpass.code.sources import file_of, lines_held, shortened
 from forwardpass.errors import PassError, UsageError
 from forwardpass.exploring.rows import Given
 from forwardpass.exploring.watched_servers import WatchedServer
@@ -60,7 +62,9 @@ class Exploration:
         self._probes: OrderedDict[tuple[int, ...], Probe | Recording] = OrderedDict()
         self._once: dict[tuple[str, int], Any] = {}
         self._expected = 0
-        self._files = {file: _modified(file) for file in _FILE.findall(name)[:1]}
+        self._files: dict[str, _FileThen] = {}
+        for file in _FILE.findall(name)[:1]:
+            self._files[file] = _FileThen.of(file)
 
     @property
     def is_empty(self) -> bool:
@@ -129,7 +133,14 @@ class Exploration:
     def changed(self) -> tuple[str, ...]:
         """The files of the model that are not as they were when its pass was recorded."""
         files = list(self._files.items())  # another thread may add to them
-        return tuple(shortened(file) for file, then in files if _modified(file) != then)
+        return tuple(shortened(file) for file, then in files if _modified(file) != then.modified)
+
+    def as_recorded(self) -> AbstractContextManager[None]:
+        """Until the block ends the files that have changed since have the lines that the pass ran:
+        also a pass that is made anew is one of the module as it was loaded."""
+        changed = ((file, then) for file, then in self._files.items()
+                   if _modified(file) != then.modified)  # fmt: skip
+        return lines_held({file: then.lines for file, then in changed})
 
     def _made(self, rows: tuple[int, ...]) -> Probe | Recording:
         known = self._probes.get(rows)
@@ -166,13 +177,24 @@ class Exploration:
         self._expected = len(made.calls)
         for site in made.sites:
             if not is_installed(site) and (file := file_of(site.file)) not in self._files:
-                self._files[file] = _modified(file)
+                self._files[file] = _FileThen.of(file)
         if made.failed is not None:
             return made
         return Probe(made, given.signature, value_bytes=self.value_bytes, called=self._called)
 
     def _called(self, calls: int) -> None:
         self.steps.called(calls, self._expected)
+
+
+class _FileThen(NamedTuple):
+    """A file as it was when a pass that ran its lines was recorded."""
+
+    modified: float | None
+    lines: tuple[str, ...]
+
+    @staticmethod
+    def of(file: str) -> _FileThen:
+        return _FileThen(_modified(file), tuple(linecache.getlines(file_of(file))))
 
 
 def _modified(file: str) -> float | None:

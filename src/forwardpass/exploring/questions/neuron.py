@@ -254,21 +254,20 @@ def _settled_pass(record: Recording, parts: list[Explained]) -> Settled:
 
 
 def exported(exploration: Exploration) -> Iterator[PageQuestion]:
-    """What the view asks when it opens, and one step back from there."""
+    """What the view asks when it opens; then one step back from there, and the numbers of the
+    output that the rail has."""
     yield PageQuestion("neuron.element", {"row": 0, "element": ""})
     yield PageQuestion("neuron.predictions", {"row": 0, "element": ""})
     yield PageQuestion("neuron.moved", {"row": 0})
     yield PageQuestion("neuron.places", {"row": 0})
     try:
-        record = _record(exploration, 0)
         first = element(exploration, Steps())
     except ForwardpassError:
         return
-    asked = dict.fromkeys([first.element, *_backwards(first)])
-    tensors = [(path, t) for path, t in record.returned.items() if is_shown(t)]
-    for path, tensor in tensors[:1]:
-        asked[said(path, largest(tensor.double()))] = None
-    for text in asked:
+    output = moved(exploration, Steps())
+    shown = sorted(output.index, key=lambda index: index != output.largest_now)
+    asked = [first.element, *_backwards(first), *(said(output.path, index) for index in shown)]
+    for text in dict.fromkeys(asked):
         yield PageQuestion("neuron.element", {"row": 0, "element": text})
         yield PageQuestion("neuron.predictions", {"row": 0, "element": text})
     for one in predictions(exploration, Steps()).predictions:

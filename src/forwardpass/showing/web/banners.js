@@ -16,7 +16,7 @@ export function Banners({ about, graph }) {
       <span class="grow"></span><button class="btn" onClick=${look}>Try again</button></div>`}
     ${files.length > 0 && html`<div class="banner warn" role="status">${WARNING}<p>
       <b>${files.join(", ")} ${files.length > 1 ? "have" : "has"} changed since this pass.</b>
-      <span class="soft"> You see the old pass. Open it again:</span> <code>${command(about)}</code></p></div>`}
+      <span class="soft"> You see the code as it was loaded, and what you run is that. Open the new one:</span> <code>${command(about)}</code></p></div>`}
     ${about.example && html`<div class="banner" role="status"><p><b>This is an example, not your model.</b>
       <span class="soft"> A small network that was trained a moment ago on drawn digits. Yours:</span>
       <code>fwd explain my_model.py --data rows.csv</code></p><span class="grow"></span>

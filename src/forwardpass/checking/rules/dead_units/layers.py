@@ -10,6 +10,7 @@ from forwardpass.checking.rules.dead_units.chances import beyond
 from forwardpass.nouns.calls import Call
 from forwardpass.nouns.records import Record
 from forwardpass.operators import batch_norm, convolution, group_norm, kinds, layer_norm, linear
+from forwardpass.probing.probes import Probe
 from forwardpass.tensors.modules import held_by
 
 if TYPE_CHECKING:
@@ -76,13 +77,17 @@ def _layer(record: Record, serial: int) -> Call | None:
     return None
 
 
+def _held(probe: Probe) -> dict[str, torch.Tensor]:
+    return held_by(probe.module)
+
+
 def _number(probe: Examination, serial: int) -> torch.Tensor | None:
     """The numbers of a value, in float32 at least; None where nobody has them."""
     record = probe.whole
     value = record.values[serial]
     found = record.tensors.get(serial)
     if value.origin in ("parameter", "buffer"):
-        found = held_by(probe.module).get(value.name)
+        found = probe.once(_held).get(value.name)
     if found is None or not found.is_floating_point():
         return None
     return found.detach().float() if found.dtype.itemsize < 4 else found.detach()
