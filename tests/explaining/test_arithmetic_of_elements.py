@@ -174,7 +174,7 @@ def test_an_operator_without_a_file_shows_its_inputs_with_their_ranges() -> None
     assert part.recorded == 3
     assert part.inputs == ("0 f32[3] from -2 to 4",) or "from -2 to 4" in part.inputs[0]
     printed = str(done.explain("output[2]"))
-    assert "no breakdown: no file in operators/ explains this operator" in printed
+    assert "no breakdown: how cumsum computes is not written out" in printed
     assert "from -2 to 4" in printed
 
 

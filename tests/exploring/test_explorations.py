@@ -51,6 +51,8 @@ def test_a_pass_that_raises_is_shown_as_far_as_it_came() -> None:
     assert record.totals.calls >= 2
     with pytest.raises(PassError):
         exploration.probe()
+    with pytest.raises(PassError):  # it is not shown as it is, as if nothing moved
+        exploration.record((0,), Change(edits=(SetElement("0.bias", (0,), 0.0),)))
 
 
 def test_a_record_from_a_file_is_shown_and_nothing_can_be_run(tmp_path: Path) -> None:

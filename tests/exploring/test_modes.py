@@ -151,6 +151,14 @@ def test_a_mode_in_which_the_pass_raises_says_so() -> None:
     assert state.missing.startswith("forward, train: ValueError")
 
 
+def test_torchscript_learns_on_its_copy() -> None:
+    whole = torch.jit.script(nn.Sequential(nn.Linear(3, 4), nn.Tanh()))
+    state: StateLedger = answered(exploration(Model(whole, "x: f32[batch 3]")), "modes.state")
+    assert state.missing == ""
+    assert all(entry.changed[-1] for entry in state.entries)
+    assert state.kept
+
+
 def test_integers_and_nothing_to_learn() -> None:
     made = exploration(models.integers())
     assert answered(made, "modes.both").eval.equal

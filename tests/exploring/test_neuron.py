@@ -23,6 +23,7 @@ from forwardpass.exploring.asking import asked as answerable
 from forwardpass.exploring.axes import axes_of
 from forwardpass.exploring.changing import Changed
 from forwardpass.exploring.explorations import Exploration
+from forwardpass.exploring.opening import of_pass
 from forwardpass.exploring.questions import neuron
 from forwardpass.exploring.rows import PassGiven, given
 from forwardpass.loading import load
@@ -268,6 +269,15 @@ def test_a_gelu_gives_another_number_and_an_embedding_has_nothing_to_predict() -
     ).choice == (2,)
     assert asked(explored(*OPERATORS["embedding"]), "0[0, 0, 0]") == {}
     assert asked(exploration, "input[0, 0, 0]") == {}, "it is given"
+
+
+def test_nothing_is_asked_of_a_change_to_a_pass_that_raises() -> None:
+    broken = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(4, 1))
+    given = torch.randn(1, 4)
+    assert set(asked(of_pass(Forward(Model(broken)), given), "0[0, 1]")) == {"pass"}
+    whole = torch.jit.script(nn.Sequential(nn.Linear(4, 3), nn.ReLU()))
+    predictions = asked(explored(whole, given), "#1[0, 1]")
+    assert predictions["pass"].question.startswith("Will the aten.relu pass #1[0, 1] on")
 
 
 def test_numbers_that_json_has_not_arrive_as_what_they_are() -> None:

@@ -76,6 +76,51 @@ def test_without_an_activation_rows_are_what_python_computes() -> None:
     assert moved.now == pytest.approx(after[3].tolist(), abs=1e-6)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["bf16", "complex", "scalars", "integers", "tokens"])
+def test_outputs_of_any_kind_are_held_against_each_other(kind: str) -> None:
+    forwards: dict[str, Any] = {
+        "bf16": lambda self, x: self.fc2(F.relu(self.fc1(x))).bfloat16(),
+        "complex": lambda self, x: torch.fft.fft(self.fc2(F.relu(self.fc1(x)))),
+        "scalars": lambda self, x: self.fc2(F.relu(self.fc1(x))).sum(-1),
+        "integers": lambda self, x: self.fc2(F.relu(self.fc1(x))).argmax(-1),
+        "tokens": lambda self, x: torch.stack([self.fc2(F.relu(self.fc1(x)))] * 2, 1).softmax(-1),
+    }
+    torch.manual_seed(1)
+    module: Any = type(kind, (Scores,), {"forward": forwards[kind]})().eval()
+    x = torch.randn(12, 8)
+    exploration = Exploration(
+        kind, given(Forward(Model(module, "x: f32[batch 8]")), {"x": x.numpy()})
+    )
+    predictions = what_if.predictions(exploration, STEPS).predictions
+    settled = [
+        what_if.settle(exploration, STEPS, id=one.id, **one.arguments)  # pyright: ignore[reportArgumentType]
+        for one in predictions
+    ]
+    assert all(one.why for one in settled)
+    (edit,) = (one.edit for one in what_if.changes(exploration, STEPS).activations)
+    measured = what_if.measured(exploration, STEPS, edits=(edit,))
+    assert what_if.measured(exploration, STEPS).failed == measured.failed == ""
+    before = module(x)
+    module.forward = lambda x: forwards[kind](module, x)
+    relu, F.relu = F.relu, lambda x: x
+    try:
+        after = module(x)
+    finally:
+        F.relu = relu
+    if before.is_floating_point() or before.is_complex():
+        one, other = (t.to(torch.complex128) for t in (before, after))
+        distance = float((one - other).abs().norm() / one.abs().norm())
+        assert measured.distance is not None
+        assert measured.distance.value == pytest.approx(distance, rel=1e-2)
+    if kind == "tokens":
+        assert "of which a row has several" in predictions[0].question
+        moved = (before.argmax(-1) != after.argmax(-1)).any(-1).sum()
+        assert f"At least one answer moves on {moved} of 12 rows" in settled[0].why
+    if kind == "integers":
+        assert measured.moved == int((before != after).sum())
+
+
 def test_accuracy_is_told_only_where_there_are_labels() -> None:
     module = Scores()
     exploration, _ = explored(module, label="label")

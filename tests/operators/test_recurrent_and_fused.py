@@ -130,7 +130,7 @@ def test_attention_alone() -> None:
     x, padding = torch.randn(2, 5, 16), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
     for options in ({}, {"key_padding_mask": padding}, {"need_weights": False}):
         explained = explained_calls(lambda v, o=options: layer(v, v, v, **o), x, mode="no_grad")
-        assert explained == ["aten._native_multi_head_attention"]
+        assert {*explained} - {"aten.masked_fill_"} == {"aten._native_multi_head_attention"}
 
 
 @pytest.mark.parametrize("mode", MODES)

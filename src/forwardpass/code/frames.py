@@ -156,8 +156,12 @@ class Frames:
         )
 
     def names(self) -> list[str]:
-        """For every place, the name that the code wrote there; "" where it cannot be read."""
-        return [name_at(code, instruction) for _, _, code, instruction in self._places]
+        """For every place, the name that the code wrote there; "" where it cannot be read, and
+        where nn.Module calls what has no frame of Python: TorchScript."""
+        return [
+            "" if code.co_filename == _CALL.co_filename else name_at(code, instruction)
+            for _, _, code, instruction in self._places
+        ]
 
 
 START_NAME = "forwardpass_starts_the_pass"

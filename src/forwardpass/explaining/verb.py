@@ -16,7 +16,7 @@ from forwardpass.explaining.views import Element, origin, seen_in
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.explanations import Equation, Explanation, Part
 from forwardpass.nouns.records import Record
-from forwardpass.operators import activation, batch_norm
+from forwardpass.operators import activation, batch_norm, kinds
 from forwardpass.recording.costs import bound
 from forwardpass.recording.recordings import Recording, living
 from forwardpass.tensors.classes import dispatches
@@ -140,7 +140,7 @@ def _part(record: Recording, call: Call, made: Value, element: Element, came: Ca
     recorded = float(came.made[output][element])
     formula = operators.find(schema.packet)
     steps: Sequence[Equation] = ()
-    lacking = "no file in operators/ explains this operator"
+    lacking = _unexplained(call)
     inputs: tuple[str, ...] = ()
     if formula is not None:
         arguments = bound(schema, call, came.tensors)
@@ -157,6 +157,15 @@ def _part(record: Recording, call: Call, made: Value, element: Element, came: Ca
         element, tuple(steps), "" if steps else lacking, inputs,
         steps[-1].value if steps else None, recorded, made.dtype,
     )  # fmt: skip
+
+
+def _unexplained(call: Call) -> str:
+    """Why a number has no arithmetic, where no formula covers its operator."""
+    if call.kind == "random":
+        return f"{call.short} draws this number at random"
+    if not call.inputs or kinds.reads_shape(call.operator):
+        return f"{call.short} reads no number: it makes this one of its arguments alone"
+    return f"how {call.short} computes is not written out; only what it reads is shown"
 
 
 def _ranged(value: Value, tensor: torch.Tensor) -> str:

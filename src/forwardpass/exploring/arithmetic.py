@@ -161,7 +161,7 @@ def kind_of(record: Record, call: Call) -> str:
     in the code."""
     entry = record.module(call)
     own = [one for one in record.calls[entry.first : entry.stop] if operators.find(one.packet)]
-    return entry.kind if entry.path and own == [call] else call.name.lstrip(".")
+    return entry.kind if entry.path and own == [call] else call.name.lstrip(".") or call.short
 
 
 class Breakdowns:

@@ -98,7 +98,8 @@ def _verdict(of: Reference, came: Outputs, found: Effect, labels: Labels | None)
         if found.gained.low > 0:
             return "better"
         return "worse" if found.gained.high < 0 else "too close to call"
-    if found.same is not None and _decides(of):
+    if decides(of):
+        assert found.same is not None
         always = _commonest(of)
         if always < 1 and found.same.high <= always:
             return "breaks it"
@@ -106,8 +107,17 @@ def _verdict(of: Reference, came: Outputs, found: Effect, labels: Labels | None)
     return "outputs differ"
 
 
-def _decides(of: Reference) -> bool:
-    return "cosine" not in of.metrics or _is_one_vector(of)
+def decides(of: Reference) -> bool:
+    """Whether the largest number of a vector is an answer, as far as that can be told."""
+    return "flips" in of.metrics and ("cosine" not in of.metrics or _is_one_vector(of))
+
+
+def answers_of_row(of: Reference) -> int:
+    """How many answers the row has that has most of them."""
+    arrays = [array for values in of.outputs.values() for array in _arrays(values)]
+    return max(
+        (int(np.prod(a.shape[:-1] if is_inexact(a) else a.shape)) for a in arrays), default=0
+    )
 
 
 def _is_one_vector(of: Reference) -> bool:
@@ -186,7 +196,8 @@ def _wide(array: Any) -> Any:
 
 
 def _arrays(values: Values) -> list[Any]:
-    return list(values)
+    """The rows, each an array, those of one number as well."""
+    return values if isinstance(values, list) else [values[n, ...] for n in range(len(values))]
 
 
 def _equal(before: Mapping[str, Values], came: Mapping[str, Values]) -> bool:

@@ -98,7 +98,7 @@ class Exploration:
         self, rows: Sequence[int] = (0,), change: Change = SAME, *, values: bool = False
     ) -> Record:
         """The record of a pass; where it raised, of the calls before that. Of what was saved,
-        that."""
+        that. Raises PassError for a change of a pass that raises without it."""
         if self.given is None:
             saved = self.noun(Record)
             if saved is None:
@@ -110,7 +110,7 @@ class Exploration:
                 return probe.record
             return probe.recording(change, values=values)
         except PassError as error:
-            if error.record is None:
+            if error.record is None or change != SAME:
                 raise
             return error.record
 

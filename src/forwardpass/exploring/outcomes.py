@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -170,9 +169,7 @@ def _outputs(batches: Sequence[RowBatch], module: nn.Module, steps: Steps) -> Ou
             elif not values.dim() or len(values) != len(batch.rows):
                 return None
             else:
-                found.setdefault(path, {}).update(
-                    zip(batch.rows, map(np.asarray, values), strict=True)
-                )
+                found.setdefault(path, {}).update(zip(batch.rows, values, strict=True))
         steps.advance()
     count = sum(len(batch.rows) for batch in batches)
     whole = {path: rows for path, rows in found.items() if len(rows) == count}

@@ -11,7 +11,7 @@ import msgspec
 from forwardpass import operators
 from forwardpass.nouns.calls import Call, ModuleCall, Ref
 from forwardpass.nouns.records import Layer, Record
-from forwardpass.operators import convolution, kinds
+from forwardpass.operators import convolution, functions, kinds
 
 MOST_LEGS: Final = 40
 _FEWEST_TOGETHER: Final = 8
@@ -133,8 +133,9 @@ def formula_of(record: Record, call: Call) -> str:
     if layer is not None:
         sign = "∗" if operators.find(call.packet) is convolution else "·"
         return f"W {sign} x + b" if layer.bias else f"W {sign} x"
-    known = operators.formula(call.packet)
-    return known or _spelled(call)
+    if operators.find(call.packet) is functions:
+        return _spelled(call)  # with its numbers: clamp(x, 0, 6)
+    return operators.formula(call.packet) or _spelled(call)
 
 
 def said_of(record: Record, call: Call) -> str:

@@ -84,10 +84,12 @@ def _has_nan(value: Any) -> bool:
 
 
 def to_numpy(value: Array) -> np.ndarray[Any, Any]:
-    """An array as NumPy's, on the CPU; it shares memory where it can."""
+    """An array as NumPy's, on the CPU; it shares memory where it can. Dtypes that NumPy does not
+    know, bfloat16 and those of 8 bits, become float32."""
     if isinstance(value, np.ndarray):
         return value
-    return (value.float() if spelled(value) == "bf16" else value).numpy(force=True)
+    unknown = value.is_floating_point() and spelled(value) not in ("f64", "f32", "f16")
+    return (value.float() if unknown else value).numpy(force=True)
 
 
 def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:

@@ -12,7 +12,7 @@ from forwardpass.loading.pooling import SentenceEncoder
 from forwardpass.nouns.budgets import Keep
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.rows import Rows
-from forwardpass.tensors.arrays import Values, is_inexact, taken, to_numpy
+from forwardpass.tensors.arrays import Values, is_inexact, spelled, taken, to_numpy
 from forwardpass.tuning.labels import Labels
 from forwardpass.tuning.metrics import flips
 from forwardpass.tuning.metrics._rows import Floats, Pair, by_pieces, classes_of, numbers_of_row
@@ -62,6 +62,9 @@ def _kind(path: str, values: Values, model: Model, names: str) -> dict[str, str]
     if numbers_of_row(values) < 2:
         return {_RELATIVE: f"{path} is one number a row"}
     axes = values[0].ndim if isinstance(values, list) else values.ndim - 1
+    first = values[0] if isinstance(values, list) else values
+    if spelled(first).startswith("c"):
+        return {_COSINE: f"{path} is complex: none of its numbers is the largest"}
     if names == "one" and not flips.refused(values):
         return {_FLIPS: f"decode says a class by {path}"}
     if names == "several":

@@ -205,7 +205,8 @@ def predictions(
             ("sum",),
             {"element": text},
         ))  # fmt: skip
-    if (bias := _bias(record, parts[0])) is not None:
+    bias = None if record.failed is not None else _bias(record, parts[0])
+    if bias is not None:
         made.append(PagePrediction(
             f"{_BIAS} {text}",
             f"Without its bias, {said(bias.owner, bias.index)}: is {text} the same number?",

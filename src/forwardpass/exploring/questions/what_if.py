@@ -10,7 +10,14 @@ import msgspec
 
 from forwardpass.errors import ForwardpassError, PassError, UsageError, said
 from forwardpass.exploring.asking import PageQuestion
-from forwardpass.exploring.effects import Effect, RowInterval, effect, timed
+from forwardpass.exploring.effects import (
+    Effect,
+    RowInterval,
+    answers_of_row,
+    decides,
+    effect,
+    timed,
+)
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.mixtures import mixture, residual_of, wide
 from forwardpass.exploring.outcomes import (
@@ -49,6 +56,7 @@ _SHOWN: Final = 64
 """Numbers of one output that are shown; of more, those that moved most."""
 _SHARES: Final = (0.1, 0.5, 0.95)
 _OF_ROWS: Final = ("on fewer than 1 in 10", "on 10 to 50 %", "on 50 to 95 %", "on more than 95 %")
+_OF_ANSWERS: Final = ("fewer than 1 in 10", "10 to 50 %", "50 to 95 %", "more than 95 %")
 _DISTANCES: Final = (1e-4, 0.01, 0.5)
 _FAR: Final = ("not at all", "by less than 1 %", "by 1 to 50 %", "by more than half of their size")
 _DIGITS: Final = 12
@@ -284,8 +292,11 @@ def predictions(exploration: Exploration, steps: Steps, *, row: int = 0) -> Pred
 
 
 def _without(one: Activation, of: Reference, count: int) -> PagePrediction:
-    if "flips" not in of.metrics:
+    if not decides(of):
         question, choices = f"Take {one.name} away. How far do the outputs move?", _FAR
+    elif answers_of_row(of) > 1:
+        question = f"Take {one.name} away. What share of the answers, of which a row has several, "
+        question, choices = question + "stays?", _OF_ANSWERS
     elif count > 1:
         question = f"Take {one.name} away. On how many of the {count:,} rows does the answer stay?"
         choices = _OF_ROWS
@@ -316,13 +327,15 @@ def _settled_without(exploration: Exploration, steps: Steps, edit: Instead) -> S
     came = outputs_of(of, changed(of, (edit,)), steps)
     labels = None if exploration.given is None else exploration.given.labels
     found, rows = effect(of, came, labels), exploration.count
-    if found.same is None:
+    if found.same is None or not decides(of):
         return _settled_distance(found)
-    if rows > 1:
+    several = answers_of_row(of) > 1
+    if rows > 1 or several:
         choice = placed(found.same.value, found.same.low, found.same.high, _SHARES)
     else:
         choice = (int(found.moved > 0),)
-    why = f"The answer moves on {found.moved:,} of {rows:,} rows"
+    what = "At least one answer" if several else "The answer"
+    why = f"{what} moves on {found.moved:,} of {rows:,} rows"
     if found.distance is not None:
         why += f"; the outputs by {found.distance.value:.0%} of their size"
     if found.accuracy is not None and found.gained is not None:

@@ -50,7 +50,11 @@ def twin_of(module: nn.Module) -> nn.Module:
         for value in vars(part).values():
             if isinstance(value, torch.Tensor) and value.grad_fn is not None:
                 memo[id(value)] = copies.of(value.detach())
-    return copy.deepcopy(module, memo)
+    twin = copy.deepcopy(module, memo)
+    for _, weight in parameters_of(twin):
+        if weight.grad_fn is not None:  # TorchScript copies its parameters by an operator
+            weight.detach_().requires_grad_()
+    return twin
 
 
 def _hash(module: nn.Module) -> str:
