@@ -36,6 +36,18 @@ def test_other_work_on_the_cores_is_noted(
     assert found.limits.matmul_flops_per_second["f32"] > 0
 
 
+def test_rows_that_are_left_out_are_noted_and_the_fastest_is_told_by_what_is_printed() -> None:
+    rows = [{"x": [1.0, 2.0]}, {"x": None}, {"x": [1.0]}]
+    model = fwd.Model(nn.Linear(2, 2), "x: f32[batch 2]")
+    found = fwd.profile([model, model], rows, batch=(1,), budget_seconds=0.2)
+    assert found.notes[0].startswith(
+        "2 of 3 rows could not be encoded and were left out; the first"
+    )
+    one, other = (done.curves[0].points[0].rows_per_second for done in found.passes)
+    if one.overlaps(other):
+        assert "too close to call" in found.verdict
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [

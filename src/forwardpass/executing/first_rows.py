@@ -19,11 +19,13 @@ class FirstRows(NamedTuple):
         forward: with the signature by which they were encoded: its own, else as the data have it.
         whole: those that could be encoded.
         rows: the same as they were read.
+        left_out: how many could not be read or encoded, and the first reason; empty for none.
     """
 
     forward: Forward
     whole: Encodings
     rows: Rows
+    left_out: str
 
 
 def first_rows(forward: Forward, source: object, limit: int) -> tuple[Forward, Encodings]:
@@ -46,11 +48,17 @@ def read_rows(forward: Forward, source: object, limit: int) -> FirstRows:
     encoder = Encoder(model)
     done = [encoder(block) for block in blocks]
     whole = together([part.block for part in done])
+    failures = [failure for part in done for failure in part.failures]
     if not len(whole):
-        failures = [failure for part in done for failure in part.failures]
         raise DataError(
             f"{opened.description}: none of {len(failures)} rows can be encoded: "
             f"{failures[0].error}"
         )
     read = joined([part.rows for part in done])
-    return FirstRows(Forward(model, forward.plan), whole, read)
+    left_out = ""
+    if failures:
+        left_out = (
+            f"{len(failures):,} of {len(failures) + len(whole):,} rows could not be encoded and "
+            f"were left out; the first: {failures[0].error}"
+        )
+    return FirstRows(Forward(model, forward.plan), whole, read, left_out)

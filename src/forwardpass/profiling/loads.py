@@ -33,12 +33,14 @@ class Load:
         rows: the rows.
         real: whether they are data; else they were drawn by the signature.
         read: the rows as they were read, with the columns that are no inputs.
+        left_out: which rows of the data are not among them, in a sentence; empty for none.
     """
 
     forward: Forward
     rows: Encodings
     real: bool
     read: Rows | None = None
+    left_out: str = ""
 
     @classmethod
     def of(cls, forward: Forward, inputs: Any, limit: int) -> Load:
@@ -58,8 +60,8 @@ class Load:
             source: Any = {path: to_numpy(v) for path, v in drawn.items() if path in needed}
         else:
             source = inputs
-        forward, whole, read = read_rows(forward, source, limit)
-        return cls(forward, whole, inputs is not None, read)
+        found = read_rows(forward, source, limit)
+        return cls(found.forward, found.whole, inputs is not None, found.rows, found.left_out)
 
     @property
     def axes(self) -> tuple[str, ...]:

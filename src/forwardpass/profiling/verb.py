@@ -126,17 +126,24 @@ def profile(
     ]
     looks = _look(contenders[0])
     noise, lost = sweeps[0].noise, contention.share
+    told = tuple(drifted(one, looks.drift) for one in passes)
     return Profile(
-        passes=tuple(drifted(one, looks.drift) for one in passes),
+        passes=told,
         machine=machine_of(facts),
         limits=known[0],
         noise=noise,
-        verdict=verdict(passes, noise, lost),
+        verdict=verdict(told, noise, lost),  # by the intervals that are printed
         seconds=WALL.now() - began,
         lost_share=lost,
         drift=looks.drift,
-        notes=(*allowance.notes, *_busy(noise, lost), *_drifts(looks), *_elsewhere(passes)),
-    )
+        notes=(
+            *_left_out(contenders),
+            *allowance.notes,
+            *_busy(noise, lost),
+            *_drifts(looks),
+            *_elsewhere(passes),
+        ),
+    )  # fmt: skip
 
 
 def _wanted(contenders: Sequence[Contender], batch: Sequence[int] | None) -> set[Found]:
@@ -253,6 +260,11 @@ def _drifts(looks: Looks) -> Iterator[str]:
             f"{len(looks.seconds)} looks at it show: the intervals of seconds hold that; what is "
             "compared here was timed side by side"
         )
+
+
+def _left_out(contenders: Sequence[Contender]) -> tuple[str, ...]:
+    """Rows of the data that no Forward was given, a sentence each."""
+    return tuple(dict.fromkeys(one.load.left_out for one in contenders if one.load.left_out))
 
 
 def _elsewhere(passes: Sequence[Passed]) -> Iterator[str]:
