@@ -11,7 +11,7 @@ import models
 import pytest
 import torch
 from architectures import ARCHITECTURES
-from bench import HEAD, Outcome, cases, judged, loud, planted, tally
+from bench import HEAD, Outcome, cases, judged, loud, most_passes, planted, tally
 from planted import Case
 from torch import nn
 
@@ -41,7 +41,9 @@ def test_every_rule_has_faults_and_sound_twins(rule: str) -> None:
 
 @pytest.mark.parametrize(("rule", "case"), BENCH, ids=[f"{r}-{c.name}" for r, c in BENCH])
 def test_planted(rule: str, case: Case) -> None:
+    """Found or not, and in no more passes than the rule says, of which no trace is left."""
     outcome = judged(rule, case)
+    assert outcome.passes <= most_passes(rule)
     if case.faulty:
         assert outcome.found, f"nothing found; skipped: {outcome.skipped!r}"
         assert outcome.is_placed, f"{case.line!r} is not in {outcome.places}"

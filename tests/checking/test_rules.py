@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from bench import cases, planted
+from bench import most_passes, planted
 from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.checking import check
 from forwardpass.errors import PassError
 from forwardpass.nouns.findings import Findings
-
-USUAL = 3
 
 
 @pytest.mark.parametrize("rule", planted())
@@ -27,32 +25,7 @@ def test_a_rule_keeps_the_contract(rule: str) -> None:
     assert module.check.__doc__, "it says what it proves"
     (argument,) = inspect.signature(module.check).parameters.values()
     assert argument.annotation == "Examination"
-    assert isinstance(getattr(module, "MOST_PASSES", USUAL), int)
-
-
-def tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    """The state; what quantized layers pack is no tensor."""
-    return {k: v for k, v in module.state_dict().items() if isinstance(v, torch.Tensor)}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("rule", planted())
-def test_a_rule_makes_no_more_passes_than_it_says_and_leaves_no_trace(rule: str) -> None:
-    most = getattr(import_module(f"forwardpass.checking.rules.{rule}"), "MOST_PASSES", USUAL)
-    for case in cases(rule):
-        model, inputs = case.build()
-        module: nn.Module = getattr(model, "module", model)
-        before = {k: v.clone() for k, v in tensors(module).items()}
-        modes = [part.training for part in module.modules()]
-        generator = torch.get_rng_state()
-        findings = check(model, inputs, **{"rules": [rule.replace("_", "-")], **case.how})
-        assert all(ran.passes <= most for ran in findings.ran), (case.name, findings.ran)
-        assert [part.training for part in module.modules()] == modes
-        assert torch.equal(generator, torch.get_rng_state())
-        after = tensors(module)
-        assert before.keys() == after.keys()
-        same = (torch.equal(before[k].nan_to_num(), after[k].nan_to_num()) for k in before)
-        assert all(same), case.name
+    assert isinstance(most_passes(rule), int)
 
 
 def test_findings_go_to_json_and_back() -> None:
