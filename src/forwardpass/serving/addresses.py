@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import re
 import socket
 from typing import Final
 
@@ -13,6 +14,7 @@ from forwardpass.serving.certificates import secured
 from forwardpass.serving.gates import is_loopback
 from forwardpass.serving.options import ServeOptions
 
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-.0-~]+/?", re.IGNORECASE | re.ASCII)
 BACKLOG: Final = 2_048
 """Connections that wait to be taken: as many as may be open, if all come at once."""
 
@@ -33,6 +35,12 @@ def checked(options: ServeOptions) -> None:
         one = next(model.forward for model in options.models if model.name == twice[0])
         raise UsageError(f"two models are named {twice[0]!r}; write other={one} for one of them")
     secured(options)
+    for origin in options.cors:
+        if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+            raise UsageError(
+                f"--cors {origin}: a browser never says such an origin; write scheme, host and "
+                "port, as https://example.org or http://localhost:3000, or * for any"
+            )
     token = options.token
     if token is not None and not (token and token.isascii() and token.isprintable()):
         raise UsageError("--token: it is empty, or has what no header holds; use printable ASCII")

@@ -185,7 +185,7 @@ def _guessed(forward: Forward) -> tuple[Forward, str]:
         )
     from forwardpass.guessing import guess
 
-    found = guess(forward)
+    found = guess(forward, ("--samples DATA",))
     lines = "; ".join(map(str, found.signature.inputs))
     if not found.apart:
         raise UsageError(
