@@ -263,7 +263,7 @@ def test_the_largest_classes_of_an_output() -> None:
 
 def test_timeout_priority_and_unknown_parameters() -> None:
     served = service()
-    parameters = {"timeout": 250_000, "priority": 3, "mine": {"a": [1]}}
+    parameters = {"timeout": 250_000.0, "priority": 3, "mine": {"a": [1]}}
     assert asked(served, {"inputs": [tensor()], "parameters": parameters, "more": 1})[0] == 200
     assert asked(served, {"inputs": [tensor()], "parameters": {"priority": 0}})[0] == 200
     assert [(i.timeout_seconds, i.priority) for i in served.asked] == [(0.25, -2), (None, 0)]

@@ -21,6 +21,7 @@ from forwardpass.serving.inference_tensors import (
     InferenceHeader,
     Piece,
     WantedOutput,
+    whole,
 )
 from forwardpass.tensors.arrays import stacked
 
@@ -69,10 +70,11 @@ def _classes_asked(item: WantedOutput) -> int:
         raise RefusedError(
             400, f"output {item.name!r}: shared memory is not served: leave it out, and it is sent"
         )
-    count = item.parameters.get("classification", 0)
-    if type(count) is not int or count < 0:
+    said = item.parameters.get("classification", 0)
+    count = whole(said)
+    if count is None or count < 0:
         raise RefusedError(
-            400, f"output {item.name!r}: classification: expected a count, got {count!r:.80}"
+            400, f"output {item.name!r}: classification: expected a count, got {said!r:.80}"
         )
     return count
 

@@ -101,18 +101,26 @@ def decoded(decoder: msgspec.json.Decoder[Said], text: Piece) -> Said:
         raise RefusedError(400, "the request is JSON nested too deep to read") from None
 
 
+def whole(value: Any) -> int | None:
+    """A whole number of JSON, of which 3.0 is one, too; None for anything else."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
 def binary_sizes(inputs: Sequence[TensorHeader], memory: memoryview) -> list[memoryview | None]:
     """The bytes of each input, None where its data are JSON. Raises RefusedError unless all that
     lie behind the JSON belong to one."""
     at = 0
     pieces: list[memoryview | None] = []
     for item in inputs:
-        size = item.parameters.get("binary_data_size")
-        if size is None and "binary_data_size" not in item.parameters:
+        if "binary_data_size" not in item.parameters:
             pieces.append(None)
             continue
-        if type(size) is not int or not 0 <= size < 2**63:
-            raise _refused(item, f"binary_data_size: expected a number of bytes, got {size!r:.80}")
+        said = item.parameters["binary_data_size"]
+        size = whole(said)
+        if size is None or not 0 <= size < 2**63:
+            raise _refused(item, f"binary_data_size: expected a number of bytes, got {said!r:.80}")
         if item.data is not msgspec.UNSET:
             raise _refused(item, "it has both `data` and `binary_data_size`: leave one of them out")
         if size > len(memory) - at:

@@ -29,6 +29,7 @@ from forwardpass.serving.inference_tensors import (
     numbers,
     opened,
     texts,
+    whole,
 )
 from forwardpass.serving.messages import About
 from forwardpass.serving.options import RequestLimits, ServeOptions
@@ -221,11 +222,14 @@ def _asked(parameters: Mapping[str, Any]) -> tuple[float | None, int]:
     for name in _SEQUENCES:
         if parameters.get(name, 0) not in (0, "", False):
             raise RefusedError(400, f"{name}: sequences are not served; leave it out")
-    timeout, priority = parameters.get("timeout", 0), parameters.get("priority", 0)
-    for name, value in (("timeout", timeout), ("priority", priority)):
-        if type(value) is not int or not 0 <= value < 2**64:
-            unit = "microseconds, " if name == "timeout" else ""
-            raise RefusedError(400, f"{name}: expected {unit}0 or more, got {value!r:.80}")
+    found: list[int] = []
+    for name, unit in (("timeout", "microseconds, "), ("priority", "")):
+        said = parameters.get(name, 0)
+        value = whole(said)
+        if value is None or not 0 <= value < 2**64:
+            raise RefusedError(400, f"{name}: expected {unit}0 or more, got {said!r:.80}")
+        found.append(value)
+    timeout, priority = found
     # Of theirs 1 is the highest, and the default; so that nobody is put before those who say none.
     level = max(1 - max(priority, 1), -MOST_PRIORITY)
     return timeout / 1e6 if timeout else None, level
