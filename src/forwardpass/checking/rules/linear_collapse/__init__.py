@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from torch import nn
+
 from forwardpass.checking.examinations import Examination, Inapplicable
 from forwardpass.checking.rules.linear_collapse.collapses import (
     Between,
@@ -93,7 +95,9 @@ def _runs(record: Recording) -> Iterator[Stack]:
     """Runs of layers of which each two, alone, would do with less work as one."""
     readers = _readers(record)
     given_out = set(record.outputs.values())
-    layers = {layer.affine: layer for layer in record.layers if _stands_alone(record, layer)}
+    parts = dict(parts_of(record.this.module, every_name=True))
+    alone = (one for one in record.layers if _stands_alone(record, one, parts.get(one.module)))
+    layers = {layer.affine: layer for layer in alone}
     others = {layer.affine for layer in record.layers} - set(layers)
     after: dict[int, tuple[int, tuple[Between, ...]]] = {}
     for index, layer in layers.items():
@@ -138,13 +142,12 @@ def _readers(record: Record) -> dict[int, list[Call]]:
     return found
 
 
-def _stands_alone(record: Recording, layer: Layer) -> bool:
+def _stands_alone(record: Recording, layer: Layer, part: nn.Module | None) -> bool:
     """Whether a layer multiplies one value, and is no part of a larger layer of PyTorch, one that
     holds more than its weight and bias: the output projection of an attention belongs to it, and
     whatever may follow it."""
     if data_of(record, layer) is None:
         return False
-    part = dict(parts_of(record.this.module, every_name=True)).get(layer.module)
     if part is None:
         return True
     whole = type(part).__module__.startswith("torch.nn.modules")
