@@ -13,6 +13,7 @@ from torch.nn import functional as F
 import forwardpass as fwd
 from forwardpass import Forward, Model, operators
 from forwardpass.errors import UsageError
+from forwardpass.exploring import playing
 from forwardpass.exploring.asking import PageQuestion, asked
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.playing import hand_layer, layer_by_hand
@@ -144,6 +145,18 @@ def test_the_largest_step_is_found_by_the_clock() -> None:
     assert all(low <= middle <= high for low, middle, high in
                zip(times.low, times.median, times.high, strict=True))  # fmt: skip
     assert "of the macs" in settled.why
+
+
+def test_a_slow_pass_is_timed_in_fewer_visits_that_still_bound_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(playing, "_ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr(playing, "_VISIT_SECONDS", 0.0)
+    module = nn.Sequential(*(nn.Linear(4, 4) for _ in range(300))).eval()
+    made = exploring(module, torch.randn(1, 4))
+    taken = playing.timed(made, 0, Steps()).taken
+    assert taken.shape[0] == 6
+    assert taken.shape[1] == len(made.record().calls)
 
 
 def test_a_layer_by_hand_is_the_layer_up_to_rounding() -> None:

@@ -27,6 +27,9 @@ _MOST_ROUNDS = 100
 _STAGED_SECONDS = 0.1
 """How long passes follow each other that leave nothing behind, before the world is put back: the
 first one after that has cold caches."""
+_STAGES = 4.0
+"""How many times as long as the staging took: of thousands of modules it takes longer than a
+pass."""
 _MOST_HELD_SECONDS = 0.5
 _CALLS = 200
 """Of an operator that does nothing; the first half warms up."""
@@ -246,10 +249,12 @@ def _passes(this: Pass, record: Recording | str) -> Generator[Callable[[], objec
         return make
 
     while True:
+        asked = WALL.now()
         with this.staged(contents=contents) as (_, args, kwargs):
             began = WALL.now()
+            enough = max(_STAGED_SECONDS, _STAGES * (began - asked))
             yield makes(args, kwargs)
-            while not alone and WALL.now() - began < _STAGED_SECONDS:
+            while not alone and WALL.now() - began < enough:
                 yield makes(*copied((this.arguments, this.keywords)))
 
 
