@@ -120,6 +120,8 @@ def test_json_lines_become_columns(tmp_path: Path) -> None:
     [
         (b"{", "the line is not JSON: Input data was truncated"),
         (b"[1]", "the line holds a list, not a JSON object"),
+        (b"7", "the line holds a number, not a JSON object"),
+        (b'{"x": [-Infinity]}', "the line is not JSON: it has no -Infinity, which Python writes"),
         (b"NaN", "the line is not JSON: JSON is malformed: invalid character (byte 0)"),
         (b'{"a": "\xff"}', "the line is not UTF-8: byte 0xff at 7"),
         (b'{"a": 1} {', "the line is not JSON: JSON is malformed: trailing characters (byte 10)"),

@@ -5,6 +5,7 @@ A column that the first block has is in every block; a row that lacks it has Non
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -36,7 +37,7 @@ def _lines(files: Sequence[File]) -> Iterator[bytes | None]:
             )
 
 
-_KINDS = {
+_KINDS: dict[type, str] = {
     list: "a list", str: "a text", bool: "a truth value", int: "a number", float: "a number",
     type(None): "null",
 }  # fmt: skip
@@ -50,10 +51,22 @@ def _row(line: bytes | None) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise BadRow(_where_not_utf8(line)) from None
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise BadRow(f"the line is not JSON: {error}") from None
+        raise BadRow(f"the line is not JSON: {_constants(line) or error}") from None
     if not isinstance(value, dict):
         raise BadRow(f"the line holds {_KINDS[type(value)]}, not a JSON object")
     return cast("dict[str, Any]", value)
+
+
+def _constants(line: bytes) -> str:
+    """What Python's writer put into an object where JSON has nothing, in a sentence; empty for
+    other errors."""
+    found: list[str] = []
+    try:
+        value: object = json.loads(line, parse_constant=found.append)
+    except (ValueError, RecursionError):
+        return ""
+    is_row = bool(found) and isinstance(value, dict)
+    return f"it has no {found[0]}, which Python writes; write null" if is_row else ""
 
 
 def _where_not_utf8(line: bytes) -> str:
