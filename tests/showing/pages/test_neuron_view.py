@@ -11,8 +11,13 @@ import pytest
 import torch
 from playwright.sync_api import Page as Tab
 from playwright.sync_api import expect
+from torch import nn
 
+from forwardpass import Forward, Model
 from forwardpass.exploring.explorations import Exploration
+from forwardpass.exploring.questions import neuron
+from forwardpass.exploring.rows import given
+from forwardpass.nouns.progress import Steps
 from forwardpass.recording.recordings import Recording
 
 MINUS = "\u2212"
@@ -125,3 +130,19 @@ def test_a_term_leads_back_and_the_trail_forth(live: Any, digits: Exploration) -
     expect(tab.locator(".trail b")).to_have_text(re.compile(r"^4\["))
     tab.locator(".trail button").first.press("Enter")
     expect(tab.locator(".trail b")).to_have_text("output[0, 3]")
+
+
+def test_numbers_of_several_positions_are_named_alike(live: Any) -> None:
+    torch.manual_seed(0)
+    model = Model(nn.Linear(4, 30), "x: f32[batch 3 4]")
+    tab: Tab = live(Exploration("tokens", given(Forward(model))), view=3)
+    skip(tab)
+    tab.wait_for_selector("aside [aria-busy=false] svg text")
+    named: list[str] = tab.eval_on_selector_all(
+        "aside svg text[x='0']", "all => all.map(one => one.textContent)"
+    )
+    places = [text.split() for text in named]
+    assert {len(place) for place in places} == {2}, "position and feature; the row is 0 in all"
+    shown = {(0, *map(int, place)) for place in places}
+    told = neuron.moved(Exploration("tokens", given(Forward(model))), Steps())
+    assert shown == set(told.index)

@@ -62,8 +62,13 @@ export function Outputs({ hidden }) {
     <${Chart} moved=${moved} changed=${Boolean(changed)} /><${Said} moved=${moved} changed=${Boolean(changed)} /></section>`;
 }
 
-/** @param {readonly number[]} index */
-const label = (index) => (index.slice(0, -1).every((at) => at === 0) ? `${index.at(-1) ?? ""}` : index.join(" "));
+/** Indices of the output without the axes at their start that are 0 in all of them. @param {any} moved */
+const labels = (moved) => {
+  const indices = [...moved.index, moved.largest_now, moved.largest_was];
+  const last = Math.max(0, (indices[0]?.length ?? 1) - 1);
+  const told = Array.from({ length: last }, (_, axis) => axis).find((axis) => indices.some((index) => index[axis] !== 0)) ?? last;
+  return (/** @type {readonly number[]} */ index) => index.slice(told).join(" ");
+};
 
 /** Before as a ring, now as a dot. @param {{moved: any, changed: boolean}} given */
 function Chart({ moved, changed }) {
@@ -72,6 +77,7 @@ function Chart({ moved, changed }) {
   const low = Math.min(...finite), span = Math.max(...finite) - low || 1;
   const x = (/** @type {number} */ value) => LEFT + ((value - low) / span) * WIDE;
   const high = moved.index.length * LINE;
+  const label = labels(moved);
   const top = label(moved.largest_now), before = label(moved.largest_was);
   return html`<svg width="296" height=${high + 20} viewBox=${`0 0 296 ${high + 20}`} aria-hidden="true">${moved.index.map((/** @type {number[]} */ index, /** @type {number} */ at) => {
     const y = at * LINE + 12, name = label(index), best = name === top;
@@ -93,6 +99,7 @@ const brief = (value) => written(value, 2, Math.abs(value) >= 1e5 ? 1e9 : Math.a
 
 /** @param {{moved: any, changed: boolean}} given */
 function Said({ moved, changed }) {
+  const label = labels(moved);
   const [was, now] = [label(moved.largest_was), label(moved.largest_now)];
   const same = moved.hash_before === moved.hash_after;
   const hash = html`<p class="small faint">On a copy. Your model’s hash ${same ? "stays" : html`was <span class="num">${moved.hash_before}</span>, and is now`} <span class="num">${moved.hash_after}</span>.</p>`;
