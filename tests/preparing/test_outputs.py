@@ -129,14 +129,30 @@ def test_a_declared_name_renames_a_single_output() -> None:
     assert list(models.built(Forward(model))({"features": torch.zeros(1, 16)})) == ["logits"]
 
 
+def _nested(x: torch.Tensor) -> torch.Tensor:
+    return torch.nested.nested_tensor(list(x), layout=torch.jagged)
+
+
+def _eight_bits(x: torch.Tensor) -> torch.Tensor:
+    return x.to(torch.float8_e4m3fn)
+
+
+def _unnamed(x: torch.Tensor) -> object:
+    return {"": x}
+
+
+def _named_as_in_onnx(x: torch.Tensor) -> object:
+    return {"box:0": x}
+
+
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        (lambda x: x.to_sparse(), "to_dense"),
-        (lambda x: torch.nested.nested_tensor(list(x), layout=torch.jagged), "to_padded_tensor"),
-        (lambda x: x.to(torch.float8_e4m3fn), "float8_e4m3fn"),
-        (lambda x: {"": x}, "names are"),
-        (lambda x: {"box:0": x}, "'box:0'"),
+        (torch.Tensor.to_sparse, "to_dense"),
+        (_nested, "to_padded_tensor"),
+        (_eight_bits, "float8_e4m3fn"),
+        (_unnamed, "names are"),
+        (_named_as_in_onnx, "'box:0'"),
     ],
 )
 def test_outputs_that_are_no_arrays_under_a_name_say_so(
