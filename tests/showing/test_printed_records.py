@@ -280,3 +280,19 @@ def test_html_is_a_fragment_of_its_own() -> None:
     assert html.startswith("<pre")
     assert "W[32 64]·x + b" in html
     assert "<html" not in html
+
+
+def test_a_notebook_has_bars_of_what_counts_most() -> None:
+    module = nn.Sequential()
+    module.add_module("<b>wide", nn.Linear(4, 64))
+    module.add_module("narrow", nn.Linear(64, 2))
+    done = taken(module, torch.ones(1, 4))
+    html = done._repr_html_()
+    assert "multiply-accumulates, by module" in html
+    assert html.index("&lt;b&gt;wide") < html.index("narrow")
+    assert "<b>" not in html
+    widths = [float(wide) for wide in re.findall(r"width:([\d.]+)px", html)]
+    assert widths == [240.0, 120.0]
+    terms = done.explain("narrow[0, 1]")._repr_html_()
+    assert terms.count("width:") == 9
+    assert terms.count("repeating-linear-gradient") == terms.split("<table")[1].count("−")

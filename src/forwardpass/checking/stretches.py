@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Final
 
 import torch
@@ -11,7 +12,7 @@ from forwardpass.nouns.calls import Call
 from forwardpass.recording.recordings import Recording
 from forwardpass.tensors.distances import tolerance
 from forwardpass.tensors.dtypes import TORCH
-from forwardpass.tensors.modules import held_by
+from forwardpass.tensors.modules import device_of, held_by
 
 UNRUNNABLE = (RuntimeError, KeyError, NotImplementedError)
 """What a stretch raises that does not run by itself: an operator has no kernel for float64, refuses
@@ -40,7 +41,10 @@ class Stretch:
         self._calls = calls
         self._start, self._end = start, end
         self._dtype = dtype
-        self._held = held_by(record.this.module)
+
+    @cached_property
+    def _held(self) -> dict[str, torch.Tensor]:
+        return held_by(self._record.this.module)
 
     def __call__(self, value: torch.Tensor) -> torch.Tensor:
         """What comes out for `value`. Raises whatever an operator raises, KeyError for a value
@@ -91,7 +95,7 @@ def residual(
     Returns None where the stretch is not affine, or does not run by itself.
     """
     shape = record.values[start].shape if shape is None else shape
-    device = next(iter(held_by(record.this.module).values())).device
+    device = device_of(record.this.module)
     drawn = torch.Generator().manual_seed(0)
     a, b = (scale * torch.randn(shape, dtype=torch.float64, generator=drawn) for _ in range(2))
     a, b = a.to(device), b.to(device)

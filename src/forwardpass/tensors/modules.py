@@ -9,6 +9,7 @@ given. What is asked here goes by the stores that `nn.Module.__init__` makes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -87,7 +88,8 @@ def held_by(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def device_of(module: nn.Module) -> torch.device:
     """Where the first of its tensors is; the CPU where it holds none."""
-    return next((tensor.device for tensor in held_by(module).values()), torch.device("cpu"))
+    held = chain(buffers_of(module), parameters_of(module))
+    return next((tensor.device for _, tensor in held), torch.device("cpu"))
 
 
 def dtype_of(module: nn.Module) -> str:
