@@ -7,13 +7,14 @@ and which of them begin one, is made out afterwards.
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import CO_GENERATOR
 from types import CodeType, FrameType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from forwardpass.code.statements import body_of, source
 
@@ -73,10 +74,29 @@ class Itinerary:
         return Counter({**inner, **outer})
 
 
-class LineTrace:
-    """While code runs within it on this thread, notes the lines of files that `wanted` takes.
+class ThreadTrace(ABC):
+    """Traces what runs within it on this thread.
 
-    A debugger or a coverage tool that traces this thread is off meanwhile.
+    A debugger or a coverage tool that traces this thread is off meanwhile, and on again afterwards.
+    """
+
+    _before: Any = None
+
+    def __enter__(self) -> Self:
+        self._before = sys.gettrace()
+        sys.settrace(self._entered)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+    @abstractmethod
+    def _entered(self, frame: FrameType, event: str, argument: Any, /) -> TraceFunction | None:
+        """Called with each frame that is entered: what traces that; None: nothing of it."""
+
+
+class LineTrace(ThreadTrace):
+    """While code runs within it on this thread, notes the lines of files that `wanted` takes.
 
     Args:
         marks: by file and line, what to call with the frame each time before that line runs.
@@ -95,15 +115,6 @@ class LineTrace:
         self._parents: list[int] = []
         self._running: dict[int, int] = {}
         self._is_cut = False
-        self._before: Any = None
-
-    def __enter__(self) -> LineTrace:
-        self._before = sys.gettrace()
-        sys.settrace(self._entered)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(self._before)
 
     def _entered(self, frame: FrameType, event: str, argument: Any, /) -> TraceFunction | None:
         code = frame.f_code

@@ -7,18 +7,17 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from forwardpass.code.lines import TraceFunction
+from forwardpass.code.lines import ThreadTrace, TraceFunction
 from forwardpass.code.owners import Owner, is_of_models, models_frame, owner, site_of
 from forwardpass.code.sources import line_at
 from forwardpass.nouns.calls import Site
 
 
-class Watchpoint:
+class Watchpoint(ThreadTrace):
     """While code runs within it on this thread, finds the first line after which `changed` holds.
 
     However the line writes (an assignment, `setattr`, a method of a list, a helper, a hook), it is
-    seen by what it leaves. Lines of PyTorch, NumPy and Python count to the line that called them. A
-    debugger or a coverage tool that traces this thread is off meanwhile.
+    seen by what it leaves. Lines of PyTorch, NumPy and Python count to the line that called them.
 
     Attributes:
         site: that line; None where nothing changed, or where no source can be read.
@@ -27,15 +26,6 @@ class Watchpoint:
     def __init__(self, changed: Callable[[], bool]) -> None:
         self.site: Site | None = None
         self._changed = changed
-        self._before: Any = None
-
-    def __enter__(self) -> Watchpoint:
-        self._before = sys.gettrace()
-        sys.settrace(self._entered)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(self._before)
 
     def _entered(self, frame: FrameType, event: str, argument: Any, /) -> TraceFunction | None:
         file = frame.f_code.co_filename
