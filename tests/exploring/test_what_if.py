@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import models
@@ -17,8 +18,10 @@ from forwardpass import Forward, Model
 from forwardpass.exploring.asking import PageQuestion, asked, known
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.mixtures import mixture, residual_of
+from forwardpass.exploring.opening import of_pass
 from forwardpass.exploring.questions import what_if
 from forwardpass.exploring.rows import given
+from forwardpass.loading.digests import of_module
 from forwardpass.nouns.progress import Steps
 from forwardpass.probing.edits import Instead, ZeroUnit
 
@@ -237,3 +240,27 @@ def test_an_exported_page_asks_what_can_be_answered() -> None:
         assert isinstance(question, PageQuestion)
         assert question.of in known()
         assert asked(question).key
+
+
+def test_a_graph_offers_what_stands_in_each_copy_of_it() -> None:
+    module = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    graph = torch.export.export(module, (torch.randn(4, 8),)).module()
+    exploration = of_pass(Forward(Model(graph)), torch.randn(4, 8))
+    found = what_if.changes(exploration, STEPS)
+    assert found.activations == ()
+    settled = what_if.settle(exploration, STEPS, id="mixture")
+    assert "Without its activation" not in settled.why
+
+
+def test_weights_that_stand_for_others_have_a_hash_and_can_be_changed() -> None:
+    quantization: Any = importlib.import_module("torchao.quantization")
+    module = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32)).eval()
+    before = of_module(module)
+    quantization.quantize_(module, quantization.Int8WeightOnlyConfig())
+    after = of_module(module)
+    assert after not in (before, "")
+    exploration = of_pass(Forward(Model(module)), torch.randn(4, 64))
+    (activation,) = what_if.changes(exploration, STEPS).activations
+    measured = what_if.measured(exploration, STEPS, edits=(activation.edit,))
+    assert measured.failed == ""
+    assert measured.hash == after[: len(measured.hash)]

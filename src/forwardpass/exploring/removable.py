@@ -45,7 +45,8 @@ class UnitLayer(msgspec.Struct, frozen=True):
 
 
 def activations(probe: Probe) -> list[Activation]:
-    """The activations that ran, in their order; none in TorchScript, which cannot be changed."""
+    """The activations that ran, in their order; none in TorchScript, which cannot be changed, nor
+    of code without a file, such as that of a graph, which has other places in each copy."""
     record, parts = probe.record, probe.parts
     if any(isinstance(part, torch.jit.ScriptModule) for part in parts.values()):
         return []
@@ -61,6 +62,8 @@ def activations(probe: Probe) -> list[Activation]:
             while entry.path not in parts:
                 entry = record.modules[entry.parent]
             site = record.site(call)
+            if site.file.startswith("<"):
+                continue
             edit = Instead(entry.path, site=str(site), operator=call.packet)
             kind = call.name or call.short
             whose = f" in {entry.path}" if entry.path else ""

@@ -172,10 +172,15 @@ def _names(code: CodeType) -> list[str]:
 
 
 def content(value: torch.Tensor | np.ndarray[Any, Any]) -> str:
-    """Dtype, shape and a hash of the values."""
+    """Dtype, shape and a hash of the values; of a tensor that stands for others, of those."""
     told = f"{value.dtype}{list(value.shape)}"
     if is_tensor(value):
         import torch
+
+        from forwardpass.tensors.classes import inside
+
+        if held := inside(value):
+            return told + "".join(f"{name}{content(one)}" for name, one in held.items())
 
         if value.device.type == "meta" or value.layout != torch.strided or not value.numel():
             return told
