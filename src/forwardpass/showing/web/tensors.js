@@ -74,12 +74,10 @@ function Bars({ head, numbers, title }) {
   const high = numbers.length * 22;
   return html`<div class="scroll"><svg width=${left + wide + 4} height=${high + 4} role="img"
     aria-label="${title}: ${Array.from(numbers, brief).join(", ")}">
-    <defs><pattern id="below" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
-      <rect width="5" height="5" fill="var(--neg)" /><line x1="0" y1="0" x2="0" y2="5" stroke="var(--paper)" stroke-width="2.2" /></pattern></defs>
     ${Array.from(numbers, (v, at) => html`<text x="0" y=${at * 22 + 15} class="f">${at}</text>
       <text x=${left - 12} y=${at * 22 + 15} text-anchor="end" class="i">${brief(v)}</text>
       ${Number.isFinite(v) && html`<rect x=${Math.min(x(0), x(v))} y=${at * 22 + 4} width=${Math.abs(x(v) - x(0))} height="14"
-        fill=${v < 0 ? "url(#below)" : "var(--pos)"} />`}`)}
+        fill=${v < 0 ? "url(#hatch)" : "var(--pos)"} />`}`)}
     <line x1=${x(0)} x2=${x(0)} y1="0" y2=${high} stroke="var(--line-2)" /></svg></div>
     <${Legend} head=${head} most=${0} />`;
 }

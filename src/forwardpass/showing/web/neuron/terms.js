@@ -31,7 +31,7 @@ function Table({ part, steps, open, was, go, ask, ends }) {
   const write = (/** @type {any} */ value) => written(value, digits.value, scale);
   const all = rows(steps, open);
   const shows = { write, go, ask, open };
-  return html`<${Minus} /><div class="scroll" tabindex="0" role="region" aria-label="the arithmetic"><table class="terms">
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="the arithmetic"><table class="terms">
     <caption class="vh">The arithmetic of ${textOf(part.stand)}, the largest terms first</caption>
     <thead><tr><th class="hide pl">factor</th><th><span class="vh">number</span></th><th><span class="vh">times</span></th><th class="hide">factor</th>
       <th><span class="vh">number</span></th><th><span class="vh">is</span></th><th class="r">value</th>
@@ -139,13 +139,8 @@ function Bar({ from = 0, by, low = 0, high = 0, strong = false, joined = false }
     <line x1=${x(0)} x2=${x(0)} y1="0" y2="27" stroke="var(--line-2)" />
     ${joined && html`<line x1=${x(from + by)} x2=${x(from + by)} y1="14" y2="27" stroke="var(--ink-3)" />
       <line x1=${x(from)} x2=${x(from)} y1="0" y2="13" stroke="var(--ink-3)" />`}
-    <rect x=${x(left)} y=${strong ? 6 : 8} width=${`${wide}%`} height=${strong ? 15 : 11} fill=${by < 0 ? "url(#minus)" : "var(--pos)"} /></svg>`;
+    <rect x=${x(left)} y=${strong ? 6 : 8} width=${`${wide}%`} height=${strong ? 15 : 11} fill=${by < 0 ? "url(#hatch)" : "var(--pos)"} /></svg>`;
 }
 
 /** @param {number | string} value */
 const sign = (value) => (Number(value) < 0 ? "neg" : "pos");
-
-/** What negative bars are filled with. */
-const Minus = () => html`<svg class="vh" width="0" height="0" aria-hidden="true"><defs><pattern id="minus" width="5" height="5"
-  patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="5" height="5" fill="var(--neg)" />
-  <line x1="0" y1="0" x2="0" y2="5" stroke="var(--paper)" stroke-width="2.2" /></pattern></defs></svg>`;

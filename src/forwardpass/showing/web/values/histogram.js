@@ -50,8 +50,7 @@ export function Channels({ shares, told, title }) {
   const step = 16, bar = 12;
   return html`<div class="gap"><h3>share of zeros, channel by channel</h3>
     <div class="scroll"><svg width=${shares.length * step} height="46" role="img" aria-label=${words}>
-    <defs><pattern id="dead" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><line x1="0" y1="0" x2="0" y2="5" stroke="var(--ink-3)" stroke-width="2" /></pattern></defs>
-    ${shares.map((share, at) => html`<rect x=${at * step} y="0" width=${bar} height="30" fill=${told && share === 1 ? "url(#dead)" : "var(--line)"} />
+    ${shares.map((share, at) => html`<rect x=${at * step} y="0" width=${bar} height="30" fill=${told && share === 1 ? "url(#hatch2)" : "var(--line)"} />
       ${told && share < 1 && html`<rect x=${at * step} y=${30 - share * 30} width=${bar} height=${share * 30} fill="var(--mag)" />`}
       ${told && share === 1 && html`<path d="m${at * step + 2} 36 8 8m0-8-8 8" stroke="var(--ink)" stroke-width="1.5" />`}`)}</svg></div></div>`;
 }
