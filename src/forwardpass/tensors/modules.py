@@ -88,7 +88,7 @@ def held_by(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def device_of(module: nn.Module) -> torch.device:
     """Where the first of its tensors is; the CPU where it holds none."""
-    held = chain(buffers_of(module), parameters_of(module))
+    held = chain(parameters_of(module), buffers_of(module))
     return next((tensor.device for _, tensor in held), torch.device("cpu"))
 
 
