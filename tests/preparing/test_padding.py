@@ -100,7 +100,7 @@ def test_without_pad_nothing_is_tried() -> None:
     made = proof(model, "ids")
     assert made.paddable == ()
     assert made.rows == 0
-    assert "not declared" in made.said
+    assert "no padding is declared" in made.said
 
 
 def test_rows_of_one_length_are_padded_for_the_proof_all_the_same() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -197,6 +198,18 @@ def test_ctrl_c_and_the_same_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         tune(model, rows(), keep="flips <= 2%", out=out)
 
 
+class Resting(nn.Module):
+    """What no graph of it does: each pass takes a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        sleep(0.002)
+        return self.network(pixels)
+
+
 def test_ctrl_c_in_the_gate_leaves_the_plan_that_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +221,7 @@ def test_ctrl_c_in_the_gate_leaves_the_plan_that_was_given(
                 raise KeyboardInterrupt
 
     out = tmp_path / "tuned.fwd"
-    model = fwd.Model(network(), "pixels: f32[batch 64]")
+    model = fwd.Model(Resting().eval(), "pixels: f32[batch 64]")
     tuning = tune(model, rows(), keep="flips <= 2%", out=out, progress=Stopping())
     assert tuning.interrupted
     assert (tuning.chosen, tuning.is_kept) == ("@ eager", True)
