@@ -73,6 +73,19 @@ def behind(element: Element, shape: Sequence[int]) -> Element:
     return tuple(0 if size == 1 else i for i, size in zip(own, shape, strict=True))
 
 
+def operand(name: str, given: Any, element: Element) -> Term:
+    """What an operand, a tensor or a number, brings to this element of the result.
+
+    Raises LookupError for a complex number.
+    """
+    if hasattr(given, "shape"):
+        own = behind(element, given.shape)
+        return Term(place(name, *own), at(given, own))
+    if isinstance(given, complex):
+        raise LookupError(f"{name} is {given}; the arithmetic is of real numbers only")
+    return Term(f"{float(given):g}", float(given))
+
+
 def reached(element: Element, shape: Sequence[int], result: Sequence[int]) -> Iterator[Element]:
     """The elements of the result that `element`, of an operand of this shape, is broadcast to."""
     new = len(result) - len(shape)

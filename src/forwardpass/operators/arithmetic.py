@@ -18,8 +18,8 @@ from forwardpass.operators._sums import (
     Arguments,
     Element,
     at,
-    behind,
     only_first,
+    operand,
     place,
     reached,
     summed,
@@ -55,16 +55,6 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return 0
 
 
-def _operand(name: str, operand: Any, element: Element) -> Term:
-    """What an operand, a tensor or a number, brings to this element of the result."""
-    if hasattr(operand, "shape"):
-        own = behind(element, operand.shape)
-        return Term(place(name, *own), at(operand, own))
-    if isinstance(operand, complex):
-        raise LookupError(f"{name} is {operand}; the arithmetic is of real numbers only")
-    return Term(f"{float(operand):g}", float(operand))
-
-
 def _weights(operator: str, arguments: Arguments) -> tuple[float, float] | None:
     """By what a sum or a difference multiplies `self` and `other`; None for what is neither."""
     alpha = float(arguments.get("alpha", 1))
@@ -81,7 +71,7 @@ def terms(operator: str, arguments: Arguments, output: int, element: Element) ->
     Raises LookupError for sums of truth values, which are no sums.
     """
     only_first(operator, output)
-    operands = [_operand(name, arguments[name], element) for name in ("self", "other")]
+    operands = [operand(name, arguments[name], element) for name in ("self", "other")]
     weights = _weights(operator, arguments)
     if weights is None:
         lines = [
@@ -130,7 +120,7 @@ def gradient(
     for y in reached(element, arguments[name].shape, delta.shape):
         label, own = place("δ", *y), at(delta, y)
         if weights is None:
-            factor = _operand(names[name == "self"], arguments[names[name == "self"]], y)
+            factor = operand(names[name == "self"], arguments[names[name == "self"]], y)
             products.append(times(f"{label} · {factor.label}", own, factor.value))
         else:
             products.append(times(label, own, weights[names.index(name)]))

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from forwardpass.nouns.explanations import Equation
-from forwardpass.operators._sums import Arguments, Element, at, behind, only_first, place
+from forwardpass.operators._sums import Arguments, Element, only_first, operand
 
 FORMULAS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "exp": ("exp(x)", np.exp),
@@ -61,14 +61,10 @@ def macs(operator: str, arguments: Arguments, outputs: Any) -> int:
     return 0
 
 
-def _named(name: str, operand: Any, element: Element) -> Equation:
+def _named(name: str, given: Any, element: Element) -> Equation:
     """An operand, a tensor or a number, as the element of the result reads it."""
-    if hasattr(operand, "shape"):
-        own = behind(element, operand.shape)
-        return Equation(name, place(name, *own), at(operand, own))
-    if isinstance(operand, complex):
-        raise LookupError(f"{name} is {operand}; the arithmetic is of real numbers only")
-    return Equation(name, f"{float(operand):g}", float(operand))
+    term = operand(name, given, element)
+    return Equation(name, term.label, term.value)
 
 
 def terms(operator: str, arguments: Arguments, output: int, element: Element) -> list[Equation]:

@@ -15,6 +15,7 @@ from forwardpass.exploring.playing import graph_nodes, hand_layer, layer_by_hand
 from forwardpass.exploring.predictions import PagePrediction, Settled
 from forwardpass.exploring.steps import Leg, call_name, formula_of, legs_of, said_of
 from forwardpass.exploring.views import Predictions, View
+from forwardpass.measuring.spans import duration
 from forwardpass.nouns.progress import Steps
 from forwardpass.nouns.records import Record
 from forwardpass.recording.recordings import living
@@ -244,9 +245,9 @@ def _cost(exploration: Exploration, steps: Steps, row: int) -> Settled:
     why = f"{leg}: {share:.0%} of what all calls take{work}."
     if len(alike) > 1:
         other = legs[alike[1]]
-        took = _seconds(float(np.median(samples[alike[1]])))
+        took = duration(float(np.median(samples[alike[1]])))
         why = f"Too close to call: {leg} and {other}, which takes {took}. {share:.0%} of all{work}."
-    return Settled(tuple(sorted(choice)), _seconds(seconds), why, tied=len(alike) > 1)
+    return Settled(tuple(sorted(choice)), duration(seconds), why, tied=len(alike) > 1)
 
 
 def _hand(exploration: Exploration, steps: Steps, row: int) -> Settled:
@@ -298,13 +299,6 @@ def _guesses(record: Record, legs: tuple[Leg, ...]) -> list[int]:
     ranked = [sorted(range(len(legs)), key=lambda n: -sums[n][by]) for by in range(4)]
     found = dict.fromkeys(order[place] for place in range(len(legs)) for order in ranked)
     return sorted(list(found)[:_GUESSES])
-
-
-def _seconds(seconds: float) -> str:
-    for size, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
 
 
 def _value(record: Record, serial: int) -> StepValue:
