@@ -237,6 +237,14 @@ def test_an_input_that_does_not_fit_is_refused(change: InputElement, said: str) 
         neuron.moved(exploration, Steps(), change=Changed(inputs=(change,)))
 
 
+@pytest.mark.parametrize("name", ["0.weight[0, 1]", "input[0, 1]"])
+def test_a_number_that_was_given_says_where_it_can_be_set(name: str) -> None:
+    exploration = explored(nn.Sequential(nn.Linear(3, 2)), torch.ones(1, 3))
+    with pytest.raises(UsageError, match="goes into; there it can be set") as refused:
+        neuron.element(exploration, Steps(), element=name)
+    assert "--gradient" not in str(refused.value)
+
+
 def asked(exploration: Exploration, element: str) -> dict[str, Any]:
     found = neuron.predictions(exploration, Steps(), element=element).predictions
     return {one.id.partition(" ")[0]: one for one in found}

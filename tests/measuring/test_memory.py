@@ -90,8 +90,9 @@ def test_the_peak_of_a_gpu() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="what glibc does with what is freed")
 def test_what_a_process_keeps_comes_without_page_faults() -> None:
     program = (
-        "import resource, sys; from forwardpass.measuring.memory import keep_freed\n"
-        "if sys.argv[1:]: keep_freed(1 << 26)\n"
+        "import resource, sys; from forwardpass.measuring.memory import keep_freed, settle_freed\n"
+        "if sys.argv[1:] == ['kept']: keep_freed(1 << 26)\n"
+        "if sys.argv[1:] == ['settled']: settle_freed()\n"
         "def faults():\n"
         "    began = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "    for _ in range(20): parts = [bytes(1 << 20) for _ in range(8)]; del parts\n"
@@ -103,4 +104,5 @@ def test_what_a_process_keeps_comes_without_page_faults() -> None:
         return int(subprocess.check_output([sys.executable, "-c", program, *arguments]))
 
     assert faults("kept") < 2_048  # pages of one round of 8 MiB
+    assert faults("settled") < 2_048
     assert faults("kept") < faults()

@@ -14,6 +14,7 @@ from forwardpass.building.opening import opened
 from forwardpass.building.replicas import Example, Inputs, Replica
 from forwardpass.errors import UsageError, nearest
 from forwardpass.loading.artefacts import ArtefactProgram
+from forwardpass.measuring.memory import settle_freed
 from forwardpass.nouns.applied import Applied
 from forwardpass.nouns.folders import names, plugin, plugins
 from forwardpass.nouns.forwards import Forward
@@ -105,6 +106,7 @@ def build(forward: Forward, example: Example) -> Engine:
     Raises UsageError for unknown names and arguments, LoadError where the module cannot be copied,
     BuildError where a step or a backend cannot make it.
     """
+    settle_freed()
     program = forward.model.program
     if isinstance(program, ArtefactProgram):
         return Engine(forward, opened(forward, program), program.artefact.steps)

@@ -24,6 +24,16 @@ _CALL = re.compile(r"^#(\d+)$")
 _TIMES = re.compile(r"^(?P<path>.*):(?P<index>\d+)$")
 
 
+class GivenError(UsageError):
+    """A number that was given has no arithmetic of its own; `what` names it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} is given, not computed; with --gradient its way back can be explained"
+        )
+        self.what = what
+
+
 class Target(NamedTuple):
     """Something whose elements can be explained: its name, and the value that it names."""
 
@@ -132,9 +142,7 @@ def _value(record: Recording, name: str, backward: bool) -> tuple[Value, int]:
     if backward:
         known += [value.name for value in record.values if value.name]
     elif any(value.name == name for value in record.values):
-        raise UsageError(
-            f"{name} is given, not computed; with --gradient its way back can be explained"
-        )
+        raise GivenError(name)
     raise UsageError(f"nothing in the record is called {name!r}; {_near(name, known)}")
 
 

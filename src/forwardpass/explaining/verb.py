@@ -11,7 +11,7 @@ from forwardpass import operators
 from forwardpass.errors import UsageError
 from forwardpass.explaining.backward import way_back
 from forwardpass.explaining.capturing import Captured, captured, check_numbers
-from forwardpass.explaining.targets import found, is_readable
+from forwardpass.explaining.targets import GivenError, found, is_readable
 from forwardpass.explaining.views import Element, origin, seen_in
 from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.explanations import Equation, Explanation, Part
@@ -76,10 +76,8 @@ def explained(record: Recording, element: str) -> list[Explained]:
             f"to make: {record.lacks('origins')}"
         )
     if start.call is None:
-        raise UsageError(
-            f"{element} is element {list(start.element)} of {start.value.name or 'a value'}, which "
-            "is given, not computed; --gradient explains its way back"
-        )
+        of = start.value.name or "a value"
+        raise GivenError(f"{element} is element {list(start.element)} of {of}, which")
     is_readable(element, start.value)
     wanted = [
         (start.call, start.value, start.element),

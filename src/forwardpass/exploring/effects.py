@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -37,7 +37,7 @@ class RowInterval(msgspec.Struct, frozen=True):
     high: float
 
 
-class Effect(NamedTuple):
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """What a change does.
 
     Attributes:
@@ -45,15 +45,15 @@ class Effect(NamedTuple):
         cosine: mean of the rows with themselves as they were.
         distance: RMS of the difference ÷ RMS of the outputs.
         accuracy, gained: with labels; how far it is from that of the model as it is.
-        None: there is no such number of such outputs.
+        None: there is no such number of such outputs. verdict: in words.
     """
 
-    same: RowInterval | None
-    moved: int
-    cosine: RowInterval | None
-    distance: RowInterval | None
-    accuracy: RowInterval | None
-    gained: RowInterval | None
+    same: RowInterval | None = None
+    moved: int = 0
+    cosine: RowInterval | None = None
+    distance: RowInterval | None = None
+    accuracy: RowInterval | None = None
+    gained: RowInterval | None = None
     verdict: str
 
 
@@ -77,8 +77,11 @@ def effect(of: Reference, came: Outputs, labels: Labels | None) -> Effect:
         paired = PairedShare(ups, downs, len(right))
         gained = RowInterval(paired.value, *_bounds(paired.bound, paired.value))
     distance = _distance(of.outputs, came)
-    found = Effect(same, moved, cosine, distance, accuracy, gained, "")
-    return found._replace(verdict=_verdict(of, came, found, labels))
+    found = Effect(
+        same=same, moved=moved, cosine=cosine, distance=distance, accuracy=accuracy, gained=gained,
+        verdict="",
+    )  # fmt: skip
+    return msgspec.structs.replace(found, verdict=_verdict(of, came, found, labels))
 
 
 def _verdict(of: Reference, came: Outputs, found: Effect, labels: Labels | None) -> str:

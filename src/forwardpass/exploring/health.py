@@ -103,17 +103,12 @@ class Health(msgspec.Struct, frozen=True):
     raised: dict[int, str]
 
     @property
-    def first(self) -> Vital:
-        """What is asked about: the first activation that made zeros, the first one, an output.
-
-        Raises UsageError where there is none of them.
-        """
+    def first(self) -> Vital | None:
+        """What is asked about: the first activation that made zeros, the first one, an output; None
+        where none of them has a number."""
         made = [each for each in self.watched if each.after is not None]
         zeros = [each for each in made if each.after is not None and each.after.zeros]
-        found = next(iter([*zeros, *made, *self.watched]), None)
-        if found is None:
-            raise UsageError("nothing that comes out of the pass, or of an activation, is a number")
-        return found
+        return next(iter([*zeros, *made, *self.watched]), None)
 
 
 def surveyed(exploration: Exploration, steps: Steps) -> Health:

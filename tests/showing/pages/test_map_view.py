@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from conftest import Opens
 from playwright.sync_api import Page as Tab
@@ -67,6 +69,61 @@ def test_repeats_are_folded_and_one_of_them_shown_beside(live: Opens) -> None:
     tab.click("text=all drawn")
     tab.wait_for_selector("[role=treeitem] >> nth=7")
     assert "5 × Block" not in "\n".join(lines(tab))
+
+
+class Pairs(nn.Module):
+    """Layers of two that no module holds together, as they are written by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pair = (nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 6)), Block(6))
+        self.layers = nn.ModuleList(nn.ModuleList(deepcopy(one) for one in pair) for _ in range(4))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for mixer, block in self.layers:
+            x = mixer(x) + x
+            x = block(x) + x
+        return self.head(x)
+
+
+def test_repeats_of_several_parts_are_folded_as_one(live: Opens) -> None:
+    tab = mapped(live, Pairs(), torch.randn(1, 6))
+    told = lines(tab)
+    assert sum("4 × (Sequential, Block)" in line for line in told) == 1
+    assert sum("layers.0.0.1 Linear" in line for line in told) == 1
+    assert not any("layers.1.0" in line for line in told)
+    assert sum("two ways are added" in line for line in told) >= 2
+    tab.click("section.ask >> text=Skip, just show me")
+    tab.click("[role=treeitem][aria-label*='4 × (Sequential, Block)']")
+    tab.wait_for_selector("section[aria-label=selected] >> text=4 × (Sequential, Block)")
+    tab.click("text=Unfold all 4")
+    tab.wait_for_selector("[role=treeitem][aria-label*='layers.3.1 Block']")
+    assert not any("4 ×" in line for line in lines(tab))
+
+
+def test_a_loop_without_modules_is_folded_among_operators(live: Opens) -> None:
+    tab = mapped(live, Sequence(), torch.randn(1, 9, 5))
+    tab.click("text=operators")
+    tab.wait_for_selector("[role=treeitem][aria-label*='8 × ']")
+    assert len(lines(tab)) < 20
+    tab.click("text=all drawn")
+    tab.wait_for_selector("[role=treeitem] >> nth=20")
+    assert not any("8 × " in line for line in lines(tab))
+
+
+class Sequence(nn.Module):
+    """A recurrence by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept, self.read = nn.Parameter(torch.randn(5, 5)), nn.Parameter(torch.randn(5, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.zeros_like(x[:, 0])
+        for at in range(8):
+            state = torch.tanh(x[:, at] @ self.read + state @ self.kept)
+        return state
 
 
 def test_it_is_walked_and_opened_by_keyboard(live: Opens) -> None:

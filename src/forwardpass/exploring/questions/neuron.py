@@ -10,7 +10,7 @@ import torch
 
 from forwardpass.errors import ForwardpassError, UsageError
 from forwardpass.explaining.reads import Reads
-from forwardpass.explaining.targets import found, targets
+from forwardpass.explaining.targets import GivenError, found, targets
 from forwardpass.explaining.verb import Explained, explained
 from forwardpass.exploring.arithmetic import (
     Breakdown,
@@ -112,7 +112,13 @@ def element(
     record = _record(exploration, row, change_of(change))
     steps.begin("running", 1)
     text = element or telling(record)
-    parts = explained(record, text)
+    try:
+        parts = explained(record, text)
+    except GivenError as error:
+        raise UsageError(
+            f"{error.what} is given, not computed: nothing adds up to it. Choose a number that it "
+            "goes into; there it can be set to another one"
+        ) from None
     value, index, _ = found(record, text, backward=False)
     owner = text.partition("[")[0].strip()
     shown = Breakdowns(record, ElementNames(record), step)

@@ -89,6 +89,8 @@ def predictions(exploration: Exploration, steps: Steps, *, row: int = 0) -> Pred
     if exploration.record().lacks("numbers"):
         return Predictions(())
     first = health(exploration, steps).first
+    if first is None:
+        return Predictions(())
     question = f"{_where(first)}, what share of all numbers is exactly zero?"
     return Predictions((PagePrediction("zeros", question, _CHOICES, ("zeros",)),))
 
@@ -97,8 +99,9 @@ def settle(exploration: Exploration, steps: Steps, *, id: str, row: int = 0) -> 
     """Counted over all rows."""
     if id != "zeros":
         raise UsageError(f"Values asks nothing that is called {id!r:.40}")
-    found = health(exploration, steps)
-    first = found.first
+    first = health(exploration, steps).first
+    if first is None:
+        raise UsageError("nothing that comes out of the pass, or of an activation, is a number")
     counted = first.after or first.before
     share = counted.zeros / counted.count
     near = min(range(len(_SHARES)), key=lambda n: abs(_SHARES[n] - share))

@@ -93,26 +93,20 @@ class PossibleChanges(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-class MeasuredChange(msgspec.Struct, frozen=True):
-    """A row of the table; see effects.Effect.
+class MeasuredChange(Effect, frozen=True, kw_only=True):
+    """A row of the table: what a change does, and what it costs.
 
     Attributes:
-        times: of the time of the model as it is; None where it is not timed; time: in words.
+        rows: over which. times: of the time of the model as it is; None where it is not timed;
+            time: in words.
         bytes: of the weights, as they would be stored.
         hash: of the user's model afterwards.
         failed: what was raised; then there is nothing else.
     """
 
     rows: int
-    same: RowInterval | None
-    moved: int
-    cosine: RowInterval | None
-    distance: RowInterval | None
-    accuracy: RowInterval | None
-    gained: RowInterval | None
-    verdict: str
-    times: RowInterval | None
-    time: str
+    times: RowInterval | None = None
+    time: str = ""
     bytes: int
     hash: str
     failed: str = ""
@@ -193,7 +187,7 @@ def measured(
     labels = None if exploration.given is None else exploration.given.labels
     if not edits:
         found = effect(of, of.outputs, labels)
-        return _told(exploration, of, found._replace(verdict=""), None, "", edits)
+        return _told(exploration, of, msgspec.structs.replace(found, verdict=""), None, "", edits)
     module = changed(of, edits)
     steps.begin("the changed copy", len(of.batches) + 1)
     try:
@@ -215,8 +209,8 @@ def _told(
     edits: tuple[Edit, ...],
 ) -> MeasuredChange:  # fmt: skip
     return MeasuredChange(
-        exploration.count, found.same, found.moved, found.cosine, found.distance, found.accuracy,
-        found.gained, found.verdict, times, time, _bytes(of, edits), _hash(exploration),
+        **msgspec.structs.asdict(found), rows=exploration.count, times=times, time=time,
+        bytes=_bytes(of, edits), hash=_hash(exploration),
     )  # fmt: skip
 
 
@@ -224,8 +218,8 @@ def _failed(
     exploration: Exploration, of: Reference, edits: tuple[Edit, ...], why: str
 ) -> MeasuredChange:
     return MeasuredChange(
-        exploration.count, None, 0, None, None, None, None, "cannot run", None, "",
-        _bytes(of, edits), _hash(exploration), why,
+        verdict="cannot run", rows=exploration.count, bytes=_bytes(of, edits),
+        hash=_hash(exploration), failed=why,
     )  # fmt: skip
 
 

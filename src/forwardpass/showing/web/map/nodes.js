@@ -1,10 +1,14 @@
 // What the map draws: modules opened as far as they fit, repeats folded, and what leads where.
 import { shape } from "fwd/numbers.js";
+import { folded, idOf } from "fwd/map/repeats.js";
 
 /** @typedef {import("fwd/map/pass.js").Pass} Pass */
-/** A thing on the map; its calls are those from `first` up to `stop`.
+/** @typedef {import("fwd/map/pass.js").Part} Part */
+/** @typedef {import("fwd/map/pass.js").Scope} Scope */
+/** A thing on the map; its calls are those from `first` up to `stop`. `members` are the values of an
+ * end, `copies` what a stack holds.
  * @typedef {{id: string, kind: "input" | "output" | "module" | "call" | "run" | "stack" | "join" | "failed",
- *   first: number, stop: number, module: number, members: number[], name: string, type: string,
+ *   first: number, stop: number, module: number, members: number[], copies: Part[][], name: string, type: string,
  *   serial: number, still: boolean, dead: boolean, loose: boolean, chained: boolean}} Node */
 /** @typedef {{from: number, to: number, serial: number}} Edge */
 /** @typedef {{nodes: Node[], edges: Edge[]}} Drawn */
@@ -14,20 +18,21 @@ import { shape } from "fwd/numbers.js";
 
 const ROOM = 14;
 const ROOM_INSIDE = 20;
-const EMPTY = { members: [], module: -1, type: "", serial: -1, still: false, dead: false, loose: false, chained: false };
+/** @type {{members: number[], copies: Part[][], module: number, type: string, serial: number, still: boolean, dead: boolean, loose: boolean, chained: boolean}} */
+const EMPTY = { members: [], copies: [], module: -1, type: "", serial: -1, still: false, dead: false, loose: false, chained: false };
 
-/** The map of what is in a module call.
- * @param {Pass} pass @param {Marks} marks @param {Choice} choice @param {number} scope
+/** The map of the pass, or of what is in a scope.
+ * @param {Pass} pass @param {Marks} marks @param {Choice} choice @param {Scope} [within]
  * @returns {Drawn} */
-export function drawn(pass, marks, choice, scope) {
-  const whole = scope === 0;
-  const base = pass.graph.modules.path[scope] ?? "";
-  const made = new Making(pass, marks, choice, base);
-  const steps = pass.graph.modules.path.length
+export function drawn(pass, marks, choice, within) {
+  const whole = !within;
+  const scope = within ?? (pass.graph.modules.path.length ? pass.inside(0) : null);
+  const made = new Making(pass, marks, choice, scope?.base ?? "");
+  const steps = scope
     ? choice.zoom === "operators" ? made.operators(scope) : made.fitting(scope)
     : made.loose();
-  const inputs = whole ? made.inputs() : made.entries(scope);
-  const ends = marks.failure && whole ? [made.failed(marks.failure)] : whole ? made.outputs() : made.exits(scope);
+  const inputs = whole ? made.inputs() : made.entries(within);
+  const ends = marks.failure && whole ? [made.failed(marks.failure)] : whole ? made.outputs() : made.exits(within);
   const nodes = [...inputs, ...steps, ...ends], edges = leading(pass, nodes, marks);
   const read = new Set(edges.map((edge) => edge.from));
   nodes.forEach((node, at) => { node.loose = node.dead && !read.has(at); });
@@ -51,40 +56,40 @@ class Making {
 
   /** Modules. Opened is what the reader opened; and, as long as all fits, the largest: of one of
    * several alike whatever fits, of the whole only what most of it is in.
-   * @param {number} scope @returns {Node[]} */
+   * @param {Scope} scope @returns {Node[]} */
   fitting(scope) {
-    const { first, stop } = this.pass.graph.modules, all = stop[scope] - first[scope];
+    const all = scope.stop - scope.first, part = scope.module !== 0;
     let now = this.steps(scope);
     for (;;) {
       const size = (/** @type {Node} */ node) => {
         const wish = this.choice.opened.get(node.id) ?? (this.around.has(node.module) || undefined), calls = node.stop - node.first;
         if (node.kind !== "module" || wish === false) return 0;
         if (wish) return all + calls;
-        const most = scope > 0 || now.length === 1 || 2 * calls > all;
+        const most = part || now.length === 1 || 2 * calls > all;
         return this.pass.children[node.module].length && most ? calls : 0;
       };
       const sizes = now.map(size), largest = sizes.reduce((a, b) => Math.max(a, b), 0);
       if (!largest) return now;
-      const at = sizes.indexOf(largest), inside = this.steps(now[at].module);
-      if (largest <= all && now.length - 1 + inside.length > (scope > 0 ? ROOM_INSIDE : ROOM) && now.length > 1) return now;
+      const at = sizes.indexOf(largest), inside = this.steps(this.pass.inside(now[at].module));
+      if (largest <= all && now.length - 1 + inside.length > (part ? ROOM_INSIDE : ROOM) && now.length > 1) return now;
       now = [...now.slice(0, at), ...inside, ...now.slice(at + 1)];
     }
   }
 
-  /** Every call for itself, repeats folded. @param {number} scope @returns {Node[]} */
+  /** Every call for itself, repeats folded. @param {Scope} scope @returns {Node[]} */
   operators(scope) {
     /** @type {Node[]} */
     const found = [];
-    const into = (/** @type {number} */ module) => {
-      for (const part of this.folded(module)) {
-        if (part.members) found.push(this.stack(part.members, part.chained));
+    const into = (/** @type {Part[]} */ parts) => {
+      for (const { part, copies, chained } of this.folded(parts)) {
+        if (copies.length) found.push(this.stack(copies, chained));
         else if (part.module < 0) found.push(this.call(part.call));
         else if (this.pass.graph.modules.first[part.module] === this.pass.graph.modules.stop[part.module]) {
           if (part.module !== this.broken && !this.pass.children[part.module].length) found.push(this.module(part.module));
-        } else into(part.module);
+        } else into(this.pass.parts(part.module));
       }
     };
-    into(scope);
+    into(scope.parts);
     return found;
   }
 
@@ -93,26 +98,31 @@ class Making {
     return Array.from({ length: this.pass.count }, (_, call) => this.call(call));
   }
 
-  /** What is in a module: its modules, and its own calls between them as one.
-   * @param {number} module @returns {Node[]} */
-  steps(module) {
+  /** What is in a scope: its modules, and its own calls between them as one.
+   * @param {Scope} scope @returns {Node[]} */
+  steps({ parts }) {
     /** @type {Node[]} */
     const found = [];
     /** @type {number[]} */
     let run = [];
     const end = () => {
       if (run.length === 1 || this.choice.opened.get(`r${run[0]}`)) found.push(...run.map((call) => this.call(call)));
-      else if (run.length) found.push(this.run(run[0], run[run.length - 1] + 1, module));
+      else if (run.length) found.push(this.run(run[0], run[run.length - 1] + 1));
       run = [];
     };
-    const alone = !this.pass.children[module].length;
-    for (const part of this.folded(module)) {
-      if (part.module < 0 && !part.members && !this.pass.joins(part.call) && !alone) {
-        run.push(part.call);
+    const alone = parts.every((part) => part.module < 0);
+    for (const { part, copies, chained } of this.folded(parts)) {
+      if (part.module < 0 && !copies.some((copy) => copy.some((one) => one.module >= 0)) && !alone) {
+        for (const { call } of copies.length ? copies.flat() : [part]) {
+          if (this.pass.joins(call)) {
+            end();
+            found.push(this.call(call));
+          } else run.push(call);
+        }
         continue;
       }
       end();
-      if (part.members) found.push(this.stack(part.members, part.chained));
+      if (copies.length) found.push(this.stack(copies, chained));
       else if (part.module < 0) found.push(this.call(part.call));
       else if (part.module !== this.broken) found.push(this.module(part.module));
     }
@@ -120,41 +130,11 @@ class Making {
     return found;
   }
 
-  /** Parts of a module; neighbours of one structure that follow each other, or stand side by side,
-   * together. @param {number} module
-   * @returns {{module: number, call: number, members?: number[], chained: boolean}[]} */
-  folded(module) {
-    const { likeness, graph } = this.pass, { first, stop } = graph.modules;
-    const parts = this.pass.parts(module);
-    /** @type {{module: number, call: number, members?: number[], chained: boolean}[]} */
-    const found = [];
-    for (let at = 0; at < parts.length;) {
-      const { module: one } = parts[at];
-      let end = at + 1;
-      const calls = one < 0 ? 0 : stop[one] - first[one];
-      let chained = true;
-      if (calls) {
-        const like = (/** @type {number} */ i) => i < parts.length && parts[i].module >= 0 && likeness[parts[i].module] === likeness[one];
-        if (like(end)) chained = this.follows(one, parts[end].module);
-        while (like(end) && this.follows(parts[end - 1].module, parts[end].module) === chained) end++;
-      }
-      const members = parts.slice(at, end).map((part) => part.module);
-      const least = !chained ? 4 : calls > 1 ? 2 : 3;
-      const open = this.choice.unfolded === true || (this.choice.unfolded instanceof Set && this.choice.unfolded.has(`s${one}`));
-      if (members.length >= least && !open) {
-        found.push({ module: one, call: first[one], members, chained });
-        at = end;
-      } else {
-        for (const stopAt = members.length >= least ? end : at + 1; at < stopAt; at++) found.push({ ...parts[at], chained });
-      }
-    }
-    return found;
-  }
-
-  /** Whether a module call reads what the one before it made. @param {number} before @param {number} after */
-  follows(before, after) {
-    const { inputs, first, stop } = this.pass.graph.modules, { producer } = this.pass.graph.values;
-    return inputs[after].some((/** @type {number} */ serial) => producer[serial] >= first[before] && producer[serial] < stop[before]);
+  /** Parts, repeats together but for those that the reader unfolded. @param {Part[]} parts */
+  folded(parts) {
+    const { unfolded } = this.choice;
+    if (unfolded === true) return parts.map((part) => ({ part, copies: /** @type {Part[][]} */ ([]), chained: true }));
+    return folded(this.pass, parts, (id) => unfolded !== false && unfolded.has(id));
   }
 
   /** @param {number} module @returns {Node} */
@@ -166,14 +146,21 @@ class Making {
     });
   }
 
-  /** @param {number[]} members @param {boolean} chained @returns {Node} */
-  stack(members, chained) {
-    const { first, stop, kind, outputs, path } = this.pass.graph.modules, last = members[members.length - 1];
-    const name = this.named(members[0]), end = path[last].split(".").pop();
+  /** @param {Part[][]} copies @param {boolean} chained @returns {Node} */
+  stack(copies, chained) {
+    const { kind, outputs, path } = this.pass.graph.modules;
+    const modules = copies[0].filter((part) => part.module >= 0), last = copies[copies.length - 1];
+    const kinds = [...new Set(modules.map((part) => kind[part.module]))];
+    const names = kinds.length ? kinds : [...new Set(copies[0].map((part) => this.pass.named(part.call)))];
+    const told = names.slice(0, 3).join(", ") + (names.length > 3 ? "\u2026" : "");
+    const ending = last[last.length - 1], lasts = last.filter((part) => part.module >= 0);
+    const name = modules.length ? this.named(modules[0].module) : `#${copies[0][0].call}`;
+    const tail = modules.length ? unlike(path[modules[0].module], path[lasts[lasts.length - 1].module]) : `#${ending.call}`;
     return this.ranged({
-      ...EMPTY, id: `s${members[0]}`, kind: "stack", first: first[members[0]], stop: stop[last], module: members[0],
-      members, name: path[members[0]] === path[last] ? name : `${name}\u2026${end}`,
-      type: `${members.length} \u00d7 ${kind[members[0]]}`, serial: outputs[last][0] ?? -1, chained,
+      ...EMPTY, id: idOf(this.pass, copies), kind: "stack", first: this.pass.range(copies[0]).first, stop: this.pass.range(last).stop,
+      module: copies[0].length === 1 ? copies[0][0].module : -1, copies, name: tail ? `${name}\u2026${tail}` : name,
+      type: `${copies.length} \u00d7 ${names.length > 1 ? `(${told})` : told}`,
+      serial: (ending.module >= 0 ? outputs[ending.module] : this.pass.graph.calls.outputs[ending.call])[0] ?? -1, chained,
     });
   }
 
@@ -186,8 +173,8 @@ class Making {
     });
   }
 
-  /** @param {number} first @param {number} stop @param {number} module @returns {Node} */
-  run(first, stop, module) {
+  /** @param {number} first @param {number} stop @returns {Node} */
+  run(first, stop) {
     const calls = Array.from({ length: stop - first }, (_, i) => first + i);
     const still = (/** @type {number} */ call) => Number(this.marks.still.has(call));
     const names = [...new Set(calls.sort((a, b) => still(a) - still(b) || a - b).map((call) => this.pass.named(call)))];
@@ -228,17 +215,16 @@ class Making {
     return Object.entries(this.pass.graph.outputs).map(([name, serial]) => end("output", name, /** @type {number} */ (serial), this.pass.count));
   }
 
-  /** What goes into one of several alike. @param {number} scope */
-  entries(scope) {
-    const serials = [...new Set(/** @type {number[]} */ (this.pass.graph.modules.inputs[scope]))];
+  /** What goes into one of several alike. @param {Scope} scope */
+  entries({ inputs, first }) {
+    const serials = [...new Set(inputs)];
     if (!serials.length) return [];
-    return [{ ...end("input", "in", serials[0], this.pass.graph.modules.first[scope]), members: serials }];
+    return [{ ...end("input", "in", serials[0], first), members: serials }];
   }
 
-  /** @param {number} scope */
-  exits(scope) {
-    return [...new Set(this.pass.graph.modules.outputs[scope])].map((serial) =>
-      end("output", "out", serial, this.pass.graph.modules.stop[scope]));
+  /** @param {Scope} scope */
+  exits({ outputs, stop }) {
+    return [...new Set(outputs)].map((serial) => end("output", "out", serial, stop));
   }
 
   /** @param {any} failure @returns {Node} */
@@ -259,6 +245,14 @@ function brief(path) {
   let short = path;
   while (short.length > 16 && /^[^.]*\.(?!\d+$)/.test(short)) short = short.replace(/^[^.]*\./, "");
   return short;
+}
+
+/** What the second of two paths does not begin with as the first does. @param {string} one @param {string} other */
+function unlike(one, other) {
+  const [own, parts] = [one.split("."), other.split(".")];
+  let same = 0;
+  while (same < parts.length && own[same] === parts[same]) same++;
+  return parts.slice(same).join(".");
 }
 
 /** @param {"input" | "output"} kind @param {string} name @param {number} serial @param {number} at @returns {Node} */

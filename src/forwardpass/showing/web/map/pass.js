@@ -1,9 +1,13 @@
 // The pass as the map goes through it: modules and calls in their order, what they cost, which
-// modules are alike.
+// parts are alike.
 import { shape } from "fwd/numbers.js";
 
 /** A part of a module: a module call, or an operator call that is its own.
  * @typedef {{module: number, call: number}} Part */
+/** What a map is of: the inside of a module call, or, where `module` is -1, some parts that follow
+ * each other. `path` names it, `base` is what the names in it begin with.
+ * @typedef {{module: number, parts: Part[], first: number, stop: number, inputs: number[], outputs: number[],
+ *   path: string, base: string}} Scope */
 
 export class Pass {
   /** @param {any} graph what `structure.graph` answers */
@@ -27,6 +31,11 @@ export class Pass {
     /** The same number for modules of one structure: kinds, calls, shapes. */
     this.likeness = likeness(this);
     this.outputs = new Map(Object.entries(graph.outputs).map(([path, serial]) => [serial, path]));
+    /** The last call that reads a value. */
+    this.read = new Map();
+    calls.inputs.forEach((/** @type {number[]} */ serials, /** @type {number} */ at) => {
+      for (const serial of serials) this.read.set(serial, at);
+    });
   }
 
   /** What is in a module call, in order. @param {number} module @returns {Part[]} */
@@ -42,6 +51,49 @@ export class Pass {
     }
     for (; at < stop[module]; at++) found.push({ module: -1, call: at });
     return found;
+  }
+
+  /** @param {number} module @returns {Scope} */
+  inside(module) {
+    const { first, stop, inputs, outputs, path } = this.graph.modules;
+    return {
+      module, parts: this.parts(module), first: first[module], stop: stop[module],
+      inputs: inputs[module], outputs: outputs[module], path: path[module], base: path[module],
+    };
+  }
+
+  /** Parts that follow each other; of a single module that. @param {Part[]} parts @returns {Scope} */
+  scope(parts) {
+    if (parts.length === 1 && parts[0].module >= 0) return this.inside(parts[0].module);
+    const { calls, values, modules } = this.graph, { first, stop } = this.range(parts);
+    const made = new Set(), inputs = new Set();
+    for (let at = first; at < stop; at++) {
+      for (const serial of calls.inputs[at]) {
+        const comes = values.origin[serial] === "call" || values.origin[serial] === "input";
+        if (comes && !made.has(serial)) inputs.add(serial);
+      }
+      for (const serial of calls.outputs[at]) made.add(serial);
+    }
+    const outputs = [...made].filter((serial) => this.outputs.has(serial) || (this.read.get(serial) ?? -1) >= stop);
+    const paths = parts.filter((part) => part.module >= 0).map((part) => modules.path[part.module]);
+    return {
+      module: -1, parts, first, stop, inputs: [...inputs], outputs, path: paths.join(", ") || `#${first} to #${stop - 1}`,
+      base: modules.path[modules.parent[parts[0].module] ?? calls.module[first]] ?? "",
+    };
+  }
+
+  /** The calls of parts that follow each other. @param {Part[]} parts */
+  range(parts) {
+    const { stop } = this.graph.modules, { module, call } = parts[parts.length - 1];
+    const first = parts[0].call;
+    return { first, stop: Math.max(first, module >= 0 ? stop[module] : call + 1) };
+  }
+
+  /** The same text for parts of one structure. @param {Part} part */
+  sign({ module, call }) {
+    if (module >= 0) return `m${this.likeness[module]}`;
+    const { calls, values } = this.graph;
+    return `${calls.operator[call]}:${calls.outputs[call].map((/** @type {number} */ serial) => values.shape[serial]).join(";")}`;
   }
 
   /** Numbers in the parameters that calls read, each once. @param {number} first @param {number} stop */
@@ -80,14 +132,14 @@ export class Pass {
 
 /** @param {Pass} pass */
 function likeness(pass) {
-  const { modules, calls, values } = pass.graph;
+  const { modules, values } = pass.graph;
   /** @type {Map<string, number>} */
   const known = new Map();
   const found = new Int32Array(modules.path.length);
+  pass.likeness = found; // the parts of a module are told apart before it is
   const made = (/** @type {number[]} */ serials) => serials.map((serial) => values.shape[serial]).join(";");
   for (let at = found.length - 1; at >= 0; at--) {
-    const parts = pass.parts(at).map(({ module, call }) =>
-      module >= 0 ? `m${found[module]}` : `${calls.operator[call]}:${made(calls.outputs[call])}`);
+    const parts = pass.parts(at).map((part) => pass.sign(part));
     const key = `${modules.kind[at]}(${parts.join("|")})${made(modules.inputs[at])}>${made(modules.outputs[at])}:${modules.parameters[at]}`;
     const number = known.get(key) ?? known.size;
     known.set(key, number);

@@ -17,21 +17,21 @@ export function Selected({ pass, node, words, line, inputs, toggle, unfold, hide
   const { graph } = pass, { first, stop } = node;
   const calls = stop - first, ends = node.kind === "input" || node.kind === "output";
   const shape = (/** @type {number} */ serial) => `${words.shape(serial)} ${graph.values.dtype[serial] ?? ""}`;
-  const members = node.kind === "stack" ? node.members.length : 0;
+  const copies = node.copies.length;
   const macs = pass.macs[stop] - pass.macs[first], all = graph.totals.macs;
   const unknown = graph.calls.macs.slice(first, stop).includes(null);
   /** @type {[string, string | null][]} */
   const facts = [
     ["path", node.module > 0 ? graph.modules.path[node.module] : null],
     ["call", calls === 1 ? `#${first} ${pass.named(first)}` : null],
-    ["calls", calls > 1 ? (members ? `${grouped(calls / members)} each, ${grouped(calls)} in all` : `#${first} to #${stop - 1}`) : null],
+    ["calls", calls > 1 ? (copies ? `${grouped(calls / copies)} each, ${grouped(calls)} in all` : `#${first} to #${stop - 1}`) : null],
     ["written at", calls === 1 ? pass.written(first) : null],
     ["input", inputs.length ? inputs.slice(0, 3).map(shape).join(" · ") : null],
     .../** @type {[string, string][]} */ (ends && node.members.length
       ? node.members.map((serial) => [graph.values.name[serial] || "in", shape(serial)])
       : node.serial >= 0 ? [[ends ? "shape" : "output", shape(node.serial)]] : []),
-    ["parameters", ends ? null : members ? `${grouped(words.parameters(node))} each` : grouped(words.parameters(node))],
-    ["macs", ends ? null : `${members ? `${count(macs / members)} each` : grouped(macs)}${unknown ? " + ?" : ""}`],
+    ["parameters", ends ? null : copies ? `${grouped(words.parameters(node))} each` : grouped(words.parameters(node))],
+    ["macs", ends ? null : `${copies ? `${count(macs / copies)} each` : grouped(macs)}${unknown ? " + ?" : ""}`],
     ["share of all", !ends && all ? percent(macs / all, 1) : null],
     ["arithmetic", ends ? null : arithmetic(pass, node)],
   ];
@@ -41,15 +41,15 @@ export function Selected({ pass, node, words, line, inputs, toggle, unfold, hide
     view.value = place(name);
   };
   return html`<section aria-label="selected"><p class="small faint">Selected</p>
-    <h2>${members ? node.type : `${node.name} ${node.type}`}</h2>
+    <h2>${copies ? node.type : `${node.name} ${node.type}`}</h2>
     <dl class="kv">${facts.filter(([, said]) => said).map(([name, said]) => html`<dt>${name}</dt><dd>${said}</dd>`)}</dl>
     ${node.dead && html`<p>No output depends on it: a dead end.</p>`}
     ${words.fault(node) && node.kind !== "failed" && html`<p class="warn">The first ${words.first?.kind} is made here:
       ${" "}${grouped(words.first?.count ?? 0)} of ${grouped(words.first?.of ?? 0)} numbers of call #${words.first?.call}.</p>`}
     <p class="links">
       ${line.open !== null && html`<button class="link" onClick=${() => toggle(line, !line.open)}>
-        ${line.open ? "Close it" : members ? "Open one of them" : "Open it"}</button>`}
-      ${members > 0 && unfold && html`<button class="link" onClick=${() => unfold(node.id)}>Unfold all ${members}</button>`}
+        ${line.open ? "Close it" : copies ? "Open one of them" : "Open it"}</button>`}
+      ${copies > 0 && unfold && html`<button class="link" onClick=${() => unfold(node.id)}>Unfold all ${copies}</button>`}
       ${at && place("Neuron") && html`<button class="link" onClick=${go("Neuron", () => { element.value = at; })}>Explain one number of it</button>`}
       ${calls > 0 && place("Play") && html`<button class="link" onClick=${go("Play", () => { call.value = first; })}>Play from here</button>`}
     </p>

@@ -32,8 +32,15 @@ export class Words {
 
   /** Numbers in the parameters of one of them. @param {Node} node */
   parameters(node) {
-    return node.module >= 0 ? this.pass.graph.modules.parameters[node.module]
-      : this.pass.parameters(node.first, node.stop);
+    if (node.module >= 0) return this.pass.graph.modules.parameters[node.module];
+    const { first, stop } = node.copies.length ? this.pass.range(node.copies[0]) : node;
+    return this.pass.parameters(first, stop);
+  }
+
+  /** The modules of some parts, or what they read of the model. @param {import("fwd/map/pass.js").Part[]} parts */
+  whose(parts) {
+    const { modules, calls } = this.pass.graph;
+    return parts.map(({ module, call }) => (module >= 0 ? modules.path[module] : calls.parameters[call].join())).join(" ");
   }
 
   /** What is wrong with it, or nothing. @param {Node} node */
@@ -51,10 +58,11 @@ export class Words {
   /** @param {Node} node */
   sub(node) {
     if (node.kind === "stack") {
-      const each = this.parameters(node), { path } = this.pass.graph.modules;
-      const same = new Set(node.members.map((member) => path[member])).size === 1;
-      if (same) return each ? `${grouped(each)} parameters, the same each time` : `called ${grouped(node.members.length)} times`;
-      return each ? `${node.members.length} \u00d7 ${count(each)} parameters` : `${grouped(node.stop - node.first)} calls`;
+      const each = this.parameters(node), times = node.copies.length;
+      if (new Set(node.copies.map((copy) => this.whose(copy))).size === 1) {
+        return each ? `${grouped(each)} parameters, the same each time` : `called ${grouped(times)} times`;
+      }
+      return each ? `${times} \u00d7 ${count(each)} parameters` : `${grouped(node.stop - node.first)} calls`;
     }
     if (node.still) return node.kind === "run" ? `${node.type}, ${STILL}` : STILL;
     const own = this.parameters(node);
@@ -65,8 +73,9 @@ export class Words {
   /** @param {Node} node @param {boolean} selected @returns {import("fwd/map/ink.js").Label} */
   label(node, selected) {
     const ends = node.kind === "input" || node.kind === "output";
+    const untitled = node.kind === "run" || (node.kind === "stack" && node.module < 0); // its parts are what is read
     return {
-      title: node.kind === "run" ? "" : node.name, type: node.kind === "run" ? node.name : node.type, selected, faulty: this.fault(node),
+      title: untitled ? "" : node.name, type: node.kind === "run" ? node.name : node.type, selected, faulty: this.fault(node),
       out: node.kind === "failed" ? "\u2715 no output" : this.shape(node.serial),
       sub: ends ? "" : this.sub(node), share: ends ? 0 : this.share(node),
     };

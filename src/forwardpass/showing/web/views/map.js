@@ -35,7 +35,8 @@ function Whole({ view, graph, marks }) {
   const [opened, setOpened] = useState(/** @type {Map<string, boolean>} */ (new Map()));
   const [unfolded, setUnfolded] = useState(/** @type {boolean | Set<string>} */ (false));
   const [lens, setLens] = useState(/** @type {string | null | undefined} */ (undefined));
-  const [deep, setDeep] = useState(-1); // of a stack in the wedge, the one of its members that was opened
+  // Of a stack in the wedge, the one of its copies that was opened.
+  const [deep, setDeep] = useState(/** @type {import("fwd/map/pass.js").Part[] | null} */ (null));
   const [scale, setScale] = useState(SCALES.length - 1);
   const [chosen, setChosen] = useState("");
   const pass = useMemo(() => new Pass(graph), [graph]);
@@ -43,16 +44,14 @@ function Whole({ view, graph, marks }) {
   const open = asked?.predictions.find((/** @type {any} */ one) => !told("map", one.id));
   const hidden = open ? shape(graph.values.shape[open.arguments.value]) : null;
 
-  const whole = useMemo(() => drawn(pass, sets, { zoom, opened, unfolded }, 0), [pass, sets, zoom, opened, unfolded]);
+  const whole = useMemo(() => drawn(pass, sets, { zoom, opened, unfolded }), [pass, sets, zoom, opened, unfolded]);
   const stack = useMemo(() => lensOf(whole, lens), [whole, lens]);
-  const member = stack < 0 ? -1 : deep >= 0 ? deep : whole.nodes[stack].module;
-  const one = useMemo(() => (member < 0 ? null : drawn(pass, sets, { zoom, opened, unfolded }, member)),
+  const member = useMemo(() => (stack < 0 ? null : pass.scope(deep ?? whole.nodes[stack].copies[0])), [pass, whole, stack, deep]);
+  const one = useMemo(() => (member && drawn(pass, sets, { zoom, opened, unfolded }, member)),
     [whole, member, pass, sets, zoom, opened, unfolded]);
   const given = { hidden, marks, health };
   const words = useMemo(() => new Words(pass, { ...given, from: 0, until: pass.count }), [pass, hidden, marks, health]);
-  const { modules } = graph;
-  const inner = useMemo(() => (member < 0 ? words
-    : new Words(pass, { ...given, from: modules.first[member], until: modules.stop[member] })), [member, words]);
+  const inner = useMemo(() => (member ? new Words(pass, { ...given, from: member.first, until: member.stop }) : words), [member, words]);
 
   const lines = useMemo(() => tree(whole, one, stack, opened), [whole, one, stack, opened]);
   const into = useMemo(() => [arriving(whole), one ? arriving(one) : []], [whole, one]);
@@ -61,10 +60,10 @@ function Whole({ view, graph, marks }) {
     const narrow = one ? { wide: 240, narrow: 176 } : { wide: Math.max(160, Math.min(336, innerWidth - 48)) };
     return [laid(whole, { scale: SCALES[scale], ...narrow }), one && laid(one, { scale: SCALES[scale], wide: 456, narrow: 156 })];
   }, [whole, one, scale]);
-  const stage = useMemo(() => staged(whole, one, stack, layouts, words, inner, line?.id ?? "", pass, member), [layouts, words, inner, line?.id]);
+  const stage = useMemo(() => staged(whole, one, stack, layouts, words, inner, line?.id ?? "", pass, member?.path ?? ""), [layouts, words, inner, line?.id]);
   useEffect(() => {
     setLens(undefined);
-    setDeep(-1);
+    setDeep(null);
   }, [zoom, unfolded]);
   if (!line) return html`<${Frame} view=${view} said="This pass called no operator."><p>There is nothing to draw.</p><//>`;
 
@@ -79,10 +78,10 @@ function Whole({ view, graph, marks }) {
   };
   const toggle = (/** @type {import("fwd/map/chart.js").Line} */ of, /** @type {boolean} */ wish) => {
     const to = (of.pane ? /** @type {any} */ (one) : whole).nodes[of.at];
-    if (to.kind === "stack" && of.pane) setDeep(to.module);
+    if (to.kind === "stack" && of.pane) setDeep(to.copies[0]);
     else if (to.kind === "stack") {
       setLens(wish ? to.id : null);
-      setDeep(-1);
+      setDeep(null);
     }
     else setOpened(new Map([...opened, [to.id, wish]]));
   };
@@ -163,8 +162,8 @@ function picked(lines, whole, one, chosen) {
 
 /** The panes beside each other, the wedge between them.
  * @param {any} whole @param {any} one @param {number} stack @param {any[]} layouts @param {Words} words @param {Words} inner
- * @param {string} selected @param {Pass} pass @param {number} member */
-function staged(whole, one, stack, layouts, words, inner, selected, pass, member) {
+ * @param {string} selected @param {Pass} pass @param {string} path of what stands in the wedge */
+function staged(whole, one, stack, layouts, words, inner, selected, pass, path) {
   const pane = (/** @type {any} */ map, /** @type {any} */ layout, /** @type {Words} */ by, /** @type {number} */ at, /** @type {number} */ dx, /** @type {number} */ dy) => ({
     map, layout, dx, dy, turns: turning(pass, map),
     told: (/** @type {number} */ i) => by.label(map.nodes[i], lineId(at, map.nodes[i].id) === selected),
@@ -175,7 +174,7 @@ function staged(whole, one, stack, layouts, words, inner, selected, pass, member
   const dy = Math.max(56, Math.min(y - 80, Math.max(56, first.height - second.height)));
   return {
     panes: [pane(whole, first, words, 0, edge, edge), pane(one, second, inner, 1, dx, dy)],
-    lens: { pane: 1, said: `Inside one of them: ${pass.graph.modules.path[member]}`, from: /** @type {[number, number, number, number]} */ ([x + w + 8 + edge, y + edge, w, h]) },
+    lens: { pane: 1, said: `Inside one of them: ${path}`, from: /** @type {[number, number, number, number]} */ ([x + w + 8 + edge, y + edge, w, h]) },
     width: dx + second.width + 28, height: Math.max(first.height, dy + second.height + 20) + 32,
   };
 }
@@ -188,7 +187,7 @@ function sentence(pass, whole, health) {
   const macs = totals.macs ? `, ${grouped(totals.macs)} multiply-adds` : ", no multiply-adds";
   const largest = stacks.reduce((a, b) => (!a || b.stop - b.first > a.stop - a.first ? b : a), /** @type {any} */ (null));
   const part = largest && pass.macs[pass.count] ? (pass.macs[largest.stop] - pass.macs[largest.first]) / pass.macs[pass.count] : 0;
-  const alike = largest ? ` ${grouped(largest.members.length)} layers are alike, so they are drawn once${part > 0.005 ? `; ${percent(part, 1)} of the multiply-adds are in them` : ""}.` : "";
+  const alike = largest ? ` ${grouped(largest.copies.length)} ${largest.module >= 0 ? "layers" : "stretches"} are alike, so they are drawn once${part > 0.005 ? `; ${percent(part, 1)} of the multiply-adds are in them` : ""}.` : "";
   const bad = health?.first ? ` The first ${health.first.kind} is made by call #${health.first.call}.` : "";
   return `${calls}${macs}.${alike}${bad}`;
 }

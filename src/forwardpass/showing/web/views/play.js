@@ -117,7 +117,7 @@ function Facts({ step, times }) {
   const shown = (/** @type {(at: number) => string} */ text) => (!times ? "?" : at < 0 ? "not timed" : text(at));
   const facts = [
     ["module", [step.path, step.kind].filter(Boolean).join(" ") || "the pass itself"],
-    ["operator", step.operator], ["does", step.does],
+    ["operator", dotted(step.operator)], ["does", step.does],
     ["parameters", grouped(step.elements)], ["macs", step.macs === null ? "not known" : grouped(step.macs)],
     ["share of macs", step.share === null ? "\u2013" : percent(step.share, step.share && step.share < 0.01 ? 2 : 0)],
     ["time, alone", shown((n) => seconds(times.median[n]))],
@@ -132,6 +132,9 @@ function Facts({ step, times }) {
     ${step.reads.length > 0 && html`<h3 class="gap">It reads</h3><dl class="kv">${step.reads.map((/** @type {any} */ one) => html`<dt class="mono">${one.name}</dt><dd>${shape(one.shape)}</dd>`)}</dl>`}
     ${first && first.shape.length > 0 && html`<p class="gap"><button class="link" onClick=${explain}>Explain one number of it</button></p>`}</section>`;
 }
+
+/** A name that may break behind its dots. @param {string} name */
+const dotted = (name) => name.split(/(?<=\.)/).map((part, at) => html`${at > 0 && html`<wbr />`}${part}`);
 
 /** The pass as plain code, beside the module. */
 function Plain() {
