@@ -21,6 +21,7 @@ from torch import nn
 
 import forwardpass as fwd
 from benchmarks.results import machine, publish, quick, rounds, spread, table
+from benchmarks.tune_models import digits
 from forwardpass.loading import load
 
 ROOT = Path(__file__).parent.parent
@@ -79,22 +80,16 @@ def photographs(count: int) -> Pixels:
 
 
 def networks(small: bool) -> Iterator[tuple[str, Network]]:
-    from sklearn.datasets import load_digits
-
-    digits = (load_digits().images[:, None] / 16).astype(np.float32)
-    many = np.resize(digits, (2_048 if small else 61_440, 1, 8, 8))
-    yield (
-        "digits CNN",
-        Network(str(ROOT / "examples" / "digits.py"), "pixels", digits, many, (64, 256, 1024)),
-    )
+    given = digits()[0][:, None]
+    many = np.resize(given, (2_048 if small else 61_440, 1, 8, 8))
+    reference = str(ROOT / "examples" / "digits.py")
+    yield "digits CNN", Network(reference, "pixels", given, many, (64, 256, 1024))
     if small:
         return
     for name, title, count in (("resnet18", "ResNet-18", 640), ("resnet50", "ResNet-50", 320)):
         crops = photographs(2 * count)
-        yield (
-            title,
-            Network(f"{__file__}:{name}", "pixel_values", crops[:count], crops[count:], (1, 8, 32)),
-        )
+        reference, sizes = f"{__file__}:{name}", (1, 8, 32)
+        yield title, Network(reference, "pixel_values", crops[:count], crops[count:], sizes)
 
 
 def compiled(module: nn.Module) -> Pass:
