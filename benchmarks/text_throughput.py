@@ -14,6 +14,7 @@ import re
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,20 @@ ALONE = "one at a time"
 BY_HAND = "sorted by hand, 1,024 cells a batch"
 FIRST, CACHED = "`fwd.run`, nothing known before", "`fwd.run`, with what a run before found"
 SHORTEST = 135  # characters; paragraphs from here on have about 66 tokens on average
+LIBRARIES = ("torch", "numpy", "scipy", "sklearn", "transformers")
 STDLIB = Path(__file__).parent.parent / "examples" / "stdlib.py"
 
 
 def paragraphs(number: int) -> list[str]:
     """`number` different paragraphs of docstrings, in random order: of the standard library, and
-    of PyTorch and NumPy where these are too few."""
+    where these are too few of other libraries, one after the other."""
     stdlib = import_file(STDLIB)
     found: dict[str, None] = {}
-    for text in _docstrings(stdlib):
+    library = ""
+    for of, text in _docstrings(stdlib):
+        if of != library and len(found) >= number:
+            break
+        library = of
         for paragraph in re.split(r"\n\s*\n", text):
             plain = " ".join(paragraph.split())
             if len(plain) >= SHORTEST:
@@ -53,12 +59,16 @@ def paragraphs(number: int) -> list[str]:
     return random.Random(0).sample(list(found), number)
 
 
-def _docstrings(stdlib: Any) -> Iterator[str]:
-    yield from (row["text"] for row in stdlib.docs())
-    for library in (torch, np):
-        for module, path in stdlib.modules(Path(str(library.__file__)).parent):
+def _docstrings(stdlib: Any) -> Iterator[tuple[str, str]]:
+    """Each with the library that it is of, "" for the standard one."""
+    yield from (("", row["text"]) for row in stdlib.docs())
+    for library in LIBRARIES:
+        spec = find_spec(library)
+        if spec is None or spec.origin is None:
+            continue
+        for module, path in stdlib.modules(Path(spec.origin).parent):
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            yield from (text for _, text in stdlib.documented(tree, module))
+            yield from ((library, text) for _, text in stdlib.documented(tree, module))
 
 
 class Bare:
