@@ -14,7 +14,7 @@ from forwardpass.errors import PassError, UsageError, contained, said
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.progress import Steps
-from forwardpass.probing.edits import Edit
+from forwardpass.probing.edits import Edit, edit_in_turn
 from forwardpass.probing.replacing import Replacing
 from forwardpass.recording.passes import Pass
 from forwardpass.tensors.arrays import Array, Values, stacked
@@ -110,8 +110,7 @@ def changed(of: Reference, edits: Sequence[Edit]) -> nn.Module:
         raise UsageError(
             f"the model cannot be copied, so nothing is changed: {said(error)}"
         ) from error
-    for edit in edits:
-        edit.edit(twin)
+    edit_in_turn(twin, edits)
     return twin
 
 

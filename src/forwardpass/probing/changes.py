@@ -10,7 +10,7 @@ from typing import Final
 
 import torch
 
-from forwardpass.probing.edits import Edit
+from forwardpass.probing.edits import Edit, edit_in_turn
 from forwardpass.probing.elements import InputElement
 from forwardpass.recording.passes import Grad, Mode, Pass
 from forwardpass.tensors.modules import applied
@@ -68,8 +68,7 @@ def edited(this: Pass, edits: Sequence[Edit]) -> Pass:
     Raises RuntimeError where the module cannot be copied, UsageError where an edit does not fit it.
     """
     twin = copy.deepcopy(this.module)
-    for edit in edits:
-        edit.edit(twin)
+    edit_in_turn(twin, edits)
     return replace(this, module=twin)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -76,27 +77,9 @@ class Instead(msgspec.Struct, frozen=True, tag="instead", tag_field="edit"):
 
     def edit(self, module: nn.Module) -> None:
         """Change a module that is ours."""
-        import torch
+        from forwardpass.probing.replacing import replaced
 
-        from forwardpass.probing.replacing import Replacing, function
-        from forwardpass.tensors.modules import is_training, parts_of, put_in_place, set_training
-
-        parts = dict(parts_of(module, every_name=True))
-        part = parts.get(self.path)
-        if part is None:
-            raise UsageError(f"{self.path!r:.60}: {nearest(self.path, parts)}")
-        if isinstance(module, torch.jit.ScriptModule) or isinstance(part, torch.jit.ScriptModule):
-            raise UsageError(
-                "TorchScript stays as it was scripted: give the module that it was made from"
-            )
-        if self.site:
-            Replacing.on(module, part).put(self.site, self.operator, self.by)
-        elif part is module:
-            raise UsageError("the whole model is no part of itself: nothing can stand in its place")
-        else:
-            made = function(self.by)
-            set_training(made, is_training(part))
-            put_in_place(module, part, made)
+        replaced(module, (self,))
 
 
 class ZeroUnit(msgspec.Struct, frozen=True, tag="unit", tag_field="edit"):
@@ -202,13 +185,33 @@ Edit = SetElement | Learn | Instead | ZeroUnit | Rounded | Pruned | Zeroed
 """Of a module."""
 
 
-def _held(module: nn.Module, name: str) -> torch.Tensor:
-    from forwardpass.tensors.modules import held_by
+def edit_in_turn(module: nn.Module, edits: Iterable[Edit]) -> None:
+    """Change a module that is ours, edit by edit. Functions that follow each other are replaced
+    together: each of them goes through the whole module.
 
-    held = held_by(module)
-    if name not in held:
-        raise UsageError(f"{name!r:.60}: {nearest(name, held)}")
-    return held[name]
+    Raises UsageError for an edit that does not fit it.
+    """
+    from forwardpass.probing.replacing import replaced
+
+    for is_instead, run in groupby(edits, lambda one: isinstance(one, Instead)):
+        if is_instead:
+            replaced(module, [one for one in run if isinstance(one, Instead)])
+        else:
+            for one in run:
+                one.edit(module)
+
+
+def _held(module: nn.Module, name: str) -> torch.Tensor:
+    from forwardpass.tensors.modules import held_by, part_at, store_of
+
+    path, _, last = name.rpartition(".")
+    part = part_at(module, path)
+    if part is not None:
+        for store in ("_parameters", "_buffers"):
+            tensor = store_of(part, store).get(last)
+            if tensor is not None:
+                return tensor
+    raise UsageError(f"{name!r:.60}: {nearest(name, held_by(module))}")
 
 
 def _weights(module: nn.Module, paths: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor, int]]:

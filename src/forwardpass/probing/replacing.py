@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import nn
 
 from forwardpass.code.frames import Frames
-from forwardpass.probing.edits import Function
+from forwardpass.errors import UsageError, nearest
+from forwardpass.probing.edits import Function, Instead
 from forwardpass.recording.interception import Interception
 from forwardpass.recording.schemas import Schema
-from forwardpass.tensors.modules import attributes, parts_of
+from forwardpass.tensors.modules import (
+    attributes,
+    is_training,
+    part_at,
+    parts_of,
+    put_in_place,
+    set_training,
+)
 
 _CLASSES: Final[dict[Function, type[nn.Module]]] = {
     "identity": nn.Identity, "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh,
@@ -24,6 +33,46 @@ _CLASSES: Final[dict[Function, type[nn.Module]]] = {
 def function(name: Function) -> nn.Module:
     """The function as a module."""
     return _CLASSES[name]()
+
+
+def replaced(module: nn.Module, edits: Iterable[Instead]) -> None:
+    """Put other functions where activations were, in a module that is ours.
+
+    Raises UsageError for a path that is not there, for TorchScript, and for the whole model.
+    """
+    pairs: list[tuple[nn.Module, nn.Module]] = []
+    whole: _Whole | None = None
+    for edit in edits:
+        part = part_at(module, edit.path)
+        if part is None:
+            parts = dict(parts_of(module, every_name=True))
+            raise UsageError(f"{edit.path!r:.60}: {nearest(edit.path, parts)}")
+        if isinstance(module, torch.jit.ScriptModule) or isinstance(part, torch.jit.ScriptModule):
+            raise UsageError(
+                "TorchScript stays as it was scripted: give the module that it was made from"
+            )
+        if edit.site:
+            whole = whole or _Whole.of(module)
+            Replacing.on(whole, part).put(edit.site, edit.operator, edit.by)
+        elif part is module:
+            raise UsageError("the whole model is no part of itself: nothing can stand in its place")
+        else:
+            made = function(edit.by)
+            set_training(made, is_training(part))
+            pairs.append((part, made))
+    put_in_place(module, *pairs)
+
+
+class _Whole(NamedTuple):
+    """The modules of a model: their classes, and the id of each."""
+
+    kinds: set[type]
+    parts: set[int]
+
+    @staticmethod
+    def of(module: nn.Module) -> _Whole:
+        parts = [part for _, part in parts_of(module)]
+        return _Whole({type(part) for part in parts}, {id(part) for part in parts})
 
 
 class _ActivationSite(NamedTuple):
@@ -42,21 +91,19 @@ class Replacing:
         count: how many calls were replaced, in all passes.
     """
 
-    def __init__(self, root: nn.Module, part: nn.Module) -> None:
+    def __init__(self, whole: _Whole, part: nn.Module) -> None:
         self.count = 0
-        self.part = part
-        self.kinds = {type(one) for _, one in parts_of(root)}
-        self.others = {id(one) for _, one in parts_of(root)} - {id(part)}
+        self.part, self.whole = part, whole
         self.instead: dict[_ActivationSite, nn.Module] = {}
         self._forward = part.forward
 
     @classmethod
-    def on(cls, root: nn.Module, part: nn.Module) -> Replacing:
+    def on(cls, whole: _Whole, part: nn.Module) -> Replacing:
         """That of a part, which is put around its forward where there is none yet."""
         there = attributes(part).get("forward")
         if isinstance(there, cls):
             return there
-        made = cls(root, part)
+        made = cls(whole, part)
         attributes(part)["forward"] = made
         return made
 
@@ -76,7 +123,7 @@ class _Intercepted(Interception):
         super().__init__()
         self._of = of
         self._operators = {place.operator for place in of.instead}
-        self._frames = Frames(of.kinds)
+        self._frames = Frames(of.whole.kinds)
 
     def intercepted(
         self, func: Any, schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -98,4 +145,5 @@ class _Intercepted(Interception):
         if found is None or forward is None:
             return found
         whose = forward.f_locals.get(next(iter(forward.f_code.co_varnames), ""))
-        return None if id(whose) in self._of.others else found
+        is_other = id(whose) in self._of.whole.parts and whose is not self._of.part
+        return None if is_other else found

@@ -58,6 +58,14 @@ def parts_of(module: nn.Module, *, every_name: bool = False) -> Iterator[tuple[s
         waiting += reversed(children)
 
 
+def part_at(module: nn.Module, path: str) -> nn.Module | None:
+    """What is in a module under a path, "" for itself; None where nothing is."""
+    found: nn.Module | None = module
+    for name in path.split(".") if path else ():
+        found = None if found is None else store_of(found, "_modules").get(name)
+    return found
+
+
 def children_of(part: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The modules that a module holds itself, by name."""
     children = store_of(part, "_modules").items()
@@ -168,13 +176,15 @@ def moved(module: nn.Module, device: torch.device) -> nn.Module:
     return applied(module, lambda tensor: tensor.to(device))
 
 
-def put_in_place(module: nn.Module, was: nn.Module, part: nn.Module) -> None:
-    """Put a part in the place of another, under every name that this has below `module`."""
+def put_in_place(module: nn.Module, *pairs: tuple[nn.Module, nn.Module]) -> None:
+    """For each pair put the second part in the place of the first, under every name that this has
+    below `module`."""
+    instead = {id(was): part for was, part in pairs}
     for _, parent in list(parts_of(module)):
         children = store_of(parent, "_modules")
         for name, child in list(children.items()):
-            if child is was:
-                children[name] = part
+            if id(child) in instead:
+                children[name] = instead[id(child)]
 
 
 def applied(module: nn.Module, function: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:

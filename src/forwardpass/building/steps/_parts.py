@@ -39,7 +39,7 @@ def put(piece: Workpiece, was: nn.Module, part: nn.Module) -> None:
     if was is piece.module:
         piece.module = part
         return
-    put_in_place(piece.module, was, part)
+    put_in_place(piece.module, (was, part))
 
 
 def put_tensor(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
