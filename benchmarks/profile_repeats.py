@@ -60,6 +60,7 @@ def main() -> None:
                 f"{worse:,}",
                 f"{refused:,}",
                 spread([100 * one.noise for one in found], ".1f"),
+                spread([100 * one.drift for one in found], ".0f"),
                 spread(took, ".0f"),
             ]
         )
@@ -69,14 +70,15 @@ def main() -> None:
 def _publish(lines: Sequence[Sequence[str]], count: int, *, write: bool) -> None:
     head = [
         "", "figures", "batches %", "layers %", "all %", "called worse", "refused",
-        "noise, % (least–most)", "seconds (least–most)",
+        "noise, % (least–most)", "drift, % (least–most)", "seconds (least–most)",
     ]  # fmt: skip
     about = (
         f"{count} processes each, `--seconds 10`. Share of the figures whose interval overlaps "
         "that of the first process; how many `--compare` calls worse than in the first, where "
         "nothing changed, and how many profiles it refuses as those of another machine; the noise "
-        "that each profile found; the seconds of a whole process, reading the model and measuring "
-        "the machine (the first one) included."
+        "that each profile found, and the drift of this machine's pace, which intervals hold; the "
+        "seconds of a whole process, reading the model and measuring the machine (the first one) "
+        "included."
     )
     publish(
         "profile_repeats",

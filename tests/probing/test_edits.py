@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forwardpass.errors import UsageError
-from forwardpass.probing.edits import Instead, Pruned, Rounded, Zeroed, ZeroUnit
+from forwardpass.probing.edits import Instead, Pruned, Rounded, Zeroed, ZeroUnit, edit_in_turn
 
 
 class Block(nn.Module):
     """Calls one activation as a module, and two as functions, one of these in place."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: int = 6, made: int = 5) -> None:
         super().__init__()
-        self.fc1, self.fc2, self.act = nn.Linear(6, 5), nn.Linear(5, 5), nn.Tanh()
+        self.fc1, self.fc2, self.act = nn.Linear(given, made), nn.Linear(made, made), nn.Tanh()
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.fc1(x))
@@ -61,6 +61,24 @@ def test_a_module_is_taken_out_as_python_takes_it_out() -> None:
     Instead("block.act").edit(ours)
     assert torch.equal(ours(x), twin(x))
     assert not torch.equal(ours(x), module(x))
+
+
+@torch.no_grad()
+def test_many_edits_in_turn_do_what_each_does_alone() -> None:
+    torch.manual_seed(0)
+    shared = nn.ReLU()  # stands there under two names
+    module = nn.Sequential(nn.Linear(4, 4), shared, nn.Linear(4, 4), nn.Tanh(), Block(4, 4), shared)
+    edits = (
+        Instead("1", "gelu"), Instead("3", "identity"), Zeroed(("0.bias", "4.fc1.bias")),
+        Instead("4", "identity", line(Block, "F.relu(self"), "aten.relu"), Instead("4.act"),
+    )  # fmt: skip
+    together, alone, x = copy.deepcopy(module), copy.deepcopy(module), torch.randn(3, 4)
+    edit_in_turn(together, edits)
+    for one in edits:
+        one.edit(alone)
+    assert torch.equal(together(x), alone(x))
+    assert not torch.equal(together(x), module(x))
+    assert isinstance(together[5], nn.GELU)
 
 
 @torch.no_grad()

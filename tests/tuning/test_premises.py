@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from forwardpass.errors import DataError
 from forwardpass.loading import load
+from forwardpass.measuring.clocks import WALL
 from forwardpass.tuning.parts import DataParts, split
 from forwardpass.tuning.premises import Premises
 from forwardpass.tuning.workshops import Candidate, Outputs, PartName, TrialError
@@ -71,3 +73,29 @@ def test_a_baseline_that_computes_no_row_of_a_part_is_a_sentence(
     shop = Pretended(parts, tmp_path / "made", bad={"@ eager": {*map(float, range(20))}})
     with pytest.raises(DataError, match="of 5 rows in the calibration part"):
         shop.settle()
+
+
+def test_a_slow_model_goes_on_with_the_rows_for_which_there_is_time(
+    parts: DataParts, tmp_path: Path
+) -> None:
+    @dataclass
+    class Slow(Pretended):
+        def computed(
+            self, made: Candidate, part: PartName, rows: int
+        ) -> tuple[Outputs, dict[int, str]]:
+            time.sleep(0.02 * rows)
+            return super().computed(made, part, rows)
+
+    bad: dict[str, set[float]] = {"@ eager": set()}
+    until = WALL.now() + 1.2
+    shop = Slow(parts, tmp_path / "made", until=until, bad=bad)
+    shop.settle()
+    assert WALL.now() < until
+    assert 1 <= shop.parts.rows["final"] < parts.rows["final"]
+    own = np.asarray(shop.outputs(shop.baseline, "final")["output"])
+    assert list(own) == list(shop.parts.labels["final"])
+    (note,) = shop.parts.notes
+    assert f"of {parts.rows['final']}; more minutes prove more" in note
+    soon = Slow(parts, tmp_path / "more", until=WALL.now() + 600, bad=bad)
+    soon.settle()
+    assert soon.parts.rows == parts.rows

@@ -172,17 +172,12 @@ def test_no_time_for_the_baseline_is_said(tmp_path: Path) -> None:
         tuned(Simulation(backends(kinds()), rate=0.1), tmp_path, minutes=0.5)
 
 
-def test_a_slow_model_is_tuned_on_the_rows_for_which_there_is_time(tmp_path: Path) -> None:
-    """All of them would take longer than there is."""
-    table = kinds(openvino=Simulated(2.0, 0.001))
-    simulation = Simulation(backends(table), rate=2.0)
+def test_a_slow_model_is_looked_at_on_fewer_rows(tmp_path: Path) -> None:
+    simulation = Simulation(backends(kinds(openvino=Simulated(2.0, 0.001))), rate=5.0)
     bench, came = tuned(simulation, tmp_path, minutes=10)
+    assert 8 <= bench.few < 64
     assert came.choice.plan == "@ openvino"
     assert simulation.now <= 600
-    assert 20 < bench.rows["final"] < ROWS["final"]
-    assert {one.rows for one in came.choice.proved} == {bench.rows["final"]}
-    (note,) = [note for note in came.notes if "the time is short" in note]
-    assert f"against {bench.rows['final']:,} of {ROWS['final']:,}" in note
 
 
 def test_goals(tmp_path: Path) -> None:

@@ -63,14 +63,13 @@ def conducted(
     try:
         bench.steps.begin("the baseline", 1)
         bench.begin(_BEGIN_SECONDS)
-        short = bench.fit_rows()
         bench.judge.require_kept(bench.reference("final", bench.rows["final"]), "final")
         most = provable(bench)
     except TrialError as error:
         if bench.deadline.now >= bench.deadline.end:
             raise out_of_time(bench.deadline) from error
         raise PassError(f"{plain} cannot be computed: {error}") from error
-    notes = [short] if short else []
+    notes: list[str] = []
     made = bench.make(plain, f"{given.backend.name} full")
     if made is None:
         notes.append(f"{plain} makes no artefact: {bench.trials[plain].why}")
@@ -98,7 +97,7 @@ def conducted(
         if interrupted:
             notes.append(_INTERRUPTED)
     else:
-        notes += _unprovable(bench, len(short) > 0)
+        notes += _unprovable(bench)
     for trial in list(bench.trials.values()):
         broken = beyond(trial)
         if trial.fate == "kept" and broken is not None:
@@ -122,15 +121,13 @@ def out_of_time(deadline: Deadline) -> UsageError:
     )
 
 
-def _unprovable(bench: Workbench, short: bool) -> list[str]:
-    """Why nothing was tried: the rows, or those for which the time sufficed where that was `short`,
-    do not prove so much as the baseline itself."""
+def _unprovable(bench: Workbench) -> list[str]:
+    """Why nothing was tried: the rows do not prove so much as the baseline itself."""
     every = sum(bench.rows.values()) / max(bench.rows["final"], 1)
     return [
         f"{one.keep} could not be proved of a plan that computes just what the baseline does, so "
         f"nothing was tried: {one.why}"
-        + (" in the last gate" if one.needed else "")
-        + (f", which takes {round(every * one.needed):,} in all" if one.needed and not short
+        + (f" in the last gate, which takes {round(every * one.needed):,} in all" if one.needed
            else "")
         for one in itself(bench, looks=2)
         if one.holds != "kept"

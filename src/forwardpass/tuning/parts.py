@@ -66,6 +66,21 @@ class DataParts:
         """How many rows each part has."""
         return {name: len(block) for name, block in self.blocks.items()}
 
+    def first(self, rows: int, note: str, folder: Path) -> DataParts:
+        """The same with so many of the first rows of each part at most; the blocks lie in
+        `folder`."""
+        kept: dict[PartName, np.ndarray[Any, Any]] = {
+            name: np.arange(min(len(block), rows)) for name, block in self.blocks.items()
+        }
+        left: dict[PartName, Block] = {n: self.blocks[n].take(own) for n, own in kept.items()}
+        return replace(
+            self,
+            folder=folder,
+            blocks=_saved(folder, left),
+            labels={name: taken(value, kept[name]) for name, value in self.labels.items()},
+            notes=(*self.notes, note),
+        )
+
     def without(
         self, failed: Mapping[PartName, Sequence[int]], why: str, folder: Path
     ) -> DataParts:

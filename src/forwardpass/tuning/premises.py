@@ -9,9 +9,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
+from forwardpass.measuring.clocks import WALL
 from forwardpass.tuning.parts import DataParts
 from forwardpass.tuning.workshops import Candidate, Outputs, PartName, TrialError
+
+_FEW: Final = 16
+"""Rows by which it is told how long all of them take."""
+_TIMES: Final = 9
+"""So often at least there has to be time to compute the largest part: thrice for the last gate,
+once to search with, and for plans."""
 
 
 @dataclass
@@ -36,10 +44,12 @@ class Premises(ABC):
         return Candidate(str(self.parts.forward.plan), None)
 
     def settle(self) -> None:
-        """Let the rows go that the Forward as given cannot compute.
+        """Let the rows go that the Forward as given cannot compute; before that, those for which
+        there is no time.
 
         Raises TrialError where its process dies, DataError where no row is left of a part.
         """
+        self._shorten()
         failed: dict[PartName, list[int]] = {}
         why = ""
         for name in self.parts.blocks:
@@ -48,6 +58,27 @@ class Premises(ABC):
             why = why or next(iter(found.values()), "")
         if any(failed.values()):
             self.parts = self.parts.without(failed, why, self.folder / "parts")
+
+    def _shorten(self) -> None:
+        """Go on with fewer rows where all would leave no time to try a plan on them."""
+        if math.isinf(self.until):
+            return
+        few, rows = min(_FEW, self.parts.rows["search"]), self.parts.rows
+        took: list[float] = []
+        for count in (1, 1, few):  # the first begins its process, the second is what asking costs
+            began = WALL.now()
+            self.computed(self.baseline, "search", count)
+            took.append(WALL.now() - began)
+        rate = few / max(took[2] - took[1], 1e-9)
+        most = max(1, int((self.until - WALL.now()) * rate / _TIMES))
+        if most >= max(rows.values()):
+            return
+        note = (
+            f"the time is short for a model that computes {rate:,.2g} rows a second: {most:,} rows "
+            f"were searched with at most, of {rows['search']:,}, and as many proved on, of "
+            f"{rows['final']:,}; more minutes prove more"
+        )
+        self.parts = self.parts.first(most, note, self.folder / "first")
 
     def outputs(self, made: Candidate, part: PartName, rows: int | None = None) -> Outputs:
         """Of the first `rows` rows of a part; None: all of them. Of the Forward as given, what it

@@ -50,8 +50,8 @@ _TURN_SECONDS: Final = 0.7
 """Of the baseline, about, in one turn of a contest."""
 _FEW, _FEWEST = 64, 8
 """Rows on which a plan is looked at first; and where time is short, at least."""
-_GATE_SHARE: Final = 1 / 3
-"""Of the time, what the last gate may take of the baseline and of one plan as slow as it."""
+_FEW_SHARE: Final = 0.02
+"""Of the time that is left, what the baseline may take of these rows."""
 
 
 class Workbench:
@@ -59,7 +59,7 @@ class Workbench:
 
     Attributes:
         baseline: the Forward as given; `base` is its trial.
-        rows: of each part of the data that are computed; see `fit_rows`.
+        rows: of each part of the data.
         trials: by plan, in the order in which they began. made: those that have an artefact.
         rate: rows a second of the baseline, about; 0 until it was timed.
         opening_seconds: of a fresh process, until it has computed, about.
@@ -78,7 +78,7 @@ class Workbench:
         ledger: Ledger,
         steps: Steps,
     ) -> None:
-        self.workshop, self.baseline, self.rows = workshop, baseline, dict(rows)
+        self.workshop, self.baseline, self.rows = workshop, baseline, rows
         self.judge, self.aim, self.deadline = judge, aim, deadline
         self.ledger, self.steps = ledger, steps
         self.trials: dict[str, Trial] = {}
@@ -88,13 +88,14 @@ class Workbench:
         self.trusted = Trusted("wall", "nothing was timed")
         self.admitted: Trust = "native"
         self._took: dict[str, float] = {}
-        self._few = _FEW
         self._references: dict[PartName, tuple[int, Outputs]] = {}
 
     @property
     def few(self) -> int:
         """Rows of the search part on which a plan is looked at first."""
-        return min(_FEW, self.rows["search"], self._few)
+        left = self.deadline.end - self.deadline.now
+        quick = _FEW if math.isinf(left) else int(_FEW_SHARE * left * self.rate)
+        return min(_FEW, self.rows["search"], max(_FEWEST, quick))
 
     def gain(self, plan: str) -> Estimate | None:
         """How many times as good as the baseline a plan is, by the goal."""
@@ -121,25 +122,6 @@ class Workbench:
         if self.aim.batch is None:  # rows enough for batches as large as they will be
             self.rate = rounds.rows / _timing(rounds).median
         self._learn_base(rounds)
-
-    def fit_rows(self) -> str:
-        """Go on with fewer rows where all would leave no time to try a plan on them: each part is
-        in a drawn order, so that its first rows are a sample. A note of that, "" where all fit."""
-        left = self.deadline.end - self.deadline.now
-        if math.isinf(left):
-            return ""
-        most = max(1, int(_GATE_SHARE * left * self.rate / 2))
-        before = dict(self.rows)
-        for name in ("search", "final"):
-            self.rows[name] = min(before[name], most)
-        if self.rows == before:
-            return ""
-        self._few = max(_FEWEST, self.rows["search"] // 4)
-        return (
-            f"the time is short for a model that computes {self.rate:,.3g} rows a second: plans "
-            f"were held against {self.rows['search']:,} of {before['search']:,} rows, and at last "
-            f"against {self.rows['final']:,} of {before['final']:,}; more minutes prove more"
-        )
 
     def set(self, plan: str, **known: Any) -> Trial:
         """What is known of a plan now."""

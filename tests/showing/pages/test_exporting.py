@@ -27,7 +27,7 @@ from forwardpass.exploring.rows import given
 from forwardpass.loading import load
 from forwardpass.nouns.progress import Steps
 from forwardpass.showing.pages import assets, export
-from forwardpass.showing.pages.exporting import document, held, questions
+from forwardpass.showing.pages.exporting import MOST_BYTES, document, held, questions
 from forwardpass.showing.pages.keys import key_of
 
 Opened = Callable[[Exploration, str], Tab]
@@ -150,18 +150,33 @@ def opened(tab: Tab, tmp_path: Path) -> Opened:
     return open_it
 
 
-def test_every_view_opens_from_a_file(opened: Opened, net: Path) -> None:
+def all_open(tab: Tab) -> None:
+    """Each view opens, with what it asks for."""
     from forwardpass.exploring.asking import views
 
-    tab = opened(Exploration("net.py", given(load(net))), "view=9")
     listed = assets.files()["views.js"].decode()
     there = [file for file in views() if f"views/{file.VIEW.file}.js" in listed]
-    assert there
+    assert len(there) == 9
     for file in there:
         tab.keyboard.press(str(file.VIEW.place))
         tab.get_by_role("tab", selected=True).filter(has_text=file.VIEW.name).wait_for()
         expect(tab.locator("[aria-busy=true]")).to_have_count(0)
         assert "holds what its views open with" not in tab.inner_text("main"), file.VIEW.name
+
+
+def test_every_view_opens_from_a_file(opened: Opened, net: Path) -> None:
+    all_open(opened(Exploration("net.py", given(load(net))), "view=9"))
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["digits", *(pytest.param(one, marks=pytest.mark.soak) for one in ("minilm", "long"))],
+)
+def test_every_view_of_a_model_opens_from_a_file(
+    opened: Opened, model: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    all_open(opened(request.getfixturevalue(model), "view=1"))
+    assert (tmp_path / "page.html").stat().st_size < MOST_BYTES + OVERHEAD_BYTES
 
 
 def test_a_prediction_of_a_copy_is_settled(opened: Opened, net: Path) -> None:
