@@ -201,8 +201,8 @@ def layer_by_hand(record: Recording, layer: Layer) -> ByHand:
 
 def hand_layer(record: Record) -> Layer | None:
     """The layer that is computed by hand: the last one with a matrix and a bias, else the last."""
-    shapes = {parameter.name: parameter.shape for parameter in record.parameters}
-    plain = [layer for layer in record.layers if layer.bias and len(shapes[layer.weight]) == 2]
+    held = record.held
+    plain = [one for one in record.layers if one.bias and len(held[one.weight].shape) == 2]
     return next(iter([*reversed(plain), *reversed(record.layers)]), None)
 
 

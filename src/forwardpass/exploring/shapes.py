@@ -79,8 +79,8 @@ class Leaving:
         if window is not None:
             return window.cause(true)
         layer = next((layer for layer in record.layers if layer.affine == call.index), None)
-        sizes = {p.name: p.shape for p in record.parameters}
-        weight = sizes.get(layer.weight, ()) if layer is not None else ()
+        held = record.held.get(layer.weight) if layer is not None else None
+        weight = () if held is None else held.shape
         if len(weight) == 2 and weight[0] == true[-1]:
             rows, columns = weight
             return (

@@ -167,7 +167,7 @@ def said_of(record: Record, call: Call) -> str:
 
 def _affine(record: Record, call: Call, layer: Layer) -> str:
     """What one number of a layer is made of; "" where the shape of its weight does not tell."""
-    shape = next(p.shape for p in record.parameters if layer.weight in (p.name, *p.aliases))
+    shape = record.held[layer.weight].shape
     products = prod(shape[1:])
     if products * record.values[call.outputs[0]].elements != call.macs:
         return ""

@@ -163,6 +163,11 @@ class Record(
         """Who makes, reads and writes its values; made once."""
         return Graph(self.calls, self.values)
 
+    @cached_property
+    def held(self) -> dict[str, Parameter]:
+        """Its parameters and buffers by each of their names; made once."""
+        return {name: one for one in self.parameters for name in (*one.aliases, one.name)}
+
     @property
     def edges(self) -> tuple[Edge, ...]:
         """Why calls must come after others: data, alias and mutation edges, by target."""

@@ -66,7 +66,6 @@ def sizes(value: Value) -> str:
 
 def _calls(record: Record, calls: Sequence[Call], layers: dict[int, Layer]) -> Iterator[str]:
     """What each call does: a layer as W·x + b, other work by its name; views are left out."""
-    shapes = {p.name: p.shape for p in record.parameters}
     for call in calls:
         if not _works(call):
             continue
@@ -77,7 +76,8 @@ def _calls(record: Record, calls: Sequence[Call], layers: dict[int, Layer]) -> I
         if layer is None:
             yield _PLAIN.get(call.short, call.short.strip("_"))
             continue
-        shape = " ".join(map(str, shapes.get(layer.weight, ())))
+        held = record.held.get(layer.weight)
+        shape = " ".join(map(str, held.shape if held is not None else ()))
         times = "∗" if "conv" in call.short else "·"
         bias = " + b" if layer.bias else ""
         yield f"{layer.module or 'W'}: W[{shape}]{times}x{bias}"

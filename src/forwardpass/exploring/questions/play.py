@@ -286,11 +286,15 @@ def _nodes(exploration: Exploration, steps: Steps, row: int) -> Settled:
 def _guesses(record: Record, legs: tuple[Leg, ...]) -> list[int]:
     """The legs of which one may believe that they take longest: by macs, by numbers in parameters,
     by bytes, by elements, the first of each first; in the order of the pass."""
-    held = {p.name: p.elements for p in record.parameters}
     sums = [
         (
             sum(call.macs or 0 for call in calls),
-            sum(held.get(name, 0) for call in calls for name in call.parameters),
+            sum(
+                record.held[name].elements
+                for call in calls
+                for name in call.parameters
+                if name in record.held
+            ),
             sum(call.bytes_read + call.bytes_written for call in calls),
             sum(call.elements for call in calls),
         )

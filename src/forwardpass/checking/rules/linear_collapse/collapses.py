@@ -168,8 +168,7 @@ def _saves(record: Record, run: Stack, one: One) -> bool:
 
 def weights(record: Record, layers: Sequence[Layer]) -> int:
     """Numbers in the weights, those of one that comes twice once."""
-    sizes = {p.name: p.elements for p in record.parameters}
-    return sum(sizes[name] for name in {layer.weight for layer in layers})
+    return sum(record.held[name].elements for name in {layer.weight for layer in layers})
 
 
 def features(record: Record, layer: Layer) -> tuple[int, int]:
@@ -189,7 +188,7 @@ def _axis(record: Record, layer: Layer) -> int:
 
 def _kernel(record: Record, layer: Layer) -> tuple[int, ...]:
     """The sizes of a convolution's kernel; () for a linear layer."""
-    shape = next(p.shape for p in record.parameters if p.name == layer.weight)
+    shape = record.held[layer.weight].shape
     return shape[2:] if "conv" in record.calls[layer.affine].short else ()
 
 
