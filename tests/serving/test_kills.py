@@ -35,7 +35,8 @@ HELD = NOTES + ".held"
 def note(stage, texts):
     with open(NOTES, "a") as file:
         for text in texts:
-            print(os.getpid(), stage, text, file=file)
+            if "-" in text:  # none of the thousands of rows that costs are learned from
+                print(os.getpid(), stage, text, file=file)
     until = time.monotonic() + 3
     while any(text.startswith(stage) for text in texts) and os.path.exists(HELD):
         time.sleep(0.005)
@@ -78,11 +79,16 @@ class Noted:
         self.url, self.supervisor, self._notes = server.url, supervisor, notes
         self.server = server
         self.held = Path(f"{notes}.held")
+        # One client: certificates take a second each. A new connection each time: one that is kept
+        # may be lost with a process that was killed before.
+        self._client = httpx.Client(
+            verify=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)
+        )
 
     def ask(self, text: str) -> object:
         """The length of the text; else the status, 0 where the connection was lost."""
         try:
-            reply = httpx.post(f"{self.url}/models/m", json={"rows": [text]}, timeout=60)
+            reply = self._client.post(f"{self.url}/models/m", json={"rows": [text]})
         except httpx.TransportError:
             return {"status": 0}
         if reply.status_code != 200:

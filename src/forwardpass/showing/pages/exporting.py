@@ -95,7 +95,7 @@ def held(exploration: Exploration, steps: Steps, most_bytes: int = MOST_BYTES) -
             steps.begin(question.of, len(asks) + 1)
             steps.done = len(answers) + len(tiles) + len(refusals) + len(left)
             key, reached = key_of(question), desk.answer(asked(question))
-            size = _size(reached) + len(key)
+            size = _size(reached) + len(msgspec.json.encode(key))  # its quotes are spelled out
             if spent + size > most_bytes:
                 left.append(key)
                 continue
