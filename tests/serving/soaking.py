@@ -296,7 +296,7 @@ def nonsense(port: int, chance: random.Random) -> str:
         lines = [f"{key.decode()}: {value.decode('latin-1')}" for key, value in headers.items()]
         where = malformed_http.Asked(f"/v2/models/{name}/infer", wrong)
         sent = malformed_http.Sent(malformed_http.whole(where, *lines))
-    for answer in answers(port, sent):
+    for answer in answers(port, sent, seconds=60):  # an engine may have to begin anew
         assert 400 <= answer.status < 500, (sent.bytes[:300], answer)
         assert "error" in answer.json
     return "refused: it is none"

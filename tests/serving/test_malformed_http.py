@@ -21,9 +21,9 @@ LIMITS = {
 }  # fmt: skip
 
 
-def answers(port: int, sent: Sent) -> list[Answer]:
-    """All that is said to it."""
-    with Client(port) as client:
+def answers(port: int, sent: Sent, seconds: float = 10.0) -> list[Answer]:
+    """All that is said to it, each thing in so many seconds."""
+    with Client(port, seconds=seconds) as client:
         try:
             client.send(sent.bytes)
             if sent.ends:

