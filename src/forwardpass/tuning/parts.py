@@ -72,14 +72,7 @@ class DataParts:
         kept: dict[PartName, np.ndarray[Any, Any]] = {
             name: np.arange(min(len(block), rows)) for name, block in self.blocks.items()
         }
-        left: dict[PartName, Block] = {n: self.blocks[n].take(own) for n, own in kept.items()}
-        return replace(
-            self,
-            folder=folder,
-            blocks=_saved(folder, left),
-            labels={name: taken(value, kept[name]) for name, value in self.labels.items()},
-            notes=(*self.notes, note),
-        )
+        return replace(self._taken(kept, folder), notes=(*self.notes, note))
 
     def without(
         self, failed: Mapping[PartName, Sequence[int]], why: str, folder: Path
@@ -98,14 +91,20 @@ class DataParts:
                     f"of {len(self.blocks[name])} rows in the {name} part the model computes "
                     f"none: {why}"
                 )
+        return replace(
+            self._taken(kept, folder),
+            left_out=self.left_out + sum(map(len, failed.values())),
+            why=self.why or why,
+        )
+
+    def _taken(self, kept: Mapping[PartName, np.ndarray[Any, Any]], folder: Path) -> DataParts:
+        """The same with these rows of each part alone; the blocks lie in `folder`."""
         left: dict[PartName, Block] = {n: self.blocks[n].take(own) for n, own in kept.items()}
         return replace(
             self,
             folder=folder,
             blocks=_saved(folder, left),
             labels={name: taken(value, kept[name]) for name, value in self.labels.items()},
-            left_out=self.left_out + sum(map(len, failed.values())),
-            why=self.why or why,
         )
 
 
