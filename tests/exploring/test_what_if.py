@@ -23,7 +23,8 @@ from forwardpass.exploring.questions import what_if
 from forwardpass.exploring.rows import given
 from forwardpass.loading.digests import of_module
 from forwardpass.nouns.progress import Steps
-from forwardpass.probing.edits import Instead, ZeroUnit
+from forwardpass.probing.edits import ZeroUnit
+from forwardpass.probing.replacing import Instead
 
 STEPS = Steps()
 

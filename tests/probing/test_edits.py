@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forwardpass.errors import UsageError
-from forwardpass.probing.edits import Instead, Pruned, Rounded, Zeroed, ZeroUnit, edit_in_turn
+from forwardpass.probing.edits import Pruned, Rounded, Zeroed, ZeroUnit, edit_in_turn
+from forwardpass.probing.replacing import Instead
 
 
 class Block(nn.Module):

@@ -13,12 +13,13 @@ import pytest
 
 import forwardpass as fwd
 from forwardpass import Forward
+from forwardpass.exporting import writing
 from forwardpass.loading import load
 from forwardpass.nouns.artefacts import Artefact
 from forwardpass.nouns.plans import Plan
 from forwardpass.tuning.parts import DataParts, split
 from forwardpass.tuning.shops import opened
-from forwardpass.tuning.workshops import Candidate, RefusedTrialError, Workshop
+from forwardpass.tuning.workshops import Candidate, RefusedTrialError, TrialError, Workshop
 
 Open = tuple[Workshop, DataParts, tuple[str, ...]]
 ROWS = np.random.default_rng(0).normal(size=(80, 16)).astype("f4")
@@ -137,6 +138,38 @@ def test_what_is_made_is_what_export_writes(tmp_path: Path) -> None:
         for folder in (made.folder, tmp_path / "x.fwd")
     ]
     np.testing.assert_array_equal(came[0], came[1])
+    shop.close()
+
+
+def test_what_differs_in_how_it_is_opened_is_lowered_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = split(load(models.mlp()), {"features": ROWS}, tmp_path / "parts")
+    shop, parts, _ = opened(parts, tmp_path / "made")
+    first = shop.make("@ openvino(quantize=int8)")
+
+    def lowered_again(*_: object, **__: object) -> Any:
+        raise AssertionError("it was lowered and fitted again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "save", lowered_again)
+        plan = "@ openvino(quantize=int8, threads=1, streams=2)"
+        second = shop.make(plan)
+        with pytest.raises(TrialError, match="again"):
+            shop.make("@ openvino(threads=1)")
+    assert first.folder is not None
+    assert second.folder is not None
+    one, other = artefact_in(first.folder), artefact_in(second.folder)
+    assert other.plan == plan
+    assert (one.lowered, one.outputs, one.steps) == (other.lowered, other.outputs, other.steps)
+    came = [shop.outputs(made, "search", 20)["output"] for made in (first, second)]
+    np.testing.assert_array_equal(came[0], came[1])
+    forward = load(second.folder)
+    assert str(forward.plan) == plan
+    np.testing.assert_array_equal(
+        fwd.run(forward, {"features": ROWS})[0]["output"],
+        fwd.run(first.folder, {"features": ROWS})[0]["output"],
+    )
     shop.close()
 
 

@@ -72,7 +72,7 @@ def rows() -> dict[str, Any]:
 
 
 def _given(plans: Any) -> Callable[..., Any]:
-    def given(*arguments: Any) -> Any:
+    def given(*arguments: Any, **named: Any) -> Any:
         return plans
 
     return given

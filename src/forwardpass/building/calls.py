@@ -19,17 +19,23 @@ def bound(call: Step | Backend, *functions: tuple[Any, int]) -> list[dict[str, A
     With each function stands how many of its first parameters are not the user's; nor are those
     that go by keyword only. Raises UsageError for arguments that do not fit.
     """
-    each = [
-        [
-            p
-            for p in list(inspect.signature(f).parameters.values())[skip:]
-            if p.kind is not p.KEYWORD_ONLY
-        ]
-        for f, skip in functions
-    ]
-    parameters = {p.name: p for part in each for p in part}
-    known = list(parameters)
-    bound: dict[str, Argument] = {}
+    each = [parameters(function, skip) for function, skip in functions]
+    known = {name: p for part in each for name, p in part.items()}
+    written = written_arguments(call, *functions)
+    missing = [n for n, p in known.items() if p.default is p.empty and n not in written]
+    if missing:
+        raise UsageError(
+            f"{call}: {call.name} needs {', '.join(missing)}: {call.name}({missing[0]}=…)"
+        )
+    values = {name: _value(call, known[name], given) for name, given in written.items()}
+    return [{name: values[name] for name in part if name in values} for part in each]
+
+
+def written_arguments(call: Step | Backend, *functions: tuple[Any, int]) -> dict[str, Argument]:
+    """The same as they were written. Raises UsageError for one that there is not, and for one that
+    is given twice."""
+    known = list(dict.fromkeys(name for f, skip in functions for name in parameters(f, skip)))
+    found: dict[str, Argument] = {}
     for place, argument in enumerate(call.arguments):
         if not argument.name and place >= len(known):
             raise UsageError(f"{call}: {call.name} takes at most {len(known)} arguments")
@@ -38,16 +44,17 @@ def bound(call: Step | Backend, *functions: tuple[Any, int]) -> list[dict[str, A
             raise UsageError(
                 f"{call}: {call.name} has no argument {name!r}; {nearest(name, known)}"
             )
-        if name in bound:
+        if name in found:
             raise UsageError(f"{call}: {call.name} is given {name!r} twice")
-        bound[name] = argument
-    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in bound]
-    if missing:
-        raise UsageError(
-            f"{call}: {call.name} needs {', '.join(missing)}: {call.name}({missing[0]}=…)"
-        )
-    values = {name: _value(call, parameters[name], given) for name, given in bound.items()}
-    return [{p.name: values[p.name] for p in part if p.name in values} for part in each]
+        found[name] = argument
+    return found
+
+
+def parameters(function: Any, skip: int) -> dict[str, inspect.Parameter]:
+    """The parameters that are the user's, by name: behind the first ones, and not by keyword
+    only."""
+    found = list(inspect.signature(function).parameters.items())[skip:]
+    return {name: one for name, one in found if one.kind is not one.KEYWORD_ONLY}
 
 
 def _value(call: Step | Backend, parameter: inspect.Parameter, given: Argument) -> Scalar:

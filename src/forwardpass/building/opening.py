@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from forwardpass.building import backends, golden
-from forwardpass.building.calls import bound
+from forwardpass.building.calls import bound, parameters, written_arguments
 from forwardpass.building.replicas import Replica
 from forwardpass.errors import BuildError, LoadError, UsageError, nearest
 from forwardpass.loading.artefacts import ArtefactProgram
@@ -16,7 +16,7 @@ from forwardpass.measuring.machines import machine
 from forwardpass.nouns.artefacts import GRAPH, Artefact
 from forwardpass.nouns.folders import names, plugin
 from forwardpass.nouns.forwards import Forward
-from forwardpass.nouns.plans import Plan
+from forwardpass.nouns.plans import Argument, Backend, Plan
 from forwardpass.nouns.programs import TRUSTED, Trust
 
 
@@ -78,6 +78,38 @@ def opened(forward: Forward, program: ArtefactProgram) -> Sequence[Replica]:
     with TemporaryDirectory(prefix="forwardpass-") as folder:  # what is open stays so without it
         file.rebuild(program.folder / GRAPH, Path(folder))
         return of(Path(folder))
+
+
+def sharing_graph(plan: Plan) -> Plan:
+    """The plan without those arguments of its backend that only say how a graph is opened: plans of
+    which this is the same have the same graph. Its backend writes artefacts."""
+    file = plugin(backends, plan.backend.name)
+    writing = set(parameters(file.save, 3))
+    return _with(plan, {n: one for n, one in _written(plan.backend).items() if n in writing})
+
+
+def one_at_a_time(plan: Plan) -> Plan:
+    """The plan for batches that come one at a time, as to a server: what its streams have of
+    threads, one batch has."""
+    if not hasattr(plugin(backends, plan.backend.name), "save"):
+        return plan
+    written = _written(plan.backend)
+    streams, threads = written.pop("streams", None), written.get("threads")
+    if streams is None or type(streams.value) is not int:  # opening says what is wrong with it
+        return plan
+    if threads is not None and type(threads.value) is int:
+        written["threads"] = Argument(str(streams.value * threads.value))
+    return _with(plan, written)
+
+
+def _written(backend: Backend) -> dict[str, Argument]:
+    file = plugin(backends, backend.name)
+    return written_arguments(backend, (file.save, 3), (file.open, 2))
+
+
+def _with(plan: Plan, written: Mapping[str, Argument]) -> Plan:
+    named = tuple(Argument(one.text, name) for name, one in written.items())
+    return Plan(plan.steps, Backend(plan.backend.name, named, plan.backend.where))
 
 
 def _require_machine(name: str, artefact: Artefact) -> None:

@@ -103,9 +103,14 @@ class Replica(Protocol):
 
 def threads_of(backend: str, threads: object) -> int | None:
     """The argument `threads` of a backend. Raises UsageError for what is no number of threads."""
-    if threads is not None and (type(threads) is not int or threads < 1):
-        raise UsageError(f"{backend}(threads={threads}): threads must be a whole number from 1")
-    return threads
+    return count_of(backend, "threads", threads)
+
+
+def count_of(backend: str, name: str, count: object) -> int | None:
+    """An argument that is a number of something. Raises UsageError for what is none."""
+    if count is not None and (type(count) is not int or count < 1):
+        raise UsageError(f"{backend}({name}={count}): {name} must be a whole number from 1")
+    return count
 
 
 def quantizes(backend: str, quantize: object, layers: object) -> None:

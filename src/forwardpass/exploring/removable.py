@@ -12,8 +12,8 @@ from forwardpass.nouns.calls import Call, Value
 from forwardpass.nouns.records import Layer, Record
 from forwardpass.operators import activation, convolution, find
 from forwardpass.operators.linear import FACTORS
-from forwardpass.probing.edits import Instead
 from forwardpass.probing.probes import Probe
+from forwardpass.probing.replacing import Instead
 
 
 class Activation(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib.metadata import version
@@ -111,7 +112,32 @@ def written(forward: Forward, block: Block, example: Example, folder: Path) -> A
         versions=_versions(saved.replicas[0].facts.library),
         files={},
     )
-    learned = _learned(artefact, model, block, folder, timed=example.data is not None)
+    return _finished(artefact, model, block, folder, timed=example.data is not None)
+
+
+def reopened(forward: Forward, block: Block, made: Path, out: Path) -> Artefact:
+    """Write an artefact `out` that has the graph of another one, and opens it as its own plan says:
+    what `exported` writes, where only that differs (see `sharing_graph`).
+
+    Args:
+        made: the folder of the other one, of the same model, fitted to the same rows.
+
+    Raises OutputExistsError, DataError and BuildError as `export` does.
+    """
+    forward, block = signed_by(forward, block)
+    with generators_kept(), whole_or_not_there(out) as staging:
+        ours = shutil.ignore_patterns(READY, MANIFEST)
+        shutil.copytree(made, staging, ignore=ours, dirs_exist_ok=True)
+        known = msgspec.json.decode((made / MANIFEST).read_bytes(), type=Artefact)
+        other = msgspec.structs.replace(known, plan=str(forward.plan), outputs=(), files={})
+        return _finished(other, forward.model, block, staging, timed=True)
+
+
+def _finished(
+    artefact: Artefact, model: Model, block: Block, folder: Path, *, timed: bool
+) -> Artefact:
+    """Write what is known of an artefact, and its manifest."""
+    learned = _learned(artefact, model, block, folder, timed=timed)
     (folder / READY).write_bytes(msgspec.json.format(msgspec.json.encode(learned)))
     whole = msgspec.structs.replace(artefact, outputs=learned.outputs, files=sums(folder))
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(whole)))

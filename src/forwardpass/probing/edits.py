@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final
 
 import msgspec
+import torch
+from torch import nn
 
 from forwardpass.errors import UsageError, nearest
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+from forwardpass.probing.replacing import Instead, replaced
+from forwardpass.tensors.modules import held_by, parameters_of, part_at, parts_of, store_of
 
 _SCALE_BYTES: Final = 4
 """Of a scale in f32, which rounded weights need one of for each channel."""
-
-Function = Literal[
-    "identity", "relu", "gelu", "silu", "tanh", "sigmoid", "elu", "leaky_relu", "softplus",
-    "hardswish",
-]  # fmt: skip
-"""What can stand where an activation was; `identity`: nothing."""
 
 
 class SetElement(msgspec.Struct, frozen=True, tag="element", tag_field="edit"):
@@ -37,8 +31,6 @@ class SetElement(msgspec.Struct, frozen=True, tag="element", tag_field="edit"):
 
     def edit(self, module: nn.Module) -> None:
         """Change a module that is ours."""
-        import torch
-
         tensor = _held(module, self.name)
         if len(self.index) != tensor.dim() or any(
             not 0 <= at < size for at, size in zip(self.index, tensor.shape, strict=True)
@@ -53,33 +45,9 @@ class Learn(msgspec.Struct, frozen=True, tag="learn", tag_field="edit"):
 
     def edit(self, module: nn.Module) -> None:
         """Change a module that is ours."""
-        from forwardpass.tensors.modules import parameters_of
-
         for _, parameter in parameters_of(module):
             if parameter.is_floating_point():
                 parameter.requires_grad_(True)
-
-
-class Instead(msgspec.Struct, frozen=True, tag="instead", tag_field="edit"):
-    """Another function stands where an activation was, or none.
-
-    Attributes:
-        path: of the module that is the activation; or, with a `site`, of the one that calls it as
-            a function there.
-        site: as the record has it, `digits.py:17`; "": the module itself is replaced.
-        operator: which activation of that line, without overload: `aten.relu`.
-    """
-
-    path: str
-    by: Function = "identity"
-    site: str = ""
-    operator: str = ""
-
-    def edit(self, module: nn.Module) -> None:
-        """Change a module that is ours."""
-        from forwardpass.probing.replacing import replaced
-
-        replaced(module, (self,))
 
 
 class ZeroUnit(msgspec.Struct, frozen=True, tag="unit", tag_field="edit"):
@@ -97,8 +65,6 @@ class ZeroUnit(msgspec.Struct, frozen=True, tag="unit", tag_field="edit"):
 
     def edit(self, module: nn.Module) -> None:
         """Change a module that is ours."""
-        import torch
-
         weight = _held(module, self.weight)
         if not 0 <= self.axis < weight.dim() or not 0 <= self.unit < weight.shape[self.axis]:
             raise UsageError(
@@ -124,8 +90,6 @@ class Rounded(msgspec.Struct, frozen=True, tag="rounded", tag_field="edit"):
 
     def edit(self, module: nn.Module) -> None:
         """Change a module that is ours."""
-        import torch
-
         if not 2 <= self.bits <= 16:
             raise UsageError(f"rounded to {self.bits} bits: it is 2 to 16")
         most = 2 ** (self.bits - 1) - 1
@@ -156,8 +120,6 @@ class Pruned(msgspec.Struct, frozen=True, tag="pruned", tag_field="edit"):
 
     def edit(self, module: nn.Module) -> None:
         """Change a module that is ours."""
-        import torch
-
         if not 0 <= self.share <= 1:
             raise UsageError(f"pruned by {self.share}: a share is from 0 to 1")
         with torch.no_grad():
@@ -174,8 +136,6 @@ class Zeroed(msgspec.Struct, frozen=True, tag="zeroed", tag_field="edit"):
 
     def edit(self, module: nn.Module) -> None:
         """Change a module that is ours."""
-        import torch
-
         with torch.no_grad():
             for name in self.names:
                 _held(module, name).zero_()
@@ -191,8 +151,6 @@ def edit_in_turn(module: nn.Module, edits: Iterable[Edit]) -> None:
 
     Raises UsageError for an edit that does not fit it.
     """
-    from forwardpass.probing.replacing import replaced
-
     for is_instead, run in groupby(edits, lambda one: isinstance(one, Instead)):
         if is_instead:
             replaced(module, [one for one in run if isinstance(one, Instead)])
@@ -202,8 +160,6 @@ def edit_in_turn(module: nn.Module, edits: Iterable[Edit]) -> None:
 
 
 def _held(module: nn.Module, name: str) -> torch.Tensor:
-    from forwardpass.tensors.modules import held_by, part_at, store_of
-
     path, _, last = name.rpartition(".")
     part = part_at(module, path)
     if part is not None:
@@ -217,8 +173,6 @@ def _held(module: nn.Module, name: str) -> torch.Tensor:
 def _weights(module: nn.Module, paths: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor, int]]:
     """The weights of modules: floating parameters of two axes or more, each once, with the axis of
     its channels. Raises UsageError where there is none."""
-    from forwardpass.tensors.modules import parts_of, store_of
-
     found: list[tuple[str, torch.Tensor, int]] = []
     seen: set[int] = set()
     for path, part in parts_of(module):

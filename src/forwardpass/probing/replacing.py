@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
+import msgspec
 import torch
 from torch import nn
 
 from forwardpass.code.frames import Frames
 from forwardpass.errors import UsageError, nearest
-from forwardpass.probing.edits import Function, Instead
 from forwardpass.recording.interception import Interception
 from forwardpass.recording.schemas import Schema
 from forwardpass.tensors.modules import (
@@ -23,11 +23,37 @@ from forwardpass.tensors.modules import (
     set_training,
 )
 
+Function = Literal[
+    "identity", "relu", "gelu", "silu", "tanh", "sigmoid", "elu", "leaky_relu", "softplus",
+    "hardswish",
+]  # fmt: skip
+"""What can stand where an activation was; `identity`: nothing."""
+
 _CLASSES: Final[dict[Function, type[nn.Module]]] = {
     "identity": nn.Identity, "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid, "elu": nn.ELU, "leaky_relu": nn.LeakyReLU, "softplus": nn.Softplus,
     "hardswish": nn.Hardswish,
 }  # fmt: skip
+
+
+class Instead(msgspec.Struct, frozen=True, tag="instead", tag_field="edit"):
+    """Another function stands where an activation was, or none.
+
+    Attributes:
+        path: of the module that is the activation; or, with a `site`, of the one that calls it as
+            a function there.
+        site: as the record has it, `digits.py:17`; "": the module itself is replaced.
+        operator: which activation of that line, without overload: `aten.relu`.
+    """
+
+    path: str
+    by: Function = "identity"
+    site: str = ""
+    operator: str = ""
+
+    def edit(self, module: nn.Module) -> None:
+        """Change a module that is ours."""
+        replaced(module, (self,))
 
 
 def function(name: Function) -> nn.Module:

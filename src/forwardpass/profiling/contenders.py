@@ -15,6 +15,7 @@ import torch
 from forwardpass.building.arrays import ArrayReplica
 from forwardpass.building.backends.eager import EagerReplica
 from forwardpass.building.engines import Engine
+from forwardpass.building.opening import one_at_a_time
 from forwardpass.building.replicas import Inputs
 from forwardpass.errors import PassError, UsageError
 from forwardpass.executing.executors import executor
@@ -63,8 +64,9 @@ class Contender:
 
     @classmethod
     def of(cls, forward: Forward, inputs: Any, limit: int) -> Contender:
-        """Build a Forward by its rows; see `Load.of`."""
+        """Build a Forward by its rows; see `Load.of`. Batches are timed one at a time."""
         forward, inputs = bound(forward, inputs)
+        forward = Forward(forward.model, one_at_a_time(forward.plan))
         sha256 = digest(forward)
         load = Load.of(forward, inputs, limit)
         return cls(load, built(load.forward, load.rows), sha256)

@@ -365,7 +365,7 @@ class Run:
             steps=self.engine.applied if self.engine else (),
             put_back=self.engine.put_back if self.engine else (),
             notes=self.source.notes(),
-            device=", ".join(r.facts.device for r in self.engine.replicas) if self.engine else "",
+            device=", ".join(_devices(self.engine)) if self.engine else "",
             resumed_rows=resumed,
             digest=total.hexdigest(),
             limit_share=(
@@ -373,6 +373,11 @@ class Run:
             ),
             failures=tuple((*self._quarantined(), *delivery.failures)[:_SHOWN]),
         )
+
+
+def _devices(engine: Engine) -> dict[str, None]:
+    """Each once, however many streams it has."""
+    return dict.fromkeys(replica.facts.device for replica in engine.replicas)
 
 
 def _total(count: int | None, limit: int | None) -> int | None:

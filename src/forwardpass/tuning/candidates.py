@@ -14,6 +14,7 @@ import numpy as np
 
 from forwardpass.building import backends, steps
 from forwardpass.building.backends._programs import ROUTES
+from forwardpass.building.calls import parameters
 from forwardpass.building.copies import copied
 from forwardpass.building.stepping import stepped
 from forwardpass.building.workpieces import Workpiece
@@ -132,13 +133,30 @@ def ideas(
             yield Idea(Plan((*prefix, step), with_threads(Backend(name), threads)), "coarser", why)
 
 
-def threaded(plan: Plan, machine: Machine) -> list[Plan]:
-    """The same plan with one thread, and with one a core, where its backend takes a number and has
-    none."""
-    if machine.cores == 1 or any(one.name == "threads" for one in plan.backend.arguments):
+def threaded(plan: Plan, machine: Machine, *, apart: bool = True) -> list[Plan]:
+    """The same plan with one thread, with one a core, and with streams that share these, where its
+    backend takes such numbers and has none.
+
+    Args:
+        apart: whether batches may be computed side by side.
+    """
+    backend = plan.backend
+    given = {one.name for one in backend.arguments} & {"threads", "streams"}
+    if machine.cores == 1 or given:
         return []
-    each = [with_threads(plan.backend, str(count)) for count in (1, machine.cores)]
-    return [Plan(plan.steps, backend) for backend in each if backend != plan.backend]
+    found = [with_threads(backend, str(count)) for count in (1, machine.cores)]
+    if apart and "streams" in parameters(plugin(backends, backend.name).open, 2):
+        counts = [machine.cores // each for each in (1, 2, 4)]
+        found += [
+            _beside(with_threads(backend, str(machine.cores // count)), count)
+            for count in counts if count > 1
+        ]  # fmt: skip
+    return [Plan(plan.steps, one) for one in found if one != backend]
+
+
+def _beside(backend: Backend, streams: int) -> Backend:
+    arguments = (*backend.arguments, Argument(str(streams), "streams"))
+    return Backend(backend.name, arguments, backend.where)
 
 
 def threads_of(plan: Plan) -> str:
@@ -163,10 +181,10 @@ def is_quantized(plan: Plan) -> bool:
 def _ways(file: ModuleType) -> list[str]:
     """The arguments with which a backend computes otherwise: none, quantized, and quantized with
     each switch that its `save` has beside that."""
-    parameters = _own(file.save, 3)
-    if "quantize" not in parameters:
+    takes = parameters(file.save, 3)
+    if "quantize" not in takes:
         return [""]
-    switches = [name for name, one in parameters.items() if one.default is False]
+    switches = [name for name, one in takes.items() if one.default is False]
     plain = [] if "quantize" in _required(file.save, 3) else [""]
     return [
         *plain,
@@ -192,10 +210,5 @@ def _unable(machine: Machine, instruction: str) -> str:
     return f"this processor has no instructions for {instruction}, and would be slower"
 
 
-def _own(function: Any, skip: int) -> dict[str, inspect.Parameter]:
-    found = list(inspect.signature(function).parameters.items())[skip:]
-    return {name: one for name, one in found if one.kind is not one.KEYWORD_ONLY}
-
-
 def _required(function: Any, skip: int) -> list[str]:
-    return [name for name, one in _own(function, skip).items() if one.default is one.empty]
+    return [name for name, one in parameters(function, skip).items() if one.default is one.empty]

@@ -141,7 +141,8 @@ class PlanSearch:
             if len(added) > 1:
                 without.insert(0, self.given.steps)
             others = [Plan(steps, plan.backend) for steps in without]
-            for other in (*others, *threaded(plan, self._machine)):
+            apart = self.bench.aim.batch is None
+            for other in (*others, *threaded(plan, self._machine, apart=apart)):
                 self._whole([str(other)])
 
     def _narrow(self, most: int) -> None:

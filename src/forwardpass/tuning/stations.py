@@ -10,6 +10,7 @@ import numpy as np
 
 from forwardpass.batching.policies import Policy
 from forwardpass.building.engines import Engine
+from forwardpass.building.opening import sharing_graph
 from forwardpass.building.replicas import Replica
 from forwardpass.errors import BuildError, LoadError, UsageError, said
 from forwardpass.executing.assembling import Assembled, assembled, planned
@@ -126,7 +127,8 @@ class Runner:
 
 
 class Station:
-    """Makes plans of a Forward, and computes them on parts that lie on disk.
+    """Makes plans of a Forward, and computes them on parts that lie on disk. What differs in how a
+    graph is opened is not lowered and fitted again.
 
     Args:
         forward: None where artefacts alone are opened.
@@ -139,15 +141,23 @@ class Station:
         self._forward, self._signature, self._beat = forward, signature, beat
         self._blocks: dict[tuple[str, PartName], Block] = {}
         self._runners: dict[str | None, Runner] = {}
+        self._graphs: dict[tuple[str, str], Path] = {}
 
     def make(self, plan: str, out: Path, parts: str) -> MakeAnswer:
         """Make the artefact of a plan. Raises what `export` raises."""
-        from forwardpass.exporting.writing import exported  # artefacts open without what it needs
+        # artefacts open without what these need
+        from forwardpass.exporting.writing import exported, reopened
 
         assert self._forward is not None
         began = WALL.now()
         planned = Forward(self._forward.model, Plan.parse(plan))
-        artefact = exported(planned, self._block(parts, "calibration"), out)
+        block, shared = self._block(parts, "calibration"), (parts, str(sharing_graph(planned.plan)))
+        made = self._graphs.get(shared)
+        if made is not None and made.exists():
+            artefact = reopened(planned, block, made, out)
+        else:
+            artefact = exported(planned, block, out)
+        self._graphs[shared] = out
         return MakeAnswer(
             WALL.now() - began,
             sum(file.stat().st_size for file in out.rglob("*") if file.is_file()),

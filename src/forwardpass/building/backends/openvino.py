@@ -1,10 +1,11 @@
-"""openvino(quantize=, weight_only=, threads=): OpenVINO, on the CPU.
+"""openvino(quantize=, weight_only=, threads=, streams=): OpenVINO, on the CPU.
 
 The graph is OpenVINO's IR, made of a trace, or by way of ONNX where that fails. `quantize=int8`
 computes convolutions and matrix products in int8, by ranges of values that are found on data; with
 `weight_only=true` only weights are kept so, which needs no data. `threads` is the number of threads
-of one pass. Floats are computed as they are, never in a coarser precision that the library would
-choose. Needs the extra `openvino`, and to quantize `nncf`; an artefact needs no torch.
+of one pass, `streams` that of batches which are computed side by side. Floats are computed as they
+are, never in a coarser precision that the library would choose. Needs the extra `openvino`, and to
+quantize `nncf`; an artefact needs no torch.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from forwardpass.building.arrays import ArrayReplica, Named, require_ports
 from forwardpass.building.backends._intel import openvino
-from forwardpass.building.replicas import quantizes, threads_of
+from forwardpass.building.replicas import count_of, quantizes, threads_of
 from forwardpass.errors import BuildError, LoadError, UsageError
 from forwardpass.nouns.lowered import Lowered
 from forwardpass.tensors.arrays import Array
@@ -90,17 +91,22 @@ def trust(lowered: Lowered) -> Trust:
     return "data"
 
 
-def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[OpenVinoReplica]:
-    """One replica. Raises LoadError for files that OpenVINO does not take."""
-    threads = threads_of("openvino", threads)
+def open(
+    folder: Path, lowered: Lowered, threads: int | None = None, streams: int | None = None
+) -> list[OpenVinoReplica]:
+    """A replica a stream; they share the weights. Raises LoadError for files that OpenVINO does not
+    take."""
+    threads, beside = threads_of("openvino", threads), count_of("openvino", "streams", streams)
     library = openvino("an artefact of openvino")
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": lowered.dtype,
         # beside weights in int8 it would round what goes in, too, and say nothing
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     }
+    if beside is not None:
+        settings["NUM_STREAMS"] = beside
     if threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = threads
+        settings["INFERENCE_NUM_THREADS"] = threads * (beside or 1)
     try:
         core = library.Core()
         compiled = core.compile_model(core.read_model(folder / GRAPH), "CPU", settings)
@@ -114,7 +120,8 @@ def open(folder: Path, lowered: Lowered, threads: int | None = None) -> list[Ope
         for port in (*compiled.inputs, *compiled.outputs) for name in port.get_names()
     }  # fmt: skip
     require_ports(lowered, ports, GRAPH)
-    return [OpenVinoReplica(compiled, lowered, f"openvino {library.__version__}", threads)]
+    name = f"openvino {library.__version__}"
+    return [OpenVinoReplica(compiled, lowered, name, threads) for _ in range(beside or 1)]
 
 
 def _spelled(element_type: str) -> str:

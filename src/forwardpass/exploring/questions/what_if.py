@@ -39,15 +39,8 @@ from forwardpass.exploring.views import Predictions, View
 from forwardpass.loading.digests import of_module
 from forwardpass.nouns.progress import Steps
 from forwardpass.probing.changes import Change
-from forwardpass.probing.edits import (
-    Edit,
-    Function,
-    Instead,
-    Pruned,
-    Rounded,
-    Zeroed,
-    ZeroUnit,
-)
+from forwardpass.probing.edits import Edit, Pruned, Rounded, Zeroed, ZeroUnit
+from forwardpass.probing.replacing import Function, Instead
 from forwardpass.tensors.modules import parameters_of
 
 _ALONE: Final = 4
