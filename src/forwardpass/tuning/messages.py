@@ -96,7 +96,7 @@ class MakeAnswer(msgspec.Struct, frozen=True, tag=True):
 
 
 class OpenAnswer(msgspec.Struct, frozen=True, tag=True):
-    """`seconds`: until it could compute. `threads`: inside an operator, 0 where not known."""
+    """`seconds`: until it could compute. `threads`: that compute at once, 0 where not known."""
 
     seconds: float
     threads: int

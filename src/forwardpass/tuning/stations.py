@@ -46,7 +46,7 @@ class Runner:
         beat: called after each batch.
 
     Attributes:
-        seconds: until it could compute. threads: inside an operator, 0 where that is not known.
+        seconds: until it could compute. threads: that compute at once, 0 where that is not known.
 
     Raises what building raises; PassError where it computes none of the rows.
     """
@@ -57,7 +57,7 @@ class Runner:
         replicas: list[Replica] = []
 
         def kept(engine: Engine) -> Executor:
-            replicas.append(engine.replicas[0])
+            replicas.extend(engine.replicas)
             return executor(engine)
 
         found = ready(forward, [encoded], kept, digest(forward))
@@ -67,7 +67,7 @@ class Runner:
         self._policy = Policy(known.may_pad, known.cells, known.costs, None)
         self._ceiling: int | None = None
         self._threads = operator_threads()  # as what computes it has set them
-        self.threads = threads_inside(replicas[0].facts)
+        self.threads = threads_inside(replicas[0].facts) * len(replicas)
         self.seconds = WALL.now() - began
         self._clock = Clock.on(known.device)
         self._growth = Growth(known.device)

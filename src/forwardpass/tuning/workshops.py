@@ -52,7 +52,7 @@ class Rounds:
         first_seconds: opening it, and the first turn beyond what later ones take.
         peak_bytes: resident memory of its process at most.
         rows: of a turn.
-        threads: that it computes with inside one operator; 0 where that is not known.
+        threads: that compute at once; 0 where that is not known.
     """
 
     turns: tuple[Took, ...]
