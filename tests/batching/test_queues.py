@@ -152,6 +152,19 @@ def test_hopeless_rows_leave_before_they_cost() -> None:
     assert (len(queue), queue.bytes) == (0, 0)
 
 
+def test_a_row_that_leaves_for_the_sake_of_others_is_told_at_once() -> None:
+    queue = texts()
+    queue.add(row(0, deadline=0.005))
+    for number in range(1, 31):
+        queue.add(row(number, deadline=9.0))
+    assert queue.admits(0.0, [10], cells=[8], deadline=0.010) is not None
+    assert queue.wakes() > 0
+    assert 0 not in ids(queue.next(0.0)), "alone it would cost as much as several of the others"
+    assert queue.wakes() == -math.inf
+    assert [late.id for late in queue.late(0.0)] == [0]
+    assert queue.wakes() > 0
+
+
 @pytest.mark.parametrize(("base", "each"), [(0.0, 0.004), (0.004, 0.004), (0.02, 0.001)])
 def test_at_three_times_what_it_can_as_many_are_in_time(base: float, each: float) -> None:
     """However much of its cost the rows of a batch share; one in 50 takes thrice as long."""

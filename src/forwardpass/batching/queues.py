@@ -195,8 +195,9 @@ class Queue:
         return found
 
     def wakes(self) -> float:
-        """When to ask for `late` even if nothing comes, or sooner; inf: never."""
-        return self._hopeless_from
+        """When to ask for `late` even if nothing comes, or sooner; inf: never. -inf: at once, since
+        rows have left that nobody was told of."""
+        return -math.inf if self._late else self._hopeless_from
 
     def next(self, now: float) -> Dispatch | None:
         """The batch to send now, which counts as under way from here on. None: wait."""
