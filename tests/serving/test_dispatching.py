@@ -327,6 +327,40 @@ def test_a_hang_is_killed_and_found(monkeypatch: pytest.MonkeyPatch) -> None:
     played(script, act)
 
 
+def test_an_engine_that_reads_nothing_any_more_is_ended_however_many_rows_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each row that is cancelled is a message; those that fit into the socket are not many."""
+    monkeypatch.setattr("forwardpass.serving.patience._LEAST_SECONDS", 0.4)
+    script = Script(about(costs(0.01, 1e-6, rows=(1,))))
+    script.seconds = lambda rows, cells: 0.01
+
+    async def act(stage: Stage) -> None:
+        script.hangs = lambda value: stage.engines == 1 and script.encoded.total() == 40
+        link = stage.dispatcher._link  # pyright: ignore[reportPrivateUsage]
+        assert link is not None
+        with socket.socket(fileno=os.dup(link.channel.fileno())) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        exchanges = [exchange_now() for _ in range(40)]
+        asked = [
+            asyncio.create_task(outcome(stage.ask([f"{n:02}"], exchange=exchange)))
+            for n, exchange in enumerate(exchanges)
+        ]
+        while script.encoded.total() < 40:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        for exchange in exchanges:
+            if exchange.gone is not None:
+                exchange.gone()
+        found = await asyncio.gather(*asked)
+        assert all(one in ([2], (499, "gone", None)) for one in found)
+        assert found.count((499, "gone", None)) > 8
+        assert await outcome(stage.ask(["after"])) == [5]
+        assert len(stage.kills) == 1
+
+    played(script, act)
+
+
 def test_who_waits_for_a_pass_that_is_slower_than_all_before_is_told_at_the_deadline() -> None:
     script = texts()
     script.seconds = lambda rows, cells: 0.6

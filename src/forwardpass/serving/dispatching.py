@@ -194,13 +194,19 @@ class Dispatcher:
         """Send away who is late, send to the engine what it may have, and see when to look next."""
         self._turning = False
         lobby, shuttle, link, now = self._lobby, self._shuttle, self._link, self._clock.now()
-        rings_at = math.inf
-        if lobby is not None and shuttle is not None:
-            lobby.refuse_late(now, () if link is None else link.late(now))
-            if link is not None and link.told:
-                with suppress(ChannelClosedError):  # as will be read, after what it said before
-                    shuttle.send(link, now)
-            rings_at = min(rings_at, lobby.queue.wakes())
+        try:
+            if lobby is not None and shuttle is not None:
+                lobby.refuse_late(now, () if link is None else link.late(now))
+                if link is not None and link.told:
+                    with suppress(ChannelClosedError):  # as will be read, after what it said before
+                        shuttle.send(link, now)
+        finally:  # whatever became of it: who looks for hangs, and for who is late, comes again
+            self._wind(now)
+
+    def _wind(self, now: float) -> None:
+        """See when to look next."""
+        lobby, shuttle, link = self._lobby, self._shuttle, self._link
+        rings_at = math.inf if lobby is None else lobby.queue.wakes()
         if link is not None:
             rings_at = min(rings_at, link.due)
         if link is not None and (link.busy or (shuttle is not None and shuttle.full)):

@@ -41,7 +41,11 @@ class Shuttle:
         """All that the engine may have now. Raises ChannelClosedError."""
         forgotten = self._lobby.forgotten
         if forgotten:
-            link.channel.send(ForgetRows(list(forgotten)))
+            try:
+                link.channel.send(ForgetRows(list(forgotten)))
+            except ChannelFullError:  # an engine that reads nothing is busy, or hangs
+                self.full = True
+                return
             forgotten.clear()
         if self._suspects and not (self._trial or link.encoding or link.computing):
             self._try(link, now)
