@@ -52,9 +52,37 @@ def test_what_fails_is_said_and_may_be_asked_again(desk: Desk) -> None:
         return Number(0)
 
     assert desk.answer(Answerable("sometimes", sometimes)) == NoAnswer(
-        "ZeroDivisionError", "no rows"
+        "ZeroDivisionError", "ZeroDivisionError: no rows"
     )
     assert desk.answer(Answerable("sometimes", sometimes)) == b'{"value":0}'
+
+
+class Panic(BaseException):
+    """As a library written in Rust has it."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (SystemExit("inference only"), NoAnswer("SystemExit", "SystemExit: inference only")),
+        (Panic("index out of bounds"), NoAnswer("Panic", "Panic: index out of bounds")),
+    ],
+)
+def test_what_would_end_the_process_ends_a_question(
+    desk: Desk, raised: BaseException, told: NoAnswer
+) -> None:
+    def leaves(exploration: Exploration, steps: Steps) -> Number:
+        raise raised
+
+    def stays(exploration: Exploration, steps: Steps) -> Number:
+        return Number(1)
+
+    work = desk.ask(Answerable("leaves", leaves))
+    assert work.over.wait(10), "nobody is told"
+    assert work.reached == told
+    work = desk.ask(Answerable("stays", stays))
+    assert work.over.wait(10), "nobody answers any more"
+    assert work.reached == b'{"value":1}'
 
 
 def test_who_is_interrupted_does_not_wait_for_the_answer(desk: Desk) -> None:

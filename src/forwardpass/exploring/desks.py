@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from forwardpass.errors import ForwardpassError
+from forwardpass.errors import ForwardpassError, said
 from forwardpass.exploring.asking import Answerable
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.tiles import Tile
@@ -115,8 +115,8 @@ class Desk:
                 work.reached = NoAnswer("Stopped", "nobody waited for it any more")
             except ForwardpassError as error:
                 work.reached = NoAnswer(type(error).__name__, str(error))
-            except Exception as error:  # noqa: BLE001 - the page shows it, and asks on
-                work.reached = NoAnswer(type(error).__name__, str(error))
+            except BaseException as error:  # noqa: BLE001 - sys.exit() as well: the page asks on
+                work.reached = NoAnswer(type(error).__name__, said(error))
             work.over.set()
 
     def _reached(self, asked: Answerable, work: Work) -> Reached:
