@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from forwardpass import Forward, Model
+from forwardpass import Forward, Model, record
+from forwardpass.errors import UsageError
 from forwardpass.exploring.asking import PageQuestion, asked
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.ledgers import MOMENTS, StateLedger
 from forwardpass.exploring.questions.modes import BothModes
-from forwardpass.exploring.rows import given
+from forwardpass.exploring.rows import PassGiven, given
 from forwardpass.nouns.progress import Steps
 from forwardpass.tensors.modules import held_by
 
@@ -28,7 +29,7 @@ def answered(made: Exploration, of: str, **arguments: Any) -> Any:
 
 
 def changed(found: StateLedger, moment: str) -> set[str]:
-    at = MOMENTS.index(moment)
+    at = found.moments.index(moment)
     return {entry.name for entry in found.entries if entry.changed[at]}
 
 
@@ -133,7 +134,8 @@ def test_a_pass_that_writes_weights_is_seen_and_taken_back() -> None:
     found: StateLedger = answered(made, "modes.state")
     assert changed(found, "forward, eval") == {"weight"}
     assert any("passes" in said for said in found.also)
-    assert "no output depends on a parameter" in found.missing
+    (said,) = found.missing
+    assert "no output depends on a parameter" in said
     assert found.moments == MOMENTS[:3]
     assert module.passes == 0
     assert torch.equal(module.weight.detach(), torch.ones(3))
@@ -148,13 +150,62 @@ def test_a_mode_in_which_the_pass_raises_says_so() -> None:
     assert "more than 1 value" in found.train.error
     assert found.eval.equal
     state: StateLedger = answered(made, "modes.state")
-    assert state.missing.startswith("forward, train: ValueError")
+    (said,) = state.missing
+    assert said.startswith("forward, train: ValueError")
+    assert state.moments == MOMENTS[:2]
+
+
+class Learner(nn.Module):
+    """Raises in eval mode."""
+
+    def __init__(self, kind: type[BaseException]) -> None:
+        super().__init__()
+        self.layer, self.kind = nn.Linear(3, 2), kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            raise self.kind("made for training")
+        return self.layer(x)
+
+
+def test_an_eval_mode_in_which_the_pass_raises_says_so_and_the_rest_is_shown() -> None:
+    module = Learner(RuntimeError)
+    made = Exploration("learner", PassGiven(record(module, torch.ones(2, 3), mode="train")))
+    found: BothModes = answered(made, "modes.both")
+    assert "made for training" in found.eval.error
+    assert (found.eval.numbers, found.train.error) == ((), "")
+    assert found.train.equal
+    with torch.no_grad():
+        (expected, *_) = module.train()(torch.ones(2, 3)).tolist()
+    assert found.total == len(expected)
+    assert found.train.numbers[0] == pytest.approx(expected)
+    state: StateLedger = answered(made, "modes.state")
+    assert state.missing == ("forward, eval: RuntimeError: made for training",)
+    assert state.moments == ("at the start", "forward, train", "backward", "optimizer.step")
+    assert not changed(state, "forward, train")
+    assert changed(state, "optimizer.step") == {"layer.weight", "layer.bias"}
+    settled = answered(made, "modes.settle", row=0)
+    assert settled.answer == "0 of 2 tensors"
+
+
+def test_a_mode_in_which_the_pass_ends_the_process_is_one_in_which_it_raises() -> None:
+    module = Learner(SystemExit)
+    made = Exploration("learner", PassGiven(record(module, torch.ones(2, 3), mode="train")))
+    state: StateLedger = answered(made, "modes.state")
+    assert state.missing == ("forward, eval: SystemExit: made for training",)
+    assert changed(state, "optimizer.step") == {"layer.weight", "layer.bias"}
+
+
+def test_a_train_mode_in_which_the_pass_raises_is_named_where_its_changes_are_asked_for() -> None:
+    made = exploration(Model(nn.BatchNorm1d(3), "x: f32[batch 3]"), torch.ones(1, 3))
+    with pytest.raises(UsageError, match=r"train mode the pass raises\. forward, train: Value"):
+        answered(made, "modes.settle", row=0)
 
 
 def test_torchscript_learns_on_its_copy() -> None:
     whole = torch.jit.script(nn.Sequential(nn.Linear(3, 4), nn.Tanh()))
     state: StateLedger = answered(exploration(Model(whole, "x: f32[batch 3]")), "modes.state")
-    assert state.missing == ""
+    assert state.missing == ()
     assert all(entry.changed[-1] for entry in state.entries)
     assert state.kept
 

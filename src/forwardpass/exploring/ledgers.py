@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Final, Literal
 
 import msgspec
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from forwardpass.checking.rules.state_changed.learning import twin_of
+from forwardpass.errors import contained, said
 from forwardpass.keeping.memories import is_strided
 from forwardpass.loading.digests import content
 from forwardpass.nouns.progress import Steps
@@ -21,9 +23,8 @@ from forwardpass.tensors.dtypes import spelled
 from forwardpass.tensors.modules import buffers_of, parameters_of, parts_of
 from forwardpass.tensors.trees import flatten
 
-MOMENTS: Final = (
-    "at the start", "forward, eval", "forward, train", "backward", "optimizer.step",
-)  # fmt: skip
+TRAIN: Final = "forward, train"
+MOMENTS: Final = ("at the start", "forward, eval", TRAIN, "backward", "optimizer.step")
 SEED: Final = 1
 _MODES: Final[tuple[Mode, ...]] = ("eval", "train")
 _SHOWN: Final = 6
@@ -53,17 +54,18 @@ class StateLedger(msgspec.Struct, frozen=True):
     """What changes the state of a module.
 
     Attributes:
-        moments: the two passes are without autograd, on the module itself, which was put back
-            after each; backward and step on a copy.
+        moments: those that came. The two passes are without autograd, on the module itself, which
+            was put back after each; backward and step are on a copy.
         also: by pass, what changed beside parameters and buffers, a sentence each.
-        missing: why later moments are not there; "" where all are.
+        missing: why a moment did not come, a sentence each, which begins with its name; of those
+            that follow from each other, of the first.
         kept: whether the module's own bytes are, after all this, what they were.
     """
 
     moments: tuple[str, ...]
     entries: tuple[StateEntry, ...]
     also: tuple[str, ...]
-    missing: str
+    missing: tuple[str, ...]
     kept: bool
 
 
@@ -75,33 +77,40 @@ def ledger(probe: Probe, steps: Steps) -> StateLedger:
     """
     steps.begin("hashing the model's state", len(MOMENTS) + 1)
     start = _hashes(probe.module)
-    columns: list[Hashes] = [start]
-    befores: list[Hashes] = [start]
+    made: dict[str, tuple[Hashes, Hashes]] = {MOMENTS[0]: (start, start)}
     also: list[str] = []
-    missing = ""
-    try:
-        for mode in _MODES:
-            steps.advance()
-            columns.append(_forward(probe, mode, also))
-            befores.append(start)
+    missing: list[str] = []
+    for mode in _MODES:
         steps.advance()
-        after, backward, step = _learned(probe)
-        columns += [backward, step]
-        befores += [after, backward]
-    except Exception as error:  # noqa: BLE001 - whatever a pass raises, what came before is shown
-        said = str(error).strip().split("\n")[0]
-        missing = f"{MOMENTS[len(columns)]}: {type(error).__name__}: {said}"
+        moment = f"forward, {mode}"
+        with _tried(moment, missing):
+            made[moment] = start, _forward(probe, mode, also)
+    steps.advance()
+    if TRAIN in made:  # a step of learning begins with such a pass
+        with _tried("backward", missing):
+            after, backward, step = _learned(probe)
+            made |= {"backward": (after, backward), "optimizer.step": (backward, step)}
     steps.advance()
     entries = tuple(
         StateEntry(
             name, kind, f"{spelled(tensor.dtype)}[{' '.join(map(str, tensor.shape))}]",
-            tuple(column.get(name, "")[:_SHOWN] for column in columns),
-            tuple(c.get(name) != b.get(name) for c, b in zip(columns, befores, strict=True)),
+            tuple(now.get(name, "")[:_SHOWN] for _, now in made.values()),
+            tuple(now.get(name) != before.get(name) for before, now in made.values()),
         )
         for name, (kind, tensor) in _held(probe.module).items()
     )  # fmt: skip
     kept = _hashes(probe.module) == start
-    return StateLedger(MOMENTS[: len(columns)], entries, tuple(also), missing, kept)
+    return StateLedger(tuple(made), entries, tuple(also), tuple(missing), kept)
+
+
+@contextmanager
+def _tried(moment: str, missing: list[str]) -> Generator[None]:
+    """Whatever the model raises on the way to a moment is why that is missing."""
+    try:
+        with contained():
+            yield
+    except Exception as error:  # noqa: BLE001 - the other moments are shown
+        missing.append(f"{moment}: {said(error)}")
 
 
 def _forward(probe: Probe, mode: Mode, also: list[str]) -> Hashes:
@@ -110,8 +119,8 @@ def _forward(probe: Probe, mode: Mode, also: list[str]) -> Hashes:
     with this.staged(contents=True) as (state, args, kwargs):
         this.module(*args, **kwargs)
         found = _hashes(this.module)
-        told = (said for said in state.changes() if not said.startswith(("parameter ", "buffer ")))
-        also += [f"forward, {mode}: {said}" for said in told]
+        told = (one for one in state.changes() if not one.startswith(("parameter ", "buffer ")))
+        also += [f"forward, {mode}: {one}" for one in told]
     return found
 
 

@@ -9,10 +9,11 @@ import torch
 from browsing import answers
 from conftest import Opens
 from playwright.sync_api import expect
+from torch import Tensor, nn
 
-from forwardpass import Forward
+from forwardpass import Forward, record
 from forwardpass.exploring.explorations import Exploration
-from forwardpass.exploring.rows import given
+from forwardpass.exploring.rows import PassGiven, given
 from forwardpass.tensors.modules import held_by
 
 MODES = 6
@@ -62,3 +63,30 @@ def test_the_mask_of_a_dropout_is_drawn_and_counted(live: Opens) -> None:
     said = mask.get_attribute("aria-label") or ""
     dropped = int(said.split(": ")[1].split()[0])
     assert mask.locator("path").count() == dropped > 0
+
+
+class Learner(nn.Module):
+    """Raises in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            raise RuntimeError("made for training")
+        return self.layer(x)
+
+
+def test_a_mode_in_which_the_pass_raises_is_beside_the_one_that_came(live: Opens) -> None:
+    recorded = record(Learner(), torch.ones(2, 3), mode="train")
+    tab = live(Exploration("learner", PassGiven(recorded)), view=MODES)
+    still, train = tab.locator(".cols2 section").all()
+    expect(still).to_contain_text("The pass raises in this mode")
+    expect(still).to_contain_text("made for training")
+    expect(train.locator("svg.dots circle").first).to_be_visible()
+    answers(tab)
+    expect(tab.locator(".ledger .warn")).to_have_text(
+        "forward, eval: RuntimeError: made for training"
+    )
+    expect(tab.locator(".ledger thead")).to_contain_text("optimizer.step")

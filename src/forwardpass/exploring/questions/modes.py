@@ -12,7 +12,7 @@ from forwardpass.checking.draws import arguments, between, noise_used, zeroes
 from forwardpass.errors import ForwardpassError, PassError, UsageError
 from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.explorations import Exploration
-from forwardpass.exploring.ledgers import MOMENTS, SEED, StateLedger, ledger
+from forwardpass.exploring.ledgers import MOMENTS, SEED, TRAIN, StateLedger, ledger
 from forwardpass.exploring.predictions import PagePrediction, Settled
 from forwardpass.exploring.views import Predictions, View
 from forwardpass.keeping.memories import is_strided, same_numbers
@@ -36,7 +36,6 @@ _CELLS: Final = 512
 _CHANNELS: Final = 8
 _MASKS: Final = 12
 """Layers that drop, and that take statistics, which are shown."""
-_TRAIN: Final = MOMENTS.index("forward, train")
 _ZERO, _KEPT, _DROPPED = "0", "k", "x"
 
 
@@ -135,22 +134,24 @@ def both(exploration: Exploration, steps: Steps, *, row: int = 0) -> BothModes:
             except PassError as error:
                 errors[mode] = str(error)
                 break
-    shown = next((path for r in found["eval"] for path in r.returned), "")
+    firsts = {mode: made[0] for mode, made in found.items() if made}
+    shown = next((path for one in firsts.values() for path in one.returned), "")
     runs = {mode: _runs(mode, made, errors[mode], shown, rows) for mode, made in found.items()}
-    trained = found["train"][0] if found["train"] else None
+    evaluated, trained = firsts.get("eval"), firsts.get("train")
     masks = [] if trained is None else list(_masks(trained, rows))
     norms = [] if trained is None else list(_norms(probe, trained))
     notes: list[str] = []
     if len(rows) == 1:
         notes.append("One row goes in alone: several make no batch here.")
-    moved = trained is not None and runs["train"].path != runs["eval"].path
-    if moved and trained is not None and found["eval"][0].totals.calls != trained.totals.calls:
-        notes.append("In train mode the code makes other calls than in eval mode.")
-    whole = found["eval"][0].returned.get(shown) if found["eval"] else None
-    apart = between(trained.returned, found["eval"][0].returned) if trained and whole is not None \
-        else 0.0  # fmt: skip
+    apart = 0.0
+    if evaluated is not None and trained is not None:
+        apart = between(trained.returned, evaluated.returned)
+        if trained.totals.calls != evaluated.totals.calls:
+            notes.append("In train mode the code makes other calls than in eval mode.")
+    wholes = (one.returned[shown] for one in firsts.values() if shown in one.returned)
+    total = next((_first(whole, rows).numel() for whole in wholes), 0)
     return BothModes(
-        rows, shown, 0 if whole is None else _first(whole, rows).numel(), runs["eval"],
+        rows, shown, total, runs["eval"],
         runs["train"], apart, tuple(masks[:_MASKS]), tuple(norms[:_MASKS]),
         max(0, len(masks) - _MASKS) + max(0, len(norms) - _MASKS), tuple(notes),
     )  # fmt: skip
@@ -307,9 +308,11 @@ def settle(exploration: Exploration, steps: Steps, *, row: int = 0, id: str = "s
     if id != "state":
         raise UsageError(f"the prediction {id!r:.40}: there is state")
     found = state(exploration, steps, row=row)
-    if len(found.moments) <= _TRAIN:
-        raise UsageError(f"In train mode the pass raises. {found.missing}")
-    changed = [entry for entry in found.entries if entry.changed[_TRAIN]]
+    if TRAIN not in found.moments:
+        why = next(one for one in found.missing if one.startswith(TRAIN))
+        raise UsageError(f"In train mode the pass raises. {why}")
+    at = found.moments.index(TRAIN)
+    changed = [entry for entry in found.entries if entry.changed[at]]
     weights = [entry for entry in changed if entry.kind == "parameter"]
     buffers = [entry for entry in changed if entry.kind == "buffer"]
     why = "Each parameter and each buffer has the bytes that it had."
@@ -321,7 +324,7 @@ def settle(exploration: Exploration, steps: Steps, *, row: int = 0, id: str = "s
             f"{buffers[0].name}{f' to {last}' if len(buffers) > 1 else ''}: no gradient is needed."
         )
     learned = [entry for entry in found.entries if entry.changed[-1] and entry.kind == "parameter"]
-    if found.moments == MOMENTS and learned and not weights:
+    if found.moments[-1] == MOMENTS[-1] and learned and not weights:
         why += f" Weights change at optimizer.step(): {len(learned)} of them."
     return Settled(
         ((bool(weights) + 2 * bool(buffers)),),

@@ -116,7 +116,7 @@ function Ledger({ reached }) {
           : html`<td class="faint">${at ? "= " : ""}${hash || "no bytes to hash"}</td>`))}</tr>`)}</tbody></table></div>`}
     ${entries.length > shown && html`<p><button class="link" onClick=${() => show(shown + PAGE)}>${grouped(entries.length - shown)} more</button></p>`}
     ${ledger.also.map((/** @type {string} */ said) => html`<p class="soft">${said}</p>`)}
-    ${ledger.missing && html`<p class="warn">${ledger.missing}</p>`}
+    ${ledger.missing.map((/** @type {string} */ said) => html`<p class="warn">${said}</p>`)}
     <p class="small faint">Both passes ran under no_grad and were taken back; backward and optimizer.step ran on a copy (SGD on the mean square of the outputs, all weights free to learn). The model itself ${ledger.kept ? "has the bytes that it had" : "was changed by what runs beside the page"}.</p></section>`;
 }
 
