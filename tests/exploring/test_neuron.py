@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -295,6 +296,38 @@ def test_numbers_that_json_has_not_arrive_as_what_they_are() -> None:
     assert found.parts[0].recorded == "NaN"
     assert {term.value for term in terms(found.parts[0])} & {"NaN", "Infinity", "-Infinity"}
     assert b"null" not in msgspec.json.encode(found.parts[0].steps[0].terms)
+
+
+def test_nan_that_stays_nan_is_the_same_number() -> None:
+    module = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+    exploration = explored(module, torch.tensor([[1.0, float("nan"), 2.0]]))
+    settled = {
+        kind: neuron.settle(exploration, Steps(), id=one.id, element=one.arguments["element"])
+        for kind, one in asked(exploration, "0[0, 1]").items()
+    }
+    assert settled["pass"].choice == (0,)
+    assert "NaN, no number" in settled["pass"].why
+    assert settled["bias"].choice == (0,)
+    assert settled["bias"].answer == "NaN → NaN"
+    assert "added to NaN, it changes nothing" in settled["bias"].why
+
+
+def test_what_a_change_moves_is_not_what_was_learned_meanwhile() -> None:
+    module = nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 4))
+    exploration = explored(module, TOKENS)
+    change = Changed(edits=(SetElement("0.weight", (2, 3), 1.5),))
+    learns: Any = module[2]
+    with torch.no_grad():
+        neuron.element(exploration, Steps())
+        learns.bias.add_(3.0)
+        was = module(TOKENS)
+        moved = neuron.moved(exploration, Steps(), change=change)
+        other: Any = copy.deepcopy(module)
+        other[0].weight[2, 3] = 1.5
+        now = other(TOKENS)
+    assert moved.was == [pytest.approx(float(was[place]), abs=1e-6) for place in moved.index]
+    assert moved.now == [pytest.approx(float(now[place]), abs=1e-6) for place in moved.index]
+    assert moved.distance == pytest.approx(float((was - now).abs().max()), abs=1e-6)
 
 
 def test_what_an_exported_page_holds_can_be_asked() -> None:

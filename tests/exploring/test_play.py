@@ -17,6 +17,7 @@ from forwardpass.exploring import playing
 from forwardpass.exploring.asking import PageQuestion, asked
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.playing import hand_layer, layer_by_hand
+from forwardpass.exploring.predictions import Settled
 from forwardpass.exploring.questions import play, values
 from forwardpass.exploring.rows import PassGiven, given
 from forwardpass.exploring.steps import MOST_LEGS, legs_of
@@ -171,6 +172,23 @@ def test_a_layer_by_hand_is_the_layer_up_to_rounding() -> None:
         assert found.largest < 1e-5
         settled = play.settle(exploration, Steps(), id="hand")
         assert settled.choice in ((0,), (1,))
+
+
+def test_nan_by_hand_is_the_same_and_on_one_side_alone_no_distance() -> None:
+    module = nn.Linear(4, 3)
+    found = layer_of(module, torch.tensor([[1.0, float("nan"), 2.0, 3.0]]))
+    assert (found.choice, found.answer) == ((0,), "0 apart at most")
+    assert "3 NaN or Inf" in found.why
+    with torch.no_grad():
+        module.weight.fill_(1e30)
+    x = torch.tensor([[1e30, -1e30, 0.0, 0.0]])  # in float64 their products cancel
+    assert not module(x).isfinite().any()
+    found = layer_of(module, x)
+    assert (found.choice, found.answer) == ((), "NaN or Inf on one side alone")
+
+
+def layer_of(module: nn.Module, x: torch.Tensor) -> Settled:
+    return play.settle(exploring(module, x), Steps(), id="hand")
 
 
 @pytest.mark.parametrize("learns", [True, False])

@@ -125,6 +125,19 @@ def test_outputs_of_any_kind_are_held_against_each_other(kind: str) -> None:
         assert measured.moved == int((before != after).sum())
 
 
+@torch.no_grad()
+def test_what_a_change_moves_is_not_what_was_learned_meanwhile() -> None:
+    torch.manual_seed(1)
+    module = Scores().eval()
+    x = torch.randn(1, 8)
+    exploration = of_pass(Forward(Model(module)), x)
+    (one,) = what_if.changes(exploration, STEPS).activations
+    module.fc2.bias.add_(3.0)
+    moved = what_if.moved(exploration, STEPS, edits=(one.edit,))
+    assert moved.was == pytest.approx(module(x)[0].tolist(), abs=1e-6)
+    assert moved.now == pytest.approx(module.fc2(module.fc1(x))[0].tolist(), abs=1e-6)
+
+
 def test_accuracy_is_told_only_where_there_are_labels() -> None:
     module = Scores()
     exploration, _ = explored(module, label="label")

@@ -124,6 +124,11 @@ def decimal(value: float) -> Decimal:
     return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
+def same(one: float, other: float) -> bool:
+    """Whether two numbers are the same one: NaN is NaN."""
+    return one == other or (isnan(one) and isnan(other))
+
+
 class ElementNames:
     """What explain knows an element by that a call computed: the innermost module that returned it,
     the output, or the call."""
@@ -196,8 +201,7 @@ class Breakdowns:
             difference=None if difference is None else decimal(difference),
             rounding=part.value is not None
             and (
-                part.recorded == part.value
-                or (isnan(part.recorded) and isnan(part.value))
+                same(part.recorded, part.value)
                 or is_rounding(part.recorded, part.value, part.steps, part.dtype)
             ),
             dtype=part.dtype,
@@ -262,8 +266,8 @@ def is_sum(step: Equation) -> bool:
     """Whether the terms of a step were summed, and not one of them chosen."""
     total = sum(term.value for term in step.terms)
     scale = max((abs(term.value) for term in step.terms), default=0.0)
-    same = step.value == total or (isnan(step.value) and isnan(total))
-    return bool(step.terms) and (same or isclose(step.value, total, abs_tol=1e-12 * scale))
+    is_total = same(step.value, total) or isclose(step.value, total, abs_tol=1e-12 * scale)
+    return bool(step.terms) and is_total
 
 
 def _adds(steps: tuple[Equation, ...], place: int) -> bool:

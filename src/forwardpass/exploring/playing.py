@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from forwardpass import operators
 from forwardpass.errors import UsageError
 from forwardpass.explaining.capturing import captured
+from forwardpass.exploring.arithmetic import same
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.measuring.clocks import WALL
 from forwardpass.measuring.timings import ratio, timing
@@ -158,8 +160,10 @@ class ByHand(msgspec.Struct, frozen=True):
 
     Attributes:
         numbers: how many were computed. products: that were summed for all of them.
-        largest: the largest difference. scale: the largest of the numbers.
-        equal: how many are the same bit for bit. within: whether rounding explains the rest.
+        largest: the largest difference of finite ones; Inf where one is NaN or Inf on one side
+            alone. scale: the largest of the finite numbers.
+        equal: how many are the same bit for bit. spoilt: how many are not finite.
+        within: whether rounding explains the rest.
     """
 
     numbers: int
@@ -167,6 +171,7 @@ class ByHand(msgspec.Struct, frozen=True):
     largest: float
     scale: float
     equal: int
+    spoilt: int
     within: bool
 
 
@@ -183,7 +188,7 @@ def layer_by_hand(record: Recording, layer: Layer) -> ByHand:
     arguments: dict[str, Any] = bound(schema, call, came.tensors)
     apart = max(1, made.numel() // _BY_HAND)
     places = [_place(n, made.shape) for n in range(0, made.numel(), apart)][:_BY_HAND]
-    products = equal = 0
+    products = equal = spoilt = 0
     largest = scale = 0.0
     for place in places:
         try:
@@ -193,10 +198,15 @@ def layer_by_hand(record: Recording, layer: Layer) -> ByHand:
         wanted, recorded = steps[-1].value, float(made[place])
         products += len(steps[0].terms)
         rounded = torch.tensor(wanted, dtype=torch.float64).to(made.dtype).item()
-        equal += rounded == recorded
-        largest, scale = max(largest, abs(wanted - recorded)), max(scale, abs(wanted))
+        equal += same(rounded, recorded)
+        if isfinite(wanted) and isfinite(recorded):
+            largest, scale = max(largest, abs(wanted - recorded)), max(scale, abs(wanted))
+        else:
+            spoilt += 1
+            if not same(rounded, recorded):
+                largest = inf
     within = largest <= tolerance([record.values[call.outputs[0]].dtype]) * scale
-    return ByHand(len(places), products, largest, scale, equal, within)
+    return ByHand(len(places), products, largest, scale, equal, spoilt, within)
 
 
 def hand_layer(record: Record) -> Layer | None:

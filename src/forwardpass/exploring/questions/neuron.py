@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isnan
 from typing import Final
 
 import msgspec
@@ -20,6 +21,7 @@ from forwardpass.exploring.arithmetic import (
     Stand,
     decimal,
     kind_of,
+    same,
 )
 from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.axes import axes_of
@@ -156,11 +158,13 @@ def moved(
     exploration: Exploration, steps: Steps, *, row: int = 0, change: Changed = UNCHANGED
 ) -> MovedNumbers:
     """What an output was, and what a change makes of it: the pass really runs on a copy."""
-    probe = exploration.probe((row,))
+    probe, changes = exploration.probe((row,)), change != UNCHANGED
     before = of_module(probe.module)[:_HASH]
-    was = probe.record.returned
-    steps.begin("running", 1)
-    now = was if change == UNCHANGED else probe.outputs(change_of(change))
+    steps.begin("running", 2)
+    # Weights may have learned since the pass was recorded: both passes are of those that are there.
+    was = probe.outputs() if changes else probe.record.returned
+    steps.advance()
+    now = probe.outputs(change_of(change)) if changes else was
     steps.advance()
     path = next((path for path, tensor in was.items() if is_shown(tensor)), "")
     if not path:
@@ -238,24 +242,25 @@ def settle(
     without = Change(edits=(SetElement(bias.owner, bias.index, 0.0),))
     other = explained(_record(exploration, row, without), element)
     was, now = parts[0].part.recorded, other[0].part.recorded
-    held = float(next(
+    held = _short(float(next(
         step.value for step in parts[0].part.steps if step.name == _BIAS
-    ))  # fmt: skip
-    why = f"The bias is {_short(held)}. It is added, whatever comes in."
-    if held == 0:
-        why = "The bias is 0: adding it changes nothing here."
-    return Settled((0 if was == now else 1,), f"{_short(was)} → {_short(now)}", why)
+    )))  # fmt: skip
+    if same(was, now):
+        why, choice = f"The bias is {held}: added to {_short(now)}, it changes nothing here.", 0
+    else:
+        why, choice = f"The bias is {held}. It is added, whatever comes in.", 1
+    return Settled((choice,), f"{_short(was)} → {_short(now)}", why)
 
 
 def _settled_pass(record: Recording, parts: list[Explained]) -> Settled:
     x, y = parts[-2].part.recorded, parts[-1].part.recorded
     kind = kind_of(record, parts[-1].call)
-    true = tuple(place for place, is_so in enumerate((y == x, y == 0)) if is_so) or (2,)
+    true = tuple(place for place, is_so in enumerate((same(y, x), y == 0)) if is_so) or (2,)
     line = parts[-1].part.steps[-1].formula if parts[-1].part.steps else kind
     came = {0: "it goes on unchanged", 1: "nothing of it goes on"}.get(
         true[0], f"{_short(y)} goes on"
     )
-    sign = "above zero" if x > 0 else "not above zero"
+    sign = "no number" if isnan(x) else "above zero" if x > 0 else "not above zero"
     why = f"Before the {kind}: {_short(x)}, {sign}. It computes {line}, so {came}."
     return Settled(true, _short(y), why)
 
@@ -317,9 +322,8 @@ def _telling(one: torch.Tensor, apart: torch.Tensor) -> list[tuple[int, ...]]:
 
 
 def _short(value: float) -> str:
-    return f"{value:.4f}".replace("-", "\u2212") if abs(value) >= 1e-4 or value == 0 else (
-        f"{value:.2e}".replace("-", "\u2212")
-    )  # fmt: skip
+    text = f"{value:.4f}" if abs(value) >= 1e-4 or value == 0 else f"{value:.2e}"
+    return text.replace("-", "\u2212").replace("nan", "NaN").replace("inf", "Inf")
 
 
 VIEW = View("neuron", 3, "Neuron", "Where does this number come from?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 from typing import Final
 
 import msgspec
@@ -256,13 +257,16 @@ def _hand(exploration: Exploration, steps: Steps, row: int) -> Settled:
     if layer is None:
         raise UsageError("no layer of this model computes W · x + b")
     found = layer_by_hand(record, layer)
-    difference = f"{found.largest:.1e}".replace("-", "−") if found.largest else "0"
     bits = found.equal == found.numbers
-    choice = 0 if bits else 1 if found.within else 2
+    spoilt = f" ({found.spoilt} NaN or Inf)" if found.spoilt else ""
     why = (
         f"{found.products:,} products by hand, in float64, for {found.numbers} numbers up to "
-        f"{found.scale:.3g}: {found.equal} are the same bit for bit"
+        f"{found.scale:.3g}{spoilt}: {found.equal} are the same bit for bit"
     )
+    if not isfinite(found.largest):
+        return Settled((), "NaN or Inf on one side alone", f"{why}.")
+    difference = f"{found.largest:.1e}".replace("-", "−") if found.largest else "0"
+    choice = 0 if bits else 1 if found.within else 2
     why += "." if bits else "; sums in another order round otherwise." if found.within else "."
     return Settled((choice,), f"{difference} apart at most", why)
 

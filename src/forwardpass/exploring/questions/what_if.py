@@ -234,9 +234,9 @@ def _hash(exploration: Exploration) -> str:
 def moved(
     exploration: Exploration, steps: Steps, *, edits: tuple[Edit, ...], row: int = 0
 ) -> MovedOutput:
-    """The outputs of one row, as the model is and changed."""
+    """The outputs of one row, as the model is and changed: both passes are made now."""
     probe = exploration.probe((row,))
-    before, after = probe.record.returned, probe.outputs(Change(edits=edits))
+    before, after = probe.outputs(), probe.outputs(Change(edits=edits))
     for path, one in before.items():
         plain = one.is_floating_point() and one.numel() and path in after
         if not plain or after[path].shape != one.shape:
