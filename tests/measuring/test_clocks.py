@@ -120,16 +120,6 @@ def test_what_a_look_at_the_clock_takes_is_not_the_calls() -> None:
     assert timed.cpu_estimate.median == pytest.approx(20e-6)
 
 
-def test_a_quantile_is_a_sample_that_was_taken(time: Time) -> None:
-    call = time.lasting(*(n / 1_000 for n in range(1, 101)))
-    timed = measure({"call": call}, clock=time.clock, budget_seconds=0.0, min_rounds=100)["call"]
-    assert [timed.quantile(q) for q in (0.0, 0.5, 0.95, 0.99, 1.0)] == pytest.approx(
-        [0.001, 0.05, 0.095, 0.099, 0.1]
-    )
-    few = timing([0.3, 0.1, 0.2])
-    assert [few.quantile(q) for q in (0.5, 0.95, 0.99)] == [0.2, 0.3, 0.3]
-
-
 @pytest.mark.parametrize(
     ("threads", "share", "clock", "why"),
     [

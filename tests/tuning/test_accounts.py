@@ -18,7 +18,7 @@ def test_a_plan_that_is_faster_by_its_ratio_has_more_rows_a_second(
 ) -> None:
     """Whatever its own seconds were: of another clock, or of a busier moment."""
     alone = tunings.trial("@ openvino", ratio, 0.999, rows_per_second=near(198 * moment))
-    batch = {"seconds_per_batch": near(moment), "p99_seconds": 2 * moment}
+    batch = {"seconds_per_batch": near(moment)}
     told = beside(replace(alone, **batch), replace(tunings.BASELINE, seconds_per_batch=near(8.0)))
     assert told.rows_per_second is not None
     assert told.seconds_per_batch is not None
@@ -26,7 +26,6 @@ def test_a_plan_that_is_faster_by_its_ratio_has_more_rows_a_second(
     assert told.rows_per_second.low <= told.rows_per_second.median <= told.rows_per_second.high
     assert told.seconds_per_batch.median == pytest.approx(8 / ratio)
     assert told.seconds_per_batch.low <= told.seconds_per_batch.median
-    assert told.p99_seconds == pytest.approx(16 / ratio)
     assert (pays_after_rows(told, tunings.BASELINE) is not None) == (ratio > 1 + 1e-9)
 
 

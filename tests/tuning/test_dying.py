@@ -110,7 +110,7 @@ def test_one_that_hangs_is_killed_and_the_next_is_made(shop: Workshop, place: Pa
     put(place, "sleep")
     began, shop.until = WALL.now(), WALL.now() + 1.5
     with pytest.raises(TrialError, match="its process was killed: the time was up"):
-        shop.make("@ torchscript")
+        shop.make("@ openvino")
     assert WALL.now() - began < 30
     assert not alive(int((place / "asleep").read_text()))
     put(place, "")

@@ -16,7 +16,7 @@ from forwardpass.nouns.tunings import Evidence, Trial
 from forwardpass.tuning.aims import Aim
 from forwardpass.tuning.conducting import Conducted, conducted
 from forwardpass.tuning.deadlines import Deadline
-from forwardpass.tuning.ledgers import Ledger
+from forwardpass.tuning.ledgers import Ledger, begun
 from forwardpass.tuning.workbenches import Workbench
 from forwardpass.tuning.workshops import Candidate, Outputs, PartName, TrialError
 
@@ -121,6 +121,17 @@ def test_what_is_no_faster_stays_as_it_was(tmp_path: Path) -> None:
         assert came.choice.speedup is None
         assert came.choice.made is not None
         assert all(one.holds == "kept" for one in came.choice.proved)
+
+
+@pytest.mark.parametrize("part", ["search", "final"])
+def test_an_artefact_of_the_given_plan_that_fails_is_not_left(
+    tmp_path: Path, part: PartName
+) -> None:
+    table = kinds(eager=Simulated(breaks_when=part))
+    _, came = tuned(Simulation(backends(table)), tmp_path)
+    assert came.choice.plan == "@ eager"
+    assert came.choice.made is None
+    assert any("no artefact of @ eager is left: its process was" in note for note in came.notes)
 
 
 def test_a_second_call_takes_up_what_was_tried(tmp_path: Path) -> None:
@@ -232,3 +243,11 @@ def test_a_journal_that_was_cut_off_loses_its_last_line(tmp_path: Path) -> None:
     again.write(Trial(plan="@ aot", fate="failed", why="it crashed"))
     assert list(Ledger(tmp_path, "one").known) == ["@ eager", "@ aot"]
     assert not Ledger(tmp_path, "other").known
+    assert not Ledger(tmp_path, "one", ("8", "8", "8")).known, "judged on other rows"
+
+
+def test_a_tuning_has_begun_before_its_first_trial(tmp_path: Path) -> None:
+    assert not begun(tmp_path, "one")
+    Ledger(tmp_path, "one", ("4", "4", "8"))
+    assert begun(tmp_path, "one")
+    assert not begun(tmp_path, "other")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 import forwardpass as fwd
 from forwardpass import Forward
+from forwardpass.building.backends.openvino import OpenVinoReplica
 from forwardpass.exporting import writing
 from forwardpass.loading import load
 from forwardpass.nouns.artefacts import Artefact
@@ -122,6 +124,26 @@ def test_rows_of_many_lengths_come_back_in_their_order(tmp_path: Path, name: str
         shop.close()
 
 
+def test_of_a_backend_one_plan_is_open(tmp_path: Path) -> None:
+    parts = split(load(models.mlp()), {"features": ROWS}, tmp_path / "parts")
+    shop, parts, notes = opened(parts, tmp_path / "made")
+    assert notes, "everything runs in this process"
+    made = [shop.make(f"@ openvino(threads={count})") for count in (1, 2, 3)]
+    for one in made:
+        shop.outputs(one, "search", 4)
+    assert _open_graphs() == 1
+    rounds = shop.contest([baseline(parts), *made], "search", 4, seconds=0.01)
+    assert len(rounds) == 4
+    shop.outputs(made[0], "search", 4)
+    assert _open_graphs() == 1
+    shop.close()
+
+
+def _open_graphs() -> int:
+    gc.collect()
+    return sum(isinstance(one, OpenVinoReplica) for one in gc.get_objects())
+
+
 def test_what_is_made_is_what_export_writes(tmp_path: Path) -> None:
     plan = "| quantize(int8) @ torchscript"
     parts = split(load(models.mlp()), {"features": ROWS}, tmp_path / "parts")
@@ -161,6 +183,7 @@ def test_what_differs_in_how_it_is_opened_is_lowered_once(
     assert second.folder is not None
     one, other = artefact_in(first.folder), artefact_in(second.folder)
     assert other.plan == plan
+    assert second.seconds > first.seconds, "what lowering and fitting took is its cost, too"
     assert (one.lowered, one.outputs, one.steps) == (other.lowered, other.outputs, other.steps)
     came = [shop.outputs(made, "search", 20)["output"] for made in (first, second)]
     np.testing.assert_array_equal(came[0], came[1])

@@ -94,11 +94,11 @@ def tune(
             loaded, data, keep=lines or None, goal=str(aim), minutes=minutes, progress=steps,
             **({"rows": rows} if rows else {}), **options,
         )  # fmt: skip
+    show(found, as_json=as_json)
     if plot is not None:
         from forwardpass.showing.paretos import write
 
         write(found, plot)
-    show(found, as_json=as_json)
     if page:
         look(found, loaded, source=data)
     if found.interrupted:

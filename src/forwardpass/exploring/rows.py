@@ -195,7 +195,7 @@ def given(
     signature.
 
     `label` is the column of what the rows should be predicted as. Raises what `Load.of` and
-    `labels_of` raise.
+    `labels_of` raise, and UsageError for labels that are no classes.
     """
     from forwardpass.profiling.arguments import bound
 
@@ -205,4 +205,6 @@ def given(
     if label is None:
         return RowsGiven(load)
     read = load.read or Rows({}, np.arange(len(load.rows)))
-    return RowsGiven(load, labels_of(read, label, load.forward.model))
+    labels = labels_of(read, label, load.forward.model)
+    _ = labels.classes  # accuracy is what the page holds them against
+    return RowsGiven(load, labels)

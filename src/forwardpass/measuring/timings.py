@@ -67,14 +67,6 @@ class Timing(msgspec.Struct, frozen=True):
         """CPU seconds of all threads of this process. Raises ValueError without."""
         return self.cpu.estimate
 
-    def quantile(self, q: float) -> float:
-        """The least seconds that a share `q` of the samples, 0 to 1, did not exceed.
-
-        It is one that was taken: of fewer than 100 samples, the 99th percentile is the longest.
-        Single calls are told apart where `calls` is 1.
-        """
-        return float(np.quantile(self.samples, q, method="inverted_cdf"))
-
     @property
     def waited_share(self) -> float:
         """Share of the wall time, 0 to 1, in which no thread of this process computed for certain:

@@ -55,8 +55,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         rows_per_second: over the lengths of these rows, the baseline's times `ratio`; None where
             it was not timed.
         ratio: how many times as fast as the baseline, timed in turns with it.
-        seconds_per_batch: of a batch of the rows that the goal `latency` names. p99_seconds: that
-            99 of 100 of them did not exceed.
+        seconds_per_batch: of a batch of the rows that the goal `latency` names.
         peak_bytes: resident memory of its process at most, while it computed.
         artefact_bytes: of all files of its artefact.
         build_seconds: from the model to the artefact. first_seconds: opening it, and the first
@@ -73,7 +72,6 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     rows_per_second: Estimate | None = None
     ratio: Estimate | None = None
     seconds_per_batch: Estimate | None = None
-    p99_seconds: float | None = None
     peak_bytes: int | None = None
     artefact_bytes: int | None = None
     build_seconds: float | None = None

@@ -47,12 +47,10 @@ def beside(trial: Trial, baseline: Trial) -> Trial:
         return trial
     ends = ratio.median, ratio.low, ratio.high
     told = replace(trial, rows_per_second=Estimate(*(rate.median * end for end in ends)))
-    own = trial.seconds_per_batch
-    if own is None or batch is None:
+    if trial.seconds_per_batch is None or batch is None:
         return told
     median, high, low = (batch.median / end for end in ends)
-    p99 = trial.p99_seconds and trial.p99_seconds * median / own.median
-    return replace(told, seconds_per_batch=Estimate(median, low, high), p99_seconds=p99)
+    return replace(told, seconds_per_batch=Estimate(median, low, high))
 
 
 def pays_after_rows(chosen: Trial, baseline: Trial) -> int | None:

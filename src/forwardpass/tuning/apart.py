@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import cast
 
 from forwardpass.measuring.memory import available_bytes
-from forwardpass.nouns.plans import Plan
 from forwardpass.preparing.identity import digest
 from forwardpass.tensors.arrays import to_numpy
 from forwardpass.tensors.threads import operator_threads
@@ -101,7 +100,7 @@ class Apart(Premises):
         turning: list[Turning] = []
         try:
             for one in contenders:
-                name = _place(one)
+                name = one.place
                 if fresh or name in taken:
                     worker = self._bound(one)
                     own.append(worker)
@@ -151,7 +150,7 @@ class Apart(Premises):
 
     def _hand(self, made: Candidate) -> tuple[Worker, OpenAnswer]:
         """The process in which a candidate is open."""
-        name = _place(made)
+        name = made.place
         worker, held, known = self._hands.get(name, (None, None, None))
         if worker is None or worker.dead:
             worker, held = self._bound(made), None
@@ -226,8 +225,3 @@ class Apart(Premises):
 
     def _ask(self, worker: Worker, request: Request, kind: type[Kind]) -> Kind:
         return worker.ask(request, kind, until=self.until, silent_seconds=self.silent_seconds)
-
-
-def _place(made: Candidate) -> str:
-    """Which of the processes that compute is for a candidate."""
-    return "" if made.folder is None else Plan.parse(made.plan).backend.name

@@ -15,7 +15,7 @@ from forwardpass.nouns.plans import Plan, Step
 from forwardpass.nouns.programs import TRUSTED, Trust
 from forwardpass.nouns.tunings import Trial
 from forwardpass.tuning.deadlines import Deadline
-from forwardpass.tuning.finals import Gated, chosen, itself, predicted, provable
+from forwardpass.tuning.finals import Gated, chosen, itself, predicted, provable, ungated
 from forwardpass.tuning.searching import PlanSearch, Splits
 from forwardpass.tuning.workbenches import Workbench, beyond
 from forwardpass.tuning.workshops import TrialError
@@ -63,7 +63,7 @@ def conducted(
     try:
         bench.steps.begin("the baseline", 1)
         bench.begin(_BEGIN_SECONDS)
-        bench.judge.require_kept(bench.reference("final", bench.rows["final"]), "final")
+        bench.require_kept("final")
         most = provable(bench)
     except TrialError as error:
         if bench.deadline.now >= bench.deadline.end:
@@ -77,7 +77,9 @@ def conducted(
         bench.base = msgspec.structs.replace(
             bench.base, artefact_bytes=made.bytes, build_seconds=made.seconds, trust=made.trust
         )
-    bench.admitted = next(c for c in reversed(TRUSTED) if c in (trust, bench.base.trust))
+    # what computes natively is its own backend's; code is what the model brings to every artefact
+    of_model = "code" if bench.base.trust == "code" else "data"
+    bench.admitted = next(c for c in reversed(TRUSTED) if c in (trust, of_model))
     if bench.admitted != trust:
         notes.append(
             f"opening any artefact of this model needs --trust {bench.admitted}: --trust {trust} "
@@ -104,12 +106,14 @@ def conducted(
             bench.set(trial.plan, fate="dropped", why=broken.why)
     if not interrupted or predicted(bench, finalists[:1]) <= _MOMENT_SECONDS:
         try:
-            return Conducted(chosen(bench, finalists, plain, most), interrupted, tuple(notes))
+            choice = chosen(bench, finalists, plain, most)
+            return Conducted(choice, interrupted, (*notes, *choice.notes))
         except KeyboardInterrupt:
             notes += [] if interrupted else [_INTERRUPTED]
     if finalists and finalists[0].plan != plain:
         notes.append(f"{finalists[0].plan} came first so far, and is not proved")
-    return Conducted(Gated(plain, itself(bench), None, bench.made.get(plain)), True, tuple(notes))
+    choice = ungated(bench, plain)
+    return Conducted(choice, True, (*notes, *choice.notes))
 
 
 def out_of_time(deadline: Deadline) -> UsageError:

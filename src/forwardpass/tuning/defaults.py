@@ -41,7 +41,7 @@ def defaults(baseline: Mapping[str, Values], model: Model, labels: Labels | None
         baseline: what the baseline gives.
         model: whose decode may say that it is a classifier.
     """
-    if labels is not None:
+    if labels is not None and labels.are_classes:
         return _budget({_ACCURACY: f"there are labels, {labels.column}"})
     few = {path: taken(values, np.arange(min(len(values), _ROWS)))
            for path, values in baseline.items()}  # fmt: skip
@@ -50,7 +50,8 @@ def defaults(baseline: Mapping[str, Values], model: Model, labels: Labels | None
     for path, values in few.items():
         for line, why in _kind(path, values, model, names).items():
             found.setdefault(line, []).append(why)
-    return _budget({line: ", ".join(whys) for line, whys in found.items()})
+    aside = "" if labels is None else f"{labels.column} names no classes, and "
+    return _budget({line: aside + ", ".join(whys) for line, whys in found.items()})
 
 
 def _kind(path: str, values: Values, model: Model, names: str) -> dict[str, str]:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
+
 from forwardpass.nouns.profiles import Estimate
+from forwardpass.nouns.programs import TRUSTED
 from forwardpass.nouns.tunings import Evidence, Trial
 from forwardpass.tuning.workbenches import Workbench
 from forwardpass.tuning.workshops import Candidate, Rounds, TrialError
@@ -28,12 +31,14 @@ class Gated:
         proved: each line of the budget on the final part.
         speedup: over the baseline; None where nothing was found to be better.
         made: the artefact; None where there is none.
+        notes: what one should know of it, a sentence each.
     """
 
     plan: str
     proved: tuple[Evidence, ...]
     speedup: Estimate | None
     made: Candidate | None
+    notes: tuple[str, ...] = ()
 
 
 def predicted(bench: Workbench, finalists: Sequence[Trial | None]) -> float:
@@ -104,10 +109,31 @@ def _plain(bench: Workbench, plain: str, looks: int) -> Gated:
     made = bench.make(plain)
     whole = bench.rows["final"]
     fits = bench.deadline.fits(predicted(bench, ()), final=True)
-    if made is None or not fits or not bench.judged(plain, "final", whole, looks):
-        return Gated(plain, itself(bench), None, made)
+    if not _is_left(bench, plain) or not fits or not bench.judged(plain, "final", whole, looks):
+        return ungated(bench, plain)
     bench.set(plain, fate="kept", stage="final", why="as given: nothing better was proved")
     return Gated(plain, bench.trials[plain].kept, None, made)
+
+
+def ungated(bench: Workbench, plain: str) -> Gated:
+    """The plan that was given, whose artefact was not held against the final rows; it is not left
+    where it failed, or where opening it may execute more than was admitted."""
+    proved, made = itself(bench), bench.made.get(plain)
+    if made is None:
+        return Gated(plain, proved, None, None)
+    if _is_left(bench, plain):
+        note = f"the artefact of {plain} was not held against the final rows"
+        return Gated(plain, proved, None, made, (note,))
+    trial = bench.trials[plain]
+    why = trial.why if trial.fate == "failed" else f"opening it needs --trust {made.trust}"
+    return Gated(plain, proved, None, None, (f"no artefact of {plain} is left: {why}",))
+
+
+def _is_left(bench: Workbench, plain: str) -> bool:
+    made, trial = bench.made.get(plain), bench.trials.get(plain)
+    if made is None or (trial is not None and trial.fate == "failed"):
+        return False
+    return TRUSTED.index(made.trust) <= TRUSTED.index(bench.admitted)
 
 
 def _timed(bench: Workbench, plan: str, made: Candidate) -> bool:
@@ -131,7 +157,10 @@ def _timed(bench: Workbench, plan: str, made: Candidate) -> bool:
     each = [bench.ratio([one], [other]).median for one, other in zip(base, mine, strict=True)]
     found = bench.ratio(base, mine)
     speed = Estimate(found.median, min(found.low, *each), max(found.high, *each))
-    bench.set(plan, **{**bench.figures(base[-1], mine[-1]), "ratio": speed})
+    peaks = [max(one.peak_bytes for one in rounds) for rounds in (base, mine)]
+    bench.base = msgspec.structs.replace(bench.base, peak_bytes=peaks[0])  # in a process as fresh
+    figures = {**bench.figures(base[-1], mine[-1]), "ratio": speed, "peak_bytes": peaks[1]}
+    bench.set(plan, **figures)
     gain = bench.gain(plan)
     noise = _noise(bench, base) if gain == speed else 0.0
     if gain is None or gain.low <= 1 + noise:
@@ -162,4 +191,5 @@ def _noise(bench: Workbench, base: Sequence[Rounds]) -> float:
 def _seconds(bench: Workbench, trial: Trial | None) -> float:
     """What a plan takes on the final rows, about."""
     ratio = trial.ratio.median if trial is not None and trial.ratio is not None else 1.0
-    return bench.rows["final"] / (bench.rate * ratio)
+    rows = bench.rows["final"]
+    return rows / (bench.rate * ratio) + rows * bench.judging_seconds_per_row

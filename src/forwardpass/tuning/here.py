@@ -20,6 +20,7 @@ class Here(Premises):
     """The same in this process, which nothing protects: for a Forward that no other can load."""
 
     _station: Station = field(init=False)
+    _open: dict[str | None, str] = field(default_factory=dict[str | None, str])
 
     def __post_init__(self) -> None:
         signature = self.parts.forward.model.signature
@@ -46,6 +47,7 @@ class Here(Premises):
         """Time contenders in turns, all in this process; `fresh`: opened anew."""
         parts = str(self.parts.folder)
         with _trying():
+            self._make_room(contenders)
             turning: list[Turning] = []
             for one in contenders:
                 name = _folder(one)
@@ -69,8 +71,19 @@ class Here(Premises):
     ) -> tuple[Outputs, dict[int, str]]:
         """Compute the first rows of a part."""
         with _trying():
+            self._make_room([made])
             found, failed = self._station.outputs(_folder(made), str(self.parts.folder), part, rows)
         return {name: _plain(values) for name, values in found.outputs.items()}, dict(failed)
+
+    def _make_room(self, wanted: Sequence[Candidate]) -> None:
+        """Let go of what is open of the same backends and is not wanted: all of it has weights of
+        its own."""
+        kept, places = {_folder(one) for one in wanted}, {one.place for one in wanted}
+        for folder, place in list(self._open.items()):
+            if place in places and folder not in kept:
+                self._station.close(folder)
+                del self._open[folder]
+        self._open.update((_folder(one), one.place) for one in wanted)
 
 
 def _plain(values: Values) -> Values:

@@ -54,22 +54,41 @@ def judge(
     Raises UsageError where a metric says nothing of such outputs, labels are missing or cannot be
     what is predicted, and where a function of the user's raises.
     """
-    return tuple(_judged(keep, baseline, came, labels, RISK / max(looks, 1)) for keep in keeps)
+    return evidence(keeps, proofs(keeps, baseline, came, labels), looks)
+
+
+def proofs(
+    keeps: Sequence[Keep], baseline: Outputs, came: Outputs, labels: Labels | None = None
+) -> tuple[Proof, ...]:
+    """What the rows show of each line, whatever the risk. Raises what `judge` does."""
+    return tuple(_proof(keep, baseline, came, labels) for keep in keeps)
+
+
+def evidence(keeps: Sequence[Keep], shown: Sequence[Proof], looks: int = 1) -> tuple[Evidence, ...]:
+    """What is proved by that; see `judge`."""
+    risk = RISK / max(looks, 1)
+    return tuple(_judged(keep, one, risk) for keep, one in zip(keeps, shown, strict=True))
 
 
 def require_kept_by_baseline(
-    keeps: Sequence[Keep], baseline: Outputs, labels: Labels | None = None
+    keeps: Sequence[Keep], baseline: Outputs, found: Sequence[Evidence]
 ) -> None:
     """Raises UsageError where the baseline itself is beyond a limit, which then no plan that
-    computes the same can keep, or so near the worst that any plan keeps it; where it is NaN
-    throughout; and what `judge` raises."""
+    computes the same can keep, or so near the worst that any plan keeps it; and where it is NaN
+    throughout.
+
+    Args:
+        found: the evidence of the baseline beside itself.
+    """
     for path, values in baseline.items():
         if len(values) and sum(1 for _ in nan_rows(values)) == len(values):
             raise UsageError(
                 f"the output {path} of the baseline has a NaN in each of {len(values):,} rows: "
                 "nothing can be held against that; `fwd check` finds the call that makes the first"
             )
-    for keep, one in zip(keeps, judge(keeps, baseline, baseline, labels), strict=True):
+    for keep, one in zip(keeps, found, strict=True):
+        if not one.rows:
+            continue
         if keep.relative and not is_own(keep):
             its = metric(keep.metric)
             worst = its.RANGE[0] if its.LARGER else its.RANGE[1]
@@ -88,7 +107,7 @@ def require_kept_by_baseline(
 
 
 @dataclass(frozen=True)
-class _Proof:
+class Proof:
     """What rows show of a line.
 
     Attributes:
@@ -108,12 +127,18 @@ class _Proof:
     unsaid: str = ""
 
 
-def _judged(
-    keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None, risk: float
-) -> Evidence:
+def _proof(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> Proof:
     if not came or not len(next(iter(came.values()))):
         raise UsageError(f"--keep {str(keep)!r}: there are no rows to judge it by")
-    seen = (_of_function if is_own(keep) else _of_metric)(keep, baseline, came, labels)
+    return (_of_function if is_own(keep) else _of_metric)(keep, baseline, came, labels)
+
+
+def _judged(keep: Keep, seen: Proof, risk: float) -> Evidence:
+    if not seen.rows:
+        return Evidence(
+            keep=str(keep), value=seen.value, limit=seen.limit, rows=0, bound=None,
+            holds="unproved", why=seen.unsaid,
+        )  # fmt: skip
     lower, is_within = keep.sign == ">=", _keeps(keep, seen.value, seen.limit)
     bound, other = seen.bound(risk, lower), seen.bound(risk, not lower)
     holds: Holds = "unproved"
@@ -134,7 +159,7 @@ def _judged(
     return replace(one, why=f"{told}; {seen.unsaid}" if seen.unsaid else told)
 
 
-def _of_metric(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> _Proof:
+def _of_metric(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> Proof:
     its = metric(keep.metric)
     values, unsaid = its.rows(baseline, came, labels), list[str]()
     refused = {path: why for path, one in baseline.items() if (why := its.refused(one))}
@@ -153,10 +178,8 @@ def _of_metric(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | No
         base = its.rows(baseline, baseline, labels)[known] if keep.relative else None
         values = values[known]
         if not len(values):
-            raise UsageError(
-                f"--label {labels.column}: none of these {count:,} rows has a label: nothing tells "
-                f"whether {str(keep)!r} holds"
-            )
+            told = f"none of these {count:,} rows has a {labels.column}: nothing tells"
+            return Proof(keep.limit, keep.limit, 0, _none, lambda rows, risk: False, unsaid=told)
         if len(values) < count:
             gone = count - len(values)
             unsaid.append(f"left out: {gone:,} of {count:,} rows, which have no {labels.column}")
@@ -165,7 +188,7 @@ def _of_metric(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | No
     return _of_values(keep, values, base, its, "; ".join(unsaid))
 
 
-def _of_function(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> _Proof:
+def _of_function(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | None) -> Proof:
     function, truths = OwnFunction(keep), None if labels is None else labels.array
     found = function(came, truths, "the baseline" if came is baseline else "the candidate")
     base = function(baseline, truths, "the baseline") if keep.relative else None
@@ -189,7 +212,7 @@ def _of_function(keep: Keep, baseline: Outputs, came: Outputs, labels: Labels | 
 
 def _of_values(
     keep: Keep, values: _Floats, base: _Floats | None, its: Metric | None, unsaid: str = ""
-) -> _Proof:
+) -> Proof:
     """Of one value a row; `base` are the baseline's own, where the line is relative to them."""
     statistic = keep.statistic or (its.DEFAULT if its else "mean")
     if statistic == "mean":
@@ -199,7 +222,7 @@ def _of_values(
     value = _statistic(values, statistic)
     limit = keep.limit + (0.0 if base is None else _statistic(base, statistic))
     if statistic not in _QUANTILES:
-        return _Proof(value, limit, len(values), _none, lambda rows, risk: False, True, unsaid)
+        return Proof(value, limit, len(values), _none, lambda rows, risk: False, True, unsaid)
     share, lower = _QUANTILES[statistic], keep.sign == ">="
     beyond = float((values < limit).mean() if lower else (values > limit).mean())
 
@@ -209,10 +232,10 @@ def _of_values(
     def bound(risk: float, lower: bool) -> float | None:
         return bound_of_quantile(values, share, risk, lower)
 
-    return _Proof(value, limit, len(values), bound, proves, unsaid=unsaid)
+    return Proof(value, limit, len(values), bound, proves, unsaid=unsaid)
 
 
-def _of_observed(keep: Keep, observed: Observed, own: float, unsaid: str = "") -> _Proof:
+def _of_observed(keep: Keep, observed: Observed, own: float, unsaid: str = "") -> Proof:
     """Of a mean, or another number over all rows; `own` is the baseline's, that was subtracted."""
     limit = own + keep.limit
 
@@ -224,7 +247,7 @@ def _of_observed(keep: Keep, observed: Observed, own: float, unsaid: str = "") -
         found = observed.of(rows).bound(risk, keep.sign == ">=")
         return found is not None and _keeps(keep, own + found, limit)
 
-    return _Proof(own + observed.value, limit, observed.rows, bound, proves, unsaid=unsaid)
+    return Proof(own + observed.value, limit, observed.rows, bound, proves, unsaid=unsaid)
 
 
 def _observed(values: _Floats, base: _Floats | None, is_share: bool) -> Observed:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -24,12 +26,13 @@ class Labels:
     """The labels of some rows.
 
     Attributes:
-        column: whose values they are. values: one a row; all numbers, or all names.
+        column: whose values they are. values: one a row, as the column has them; None where a row
+            has none.
         model: whose outputs are held against them: what its `decode` says is what it predicts.
     """
 
     column: str
-    values: tuple[Label, ...]
+    values: tuple[Any, ...]
     model: Model
 
     @property
@@ -39,9 +42,46 @@ class Labels:
 
     @property
     def array(self) -> np.ndarray[Any, Any]:
-        """Numbers or texts, one a row; where rows have none, objects, of which those are None."""
-        values: list[Any] = list(self.values)
-        return np.array(values) if self.known.all() else np.array(values, object)
+        """One a row, as functions get them; where rows have none, or lists of other lengths,
+        objects, of which those are None."""
+        if self.known.all():
+            with suppress(ValueError):  # lists of several lengths
+                return np.array(self.values)
+        found = np.empty(len(self.values), object)
+        for place, value in enumerate(self.values):
+            found[place] = value
+        return found
+
+    @property
+    def are_classes(self) -> bool:
+        """Whether they are whole numbers, or texts, all of one kind."""
+        return not self._strange
+
+    @cached_property
+    def classes(self) -> tuple[Label, ...]:
+        """The same as classes, by number or by name. Raises UsageError where they are none."""
+        if self._strange:
+            raise UsageError(f"--label {self.column}: {self._strange}")
+        return self.values
+
+    @cached_property
+    def _strange(self) -> str:
+        """Why they are no classes; empty where they are."""
+        numbers = [value for value in self.values if isinstance(value, int)]
+        texts = [value for value in self.values if isinstance(value, str)]
+        for place, value in enumerate(self.values):
+            if value is not None and not isinstance(value, int | str):
+                return (
+                    f"row {place} has {value!r:.60}, a {type(value).__name__}; a label of accuracy "
+                    "is a whole number or a text: write a function of the predictions and the "
+                    "labels, --keep FILE.py:NAME"
+                )
+        if numbers and texts:
+            return (
+                f"some labels are numbers, such as {numbers[0]}, and others names, such as "
+                f"{texts[0]!r}: make them all one of both"
+            )
+        return ""
 
     def take(self, places: Sequence[int] | np.ndarray[Any, Any]) -> Labels:
         """Those of the rows at these places, in this order."""
@@ -54,12 +94,12 @@ class Labels:
         Raises UsageError where nothing tells what is predicted, and for labels that no prediction
         can be.
         """
-        if any(isinstance(value, str) for value in self.values):
+        if any(isinstance(value, str) for value in self.classes):
             said, known = self._names(outputs)
         else:
             said, known = self._numbers(outputs, baseline)
         self._possible(known)
-        pairs = zip(self.values, said, strict=True)
+        pairs = zip(self.classes, said, strict=True)
         return np.array([label is not None and label == one for label, one in pairs], np.bool_)
 
     def reading(self, baseline: Mapping[str, Values]) -> str:
@@ -78,7 +118,7 @@ class Labels:
         scores = [path for path, values in baseline.items() if _is_score(values)]
         if len(scores) != 1 or any(map(_classes, baseline.values())):
             return None
-        if not {value for value in self.values if value is not None} <= {0, 1}:
+        if not {value for value in self.classes if value is not None} <= {0, 1}:
             return None
         own = to_numpy(cast("Array", baseline[scores[0]]))
         return scores[0], 0.5 if np.nanmin(own) >= 0 and np.nanmax(own) <= 1 else 0.0
@@ -137,7 +177,8 @@ class Labels:
         return said, cast("set[Label] | None", known)
 
     def _possible(self, known: set[Label] | None) -> None:
-        strange = [v for v in self.values if v is not None and known is not None and v not in known]
+        given = [value for value in self.classes if value is not None]
+        strange = [value for value in given if known is not None and value not in known]
         if not strange or known is None:
             return
         first, of = strange[0], len(self.values)
@@ -152,45 +193,34 @@ class Labels:
 
 
 def labels_of(rows: Rows, column: str, model: Model) -> Labels:
-    """The labels of rows: their column of whole numbers, truth values or texts.
+    """The labels of rows: their column, of which whole numbers are `int`, however they are written.
 
     Rows whose label is missing (None, NaN, an empty text) have None. Raises UsageError for a column
-    that is not there, that holds something else, or of which nothing is there.
+    that is not there, or of which nothing is there.
     """
     if column not in rows:
         raise UsageError(
             f"--label {column}: there is no such column; {nearest(column, rows.columns)}"
         )
-    values = [
-        _label(value, column, place) for place, value in enumerate(listed(rows.columns[column]))
-    ]
-    kinds = {type(value) for value in values if value is not None}
-    if not kinds:
+    values = [_plain(value) for value in listed(rows.columns[column])]
+    known = [value for value in values if value is not None]
+    if not known:
         raise UsageError(f"--label {column}: none of the {len(values):,} rows has a label")
-    if len(kinds) > 1:
-        number = next(value for value in values if isinstance(value, int))
-        text = next(value for value in values if isinstance(value, str))
-        raise UsageError(
-            f"--label {column}: some labels are numbers, such as {number}, and others names, such "
-            f"as {text!r}: make them all one of both"
-        )
+    if all(isinstance(value, int) or _is_integral(value) for value in known):
+        values = [None if value is None else int(value) for value in values]
     return Labels(column, tuple(values), model)
 
 
-def _label(value: Any, column: str, place: int) -> Label:
+def _plain(value: Any) -> Any:
+    """A label as Python has it; None for what is missing."""
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or value == "" or (isinstance(value, float) and value != value):
-        return None
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int | float) and value == int(value):
-        return int(value)
-    kind = type(value).__name__
-    raise UsageError(
-        f"--label {column}: row {place} has {value!r:.60}, a {kind}; a label is a whole number or "
-        "a text: write a function of the predictions and the labels, --keep FILE.py:NAME"
-    )
+    missing = value is None or (isinstance(value, str) and not value)
+    return None if missing or (isinstance(value, float) and value != value) else value
+
+
+def _is_integral(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer()
 
 
 def _classes(values: Values) -> int:

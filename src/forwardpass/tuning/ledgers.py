@@ -18,35 +18,41 @@ class TrialLine(msgspec.Struct, frozen=True):
 
     Attributes:
         identity: of the tuning: its Forward, data, budget, goal and machine.
+        premises: what else its verdicts hang on: the rows of each part, functions of the user's.
+        trial: None on the first line of a tuning, which says that it began.
     """
 
     identity: str
-    trial: Trial
+    premises: tuple[str, ...] = ()
+    trial: Trial | None = None
 
 
 class Ledger:
     """The file in the work folder.
 
+    Args:
+        identity, premises: see `TrialLine`.
+
     Attributes:
-        known: the trials of the same tuning, by plan.
+        known: the trials of the same tuning on the same premises, by plan.
         refused: why trials could not be written, in a sentence; empty if they were.
     """
 
-    def __init__(self, folder: Path, identity: str) -> None:
+    def __init__(self, folder: Path, identity: str, premises: tuple[str, ...] = ()) -> None:
         """Raises DataError where the folder cannot be made or written."""
-        self._path, self._identity = folder / TRIALS, identity
+        self._path, self._identity, self._premises = folder / TRIALS, identity, premises
         self.known: dict[str, Trial] = {}
         self.refused: tuple[str, ...] = ()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            length = 0
-            for line in self._path.read_bytes().splitlines(keepends=True) if self._there() else ():
-                if not line.endswith(b"\n"):
-                    break  # it was cut off while it was written
-                length += len(line)
-                self._learn(line)
-            truncated(self._path, length)
-            appended(self._path, b"")
+            there = _whole(self._path)
+            truncated(self._path, sum(map(len, there)))
+            own = [line for line in map(_read, there) if line and line.identity == identity]
+            if not own:
+                appended(self._path, _written(TrialLine(identity, premises)))
+            for line in own:
+                if line.trial is not None and line.premises == premises:
+                    self.known[line.trial.plan] = line.trial
         except OSError as error:
             raise DataError(
                 f"{folder}: trials cannot be written there: {error.strerror or error}; give -o in "
@@ -56,22 +62,33 @@ class Ledger:
     def write(self, trial: Trial) -> None:
         """Keep a trial. Where the disk refuses, it is known in this call alone: see `refused`."""
         self.known[trial.plan] = trial
-        line = msgspec.json.encode(TrialLine(self._identity, trial)) + b"\n"
         try:
-            appended(self._path, line)
+            appended(self._path, _written(TrialLine(self._identity, self._premises, trial)))
         except OSError as error:
             self.refused = (
                 f"{self._path} could not be written to the end: {error.strerror or error}; another "
                 "call tries again what is not there",
             )
 
-    def _there(self) -> bool:
-        return self._path.is_file()
 
-    def _learn(self, line: bytes) -> None:
-        try:
-            found = msgspec.json.decode(line, type=TrialLine)
-        except msgspec.DecodeError:
-            return  # of another edition
-        if found.identity == self._identity:
-            self.known[found.trial.plan] = found.trial
+def begun(folder: Path, identity: str) -> bool:
+    """Whether a tuning was begun there, however far it came."""
+    lines = map(_read, _whole(folder / TRIALS))
+    return any(line is not None and line.identity == identity for line in lines)
+
+
+def _whole(path: Path) -> list[bytes]:
+    """The lines of a file, but for a last one that was cut off while it was written."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    return [line for line in lines if line.endswith(b"\n")]
+
+
+def _read(line: bytes) -> TrialLine | None:
+    try:
+        return msgspec.json.decode(line, type=TrialLine)
+    except msgspec.DecodeError:
+        return None  # of another edition
+
+
+def _written(line: TrialLine) -> bytes:
+    return msgspec.json.encode(line) + b"\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from forwardpass.building.opening import one_at_a_time
 from forwardpass.nouns.machines import Machine
 from forwardpass.nouns.plans import Plan, Step
 from forwardpass.nouns.profiles import Estimate
@@ -77,7 +78,9 @@ class PlanSearch:
             prefix: steps that change something here, and lose nothing.
         """
         steps = (*self.given.steps, *prefix)
-        found = list(ideas(steps, self._machine, self._trust, threads_of(self.given)))
+        found = list(
+            ideas(steps, self._machine, self._trust, threads_of(one_at_a_time(self.given)))
+        )
         coarser = [idea for idea in found if idea.kind == "coarser"]
         self._try(Idea(self.given, "full"))
         for idea in found:
@@ -208,6 +211,7 @@ class PlanSearch:
         bench = self.bench
         rows = bench.rows["search"]
         predicted = rows / (bench.rate * (ratio.median if ratio else 1.0)) if bench.rate else 0.0
+        predicted += rows * bench.judging_seconds_per_row
         if not bench.deadline.fits(predicted):
             return False
         bench.steps.begin(f"{plan} on {rows:,} rows", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -70,13 +71,14 @@ class Runner:
         self.threads = threads_inside(replicas[0].facts) * len(replicas)
         self.seconds = WALL.now() - began
         self._clock = Clock.on(known.device)
-        self._growth = Growth(known.device)
+        self._device = known.device
+        self._growth: Growth | None = Growth(known.device)
 
     @property
     def peak_bytes(self) -> int:
-        """Resident memory of this process at most since it was opened; on a device, what was
-        allocated there."""
-        return self._growth.peak_bytes
+        """Resident memory of this process at most since it was opened, or since the first turn
+        after it gave outputs; on a device, what was allocated there."""
+        return 0 if self._growth is None else self._growth.peak_bytes
 
     def outputs(self, block: Block) -> Assembled:
         """What comes of the rows of a block, in their order. Raises PassError where what it keeps
@@ -84,6 +86,7 @@ class Runner:
         set_operator_threads(self._threads)
         batches = planned(self._policy, block, self._ceiling)
         results = self._results(batches, block)
+        self._growth = None
         self._executor.verify()
         return assembled(len(block), batches, results)
 
@@ -105,6 +108,8 @@ class Runner:
             for _ in range(repeats):
                 once()
 
+        if self._growth is None:  # what outputs of other rows took does not count
+            self._growth = Growth(self._device)
         if repeats > 1:  # threads slept while others had their turns
             once()
         seconds, cpu_seconds = self._clock.took(compute)
@@ -116,11 +121,14 @@ class Runner:
 
     def _results(self, batches: list[Planned], block: Block) -> list[Result]:
         positions = np.arange(len(block))
-        futures: list[Future[Result]] = []
+        under_way: deque[Future[Result]] = deque()
+        results: list[Result] = []
         for one in batches:
-            futures.append(self._executor.submit(one.batch(block, positions)))
-            self._beat()
-        results = [future.result() for future in futures]
+            under_way.append(self._executor.submit(one.batch(block, positions)))
+            if len(under_way) > self._executor.workers:
+                results.append(under_way.popleft().result())
+                self._beat()
+        results += [future.result() for future in under_way]
         for result in results:
             self._ceiling = result.lowered(self._ceiling)
         return results
@@ -141,7 +149,7 @@ class Station:
         self._forward, self._signature, self._beat = forward, signature, beat
         self._blocks: dict[tuple[str, PartName], Block] = {}
         self._runners: dict[str | None, Runner] = {}
-        self._graphs: dict[tuple[str, str], Path] = {}
+        self._graphs: dict[tuple[str, str], tuple[Path, float]] = {}
 
     def make(self, plan: str, out: Path, parts: str) -> MakeAnswer:
         """Make the artefact of a plan. Raises what `export` raises."""
@@ -152,14 +160,15 @@ class Station:
         began = WALL.now()
         planned = Forward(self._forward.model, Plan.parse(plan))
         block, shared = self._block(parts, "calibration"), (parts, str(sharing_graph(planned.plan)))
-        made = self._graphs.get(shared)
+        made, seconds = self._graphs.get(shared, (None, 0.0))
         if made is not None and made.exists():
             artefact = reopened(planned, block, made, out)
         else:
-            artefact = exported(planned, block, out)
-        self._graphs[shared] = out
+            artefact, seconds = exported(planned, block, out), 0.0
+        seconds += WALL.now() - began  # what the graph took is what this plan takes, too
+        self._graphs[shared] = out, seconds
         return MakeAnswer(
-            WALL.now() - began,
+            seconds,
             sum(file.stat().st_size for file in out.rglob("*") if file.is_file()),
             artefact.trust,
             tuple(f"{done.step}: {done.did}" for done in artefact.steps),

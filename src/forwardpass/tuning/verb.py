@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +31,9 @@ from forwardpass.nouns.rows import Rows
 from forwardpass.nouns.tunings import Tuning
 from forwardpass.preparing.identity import digest
 from forwardpass.preparing.preparing import built
+from forwardpass.tensors.arrays import joined
 from forwardpass.tensors.generators import generators_kept
+from forwardpass.tensors.threads import operator_threads
 from forwardpass.tuning import parts
 from forwardpass.tuning.accounts import beside, limit_share, pays_after_rows, require_repeatable
 from forwardpass.tuning.aims import Aim
@@ -41,7 +45,7 @@ from forwardpass.tuning.functions import identities, require_answerable
 from forwardpass.tuning.gauges import Gauge
 from forwardpass.tuning.labels import Labels, labels_of
 from forwardpass.tuning.layering import Layering
-from forwardpass.tuning.ledgers import TRIALS, Ledger
+from forwardpass.tuning.ledgers import TRIALS, Ledger, begun
 from forwardpass.tuning.parts import DataParts
 from forwardpass.tuning.shops import opened
 from forwardpass.tuning.workbenches import Workbench
@@ -55,6 +59,7 @@ _PLACES: Final = ("parts", "made")
 """Folders that a call leaves only if it is killed."""
 _SHARE_SECONDS: Final = 3.0
 """Of measuring what this machine can do, where that is not known."""
+_NOT_IN_NAME: Final = re.compile(r"[^\w.-]")
 _KINDS: Final = 64
 """Rows by which the kind of the outputs is told."""
 
@@ -111,23 +116,25 @@ def tune(
         given = parts.split(
             loaded, data, folder / _PLACES[0], rows=rows, label=label, columns=columns
         )
-        identity = _identity(
+        asked = _identity(
             sha256,
             given.digest,
             machine().digest,
+            *_versions(),
+            str(operator_threads()),
             str(aim),
             trust,
             *map(str, keeps),
-            *identities(keeps),
         )
-        ledger = Ledger(folder, identity)
-        if path is not None and path.exists() and not ledger.known:
+        if path is not None and path.exists() and not begun(folder, asked):
             raise _there(path)  # by a tuning of something else that was interrupted
         try:
             workshop, given, notes = opened(given, folder / _PLACES[1], until=deadline.end)
         except PassError as error:
             raise (out_of_time(deadline) if deadline.now >= deadline.end else error) from error
         with closing(workshop):
+            premises = (*map(str, given.rows.values()), *identities(keeps))
+            ledger = Ledger(folder, asked, premises)
             session = _Session(loaded, given, aim, keeps, trust, deadline, ledger, steps)
             tuning = session.run(workshop, label, path, notes)
         return _told(tuning, folder)
@@ -213,12 +220,15 @@ class _Session:
         """Of each part; none without a column."""
         if column is None:
             return {}
-        return {
-            name: labels_of(
-                Rows({column: values}, np.arange(self.parts.rows[name])), column, self.forward.model
-            )
-            for name, values in self.parts.labels.items()
-        }
+        parts, found, start = self.parts.labels, dict[PartName, Labels](), 0
+        values = joined([*parts.values()])
+        whole = labels_of(
+            Rows({column: values}, np.arange(len(values))), column, self.forward.model
+        )
+        for name, own in parts.items():
+            found[name] = whole.take(range(start, start + len(own)))
+            start += len(own)
+        return found
 
     def _defaults(
         self, few: Outputs, labels: Mapping[PartName, Labels], notes: list[str]
@@ -312,6 +322,17 @@ def _left(came: Conducted, out: Path | None) -> str | None:
         for part in made.folder.iterdir():
             part.rename(staging / part.name)
     return str(out)
+
+
+def _versions() -> list[str]:
+    """Of the libraries that plans may need, as far as they are here: with another one a plan that
+    was refused may be made."""
+    found: list[str] = []
+    for needed in metadata.requires("forwardpass") or ():
+        name = _NOT_IN_NAME.split(needed, maxsplit=1)[0]
+        with suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return found
 
 
 def _identity(*said: str) -> str:

@@ -4,7 +4,8 @@ it as a Trial."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -63,6 +64,8 @@ class Workbench:
         trials: by plan, in the order in which they began. made: those that have an artefact.
         rate: rows a second of the baseline, about; 0 until it was timed.
         opening_seconds: of a fresh process, until it has computed, about.
+        judging_seconds_per_row: that holding outputs against the budget takes at most: functions of
+            the user's may take long.
         trusted: which clock is, and why.
         admitted: the class of artefacts that may be opened at most.
     """
@@ -84,7 +87,7 @@ class Workbench:
         self.trials: dict[str, Trial] = {}
         self.made: dict[str, Candidate] = {}
         self.base = Trial(plan=baseline.plan, fate="kept", why="as it was given", stage="search")
-        self.rate = self.opening_seconds = 0.0
+        self.rate = self.opening_seconds = self.judging_seconds_per_row = 0.0
         self.trusted = Trusted("wall", "nothing was timed")
         self.admitted: Trust = "native"
         self._took: dict[str, float] = {}
@@ -176,9 +179,10 @@ class Workbench:
             return None
         self.made[plan] = made
         self._took[about] = max(self._took.get(about, 0.0), made.seconds)
+        begun = {} if plan in self.trials else {"why": "made", "stage": "made"}
         self.set(
-            plan, why="made", stage=self.trials[plan].stage if plan in self.trials else "made",
-            artefact_bytes=made.bytes, build_seconds=made.seconds, trust=made.trust, did=made.did,
+            plan, **begun, artefact_bytes=made.bytes, build_seconds=made.seconds, trust=made.trust,
+            did=made.did,
         )  # fmt: skip
         return made
 
@@ -187,7 +191,8 @@ class Workbench:
         try:
             reference = self.reference(part, rows)
             came = self.workshop.outputs(self.made[plan], part, rows)
-            kept = self.judge(reference, came, part, looks)
+            with self._judging(rows):
+                kept = self.judge(reference, came, part, looks)
         except TrialError as error:
             self._failed(plan, error)
             return False
@@ -196,6 +201,20 @@ class Workbench:
             return False
         self.set(plan, kept=kept)
         return True
+
+    def require_kept(self, part: PartName) -> None:
+        """Raises UsageError where the baseline itself breaks the budget; TrialError."""
+        rows = self.rows[part]
+        reference = self.reference(part, rows)
+        with self._judging(rows):
+            self.judge.require_kept(reference, part)
+
+    @contextmanager
+    def _judging(self, rows: int) -> Generator[None]:
+        began = self.deadline.now
+        yield
+        each = (self.deadline.now - began) / max(rows, 1)
+        self.judging_seconds_per_row = max(self.judging_seconds_per_row, each)
 
     def timed(self, plans: Sequence[str], seconds: float) -> None:
         """Time plans that were made in turns with the baseline; those that fail are noted."""
@@ -232,7 +251,6 @@ class Workbench:
             "peak_bytes": mine.peak_bytes,
             "rows_per_second": Estimate(rows / own.median, rows / own.high, rows / own.low),
             "seconds_per_batch": own.estimate if self.aim.batch else None,
-            "p99_seconds": own.quantile(0.99) if self.aim.batch else None,
         }
 
     def ratio(self, base: Sequence[Rounds], mine: Sequence[Rounds], noise: float = 0.0) -> Ratio:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from forwardpass.measuring.clocks import Took
+from forwardpass.nouns.plans import Plan
 from forwardpass.tensors.arrays import Values
 
 PartName = Literal["calibration", "search", "final"]
@@ -41,6 +42,12 @@ class Candidate:
     bytes: int | None = None
     trust: str = ""
     did: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """What it shares with others that need not be open beside it: its backend; empty for the
+        Forward as given."""
+        return "" if self.folder is None else Plan.parse(self.plan).backend.name
 
 
 @dataclass(frozen=True)
