@@ -72,6 +72,7 @@ class Script:
         in_parts: rows of a batch are answered one by one. dies_between: of a value, whether the
             engine ends before it is answered so.
         reads_after: seconds from one look at what has come to the next.
+        encode_seconds: that it spends on encoding a value.
         executed: how often each value was in a batch that began.
         batches: the values of each batch. held: rows that it keeps. forgotten: ids.
     """
@@ -88,6 +89,7 @@ class Script:
     in_parts: bool = False
     dies_between: Callable[[Any], bool] = lambda value: False
     reads_after: float = 0.0
+    encode_seconds: Callable[[Any], float] = lambda value: 0.0
     executed: Counter[Any] = field(default_factory=Counter[Any])
     encoded: Counter[Any] = field(default_factory=Counter[Any])
     batches: list[list[Any]] = field(default_factory=list[list[Any]])
@@ -134,9 +136,11 @@ class PlayedEngine(threading.Thread):
                 script.encoded[value] += 1
                 if script.dies_encoding(value):
                     raise ChannelClosedError("it dies")
+                if self.killed.wait(script.encode_seconds(value)):
+                    raise ChannelClosedError("it was killed")
             good = [(id, value) for id, value in given if not script.refuses(value)]
             self.rows |= dict(good)
-            sizes = [(min(len(value), LONGEST),) for _, value in good]
+            sizes = [(max(1, min(len(value), LONGEST)),) for _, value in good]
             failures = [(id, "no text") for id, value in given if script.refuses(value)]
             cut = [id for id, value in good if len(value) > LONGEST]
             self.channel.send(RowsEncoded([id for id, _ in good], sizes, failures, cut, gone))

@@ -327,6 +327,55 @@ def test_a_hang_is_killed_and_found(monkeypatch: pytest.MonkeyPatch) -> None:
     played(script, act)
 
 
+@pytest.mark.parametrize("text", ["", "a short text"])
+def test_many_short_rows_that_are_slow_to_encode_are_no_hang(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their bytes do not tell how long they take; the first of them does."""
+    monkeypatch.setattr("forwardpass.serving.patience._LEAST_SECONDS", 0.4)
+    script = texts()
+    script.encode_seconds = lambda value: 0.02
+
+    async def act(stage: Stage) -> None:
+        assert await outcome(stage.ask([text] * 60)) == [len(text)] * 60
+        assert not stage.kills
+
+    played(script, act)
+    assert script.encoded[text] == 60
+
+
+def test_a_row_that_takes_longer_than_all_others_to_encode_is_given_longer_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("forwardpass.serving.patience._LEAST_SECONDS", 0.4)
+    script = texts()
+    script.encode_seconds = lambda value: {"slow": 0.8, "endless": 60.0}.get(value, 0.0)
+
+    async def act(stage: Stage) -> None:
+        assert await outcome(stage.ask(["slow"])) == [4]
+        assert len(stage.kills) == 1
+        assert "encoding took more than" in stage.kills[0]
+        found = await asyncio.gather(*(outcome(stage.ask([v])) for v in ("a", "endless", "bb")))
+        assert found == [[1], (500, "fatal", 0), [2]]
+        assert len(stage.kills) == 3
+
+    played(script, act)
+
+
+def test_what_the_engine_says_of_its_samples_is_what_a_first_row_may_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("forwardpass.serving.patience._LEAST_SECONDS", 0.4)
+    script = Script(msgspec.structs.replace(about(FAST), encode_seconds=0.5))
+    script.encode_seconds = lambda value: 0.8
+
+    async def act(stage: Stage) -> None:
+        assert await outcome(stage.ask(["slow"])) == [4]
+        assert not stage.kills
+
+    played(script, act)
+
+
 def test_an_engine_that_reads_nothing_any_more_is_ended_however_many_rows_leave(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,24 @@ def test_the_next_engine_takes_what_the_first_one_learned(tmp_path: Path) -> Non
     assert again.ready == first.ready
     assert again.about == first.about
     assert "timing batches" not in said
+
+
+def test_how_long_a_row_takes_to_encode_is_timed_once_for_all_engines(tmp_path: Path) -> None:
+    def slow(rows: Rows) -> dict[str, Any]:
+        time.sleep(0.02 * len(rows["word"]))
+        return {"ids": [np.frombuffer(text.encode(), np.uint8)[:64] % 50 for text in rows["word"]]}
+
+    model = models.masked_mean()
+    told = Model(model.module, model.signature, encode=slow)
+    assert 0.02 <= learnt(told).about.encode_seconds < 0.2
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"word": "one"}\n{"word": "three"}\n')
+    folder = tmp_path / "told"
+    folder.mkdir()
+    first = learnt(told, str(path), folder).about
+    assert 0.02 <= first.encode_seconds < 0.2
+    assert learnt(told, str(path), folder).about == first
+    assert learnt(models.mlp()).about.encode_seconds == 0
 
 
 def test_what_another_model_learned_is_not_taken(tmp_path: Path) -> None:

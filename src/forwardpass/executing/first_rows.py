@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from forwardpass.errors import DataError
 from forwardpass.executing.encoding import Encoder, Encodings, inferred, together
+from forwardpass.measuring.clocks import Stopwatch
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.rows import Rows, joined
 from forwardpass.reading import open_source
@@ -20,16 +21,18 @@ class FirstRows(NamedTuple):
         whole: those that could be encoded.
         rows: the same as they were read.
         left_out: how many could not be read or encoded, and the first reason; empty for none.
+        encode_seconds: that encoding one of them took, about.
     """
 
     forward: Forward
     whole: Encodings
     rows: Rows
     left_out: str
+    encode_seconds: float
 
 
 def first_rows(forward: Forward, source: object, limit: int) -> tuple[Forward, Encodings]:
-    """`read_rows`, without the rows as they were read."""
+    """`read_rows`: the Forward and the encoded rows alone."""
     return read_rows(forward, source, limit)[:2]
 
 
@@ -46,7 +49,9 @@ def read_rows(forward: Forward, source: object, limit: int) -> FirstRows:
     if model.signature is None and model.collate is None:
         model = model.with_signature(inferred(model, rows, {}))
     encoder = Encoder(model)
-    done = [encoder(block) for block in blocks]
+    encoding = Stopwatch()
+    with encoding:
+        done = [encoder(block) for block in blocks]
     whole = together([part.block for part in done])
     failures = [failure for part in done for failure in part.failures]
     if not len(whole):
@@ -61,4 +66,5 @@ def read_rows(forward: Forward, source: object, limit: int) -> FirstRows:
             f"{len(failures):,} of {len(failures) + len(whole):,} rows could not be encoded and "
             f"were left out; the first: {failures[0].error}"
         )
-    return FirstRows(Forward(model, forward.plan), whole, read, left_out)
+    spent = encoding.seconds / (len(whole) + len(failures))
+    return FirstRows(Forward(model, forward.plan), whole, read, left_out, spent)

@@ -38,10 +38,15 @@ _WARM_SECONDS: Final = 0.1
 
 
 class Learnt(msgspec.Struct, frozen=True):
-    """What is kept for the next engine."""
+    """What is kept for the next engine.
+
+    Attributes:
+        encode_seconds: of one row, as the samples were encoded.
+    """
 
     ready: Ready
     mates: MatesProof
+    encode_seconds: float
 
 
 class Warmed(NamedTuple):
@@ -133,7 +138,7 @@ def _first(
     except BaseException:
         found.executor.close()
         raise
-    return engines[0], found.executor, Learnt(ready, together)
+    return engines[0], found.executor, Learnt(ready, together, samples.encode_seconds)
 
 
 def _again(
@@ -199,6 +204,7 @@ def _about(samples: Samples, engine: Engine, learnt: Learnt) -> About:
         paddable=ready.may_pad,
         padding=ready.padding.said,
         costs=ready.costs,
+        encode_seconds=learnt.encode_seconds,
         samples=samples.said,
         example=samples.example,
         tolerance=None if learnt.mates.drawn else max(tolerance(dtypes), facts.rounding),

@@ -6,12 +6,17 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from forwardpass.batching.queues import Dispatch
 from forwardpass.serving.channels import Channel
 from forwardpass.serving.messages import ComputeRows, EncodeRows, FromEngine
 from forwardpass.serving.patience import Patience
 from forwardpass.serving.unanswered import AskedRow, RowStage, pieces
+
+MOMENT_SECONDS: Final = 0.005
+"""Of encoding. Rows that come later wait at least as long, and cancelled ones are encoded
+nevertheless."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,12 +53,14 @@ class EngineLink:
         engine: its number. channel: to it.
         told: what it says about its model has come.
         encoding, computing: what it has, in the order in which it was sent; batches by id.
-        killed: somebody was asked to end it.
+        killed: somebody was asked to end it. endless: the rows that it did not encode, and the
+            seconds that they were given, if that is why.
     """
 
     def __init__(self, engine: int, channel: Channel[FromEngine], now: float) -> None:
         self.engine, self.channel = engine, channel
         self.told = self.killed = False
+        self.endless: tuple[list[AskedRow], float] | None = None
         self.encoding: deque[EncodingRows] = deque()
         self.computing: dict[int, ComputingRows] = {}
         self._encodes, self._computes = Patience(now), Patience(now)
@@ -147,29 +154,32 @@ class EngineLink:
         if (first is not None or not self.told) and self._computes.ends(now, seconds * margin):
             return f"was ended: a batch took more than {self._computes.waited:.1f} s"
         if self.encoding and self._encodes.ends(now, self.encoding[0].seconds):
+            self.endless = self.encoding[0].rows, self._encodes.waited
             return f"was ended: encoding took more than {self._encodes.waited:.1f} s"
         return None
 
 
 class Pace:
-    """How fast rows are encoded, by their bytes: what is sent at once is done in a moment."""
+    """How long rows take to be encoded, by their count or by their bytes, whichever says longer:
+    what is sent at once is done in a moment.
 
-    _moment_seconds = 0.005
-    """Rows that come later wait at least as long, and cancelled ones are encoded nevertheless."""
+    Until some are back, a row may take a moment, so that what is sent first are one or two: they
+    tell what others take.
 
-    def __init__(self) -> None:
-        self._seconds_per_byte = self._moment_seconds / (1 << 14)
+    Args:
+        row_seconds: that a row took, as the engine measured.
+    """
 
-    def seconds(self, rows: Sequence[AskedRow]) -> float:
-        """Predicted for a message of these rows."""
-        return sum(row.bytes for row in rows) * self._seconds_per_byte
+    def __init__(self, row_seconds: float) -> None:
+        self._row_seconds = max(row_seconds, MOMENT_SECONDS)
+        self._byte_seconds = 0.0
 
-    @property
-    def bytes(self) -> float:
-        """Of a message that is encoded in a moment."""
-        return self._moment_seconds / self._seconds_per_byte
+    def seconds(self, row: AskedRow) -> float:
+        """Predicted for this one."""
+        return max(self._row_seconds, row.bytes * self._byte_seconds)
 
     def learn(self, rows: Sequence[AskedRow], seconds: float) -> None:
-        """A message took so long."""
-        own = seconds / max(1, sum(row.bytes for row in rows))
-        self._seconds_per_byte += 0.2 * (own - self._seconds_per_byte)
+        """A message of these took so long."""
+        by_row, by_byte = seconds / len(rows), seconds / max(1, sum(row.bytes for row in rows))
+        self._row_seconds += 0.2 * (by_row - self._row_seconds)
+        self._byte_seconds += 0.2 * (by_byte - self._byte_seconds)

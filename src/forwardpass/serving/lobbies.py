@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from forwardpass.batching.queues import Queue, Refusal
@@ -102,15 +102,16 @@ class Lobby:
         """A row that was taken out may be computed as it is."""
         self.queue.add(row)
 
-    def fresh(self, most_bytes: float) -> list[AskedRow]:
-        """Rows to be encoded next, of so many bytes: those first that are to be computed first."""
+    def fresh(self, left: float, seconds: Callable[[AskedRow], float]) -> list[AskedRow]:
+        """Rows to be encoded next, until no seconds are left of so many: those first that are to be
+        computed first. `seconds` predicts how many each takes."""
         found: list[AskedRow] = []
-        while self._fresh and most_bytes > 0:
+        while self._fresh and left > 0:
             row = heapq.heappop(self._fresh)[3]
             if not row.asker.done and row.stage is RowStage.HERE:
                 row.stage = RowStage.ENCODING
                 found.append(row)
-                most_bytes -= row.bytes
+                left -= seconds(row)
         return found
 
     def unsent(self, rows: Sequence[AskedRow]) -> None:

@@ -31,6 +31,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, tag=True):
             may differ along it, which was proved.
         padding: what was proved, in a sentence.
         costs: what batches cost, as measured.
+        encode_seconds: that encoding one row took, as measured; 0 where none was.
         samples: what it was learned from, in a sentence.
         tolerance: how far the outputs of a row may move with its batch mates, relative; None where
             a pass draws random numbers.
@@ -58,6 +59,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     example: str = ""
     apart: bool = False
     mates: str = ""
+    encode_seconds: float = 0.0
 
 
 class EncodeRows(msgspec.Struct, frozen=True, tag=True):

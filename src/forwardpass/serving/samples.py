@@ -12,8 +12,9 @@ import numpy as np
 from forwardpass.building import golden
 from forwardpass.errors import UsageError, contained
 from forwardpass.executing.encoding import Encoder, Encodings, checked, together
-from forwardpass.executing.first_rows import first_rows
+from forwardpass.executing.first_rows import read_rows
 from forwardpass.loading.artefacts import ArtefactProgram
+from forwardpass.measuring.clocks import Stopwatch
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.rows import MissingColumn, Rows
@@ -52,6 +53,7 @@ class Samples(NamedTuple):
         said: where they are from.
         columns: that its encode reads, as far as it says, or asked for them.
         example: a row that may be asked for, as JSON; "" where nobody can say one, or it is long.
+        encode_seconds: that encoding one row took, about; 0 where none was encoded.
     """
 
     forward: Forward
@@ -59,6 +61,7 @@ class Samples(NamedTuple):
     said: str
     columns: tuple[str, ...]
     example: str
+    encode_seconds: float
 
 
 def samples_of(forward: Forward, data: str | None) -> Samples:
@@ -70,8 +73,10 @@ def samples_of(forward: Forward, data: str | None) -> Samples:
     """
     model = forward.model
     read = _read(model)
+    encode_seconds = read.encode_seconds
     if data is not None:
-        forward, rows = first_rows(forward, data, _ROWS)
+        first = read_rows(forward, data, _ROWS)
+        forward, rows, encode_seconds = first.forward, first.whole, first.encode_seconds
         said = f"{_counted(rows)} of {data}"
     elif model.collate is not None:
         raise UsageError(
@@ -90,7 +95,8 @@ def samples_of(forward: Forward, data: str | None) -> Samples:
             forward, guessed = _guessed(forward)
         rows = _drawn(forward)
         said = f"rows that were drawn by the signature{guessed}{_MORE}"
-    return Samples(forward, rows, said, read.columns, read.example or _example(model, rows))
+    example = read.example or _example(model, rows)
+    return Samples(forward, rows, said, read.columns, example, encode_seconds)
 
 
 def _golden(program: ArtefactProgram, signature: Signature | None) -> Block:
@@ -115,11 +121,13 @@ class _Read(NamedTuple):
     Attributes:
         columns: that it says, or asked for. texts: some of ours that it encoded.
         example: a row that it encoded, as JSON, or "".
+        encode_seconds: that it took for one of them; 0 where it encoded none.
     """
 
     columns: tuple[str, ...] = ()
     texts: Block | None = None
     example: str = ""
+    encode_seconds: float = 0.0
 
 
 def _read(model: Model) -> _Read:
@@ -137,12 +145,14 @@ def _read(model: Model) -> _Read:
     for values, shown in ((texts, "A sentence to try."), ([_PICTURE], _PICTURE)):
         for declared in dict.fromkeys(((), model.text_columns[:1], model.text_columns)):
             columns, done = _asked(model.encode, values, declared)
-            block = encoder(_rows(columns, values)).block if columns and done else None
+            with Stopwatch() as encoding:
+                block = encoder(_rows(columns, values)).block if columns and done else None
             if isinstance(block, Block) and len(block):
                 row = shown if len(columns) == 1 else dict.fromkeys(columns, shown)
                 example = msgspec.json.encode(row).decode()
                 said = model.text_columns or columns
-                return _Read(said, block if values is texts else None, example)
+                spent = encoding.seconds / len(values)
+                return _Read(said, block if values is texts else None, example, spent)
             asked.update(columns)
     return _Read(model.text_columns or tuple(sorted(asked)))
 

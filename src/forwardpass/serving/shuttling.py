@@ -7,7 +7,7 @@ from typing import Final, cast
 from forwardpass.serving.channels import ChannelClosedError, ChannelFullError, Received
 from forwardpass.serving.exchanges import RefusedError
 from forwardpass.serving.gauges import Gauges
-from forwardpass.serving.links import ComputingRows, EngineLink, Pace
+from forwardpass.serving.links import MOMENT_SECONDS, ComputingRows, EngineLink, Pace
 from forwardpass.serving.lobbies import Lobby
 from forwardpass.serving.messages import ForgetRows, FromEngine, RowsComputed, RowsEncoded
 from forwardpass.serving.suspects import Suspects
@@ -27,9 +27,8 @@ class Shuttle:
         full: something did not fit into the channel; it is tried again when that is set back.
     """
 
-    def __init__(self, lobby: Lobby, gauges: Gauges) -> None:
-        self._lobby, self._gauges = lobby, gauges
-        self._pace = Pace()
+    def __init__(self, lobby: Lobby, gauges: Gauges, pace: Pace) -> None:
+        self._lobby, self._gauges, self._pace = lobby, gauges, pace
         self._suspects = Suspects()
         self._trial: list[AskedRow] = []
         self.full = False
@@ -52,7 +51,7 @@ class Shuttle:
         if self._suspects or self._trial:
             return
         while not self.full and len(link.encoding) < _MESSAGES_ENCODING:
-            rows = self._lobby.fresh(self._pace.bytes)
+            rows = self._lobby.fresh(MOMENT_SECONDS, self._pace.seconds)
             if not rows:
                 break
             self._encode(link, rows, now)
@@ -102,7 +101,7 @@ class Shuttle:
     def _encode(self, link: EngineLink, rows: list[AskedRow], now: float) -> bool:
         """Have rows encoded: whether any of them were sent."""
         try:
-            link.encode(rows, self._pace.seconds(rows), now)
+            link.encode(rows, sum(map(self._pace.seconds, rows)), now)
             return True
         except ChannelClosedError:
             self._lobby.unsent(rows)
@@ -223,6 +222,9 @@ class Shuttle:
 
     def died(self, link: EngineLink, now: float) -> None:
         """The engine is gone. What it worked on is suspect; what it had encoded is lost."""
+        if link.endless is not None and not self._trial:
+            # It may be slow, and is given longer once; if it does not end then, it hangs.
+            self._pace.learn(*link.endless)
         self.full, self._trial = False, []
         lobby = self._lobby
         lobby.forgotten.clear()
