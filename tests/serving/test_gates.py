@@ -63,6 +63,7 @@ def test_on_loopback_it_is_called_by_names_of_this_machine(host: str, status: in
     assert answer.status == status
     bearing = sent.replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer s3cret\r\n\r\n")
     assert asked({"token": "s3cret"}, bearing)[0].status == 200
+    assert asked({"token": "s3cret", "is_local": True}, bearing)[0].status == status
 
 
 def test_pages_of_other_sites_ask_only_where_they_are_allowed_to() -> None:

@@ -29,6 +29,7 @@ class Gate:
         self._token = None if options.token is None else options.token.encode("utf-8")
         self._cors = {origin.rstrip("/").lower().encode("latin-1") for origin in options.cors}
         self._host = options.host.lower()
+        self._is_local = options.is_local or self._token is None
         self._hosts: set[bytes] = set()
 
     def check(self, method: str, headers: Mapping[bytes, bytes], *, open: bool) -> None:
@@ -38,7 +39,7 @@ class Gate:
         own (DNS rebinding), or across sites.
         """
         host = headers.get(b"host", b"").lower()
-        if self._token is None and host not in self._hosts and b"host" in headers:
+        if self._is_local and host not in self._hosts and b"host" in headers:
             self._require_local(host)  # a browser always says a host
         origin = headers.get(b"origin")
         if origin is not None and method == "POST" and not self._may_ask(origin, host):
@@ -59,9 +60,10 @@ class Gate:
         name = host.decode("latin-1")
         bare = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
         if not (is_loopback(bare) or bare.endswith(".localhost") or bare == self._host):
+            remedy = "; with --token it may be called by any name" if self._token is None else ""
             raise RefusedError(
-                403, f"Host: {name[:80]}: this server is called by localhost or 127.0.0.1; with "
-                "--token it may be called by any name", reason="host",
+                403, f"Host: {name[:80]}: this server is called by localhost or 127.0.0.1{remedy}",
+                reason="host",
             )  # fmt: skip
         if len(self._hosts) < 64:
             self._hosts.add(host)

@@ -59,6 +59,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         drain_seconds: what requests that were received whole have left after SIGTERM.
         token: that requests must bear; needed where `host` is not loopback.
         cors: origins that a browser may ask from.
+        is_local: whether names of this machine alone are its names, with a token, too: one that is
+            open in a browser here, and no proxy stands before.
     """
 
     models: tuple[ServedModel, ...]
@@ -70,5 +72,6 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: str | None = None
     tls_key: str | None = None
     cors: tuple[str, ...] = ()
+    is_local: bool = False
     access_log: bool = True
     limits: RequestLimits = RequestLimits()

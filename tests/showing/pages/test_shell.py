@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ import forwardpass as fwd
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.rows import given
 from forwardpass.loading import load
+from forwardpass.showing.pages.opening import Page
 
 NARROW = {"width": 360, "height": 740}
 
@@ -33,6 +36,18 @@ class Slow(nn.Module):
             time.sleep(0.02)
             x = torch.relu(self.layer(x))
         return x
+
+
+@pytest.mark.parametrize(("host", "status"), [("localhost", 200), ("evil.example", 403)])
+def test_a_page_is_called_by_names_of_this_machine(host: str, status: int) -> None:
+    """Another site can give its own name to 127.0.0.1, and ask under it."""
+    page = Page(slow())
+    try:
+        connection = HTTPConnection("127.0.0.1", urlsplit(page.url).port or 0)
+        connection.request("GET", "/", headers={"Host": host})
+        assert connection.getresponse().status == status
+    finally:
+        page.close()
 
 
 def slow() -> Exploration:

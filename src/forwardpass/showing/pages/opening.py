@@ -47,7 +47,7 @@ class Page:
         self, exploration: Exploration, *, port: int = 0, at: Mapping[str, str | int] | None = None
     ) -> None:
         token = secrets.token_urlsafe(24)
-        options = ServeOptions(models=(), port=port, token=token, limits=_LIMITS)
+        options = ServeOptions(models=(), port=port, token=token, is_local=True, limits=_LIMITS)
         socket = bound(options)
         place = urlencode({"t": token, **(at or {})})
         self.url = f"http://127.0.0.1:{socket.getsockname()[1]}/#{place}"
