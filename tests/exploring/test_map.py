@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.errors import PassError, UsageError
+from forwardpass.exploring import shapes
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.questions import map as questions
 from forwardpass.exploring.rows import PassGiven
@@ -129,3 +130,22 @@ def test_the_record_that_is_there_is_not_made_again() -> None:
     with torch.no_grad():
         record = fwd.record(nn.Linear(3, 2).eval(), torch.rand(1, 3))
     assert Exploration("linear", PassGiven(record)).record() is record
+
+
+class Functional(nn.Module):
+    """Many calls of one module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(200):
+            x = torch.relu(x)
+        return x.sum(-1)
+
+
+def test_each_call_is_looked_at_once_to_find_what_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    exploration = explored(nn.Sequential(Functional()), torch.randn(2, 3))
+    looked: list[str] = []
+    moves = shapes.kinds.moves
+    monkeypatch.setattr(shapes.kinds, "moves", lambda name: looked.append(name) or moves(name))
+    (one,) = questions.predictions(exploration, Steps()).predictions
+    assert "sum" in one.question
+    assert len(looked) <= len(exploration.record().calls)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from typing import Any, Final
 
@@ -94,25 +95,24 @@ class Leaving:
 def leaving(record: Recording) -> Leaving | None:
     """The value whose shape is worth a question: where it is other than what went in, the one with
     most macs; None where there is none."""
+    works = [call.kind != "view" and not kinds.moves(call.operator) for call in record.calls]
+    before = list(accumulate(works, initial=0))
     found = [
         one
         for call in record.calls
-        if call.outputs and call.kind == "compute" and not kinds.moves(call.operator)
-        for one in [_left(record, call)]
+        if call.outputs and call.kind == "compute" and works[call.index]
+        for one in [_left(record, call, before)]
         if one.read and one.true and one.true != one.read[0]
         and record.values[one.value].nested is None
     ]  # fmt: skip
     return max(found, key=lambda one: (one.call.macs or 0, one.call.elements), default=None)
 
 
-def _left(record: Recording, call: Call) -> Leaving:
+def _left(record: Recording, call: Call, before: Sequence[int]) -> Leaving:
+    """`before`: how many calls work before each one, and in all."""
     module, name = record.module(call), call.name or call.short
-    work = [
-        other
-        for other in record.calls[module.first : module.stop]
-        if other.kind != "view" and not kinds.moves(other.operator)
-    ]
-    if module.path and len(work) == 1 and len(module.outputs) == 1 and module.inputs:
+    is_alone = before[module.stop] - before[module.first] == 1
+    if module.path and is_alone and len(module.outputs) == 1 and module.inputs:
         name = f"layer {module.path}, {module.kind}"
         return Leaving(
             record, call, module.outputs[0], name, _shapes(record, module.inputs)

@@ -7,6 +7,7 @@ from copy import deepcopy
 import torch
 from conftest import Opens
 from playwright.sync_api import Page as Tab
+from playwright.sync_api import Route, expect
 from torch import Tensor, nn
 
 import forwardpass as fwd
@@ -160,6 +161,32 @@ def test_the_shape_is_not_there_before_the_prediction_and_is_what_torch_says_aft
     tab.click(f"section.ask button:has-text('{true}')")
     tab.wait_for_selector(f".big:has-text('{true}')")
     assert any(f"output {true}" in line for line in lines(tab))
+
+
+def test_no_shape_is_there_before_it_is_known_which_one_is_asked_for(live: Opens, tab: Tab) -> None:
+    layer = nn.Conv2d(1, 7, 3)
+    given = torch.randn(1, 1, 9, 9)
+    true = " ".join(map(str, layer(given).shape))
+    held: list[Route] = []
+
+    def holds(route: Route) -> None:
+        if '"map.predictions"' in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    tab.route("**/ask", holds)
+    record = fwd.record(nn.Sequential(layer, nn.ReLU()).eval(), given)
+    live(Exploration("model", PassGiven(record)), wait=False)
+    expect(tab.locator(".pick.model")).to_contain_text("parameters")
+    tab.wait_for_timeout(300)
+    assert held
+    assert true not in tab.locator("main").inner_html()
+    assert tab.locator("main canvas").count() == 0
+    for route in held:
+        route.continue_()
+    tab.wait_for_selector("[role=treeitem][aria-label*='output ?']")
+    assert not any(true in line for line in lines(tab))
 
 
 def test_a_pass_that_raised_is_drawn_up_to_there(live: Opens) -> None:

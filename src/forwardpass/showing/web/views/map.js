@@ -22,15 +22,17 @@ const MOST_BESIDE = 20;
 /** @param {{view: any}} given */
 export function View({ view }) {
   const graph = useAnswer("structure.graph", { row: row.value });
+  const asked = useAnswer("map.predictions", { row: row.value });
   const marked = useAnswer("map.marks", { row: row.value });
   if (!graph.answer) return html`<${Frame} view=${view}><${Waiting} reached=${graph} /><//>`;
-  return html`<${Whole} key=${row.value} view=${view} graph=${graph.answer} marks=${marked.answer ?? NO_MARKS} />`;
+  // Before it is known what is asked, any shape may be the answer.
+  if (!asked.answer && !asked.refusal) return html`<${Frame} view=${view}><${Waiting} reached=${asked} /><//>`;
+  return html`<${Whole} key=${row.value} view=${view} graph=${graph.answer} asked=${asked.answer} marks=${marked.answer ?? NO_MARKS} />`;
 }
 
-/** @param {{view: any, graph: any, marks: any}} given */
-function Whole({ view, graph, marks }) {
+/** @param {{view: any, graph: any, asked: any, marks: any}} given */
+function Whole({ view, graph, asked, marks }) {
   const { answer: health } = useAnswer("map.faults", { row: row.value });
-  const { answer: asked } = useAnswer("map.predictions", { row: row.value });
   const [zoom, setZoom] = useState(/** @type {"modules" | "operators"} */ ("modules"));
   const [opened, setOpened] = useState(/** @type {Map<string, boolean>} */ (new Map()));
   const [unfolded, setUnfolded] = useState(/** @type {boolean | Set<string>} */ (false));
