@@ -144,6 +144,32 @@ def test_it_is_walked_and_opened_by_keyboard(live: Opens) -> None:
     assert "output" in tab.inner_text("section[aria-label=selected]")
 
 
+def test_esc_goes_out_of_what_enter_went_into_and_else_cancels(live: Opens) -> None:
+    inner = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+    module = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), inner, nn.Linear(6, 5), nn.Tanh())
+    tab = mapped(live, module, torch.randn(1, 6))
+    tab.click("[role=treeitem][aria-label*='2 Sequential']")
+    escapes = """() => !document.activeElement.dispatchEvent(new KeyboardEvent(
+        'keydown', { key: 'Escape', bubbles: true, cancelable: true }))"""
+    assert not tab.evaluate(escapes), "there is nothing to go out of"
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("[role=treeitem]:focus[aria-label*='2.0 Linear']")
+    tab.keyboard.press("ArrowDown")
+    tab.wait_for_selector("[role=treeitem]:focus[aria-label*='2.1 ReLU']")
+    assert tab.evaluate(escapes)
+    tab.wait_for_selector("[role=treeitem]:focus[aria-label*='2 Sequential']")
+    assert not any("2.0 Linear" in line for line in lines(tab))
+
+
+def test_esc_goes_out_of_one_of_several_alike(live: Opens) -> None:
+    tab = mapped(live, Net(), torch.randn(1, 6))
+    tab.click("[role=treeitem][aria-label*='up Linear']")
+    tab.keyboard.press("Escape")
+    tab.wait_for_selector("[role=treeitem]:focus[aria-label*='5 × Block'][aria-expanded=true]")
+    tab.keyboard.press("Escape")
+    tab.wait_for_selector("[role=treeitem]:focus[aria-label*='5 × Block'][aria-expanded=false]")
+
+
 def test_the_shape_is_not_there_before_the_prediction_and_is_what_torch_says_after(
     live: Opens,
 ) -> None:

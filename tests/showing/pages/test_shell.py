@@ -156,6 +156,21 @@ def test_predictions_come_one_after_the_other_and_survive_a_reload(
     assert page.evaluate("Object.keys(sessionStorage).length") == 1
 
 
+def test_d_is_an_answer_where_there_are_four_and_else_digits(live: Opens) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    page = live(Exploration("net", given(load(fwd.Model(net.eval(), "x: f32[batch 4]")))), view=3)
+    letters = page.locator(".ask li kbd")
+    expect(letters).to_have_text(["a", "b", "c", "d"])
+    page.keyboard.press("d")
+    expect(page.locator(".ask li.said")).to_contain_text("I don\u2019t know")
+    long = re.compile(r"\d\.\d{12}")
+    expect(page.locator(".ask .big")).to_be_visible()
+    expect(page.locator(".body")).not_to_contain_text(long)
+    page.keyboard.press("d")
+    expect(page.locator(".body")).to_contain_text(long)
+
+
 def test_nothing_to_look_at_says_what_to_type_and_has_an_example(live: Opens) -> None:
     page = live(Exploration("nothing", None), wait=False)
     expect(page.locator("h1")).to_have_text("Nothing to look at yet")

@@ -8,7 +8,7 @@ const KEYS = [
   ["Enter, Esc", "into, out of; Esc cancels"],
   ["Space", "play"],
   [", .", "one call back, on"],
-  ["d", "4 or 16 digits"],
+  ["d", "4 or 16 digits, where it answers nothing"],
   ["/", "search"],
   ["?", "this"],
 ];

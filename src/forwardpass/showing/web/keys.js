@@ -25,8 +25,8 @@ function acts(key, known, help) {
   if (place) return () => { view.value = place; };
   if (key === "/") return () => document.getElementById("search")?.focus();
   if (key === "?") return help;
-  if (key === "d") return () => { digits.value = digits.value === 4 ? 16 : 4; };
   const answers = /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".ask li button"));
   const answer = key.length === 1 ? answers["abcdefgh".indexOf(key)] : undefined;
-  return answer && "abcdefgh".includes(key) ? () => answer.click() : undefined;
+  if (answer) return () => answer.click(); // of four, the last one is d
+  if (key === "d") return () => { digits.value = digits.value === 4 ? 16 : 4; };
 }

@@ -14,8 +14,10 @@ const MOST_LINES = 300;
 
 /** @param {{panes: Pane[], lines: Line[], spoken: (line: Line) => string, selected: string,
  *   lens: {from: [number, number, number, number], pane: number, said: string} | null, width: number, height: number,
- *   select: (id: string) => void, toggle: (line: Line, open: boolean) => void, beside?: (port: any) => any}} given */
-export function Chart({ panes, lines, spoken, selected, lens, width, height, select, toggle, beside }) {
+ *   select: (id: string) => void, toggle: (line: Line, open: boolean) => void,
+ *   leave: (line: Line) => (() => void) | undefined, beside?: (port: any) => any}} given
+ * `leave`: how what a line stands in is closed; undefined where nothing around it was opened */
+export function Chart({ panes, lines, spoken, selected, lens, width, height, select, toggle, leave, beside }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const canvas = useRef(/** @type {HTMLCanvasElement | null} */ (null));
   const wanted = useRef("");
@@ -54,9 +56,14 @@ export function Chart({ panes, lines, spoken, selected, lens, width, height, sel
     return { x: x + dx, y: y + dy, w, h };
   };
   const shown = visible(panes, lines, index, port, selected);
+  const lineNow = () => /** @type {HTMLElement | null} */ (box.current?.querySelector('[role=treeitem][tabindex="0"]'));
+  const within = box.current?.contains(document.activeElement);
+  useLayoutEffect(() => { // a line that was opened is gone, and with it the focus
+    if (within && !box.current?.contains(document.activeElement)) lineNow()?.focus({ preventScroll: true });
+  });
   useEffect(() => { // a line that was walked to has the focus when it is there
     if (wanted.current !== selected) return;
-    const there = /** @type {HTMLElement | null} */ (box.current?.querySelector('[role=treeitem][tabindex="0"]'));
+    const there = lineNow();
     if (there && there.dataset.id === selected) {
       wanted.current = "";
       there.focus({ preventScroll: true });
@@ -74,12 +81,15 @@ export function Chart({ panes, lines, spoken, selected, lens, width, height, sel
   const keys = (/** @type {KeyboardEvent} */ event) => {
     const at = index.get(selected) ?? 0, line = lines[at];
     const page = Math.max(1, Math.floor(port.height / 80));
-    /** @type {Record<string, () => void>} */
+    const above = line.level > 1 ? lines.findLastIndex((one, i) => i < at && one.level < line.level) : -1;
+    const out = line.open ? () => toggle(line, false) : leave(line) ?? (above < 0 ? undefined : () => walk(above));
+    /** @type {Record<string, (() => void) | undefined>} */
     const does = {
       ArrowDown: () => walk(at + 1), ArrowUp: () => walk(at - 1), Home: () => walk(0), End: () => walk(lines.length - 1),
       PageDown: () => walk(at + page), PageUp: () => walk(at - page),
       ArrowRight: () => (line.open === false ? toggle(line, true) : line.open ? walk(at + 1) : undefined),
-      ArrowLeft: () => (line.open ? toggle(line, false) : line.level > 1 ? walk(lines.findLastIndex((one, i) => i < at && one.level < line.level)) : undefined),
+      ArrowLeft: () => out?.(),
+      Escape: out, // where there is nothing to go out of, it cancels
       Enter: () => (line.open === null ? undefined : toggle(line, !line.open)),
     };
     const act = does[event.key];

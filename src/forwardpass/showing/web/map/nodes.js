@@ -294,6 +294,22 @@ function leading(pass, nodes, marks) {
   return edges;
 }
 
+/** The id of what was opened around a node: the run that its call was one of, or the module that it
+ * is in; "" where that is all that the map is of.
+ * @param {Pass} pass @param {Drawn} map @param {number} at @param {Map<string, boolean>} opened @param {Scope | null} within */
+export function holding(pass, { nodes }, at, opened, within) {
+  const { modules, calls } = pass.graph;
+  const home = (/** @type {Part} */ { module, call }) => (module >= 0 ? modules.parent[module] : calls.module[call]);
+  const { kind, copies, module, first } = nodes[at];
+  if (kind === "input" || kind === "output" || kind === "failed") return "";
+  const around = home(copies.length ? copies[0][0] : { module, call: first });
+  for (let i = at; kind === "call" && nodes[i]?.kind === "call" && calls.module[nodes[i].first] === around; i--) {
+    if (opened.get(`r${nodes[i].first}`)) return `r${nodes[i].first}`;
+  }
+  const root = !within ? 0 : within.module >= 0 ? within.module : home(within.parts[0]);
+  return around > root ? `m${around}` : "";
+}
+
 /** What leads to each node. @param {Drawn} map @returns {Edge[][]} */
 export function arriving({ nodes, edges }) {
   /** @type {Edge[][]} */

@@ -5,7 +5,7 @@ import { Frame, Waiting } from "fwd/frame.js";
 import { Chart, lineId } from "fwd/map/chart.js";
 import { Failed, headline, subline } from "fwd/map/failed.js";
 import { laid } from "fwd/map/layout.js";
-import { arriving, drawn, turning } from "fwd/map/nodes.js";
+import { arriving, drawn, holding, turning } from "fwd/map/nodes.js";
 import { Pass } from "fwd/map/pass.js";
 import { Selected } from "fwd/map/rail.js";
 import { Strip } from "fwd/map/strips.js";
@@ -87,6 +87,13 @@ function Whole({ view, graph, asked, marks }) {
     }
     else setOpened(new Map([...opened, [to.id, wish]]));
   };
+  const leave = (/** @type {import("fwd/map/chart.js").Line} */ of) => {
+    const id = zoom === "modules" && holding(pass, of.pane ? /** @type {any} */ (one) : whole, of.at, opened, of.pane ? member : null);
+    return id ? () => {
+      setOpened(new Map([...opened, [id, false]]));
+      setChosen(lineId(of.pane, id));
+    } : undefined;
+  };
   const layout = layouts[0], beside = !one && layout?.single && SCALES[scale] === 1 && whole.nodes.length <= 60;
   const strips = beside ? (/** @type {any} */ port) => html`<div class="strips">
     <p class="small faint" style=${{ left: `${layout.width + 40}px`, top: "4px" }}>what each made of this row, every channel</p>
@@ -118,7 +125,7 @@ function Whole({ view, graph, asked, marks }) {
     </div>
     ${marks.unknown && !marks.failure && html`<p class="small faint">Which calls no output depends on cannot be told: ${marks.unknown}</p>`}
     <${Chart} panes=${stage.panes} lens=${stage.lens} lines=${lines} selected=${line.id} width=${width} height=${stage.height}
-      select=${select} toggle=${toggle} beside=${strips}
+      select=${select} toggle=${toggle} leave=${leave} beside=${strips}
       spoken=${(/** @type {import("fwd/map/chart.js").Line} */ of) => (of.pane ? inner : words).spoken(
         of.pane ? /** @type {any} */ (one) : whole, of.at, before(of).map((/** @type {any} */ edge) => edge.from))} />
   <//>`;
