@@ -140,8 +140,14 @@ def missing_extra(library: str, extra: str, purpose: str) -> MissingExtraError:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown `name`: what is known, the nearest first."""
+    """The end of an error about an unknown `name`: what is known, the nearest first.
+
+    A name may have millions of characters, and each that is compared is a step of Python here.
+    One that is three times as long as all that is known is close to none of it, so that no more
+    has to be looked at.
+    """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    most = 3 * max(map(len, names), default=0)
+    close = difflib.get_close_matches(name[:most], names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(names) or 'none'}"

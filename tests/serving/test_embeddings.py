@@ -107,3 +107,10 @@ def test_the_models_are_listed() -> None:
     assert [model["id"] for model in told["data"]] == ["mini"]
     assert answered(embeddings, [encoder()], "GET", "/v1/models/mini")[1]["object"] == "model"
     assert answered(embeddings, [encoder()], "GET", "/v1/models/none")[0] == 404
+
+
+def test_a_refusal_does_not_repeat_a_body() -> None:
+    for body in ({"input": "a", "encoding_format": "x" * 9_999}, {"input": "a", "x" * 9_999: 1}):
+        status, told = embedded([encoder()], **body)
+        assert status == 400
+        assert len(told["error"]["message"]) < 1_000

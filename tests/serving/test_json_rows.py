@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -135,6 +136,34 @@ def test_what_does_not_fit_the_signature(inputs: list[str], row: Any, said: str)
     error = refused({"rows": [row]}, *inputs)
     assert said in str(error)
     assert (error.status, error.row) == (400, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"rows": [[1, 2]', b'{"rows": [[1, 2], NaN]}', b'{"rows": [[1, 2], "\xff"]}',
+        b'{"rows": [[1, 2], ' + b"[" * 100_000, b'{"rows": [[1, 2]], "rows": []}',
+        b'{"rows": [[1, 2]], "rows": 7}',
+    ],
+)  # fmt: skip
+def test_what_comes_behind_a_row_that_does_not_fit_may_be_no_json(body: bytes) -> None:
+    error = refused(body)
+    assert (error.status, error.row) == (400, 0)
+    assert "rows[0]: expected `array` of length >= 3; it is `features" in str(error)
+
+
+@pytest.mark.parametrize("form", ['{"rows":[],"%s":1}', '{"rows":[{"%s":1}]}'])
+@pytest.mark.parametrize("end", ["", " - at `$.rows[" + "9" * 5_000 + "]"])
+def test_a_name_of_megabytes_costs_what_reading_it_costs(form: str, end: str) -> None:
+    body = (form % ("x" * 2_000_000 + end)).encode()
+    tracemalloc.start()
+    try:
+        error = refused(body)
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(body)
+    finally:
+        tracemalloc.stop()
+    assert error.status == 400
+    assert len(str(error)) < 1_000
 
 
 def test_limits_of_rows_and_of_depth() -> None:

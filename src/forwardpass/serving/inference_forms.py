@@ -88,16 +88,14 @@ class ModelForm:
         names: set[str] = set()
         for item in items:
             if item.name in names:
-                raise RefusedError(400, f"input {item.name!r:.80} is there twice")
+                raise RefusedError(400, f"input {item.name[:80]!r} is there twice")
             names.add(item.name)
             form = forms.get(item.name)
             if form is None and forms is self.columns and self.any_column:
                 form = TensorForm(item.name, "BYTES", ())
             if form is None:
-                known = [*self.inputs, *self.columns]
-                raise RefusedError(
-                    400, f"input {item.name!r:.80}: the model has none; {nearest(item.name, known)}"
-                )
+                known = nearest(item.name, [*self.inputs, *self.columns])
+                raise RefusedError(400, f"input {item.name[:80]!r}: the model has none; {known}")
             _check(form, item, items[0])
         if forms is self.inputs:
             for form in forms.values():
@@ -140,7 +138,7 @@ class ModelForm:
             _datatype(Output.parse(self.unspoken[name]).dtype, self.unspoken[name])
         if self.outputs and name not in self.outputs:
             raise RefusedError(
-                400, f"output {name!r:.80}: the model has none; {nearest(name, self.outputs)}"
+                400, f"output {name[:80]!r}: the model has none; {nearest(name, self.outputs)}"
             )
 
     def output(self, name: str, array: np.ndarray[Any, Any]) -> TensorForm:

@@ -44,7 +44,7 @@ class AskedOutput:
         names: set[str] = set()
         for item in header.outputs:
             if item.name in names:
-                raise RefusedError(400, f"output {item.name!r:.80} is asked for twice")
+                raise RefusedError(400, f"output {item.name[:80]!r} is asked for twice")
             form.require_output(item.name)
             names.add(item.name)
         everywhere = _binary("binary_data_output", header.parameters, False)
@@ -131,7 +131,7 @@ def _whole(name: str, answered: Answered) -> np.ndarray[Any, Any]:
 
 
 def _unknown_output(name: str, known: Mapping[str, object]) -> RefusedError:
-    return RefusedError(400, f"output {name!r:.80}: the model has none; {nearest(name, known)}")
+    return RefusedError(400, f"output {name[:80]!r}: the model has none; {nearest(name, known)}")
 
 
 async def _written(

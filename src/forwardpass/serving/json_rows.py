@@ -26,9 +26,10 @@ from forwardpass.tensors.blocks import Numbers
 DEEPEST: Final = 128
 """Lists and objects within each other, of a value that the model encodes."""
 _LONGEST_TIMEOUT_MS: Final = 86_400_000
-_PLACE: Final = re.compile(r"(?P<said>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
+_MOST_SAID: Final = 200
+"""Characters of what a decoder says, which may repeat a body, that are said to the client."""
 _STEP: Final = re.compile(r"\[(?P<index>\d+)\]|\.(?P<name>[^.\[]+)")
-_UNKNOWN: Final = re.compile(r"object contains unknown field `(?P<name>.*)`", re.DOTALL)
+_UNKNOWN: Final = "object contains unknown field `"
 
 Timeout = Annotated[
     float, Meta(gt=0, le=_LONGEST_TIMEOUT_MS, description="Milliseconds until it must be answered.")
@@ -207,11 +208,12 @@ class JsonRows:
         if row is not None:
             where = where.replace(f".rows[{row}]", f".rows[{first + row}]", 1)
             row += first
-        unknown = _UNKNOWN.fullmatch(said)
+        unknown = said.startswith(_UNKNOWN)
         if unknown:
+            name = said.removeprefix(_UNKNOWN).removesuffix("`")
             known = self._fields if row is not None else ("rows", "timeout_ms", "priority")
             what = "input" if row is not None else "field"
-            said = f"no such {what}: {unknown['name']!r:.80}; {nearest(unknown['name'], known)}"
+            said = f"no such {what}: {name!r:.80}; {nearest(name, known)}"
         elif row is None and not where.startswith("."):
             said += '; send {"rows": [one, another, …]}'
         item = self._at(where) if row is not None and not unknown else None
@@ -248,17 +250,24 @@ def left_out(path: str, has: int, has_not: int) -> RefusedError:
 
 def placed(error: msgspec.ValidationError, body: bytes) -> tuple[int | None, str, str]:
     """What a decoder refused: the row, the path to it, and what was expected and came there."""
-    found = _PLACE.fullmatch(str(error))
-    said, where = (found["said"], found["path"] or "") if found else (str(error), "")
-    match = re.match(r"\.rows\[(\d+)\]", where)
-    if " of length " in said:
-        said += f", got {_length(where, body)}"
+    said, found, where = str(error).rpartition(" - at `$")
+    if not found:
+        said, where = where, ""
+    said, where = said[:_MOST_SAID], where[:_MOST_SAID].removesuffix("`")
+    match = re.match(r"\.rows\[(\d{1,18})\]", where)
+    length = _length(where, body) if said.startswith("Expected `array` of length ") else None
+    if length is not None:
+        said += f", got {length}"
     return (int(match[1]) if match else None), where, said[:1].lower() + said[1:]
 
 
-def _length(where: str, body: bytes) -> int | str:
-    """How long that is which stands at this path."""
-    value: Any = msgspec.json.decode(body)
+def _length(where: str, body: bytes) -> int | None:
+    """How long the list at this path is; None where that cannot be read: the decoder stopped there,
+    and what comes behind may be no JSON, or be called the same."""
+    try:
+        value: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
     names = where
     while names:
         if isinstance(
@@ -267,14 +276,17 @@ def _length(where: str, body: bytes) -> int | str:
             known = cast("dict[str, Any]", value)
             name = max((n for n in known if names.startswith(f".{n}")), key=len, default=None)
             if name is None:
-                return "another"
+                return None
             value, names = known[name], names[len(name) + 1 :]
             continue
         step = _STEP.match(names)
-        if step is None or step["index"] is None:
-            return "another"
-        value, names = value[int(step["index"])], names[step.end() :]
-    return len(value)
+        if step is None or step["index"] is None or not isinstance(value, list):
+            return None
+        items, index = cast("list[Any]", value), int(step["index"])
+        if index >= len(items):
+            return None
+        value, names = items[index], names[step.end() :]
+    return len(cast("list[Any]", value)) if isinstance(value, list) else None
 
 
 def not_json(error: Exception, body: bytes) -> RefusedError:

@@ -80,7 +80,7 @@ def chosen(services: Mapping[str, Served], name: str) -> Served:
     """What is served under a name. Raises RefusedError, 404."""
     found = services.get(name)
     if found is None:
-        raise RefusedError(404, f"no model {name!r:.80} is served; {nearest(name, services)}")
+        raise RefusedError(404, f"no model {name[:80]!r} is served; {nearest(name, services)}")
     return found
 
 
