@@ -177,6 +177,32 @@ def test_an_old_client_is_answered_and_its_connection_ends() -> None:
                 assert client.is_closed()
 
 
+def test_an_old_client_that_would_keep_its_connection_sees_it_end() -> None:
+    old = b"GET /echo HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    with serving() as front:
+        for behind in (b"", request()):
+            with front.client() as client:
+                client.send(old + behind)
+                answer = client.answer()
+                assert (answer.status, answer.headers["connection"]) == (200, "close")
+                assert client.is_closed()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_head_that_is_refused_is_of_its_own_method(method: str) -> None:
+    other = "HEAD" if method == "GET" else "GET"
+    long = request("/echo?" + "a" * 3_000, method=method)
+    with serving(limits={"target_bytes": 2_048}) as front, front.client() as client:
+        client.send(request(method=other))
+        assert client.answer(body=other != "HEAD").status == 200
+        client.send(long)
+        answer = client.answer(body=method != "HEAD")
+        assert answer.status == 414
+        assert int(answer.headers["content-length"]) > 0
+        assert (b"2,048" in answer.body) == (method == "GET")
+        assert client.is_closed()
+
+
 def test_expect_100_continue() -> None:
     with serving(limits={"body_bytes": 100}) as front:
         head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"

@@ -191,13 +191,18 @@ class Arrivals:
     # -- callbacks of the parser ------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if self._ended:  # as the parser says it itself of what comes behind `Connection: close`
+            raise StoppedError
         self._number += 1
         self.arriving, self._headed, self._continues = True, False, False
         self._framing = self._heading = self._size = 0
         self.began = self._now
+        self._method = ""
         self._target, self._headers, self._body = b"", {}, []
 
     def on_url(self, part: bytes) -> None:
+        if not self._method:
+            self._method = self._parser.get_method().decode("ascii")
         self._target += part
         most = self._limits.target_bytes
         if len(self._target) > most:
@@ -217,7 +222,6 @@ class Arrivals:
     def on_headers_complete(self) -> None:
         parser, headers = self._parser, self._headers
         self._headed = True
-        self._method = parser.get_method().decode("ascii")
         if not parser.should_keep_alive() or b"connection" in headers or b"host" not in headers:
             version = parser.get_http_version()
             if version not in ("1.0", "1.1"):
@@ -260,7 +264,9 @@ class Arrivals:
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self.let_go()
         self.arriving = False
-        self._ended = not self._parser.should_keep_alive()
+        # A client of HTTP/1.0 that would keep the connection waits for a header that says so.
+        old = b"connection" in self._headers and self._parser.get_http_version() == "1.0"
+        self._ended = old or not self._parser.should_keep_alive()
         if self._house.draining:
             said = "this server is about to end, and takes no more requests"
             error = RefusedError(503, said, reason="draining", retry_after=1.0)
