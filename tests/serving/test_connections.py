@@ -363,14 +363,52 @@ def test_a_drain_answers_what_was_received_whole_and_refuses_the_rest() -> None:
 
 
 def test_a_drain_has_an_end() -> None:
-    held = Held()
+    held, before = Held(), replied()
     with serving(protocol(held=held)) as front, front.client() as client:
         client.send(request("/held"))
         until(lambda: len(held.asked) == 1)
         front.drain(0.2).result(5)
         answer = client.answer()
         assert (answer.status, answer.headers["connection"]) == (503, "close")
-        assert len(held.left) == 1
+        (left,) = held.left
+        assert left.refusal is not None
+        assert left.refusal.reason == "draining"
+    assert replied() - before == {"503": 1}  # and none that the client left
+
+
+def test_a_drain_waits_for_a_reply_that_is_being_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forwardpass.serving.connections._LINGER_SECONDS", 0.05)
+    size = 30_000_000
+
+    async def large(exchange: Exchange) -> Reply:
+        return Reply(200, bytes(size))
+
+    with serving(protocol(large=large)) as front:
+        for reads in (True, False):
+            with front.client() as client:
+                before = replied()
+                client.send(request("/large"))
+                until(lambda before=before: replied() != before)
+                assert front.do(lambda: any(one.busy for one in front.connections.all))
+                drained = front.drain(10.0 if reads else 0.3)
+                time.sleep(0.3)  # as long as a drain takes that waits for nothing
+                if reads:
+                    assert len(client.answer().body) == size
+                drained.result(5)
+                assert not front.do(lambda: front.connections.all)
+            front.do(lambda: setattr(front.connections, "draining", False))
+
+
+def replied() -> Counter[str]:
+    """Replies that were counted, by status."""
+    (family,) = (f for f in REGISTRY.collect() if f.name == "forwardpass_replies")
+    return Counter(
+        {
+            sample.labels["status"]: int(sample.value)
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        }
+    )
 
 
 def test_a_truncated_request_is_told_what_is_missing() -> None:

@@ -503,6 +503,24 @@ def test_nothing_waits_for_rows_that_were_forgotten_before_they_were_encoded() -
     assert not any("left 2" in value for value in script.encoded)
 
 
+def test_who_was_told_something_else_meanwhile_has_not_left() -> None:
+    script = texts()
+    script.seconds = lambda rows, cells: 0.05
+
+    async def act(stage: Stage) -> None:
+        exchange = exchange_now()
+        asked = asyncio.create_task(outcome(stage.ask(["a"], exchange=exchange)))
+        while not script.batches:
+            await asyncio.sleep(0.001)
+        assert exchange.gone is not None
+        exchange.refusal = RefusedError(503, "this server has ended", reason="draining")
+        exchange.gone()
+        assert await asked == (503, "draining", None)
+        assert exchange.refusal.counted
+
+    played(script, act)
+
+
 def test_a_result_for_who_left_is_dropped() -> None:
     script = texts()
     script.seconds = lambda rows, cells: 0.05

@@ -118,7 +118,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request that was received whole waits for its reply."""
+        """Whether a request that was received whole waits for its reply, or for the rest of it."""
+        return self._unanswered or self._transport.get_write_buffer_size() > 0
+
+    @property
+    def _unanswered(self) -> bool:
+        """Whether a request that was received whole is not answered."""
         return self._running is not None or bool(self._arrivals.waiting)
 
     # -- the transport ----------------------------------------------------------------------------
@@ -153,6 +158,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._all.all.discard(self)
+        if self._running is not None and self._answering is not None:
+            self._note(self._answering.exchange, _LEFT, 0)
         self._leave()
         self._arrivals.let_go()
         self._arrivals.waiting.clear()
@@ -230,14 +237,14 @@ class Connection(asyncio.Protocol):
         if not self._starting:
             self._go_on()
 
-    def _leave(self) -> None:
-        """Whoever answers is told that nobody reads it, and ends by itself."""
+    def _leave(self, refusal: RefusedError | None = None) -> None:
+        """Whoever answers is told that nobody reads it, and ends by itself: the client has left, or
+        gets this refusal instead."""
         running, self._running = self._running, None
         if running is not None and self._answering is not None:
             running.then = None
             exchange = self._answering.exchange
-            exchange.left = True
-            self._note(exchange, _LEFT, 0)
+            exchange.left, exchange.refusal = True, refusal
             if exchange.gone is not None:
                 exchange.gone()
 
@@ -296,7 +303,7 @@ class Connection(asyncio.Protocol):
         if since is not None:
             if now - since > limits.reply_seconds:
                 self.abort()
-        elif self.busy:
+        elif self._unanswered:
             return
         elif arrivals.arriving:
             if now - max(arrivals.began, self._idle_since) > limits.arrival_seconds:
@@ -312,8 +319,8 @@ class Connection(asyncio.Protocol):
             return
         said, turn = "this server has ended", self._answering
         if self._running is not None and turn is not None:
-            self._leave()
             error = RefusedError(503, said, reason="draining", retry_after=1.0)
+            self._leave(error)
             way = WayIn.refusing(error, turn.way.path, turn.way.errors)
             self._arrivals.waiting.clear()
             self._arrivals.waiting.append(turn._replace(way=way, last=True))

@@ -133,7 +133,8 @@ class Dispatcher:
         return self._lobby
 
     def _leave(self, lobby: Lobby, asker: Unanswered) -> None:
-        lobby.refuse(asker, RefusedError(499, "the client left", reason="gone"))
+        refusal = asker.inquiry.exchange.refusal
+        lobby.refuse(asker, refusal or RefusedError(499, "the client left", reason="gone"))
         self._turn()
 
     def _readable(self) -> None:

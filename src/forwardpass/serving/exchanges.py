@@ -20,8 +20,8 @@ class Exchange:
         body: as it was before it was compressed.
         id: of the request: the client's x-request-id where it is sound, else made.
         arrived: by `measuring.clocks.WALL`, when its first byte was read.
-        gone: called once, if the client leaves before it is answered; whoever answers sets it.
-        left: the client has left before it was answered.
+        gone: called once, if nobody waits for its answer any more; whoever answers sets it.
+        left: nobody does: the client has left, or was told this `refusal` meanwhile.
     """
 
     method: str
@@ -34,6 +34,7 @@ class Exchange:
     arrived: float
     gone: Callable[[], None] | None = None
     left: bool = False
+    refusal: RefusedError | None = None
 
 
 @dataclass(slots=True)
