@@ -45,6 +45,8 @@ def arrived(data: bytes, cuts: list[int]) -> tuple[list[Any], bool]:
          dict(turn.exchange.headers), turn.way.refuses, turn.last, turn.cut)
         for turn in arrivals.waiting
     ]  # fmt: skip
+    for turn in arrivals.waiting:
+        turn.exchange.let_go()
     assert arrivals.arriving or not house.arriving_bytes
     return turns, arrivals.deaf
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import threading
 import time
@@ -334,6 +335,43 @@ def test_bodies_that_arrive_are_bounded_together() -> None:
         for client in clients:
             client.socket.close()
         until(lambda: front.do(lambda: front.connections.arriving_bytes) == 0)
+
+
+def test_a_body_that_is_decompressed_is_bounded_with_all_others() -> None:
+    """Few bytes that arrive may be many that are held."""
+    held = Held()
+    limits = {"body_bytes": 8_000_000, "queue_bytes": 12_000_000}
+    sent = request("/held", gzip.compress(bytes(7_000_000)), Content_Encoding="gzip")
+    with serving(protocol(held=held, echo=echo), limits=limits) as front:
+        with front.client() as first, front.client() as other:
+            first.send(sent)
+            until(lambda: len(held.asked) == 1)
+            assert front.do(lambda: front.connections.arriving_bytes) == 7_000_000
+            other.send(sent)
+            answer = other.answer()
+            assert (answer.status, "held" in answer.json["error"]) == (503, True)
+            assert "retry-after" in answer.headers
+            front.do(held.asked[0].let_go)  # as who counts it otherwise does
+            other.send(sent)
+            until(lambda: len(held.asked) == 2)
+            assert front.do(lambda: front.connections.arriving_bytes) == 7_000_000
+            held.release(front)
+            assert {first.answer().status, other.answer().status} == {200}
+        assert front.do(lambda: front.connections.arriving_bytes) == 0
+
+
+def test_bodies_that_wait_for_their_turn_are_bounded_with_those_that_arrive() -> None:
+    held = Held()
+    with serving(protocol(held=held), limits={"queue_bytes": 1_500_000}) as front:
+        first, other = front.client(), front.client()
+        first.send(request("/held", b"1") + request("/held", bytes(900_000)))
+        until(lambda: front.do(lambda: front.connections.arriving_bytes) == 900_001)
+        other.send(request("/held", bytes(900_000)))
+        assert other.answer().status == 503
+        first.socket.close()
+        held.release(front)
+        until(lambda: front.do(lambda: front.connections.arriving_bytes) == 0)
+        other.socket.close()
 
 
 def test_a_drain_answers_what_was_received_whole_and_refuses_the_rest() -> None:

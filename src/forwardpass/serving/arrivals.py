@@ -14,9 +14,8 @@ import httptools
 
 from forwardpass.measuring.clocks import WALL
 from forwardpass.serving.applications import Application
-from forwardpass.serving.exchanges import Exchange, RefusedError
+from forwardpass.serving.exchanges import Account, Exchange, RefusedError
 from forwardpass.serving.identities import Identities
-from forwardpass.serving.options import RequestLimits
 from forwardpass.serving.routing import WayIn
 
 _log: Final = logging.getLogger("forwardpass.serving")
@@ -48,19 +47,16 @@ class StoppedError(Exception):
     """What comes is not read on: raised through the parser."""
 
 
-class House(Protocol):
+class House(Account, Protocol):
     """What all connections of a server share.
 
     Attributes:
         draining: what becomes whole from now on is refused.
-        arriving_bytes: of bodies that are not whole yet, on all connections.
     """
 
     application: Application
-    limits: RequestLimits
     identities: Identities
     draining: bool
-    arriving_bytes: int
 
 
 class Arrivals:
@@ -159,6 +155,13 @@ class Arrivals:
             self._house.arriving_bytes -= sum(map(len, self._body))
             self._body = []
 
+    def drop(self) -> None:
+        """Forget all that has come: requests that are whole, and the body of the next one."""
+        self.let_go()
+        for turn in self.waiting:
+            turn.exchange.let_go()
+        self.waiting.clear()
+
     def _frame(self, read: int) -> None:
         """Count what is not body: the parser keeps heads and trailers until they are whole."""
         self._framing += read
@@ -176,7 +179,9 @@ class Arrivals:
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Read the request as if it had not offered to speak something else (RFC 9110, 7.8)."""
         kind = self._headers.pop(b"upgrade", b"").strip().lower()
-        method = self.waiting.pop().exchange.method
+        offered = self.waiting.pop().exchange
+        offered.let_go()
+        method = offered.method
         self._ended, self.arriving = False, True
         if kind in (b"", b"websocket"):  # without a word, it is CONNECT
             spoken = "WebSocket" if kind else method
@@ -262,7 +267,7 @@ class Arrivals:
         way = self._way
         assert way is not None
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self.let_go()
+        self._body = []
         self.arriving = False
         # A client of HTTP/1.0 that would keep the connection waits for a header that says so.
         old = b"connection" in self._headers and self._parser.get_http_version() == "1.0"
@@ -271,7 +276,9 @@ class Arrivals:
             said = "this server is about to end, and takes no more requests"
             error = RefusedError(503, said, reason="draining", retry_after=1.0)
             way = WayIn.refusing(error, way.path, way.errors)
-        self.waiting.append(Turn(self._exchange(way, body), way, self._ended))
+        exchange = self._exchange(way, body)
+        exchange.account, exchange.held = self._house, len(body)
+        self.waiting.append(Turn(exchange, way, self._ended))
         if len(self.waiting) > _MOST_WAITING:
             said = f"more than {_MOST_WAITING} requests wait for each other on one connection"
             raise self.refuse(429, said, reason="full", retry_after=1.0)

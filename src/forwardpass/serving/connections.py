@@ -42,7 +42,7 @@ class Connections:
     Attributes:
         all: that are open.
         draining: what becomes whole from now on is refused.
-        arriving_bytes: of bodies that are not whole yet, on all connections.
+        arriving_bytes: of bodies, on all connections, as `Account` says.
     """
 
     def __init__(
@@ -161,8 +161,7 @@ class Connection(asyncio.Protocol):
         if self._running is not None and self._answering is not None:
             self._note(self._answering.exchange, _LEFT, 0)
         self._leave()
-        self._arrivals.let_go()
-        self._arrivals.waiting.clear()
+        self._arrivals.drop()
         self._arrivals.deaf = True
 
     def pause_writing(self) -> None:
@@ -199,6 +198,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _answered(self, reply: Reply) -> None:
+        if self._answering is not None:
+            self._answering.exchange.let_go()
         if not isinstance(reply.body, bytes | list) and not self._transport.is_closing():
             self._running = Drive(self._streamed(reply, reply.body), self._after)
             self._running.step()
@@ -245,6 +246,7 @@ class Connection(asyncio.Protocol):
             running.then = None
             exchange = self._answering.exchange
             exchange.left, exchange.refusal = True, refusal
+            exchange.let_go()
             if exchange.gone is not None:
                 exchange.gone()
 
@@ -322,7 +324,7 @@ class Connection(asyncio.Protocol):
             error = RefusedError(503, said, reason="draining", retry_after=1.0)
             self._leave(error)
             way = WayIn.refusing(error, turn.way.path, turn.way.errors)
-            self._arrivals.waiting.clear()
+            self._arrivals.drop()
             self._arrivals.waiting.append(turn._replace(way=way, last=True))
             self._go_on()
         elif self._arrivals.arriving:

@@ -78,6 +78,7 @@ class Dispatcher:
             self._gauges.refused(error)
             raise
         inquiry.exchange.gone = partial(self._leave, lobby, asker)
+        inquiry.exchange.let_go()
         if not self._turning:  # once for all that this tick of the loop brings
             self._turning = True
             loop.call_soon(self._turn)

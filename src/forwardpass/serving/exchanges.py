@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from forwardpass.errors import ForwardpassError
+from forwardpass.serving.options import RequestLimits
+
+
+class Account(Protocol):
+    """In which all connections of a server count the bodies that they hold.
+
+    Attributes:
+        arriving_bytes: of bodies that nobody counts otherwise: of requests that are not whole yet,
+            wait for their turn on a connection, or are being read by a protocol.
+        limits: of these, `queue_bytes` is the most that it may be.
+    """
+
+    arriving_bytes: int
+    limits: RequestLimits
 
 
 @dataclass(slots=True)
@@ -22,6 +36,7 @@ class Exchange:
         arrived: by `measuring.clocks.WALL`, when its first byte was read.
         gone: called once, if nobody waits for its answer any more; whoever answers sets it.
         left: nobody does: the client has left, or was told this `refusal` meanwhile.
+        account: in which it counts for `held` bytes; None: in none.
     """
 
     method: str
@@ -35,6 +50,26 @@ class Exchange:
     gone: Callable[[], None] | None = None
     left: bool = False
     refusal: RefusedError | None = None
+    account: Account | None = None
+    held: int = 0
+
+    def hold(self, size: int) -> None:
+        """It counts for so many bytes from now on. Raises RefusedError, 503, where all together
+        are more than may be held."""
+        account = self.account
+        if account is None:
+            return
+        account.arriving_bytes += size - self.held
+        self.held = size
+        if account.arriving_bytes > account.limits.queue_bytes:
+            said = "the requests that arrive now are more than can be held"
+            raise RefusedError(503, said, reason="full", retry_after=1.0)
+
+    def let_go(self) -> None:
+        """It counts no more: it is answered, or who is to answer it counts it among what waits."""
+        if self.account is not None:
+            self.account.arriving_bytes -= self.held
+            self.account = None
 
 
 @dataclass(slots=True)
