@@ -71,6 +71,7 @@ class Script:
         garbles: of a value, whether its answer is none. bursts: whether memory runs out.
         in_parts: rows of a batch are answered one by one. dies_between: of a value, whether the
             engine ends before it is answered so.
+        multiple: sizes are rounded up to one.
         reads_after: seconds from one look at what has come to the next.
         encode_seconds: that it spends on encoding a value.
         executed: how often each value was in a batch that began.
@@ -88,6 +89,7 @@ class Script:
     bursts: Callable[[Any], bool] = lambda value: False
     in_parts: bool = False
     dies_between: Callable[[Any], bool] = lambda value: False
+    multiple: int = 1
     reads_after: float = 0.0
     encode_seconds: Callable[[Any], float] = lambda value: 0.0
     executed: Counter[Any] = field(default_factory=Counter[Any])
@@ -140,10 +142,11 @@ class PlayedEngine(threading.Thread):
                     raise ChannelClosedError("it was killed")
             good = [(id, value) for id, value in given if not script.refuses(value)]
             self.rows |= dict(good)
-            sizes = [(max(1, min(len(value), LONGEST)),) for _, value in good]
+            lengths = {id: (max(1, min(len(value), LONGEST)),) for id, value in good}
+            sizes = [(-(-n // script.multiple) * script.multiple,) for (n,) in lengths.values()]
             failures = [(id, "no text") for id, value in given if script.refuses(value)]
             cut = [id for id, value in good if len(value) > LONGEST]
-            self.channel.send(RowsEncoded([id for id, _ in good], sizes, failures, cut, gone))
+            self.channel.send(RowsEncoded([*lengths], sizes, failures, cut, gone, lengths))
         else:
             self._compute(message, arrays)
 

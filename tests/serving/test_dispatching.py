@@ -71,6 +71,16 @@ def test_which_rows_were_cut_is_said() -> None:
     played(texts(), act)
 
 
+def test_what_is_counted_of_a_row_is_what_it_has_and_not_its_padding() -> None:
+    async def act(stage: Stage) -> None:
+        answered = await stage.ask(["abc", "d" * 16], decoded=False)
+        assert list(answered.sizes) == [(3,), (16,)]
+
+    script = texts()
+    script.multiple = 8
+    played(script, act)
+
+
 def test_arrays_are_sent_as_they_are_and_come_back_as_one() -> None:
     async def act(stage: Stage) -> None:
         asked = [np.random.rand(count, 3).astype(np.float32) for count in (1, 5, 70)]

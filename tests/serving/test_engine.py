@@ -67,7 +67,7 @@ def digits() -> Model:
     return Model(net, "features: f32[batch 16]", decode=decode)
 
 
-def texts() -> Model:
+def texts(tokens: str = "1..64") -> Model:
     """Bytes of a text, through an embedding of which the padding is masked."""
     torch.manual_seed(0)
 
@@ -87,7 +87,7 @@ def texts() -> Model:
 
     return Model(
         Net().eval(),
-        "ids: i64[batch tokens=1..64] pad 0\nmask: bool[batch tokens] = valid(tokens)",
+        f"ids: i64[batch tokens={tokens}] pad 0\nmask: bool[batch tokens] = valid(tokens)",
         encode=encode,
     )
 
@@ -127,9 +127,17 @@ def test_texts_of_several_lengths_and_a_bad_one() -> None:
         assert found[3] == "ValueError: an empty text"
         _, said = engine.encode(given)
         assert [size for (size,) in said.sizes] == [1, 10, 2, 27]
+        assert said.lengths == {}
     expected = ran(texts(), [text for text in given if text])
     for one, other in zip([found[n] for n in (0, 1, 2, 4)], expected, strict=True):
         np.testing.assert_allclose(one["output"], other["output"], rtol=1e-4, atol=1e-5)
+
+
+def test_sizes_that_are_rounded_up_are_said_with_the_lengths_that_rows_have() -> None:
+    with FarEngine(texts("8..64%8"), ["a", "some words"]) as engine:
+        ids, said = engine.encode(["abc", "12345678", "some words"])
+    assert said.sizes == [(8,), (8,), (16,)]
+    assert said.lengths == {ids[0]: (3,), ids[2]: (10,)}
 
 
 def test_rows_that_may_not_be_padded_are_computed_at_equal_sizes() -> None:

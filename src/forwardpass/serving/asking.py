@@ -48,7 +48,8 @@ class Answered:
     Attributes:
         rows: JSON of each, where they were to be decoded.
         outputs: by path, an array with the rows first, or a list of rows where their shapes vary.
-        sizes: of each row along the named axes, in the order of About.axes.
+        sizes: of each row along the named axes, in the order of About.axes; of rows that were
+            encoded, as they were before any was rounded up.
         truncated: places of rows that were cut at the upper bound of an axis.
     """
 

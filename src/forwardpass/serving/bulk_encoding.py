@@ -114,6 +114,9 @@ class BulkEncoder:
         self._stock.add(good, done.block)
         told.ids.extend(good)
         told.sizes.extend(map(tuple, done.block.sizes.tolist()))
+        lengths = done.block.lengths
+        for index in np.flatnonzero((lengths != done.block.sizes).any(axis=1)).tolist():
+            told.lengths[good[index]] = tuple(lengths[index].tolist())
         told.failures.extend((ids[f.position - 1], for_clients(f.error)) for f in done.failures)
         told.truncated.extend(good[index] for index in np.flatnonzero(done.truncated).tolist())
 

@@ -99,13 +99,15 @@ class ForgetRows(msgspec.Struct, frozen=True, tag=True):
 class RowsEncoded(msgspec.Struct, frozen=True, tag=True):
     """Sizes of the named axes of rows that were encoded, and why others could not be; `truncated`
     are those that were cut at the upper bound of an axis, `forgotten` those that were let go of
-    before: so each row is answered, and nothing waits for one that never comes."""
+    before: so each row is answered, and nothing waits for one that never comes. Of rows whose sizes
+    were rounded up, `lengths` are what they had before that."""
 
     ids: list[int]
     sizes: list[tuple[int, ...]]
     failures: list[tuple[int, str]]
     truncated: list[int] = []
     forgotten: list[int] = []
+    lengths: dict[int, tuple[int, ...]] = {}
 
 
 class RowsComputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -158,6 +158,8 @@ class Shuttle:
             row = rows[id]
             row.stage = RowStage.ENCODED
             self._lobby.queue.sized(id, sizes)
+        for id, lengths in message.lengths.items():
+            rows[id].lengths = lengths
         for id in message.truncated:
             rows[id].truncated = True
         for id in message.forgotten:

@@ -38,6 +38,7 @@ class AskedRow(WaitingRow):
         ran: it was part of a batch that was sent.
         deaths: of engines that had it, while it was encoded or, if it `ran`, since it was.
         truncated: it was cut when it was encoded.
+        lengths: of what was encoded, where its sizes are rounded up from them.
     """
 
     asker: Unanswered
@@ -46,6 +47,7 @@ class AskedRow(WaitingRow):
     ran: bool = False
     deaths: int = 0
     truncated: bool = False
+    lengths: tuple[int, ...] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +81,7 @@ class Unanswered:
 
     def answer(self) -> Answered:
         """All that was put, in order of the places."""
-        sizes = [row.sizes or () for row in self.rows]
+        sizes = [row.lengths or row.sizes or () for row in self.rows]
         truncated = [row.place for row in self.rows if row.truncated]
         if self.inquiry.decoded:
             rows = [self._json[place] for place in range(len(sizes))]
