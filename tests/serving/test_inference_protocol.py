@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from standing_in import StandIn, about, answered, replied
+from standing_in import StandIn, about, answered, options, replied
 
 from forwardpass.serving.asking import Answered, Inquiry
 from forwardpass.serving.exchanges import RefusedError, Reply
@@ -414,6 +414,33 @@ def test_complex_numbers_are_not_of_this_protocol() -> None:
     assert asked(both, {"inputs": [tensor()], "outputs": [{"name": "y"}]})[0] == 200
     status, told = asked(both, {"inputs": [tensor()], "outputs": [{"name": "z"}]})
     assert (status, "`z: c64[batch 4]`: this protocol has no" in told["error"]) == (400, True)
+
+
+def test_a_model_may_be_called_as_a_path_is() -> None:
+    served = service()
+    served.name = "stats"
+    body = {"inputs": [tensor()]}
+    for version in ("", "/versions/1"):
+        path = f"/v2/models/stats{version}"
+        assert answered(inference, [served], "POST", f"{path}/infer", body)[0] == 200
+        assert answered(inference, [served], "GET", f"{path}/ready")[1]["name"] == "stats"
+    assert answered(inference, [served], "GET", "/v2/models/stats/versions/1")[1]["inputs"]
+    assert "model_stats" in answered(inference, [served], "GET", "/v2/models/stats")[1]
+    told = inference.paths({"stats": served}, options())
+    assert told["/v2/models/stats"] == inference.paths({}, options())["/v2/models/stats"]
+    assert "post" in told["/v2/models/stats/infer"]
+
+
+def test_inputs_are_in_the_order_of_the_model_whatever_that_of_a_client() -> None:
+    served = service("x: f32[batch 4]", "z: f32[batch 4]")
+    told = [tensor(data=[1, 1, 1, 1]), tensor(name="z", data=[2, 2, 2, 2])]
+    for inputs in (told, told[::-1]):
+        assert asked(served, {"inputs": inputs})[0] == 200
+    for inquiry in served.asked:
+        assert inquiry.arrays is not None
+        assert [(name, np.max(value)) for name, value in inquiry.arrays.items()] == [
+            ("x", 1), ("z", 2),
+        ]  # fmt: skip
 
 
 def test_statistics_are_those_of_the_metrics() -> None:

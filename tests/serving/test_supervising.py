@@ -81,3 +81,8 @@ def test_a_model_that_cannot_be_loaded_ends_the_start_as_load_does(tmp_path: Pat
 def test_other_machines_are_let_in_with_a_token_alone() -> None:
     with pytest.raises(UsageError, match="token"):
         fwd.serve("net.py", host="0.0.0.0", port=0)
+
+
+def test_a_text_is_one_origin() -> None:
+    with pytest.raises(UsageError, match=r"--cors https://example\.org/page: a browser"):
+        fwd.serve("net.py", cors="https://example.org/page", port=0)

@@ -42,7 +42,8 @@ def inference_paths(services: Mapping[str, Service]) -> Mapping[str, Any]:
             ("/config", f"How {name} is served, as Triton says it"),
             ("/stats", f"What was counted of {name}"),
         ):
-            found[root + path] = {"get": operation(what, _Told, status=400)}
+            # a model may be called `stats`, and what is counted of all is there before it
+            found.setdefault(root + path, {"get": operation(what, _Told, status=400)})
         form = _form(service)
         if form is not None:
             title = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII) + f".{place}.tensors"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import unquote
@@ -107,21 +107,13 @@ class Router:
         except UnicodeDecodeError:
             raise RefusedError(400, "the path is not UTF-8, percent-encoded") from None
         whole = "/".join(segments)
-        parts: dict[str, str] = {}
-        at: _Segment | None = self._root if segments[0] == "" else None
-        for segment in segments[1:]:
-            if at is None:
-                break
-            child = at.children.get(segment)
-            if child is None and at.named is not None and segment:
-                parts[at.named[0]], child = segment, at.named[1]
-            at = child
-        if at is None or not at.ways:
+        reached = _reached(self._root, segments[1:]) if segments[0] == "" else None
+        if reached is None:
             known = "; ".join(sorted(self._patterns))
             raise RefusedError(
                 404, f"nothing is at {whole!r:.80}; there is: {known}", reason="path"
             )
-        ways = at.ways
+        ways, parts = reached
         if method == "OPTIONS":
             return WayIn(_saying(ways), whole, parts, open=True)
         found = ways.get(method) or (ways.get("GET") if method == "HEAD" else None)
@@ -129,6 +121,25 @@ class Router:
             raise MethodRefusedError(method, whole, _methods(ways))
         route, errors = found
         return WayIn(route.handler, whole, parts, errors, route.open)
+
+
+def _reached(
+    at: _Segment, segments: Sequence[str]
+) -> tuple[Mapping[str, tuple[Route, Errors]], Mapping[str, str]] | None:
+    """The ways at the end of these segments, and those that are named, in their order.
+
+    A segment is what a pattern spells out, before it is a name; where that leads nowhere, a name.
+    """
+    if not segments:
+        return (at.ways, {}) if at.ways else None
+    first, rest = segments[0], segments[1:]
+    child = at.children.get(first)
+    reached = None if child is None else _reached(child, rest)
+    if reached is None and at.named is not None and first:
+        name, child = at.named
+        reached = _reached(child, rest)
+        return None if reached is None else (reached[0], {name: first, **reached[1]})
+    return reached
 
 
 def _methods(ways: Iterable[str]) -> set[str]:

@@ -84,7 +84,7 @@ def serve(
     token: str | None = None,
     tls_cert: str | None = None,
     tls_key: str | None = None,
-    cors: tuple[str, ...] = (),
+    cors: str | tuple[str, ...] = (),
     drain: str | float = "30s",
     access_log: bool = True,
     signature: str | Iterable[str] | None = None,
@@ -102,7 +102,7 @@ def serve(
         samples: a reference to rows such as will come, as `run` reads them; several by name.
         host, port: where to listen; port 0 is any that is free. Another host needs `token`.
         token: what requests must bear. tls_cert, tls_key: files, to serve over TLS.
-        cors: origins of which pages may ask.
+        cors: the origin, or origins, of which pages may ask.
         drain: the time that requests have left which came whole when it is closed.
         access_log: a line on standard error for each request.
         signature: the inputs, as `Model(inputs=…)` takes them, of a model that does not say them.
@@ -114,7 +114,8 @@ def serve(
     inputs = () if signature is None else tuple(map(str, Signature.parse(signature).inputs))
     options = ServeOptions(
         models=tuple(_models(forward, samples, inputs, trust=trust, rebuild=rebuild)),
-        host=host, port=port, token=token, tls_cert=tls_cert, tls_key=tls_key, cors=tuple(cors),
+        host=host, port=port, token=token, tls_cert=tls_cert, tls_key=tls_key,
+        cors=(cors,) if isinstance(cors, str) else tuple(cors),
         slo_seconds=None if slo is None else seconds(slo, "slo"),
         drain_seconds=seconds(drain, "drain"),
         access_log=access_log,

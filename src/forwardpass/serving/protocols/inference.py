@@ -191,12 +191,14 @@ async def _inferred(model: _InferenceModel, exchange: Exchange, limits: RequestL
     if form.encoded(header.inputs):
         values, held = await _values(header.inputs, pieces, exchange)
     else:
-        arrays = {
+        found = {
             item.name: await json_tensors.numbers(item, exchange)
             if piece is None
             else numbers(item, piece)
             for item, piece in zip(header.inputs, pieces, strict=True)
         }
+        # by their order rows are known to be alike, whichever has a client
+        arrays = {name: found[name] for name in form.inputs if name in found}
         held = sum(array.nbytes for array in arrays.values())
     inquiry = Inquiry(count, values, arrays, False, held, exchange, timeout, priority)
     answered = await model.service.ask(inquiry)
