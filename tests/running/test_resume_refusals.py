@@ -369,6 +369,7 @@ BODIES = {
     "a set in the code": "        assert 'x' not in {'one', 'two', 'three', 'four', 'five'}\n",
     "an address in a list": "        self.words = [Word()]\n",
     "a set in a dict": "        self.words = {'set': {'a', 'b', 'c', 'd', 'e'}}\n",
+    "a day": "        import numpy\n        self.day = numpy.array(['2026-01-01'], 'M8[D]')\n",
 }
 
 

@@ -188,4 +188,5 @@ def content(value: torch.Tensor | np.ndarray[Any, Any]) -> str:
         value = (raw.int_repr() if raw.is_quantized else raw).view(torch.uint8).numpy()
     if value.dtype == object:
         return told + repr(value.tolist())
-    return told + hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
+    raw_bytes = np.ascontiguousarray(value).view(np.uint8)  # dates give no buffer of their own
+    return told + hashlib.sha256(raw_bytes.data).hexdigest()
