@@ -20,6 +20,7 @@ from forwardpass.serving.channels import (
     Channel,
     ChannelClosedError,
     ChannelFullError,
+    carries,
 )
 from forwardpass.serving.ends import pair
 from forwardpass.serving.messages import (
@@ -211,10 +212,10 @@ def test_what_cannot_be_sent_is_refused_before_anything_is(two: Two) -> None:
         http.send(EncodeRows([1], [1 << 70]))
     with pytest.raises(UnicodeEncodeError):
         http.send(EncodeRows([1], ["\ud800"]))
-    with pytest.raises(TypeError, match="rows of numbers"):
-        http.send(compute(), {"x": [np.array(["text"], dtype=object)]})
-    with pytest.raises(TypeError, match="rows of numbers"):
-        http.send(compute(), {"x": [np.array(1.0)]})
+    for value in (np.array(["text"], dtype=object), np.array(["text"]), np.array(1.0)):
+        assert not carries(value)
+        with pytest.raises(TypeError, match="rows of numbers"):
+            http.send(compute(), {"x": [np.ones((1, 2)), value]})
     assert engine.receive() == []
 
 

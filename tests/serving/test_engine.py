@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 import forwardpass as fwd
 from forwardpass.errors import PassError
+from forwardpass.executing.batches import Result
+from forwardpass.executing.decoding import Decoder
 from forwardpass.loading import load
 from forwardpass.nouns.models import Model
 from forwardpass.serving.channels import Channel
@@ -37,6 +39,7 @@ from forwardpass.serving.messages import (
     RowsComputed,
 )
 from forwardpass.serving.options import ServedModel
+from forwardpass.serving.replies import Replies
 from forwardpass.serving.wording import for_clients
 from tests import models
 from tests.serving.engine_ends import FarEngine, made
@@ -255,6 +258,64 @@ def test_a_model_that_collates() -> None:
     assert found[1]["total"] == 4
     assert found[2].startswith("ValueError")
     assert found[3]["total"] == 1.5
+
+
+def collating(columns: Callable[[Tensor, int], dict[str, Any]]) -> Model:
+    """A model that adds up each row, and of which uncollate makes these columns."""
+    return Model(
+        models.Function(lambda x, y: x.sum(1)),
+        collate=lambda items: torch.tensor(np.array([i["features"] for i in items], "f4")),
+        uncollate=columns,
+    )
+
+
+NO_NUMBERS = {
+    "text": np.array("a text"),
+    "date": np.array("2026-01-01", "M8[D]"),
+    "object": np.array({"a": 1}, object),
+    "wide": np.array(1, np.longdouble),
+}
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+def test_arrays_that_hold_no_numbers_fail_the_rows_that_are_wanted_raw(kind: str) -> None:
+    """And nothing else: their mates are answered as JSON, and the engine goes on."""
+
+    def columns(sums: Tensor, count: int) -> dict[str, Any]:
+        return {"sum": sums, "of": NO_NUMBERS[kind][None].repeat(count), "by": ["me"] * count}
+
+    rows = rows_of(FEATURES[:3])
+    with FarEngine(collating(columns), rows) as engine:
+        ids, _ = engine.encode(rows)
+        said = engine.compute(ids, (1,), raw=[False, True, False])
+        assert [place for place, _ in said.failures] == [1]
+        assert "'of'" in said.failures[0][1]
+        assert "ask for rows as JSON" in said.failures[0][1]
+        assert said.large == []
+        assert engine.arrays == {}
+        found = [msgspec.json.decode(said.rows[place] or b"") for place in (0, 2)]
+        sums = FEATURES[[0, 2]].sum(1)
+        np.testing.assert_allclose([row["sum"] for row in found], sums, rtol=1e-4, atol=1e-5)
+        assert [row["by"] for row in found] == ["me", "me"]
+        assert engine.compute(engine.encode(rows[:1])[0], (1,)).failures == []
+    assert engine.error is None
+
+
+def test_outputs_of_rows_that_failed_do_not_take_the_places_of_others() -> None:
+    """A batch that was halved has columns of several kinds, and each row keeps its own numbers."""
+    asked = ComputeRows(
+        batch=1, ids=[0, 1, 2], tensors=False, sizes=(), cells=1, seed=0, raw=[True] * 3
+    )
+    numbers = np.arange(3, dtype="f4")
+    pieces = (
+        (0, 1, {"a": numbers[:1], "b": np.array(["text"])}),
+        (1, 3, {"a": numbers[1:], "b": numbers[1:]}),
+    )
+    said, outputs = Replies(Decoder(digits()))(asked, Result(pieces))
+    assert [place for place, _ in said.failures] == [0]
+    assert {path: np.concatenate(found).tolist() for path, found in outputs.items()} == {
+        "a": [1.0, 2.0], "b": [1.0, 2.0],
+    }  # fmt: skip
 
 
 def test_rows_that_came_together_do_not_decide_what_columns_hold() -> None:

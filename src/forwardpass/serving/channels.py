@@ -234,12 +234,18 @@ class Channel(Generic[Message]):
         return Received(message, arrays, self._others, start)
 
 
+def carries(value: Array) -> bool:
+    """Whether a Channel takes it: rows of numbers, of a dtype that both ends know."""
+    return value.ndim > 0 and value.dtype.str in _DTYPES
+
+
 def _described(pieces: Sequence[Array]) -> list[tuple[str, tuple[int, ...]]]:
     """The dtype and shape of each piece; of all together, where their rows are alike."""
+    for piece in pieces:
+        if not carries(piece):
+            what = f"{piece.dtype.str} {list(piece.shape)}"
+            raise TypeError(f"an array of {what} has no rows of numbers")
     parts = [(piece.dtype.str, piece.shape) for piece in pieces]
-    for dtype, shape in parts:
-        if dtype not in _DTYPES or not shape:
-            raise TypeError(f"an array of {dtype} {list(shape)} has no rows of numbers")
     if len(parts) > 1 and len({(dtype, shape[1:]) for dtype, shape in parts}) == 1:
         dtype, shape = parts[0]
         return [(dtype, (sum(len(piece) for piece in pieces), *shape[1:]))]

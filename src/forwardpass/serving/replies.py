@@ -14,6 +14,7 @@ from forwardpass.executing.decoding import Decoder
 from forwardpass.executing.executors import out_of_memory
 from forwardpass.nouns.rows import Rows
 from forwardpass.running.columns import to_python
+from forwardpass.serving.channels import carries
 from forwardpass.serving.messages import ComputeRows, RowsComputed
 from forwardpass.serving.wording import for_clients
 from forwardpass.tensors.arrays import Values, is_tensor, taken, to_numpy
@@ -46,10 +47,15 @@ class Replies:
             raw = [place for place in range(start, stop) if asked.raw[place]]
             others = [place for place in range(start, stop) if not asked.raw[place]]
             try:
-                for path, values in _of(outputs, raw, start, stop).items():
-                    arrays.setdefault(path, []).extend(_pieces(path, values))
+                found = [
+                    (path, _pieces(path, values))
+                    for path, values in _of(outputs, raw, start, stop).items()
+                ]
             except TypeError as error:
                 failures += [(place, said(error)) for place in raw]
+            else:  # of all paths or of none: a row has one place, whatever the path
+                for path, pieces in found:
+                    arrays.setdefault(path, []).extend(pieces)
             failures += self._decoded(_of(outputs, others, start, stop), others, rows)
         told = [(place, for_clients(error)) for place, error in sorted(failures)]
         return RowsComputed(
@@ -139,10 +145,18 @@ def _of(
 
 
 def _pieces(path: str, values: Any) -> list[np.ndarray[Any, Any]]:
-    """The values of rows as arrays, rows first. Raises TypeError for what is no array."""
+    """The values of rows as arrays, rows first. Raises TypeError for what is no array, and for one
+    that no Channel carries."""
     found: list[Any] = values if isinstance(values, list) else [values]
     for value in found:
         if not (isinstance(value, np.ndarray) or is_tensor(value)):
             raise TypeError(f"the output {path!r} is no array: ask for rows as JSON")
     arrays = [to_numpy(value) for value in found]
-    return [row[None] for row in arrays] if isinstance(values, list) else arrays
+    pieces = [row[None] for row in arrays] if isinstance(values, list) else arrays
+    for piece in pieces:
+        if not carries(piece):
+            raise TypeError(
+                f"the output {path!r} is an array of {piece.dtype}, and none of numbers that can "
+                "be sent: ask for rows as JSON"
+            )
+    return pieces
