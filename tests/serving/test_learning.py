@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from fcntl import LOCK_EX, LOCK_UN, flock
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,31 @@ def test_how_long_a_row_takes_to_encode_is_timed_once_for_all_engines(tmp_path: 
     assert 0.02 <= first.encode_seconds < 0.2
     assert learnt(told, str(path), folder).about == first
     assert learnt(models.mlp()).about.encode_seconds == 0
+
+
+def test_who_waits_for_another_model_to_be_timed_says_so_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forwardpass.serving.learning._WAIT_SECONDS", 0.01)
+    waiting, said = "waiting for another model to be timed", list[str]()
+    own = tmp_path / "0"
+    own.mkdir()
+    with (tmp_path / "learning").open("w") as held:
+        flock(held, LOCK_EX)
+
+        def say(doing: str) -> None:
+            said.append(doing)
+            if said.count(waiting) == 3:
+                flock(held, LOCK_UN)
+
+        learned(Forward(models.mlp()), None, own, say=say, seconds=0.1).executor.close()
+    assert said.count(waiting) == 3
+    assert said.index("timing batches") > said.index(waiting)
+    said.clear()
+    other = tmp_path / "1"
+    other.mkdir()
+    learned(Forward(models.mlp()), None, other, say=said.append, seconds=0.1).executor.close()
+    assert waiting not in said
 
 
 def test_what_another_model_learned_is_not_taken(tmp_path: Path) -> None:

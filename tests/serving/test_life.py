@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from collections.abc import Coroutine, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -118,19 +119,39 @@ def test_a_model_with_threads_is_not_forked_and_its_engine_is_replaced(tmp_path:
         until(lambda: asked(server.url, "busy")[0] == 200)
 
 
-def test_a_fork_that_computes_nothing_is_ended_before_it_is_ready(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def fork(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """An engine that computes nothing; why it was ended is in `ended`."""
     monkeypatch.setattr(engine_keepers, "_LOOK_SECONDS", 0.02)
     sleeps = subprocess.Popen(["sleep", "60"])
     ended: list[str] = []
-    engine = SimpleNamespace(pid=sleeps.pid, ready=False, child=SimpleNamespace(end=ended.append))
-    try:
-        asyncio.run(asyncio.wait_for(engine_keepers._watch(cast(Any, engine)), 20))  # pyright: ignore[reportPrivateUsage]
-    finally:
-        sleeps.kill()
-        sleeps.wait()
-    assert ended == ["did nothing, as a fork that waits for a lock,"]
+    child = SimpleNamespace(end=ended.append)
+    yield SimpleNamespace(pid=sleeps.pid, ready=False, heard=0, child=child, ended=ended)
+    sleeps.kill()
+    sleeps.wait()
+
+
+def watched(fork: SimpleNamespace) -> Coroutine[Any, Any, None]:
+    return engine_keepers._watch(cast(Any, fork))  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_fork_that_computes_nothing_is_ended_before_it_is_ready(fork: SimpleNamespace) -> None:
+    asyncio.run(asyncio.wait_for(watched(fork), 20))
+    assert fork.ended == ["did nothing, as a fork that waits for a lock,"]
+
+
+def test_a_fork_that_says_what_it_waits_for_is_left_to_it(fork: SimpleNamespace) -> None:
+    async def speaks() -> None:
+        watching = asyncio.create_task(watched(fork))
+        for _ in range(50):
+            fork.heard += 1
+            await asyncio.sleep(0.02)
+        assert not watching.done()
+        fork.ready = True
+        await asyncio.wait_for(watching, 20)
+
+    asyncio.run(speaks())
+    assert fork.ended == []
 
 
 @pytest.mark.soak  # it waits until it is sure

@@ -26,8 +26,8 @@ _PAUSE_SECONDS: Final = 0.5
 """Before a third try; it doubles."""
 _LOOK_SECONDS: Final = 2.0
 _IDLE_LOOKS: Final = 10
-"""A fork that is not ready, and computes nothing for so many looks, waits for a lock that no thread
-of its will release."""
+"""A fork that is not ready, and neither computes nor says anything for so many looks, waits for a
+lock that no thread of its will release."""
 
 
 def pause(failures: int) -> float:
@@ -136,6 +136,7 @@ class EngineKeeper:
         watch = asyncio.create_task(_watch(engine)) if fork else None
         try:
             async for message, _ in engine.child.hear():
+                engine.heard += 1
                 if isinstance(message, Learning):
                     self._around.learning(self.name, message.doing)
                 elif isinstance(message, ProcessFailed):
@@ -162,11 +163,11 @@ class EngineKeeper:
 
 
 async def _watch(engine: EngineChild) -> None:
-    """End a fork that computes nothing before it is ready."""
-    idle, before = 0, -1
+    """End a fork that neither computes nor says anything before it is ready."""
+    idle, before = 0, (-1, -1)
     while not engine.ready:
         await asyncio.sleep(_LOOK_SECONDS)
-        now = _ticks(engine.pid)
+        now = _ticks(engine.pid), engine.heard
         idle, before = (idle + 1 if now == before else 0), now
         if idle == _IDLE_LOOKS:
             engine.child.end("did nothing, as a fork that waits for a lock,")

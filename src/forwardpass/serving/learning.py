@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
-from fcntl import LOCK_EX, flock
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TextIO
 
 import msgspec
 
@@ -35,6 +36,8 @@ from forwardpass.tensors.threads import operator_threads, set_operator_threads
 _KEPT: Final = "ready.json"
 _LEARN_SECONDS: Final = 10.0
 _WARM_SECONDS: Final = 0.1
+_WAIT_SECONDS: Final = 0.2
+"""From one look at whether another model is still timed to the next."""
 
 
 class Learnt(msgspec.Struct, frozen=True):
@@ -95,11 +98,12 @@ def learned(
     sha256 = sha256 or digest(forward)
     samples = samples_of(forward, data)
     known = None if folder is None else _kept(folder / _KEPT, sha256)
-    alone_here = nullcontext() if folder is None else _one_at_aduration(folder.parent, say)
+    alone_here = nullcontext() if folder is None else _one_at_a_time(folder.parent, say)
     say("building")
     again = None if known is None else _again(known, samples, executor)
     if again is None:
         with alone_here:
+            say("building")
             again = _first(samples, sha256, executor, say, seconds)
         if folder is not None:
             _keep(folder / _KEPT, again[2])
@@ -163,12 +167,23 @@ def _again(
 
 
 @contextmanager
-def _one_at_aduration(folder: Path, say: Callable[[str], None]) -> Generator[None]:
-    """Models that are timed side by side would slow each other."""
+def _one_at_a_time(folder: Path, say: Callable[[str], None]) -> Generator[None]:
+    """Models that are timed side by side would slow each other. Who waits says so again and again:
+    it computes nothing, and is not to be taken for one that never will."""
     with (folder / "learning").open("w") as held:
-        say("waiting for another model to be timed")
-        flock(held, LOCK_EX)
+        while not _locked(held):
+            say("waiting for another model to be timed")
+            time.sleep(_WAIT_SECONDS)
         yield
+
+
+def _locked(held: TextIO) -> bool:
+    """Lock a file until it is closed; False where another process has it."""
+    try:
+        flock(held, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _kept(path: Path, sha256: str) -> Learnt | None:

@@ -98,6 +98,7 @@ class EngineChild:
 
     Attributes:
         number: of those that the model has had. ready: whether it said so.
+        heard: messages that came of it.
         pid: where it was forked.
     """
 
@@ -105,6 +106,7 @@ class EngineChild:
         self, number: int, template: TemplateChild, child: Child[FromEngineProcess]
     ) -> None:
         self.number, self.ready, self.child = number, False, child
+        self.heard = 0
         self.pid: int | None = None
         self._template = template
         self._status: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
