@@ -6,18 +6,20 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from commands import FWD
 from processes import children, mapped, state, until
 
 import forwardpass as fwd
@@ -84,6 +86,39 @@ def test_a_second_signal_ends_a_server_that_drains(tmp_path: Path) -> None:
         assert time.monotonic() - began < 20
         one.join(20)
         assert said[0][0] == 0
+
+
+def test_a_server_of_which_one_model_still_loads_drains_those_that_answer(tmp_path: Path) -> None:
+    """Also where the one that loads cannot be had in the meantime."""
+    go, fails = tmp_path / "go", tmp_path / "fails"
+    waits = "while {}not os.path.exists({!r}): time.sleep(0.02)"
+    within = waits.format("float(x[0, 0]) == 7 and ", os.fspath(go))
+    before = waits.format("", os.fspath(fails)) + "\nraise ValueError('no model')"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    quick, loads = written(tmp_path, "quick", within=within), written(tmp_path, "loads", before)
+    models = (f"quick={quick}", f"loads={loads}")
+    server = subprocess.Popen([*FWD, "serve", *models, "--port", str(port), "--no-access-log"])
+    try:
+        until(lambda: asked(url, "quick")[0] == 200)
+        said: list[tuple[int, str]] = []
+        one = threading.Thread(target=lambda: said.append(asked(url, "quick", "[7,0,0,0]")))
+        one.start()
+        until(lambda: "executed" in metrics(url, 'rows_total{fate="executed"'))
+        (template,) = [pid for pid in children(server.pid, "templates") if not children(pid)]
+        server.send_signal(signal.SIGTERM)
+        until(lambda: drains(url))
+        fails.touch()
+        until(lambda: not state(template))
+        time.sleep(0.2)
+        go.touch()
+        one.join(30)
+        assert said[0][0] == 200
+        assert server.wait(30) == 0
+    finally:
+        server.kill()
+        server.wait()
 
 
 def drains(url: str) -> bool:

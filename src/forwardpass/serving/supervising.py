@@ -96,7 +96,8 @@ class _Supervisor:
                 )
                 waiting.discard(over)
                 for task in done:
-                    task.result()
+                    if not self._signal:  # what cannot be had any more is not to end what drains
+                        task.result()
         finally:
             for task in (over, *tasks):
                 task.cancel()
@@ -104,7 +105,8 @@ class _Supervisor:
         return 130 if self._signal == signal.SIGINT else 0
 
     def _signalled(self, number: int) -> None:
-        if self._signal or self._silent or self._http is None:
+        none_answered = len(self._silent) == len(self._keepers)
+        if self._signal or none_answered or self._http is None:
             self._signal = self._signal or number
             self._over.set()
             return
@@ -158,7 +160,7 @@ class _Supervisor:
         if model not in self._silent:
             return
         self._silent.remove(model)
-        if not self._silent:
+        if not self._silent and not self._signal:
             told = {name: keeper.told for name, keeper in self._keepers.items()}
             self._witness.ready(
                 self._url,
