@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import models
@@ -27,21 +29,33 @@ from forwardpass.nouns.signatures import Signature
 
 Numbers = np.ndarray[Any, Any]
 Act = Callable[[Numbers], object]
+Look = Callable[[bool], object]
 
 
 class Acting:
-    """A replica that does something with the rows of a batch before it computes them."""
+    """A replica that does something with the rows of a batch before it computes them. `look` is
+    told, whenever it is looked at whole, whether a pass of it is under way."""
 
-    def __init__(self, replica: Replica, act: Act, threads: int | None) -> None:
-        self.replica, self.act, self.standing = replica, act, replica.standing
+    def __init__(
+        self, replica: Replica, act: Act, threads: int | None, look: Look | None = None
+    ) -> None:
+        self.replica, self.act = replica, act
+        self.standing: Any = replica.standing
+        if look is not None:
+            self.standing = SimpleNamespace(verify=lambda: look(self.computes))
+        self.computes = False
         self.facts = structs.replace(replica.facts, threads=threads)
 
     def stage(self, inputs: Any) -> tuple[Numbers, Any]:
         return inputs["features"], self.replica.stage(inputs)
 
     def compute(self, staged: tuple[Numbers, Any], seed: int | None = None) -> Any:
-        self.act(staged[0])
-        return self.replica.compute(staged[1], seed)
+        self.computes = True
+        try:
+            self.act(staged[0])
+            return self.replica.compute(staged[1], seed)
+        finally:
+            self.computes = False
 
     def fetch(self, outputs: Any) -> Any:
         return self.replica.fetch(outputs)
@@ -56,9 +70,11 @@ class Case:
     backend: str = "eager"
     replicas: int = 1
 
-    def executor(self, act: Act = lambda rows: None, threads: int | None = None) -> Executor:
+    def executor(
+        self, act: Act = lambda rows: None, threads: int | None = None, look: Look | None = None
+    ) -> Executor:
         built = models.built(fwd.Forward(self._model(), fwd.Plan.parse(f"@ {self.backend}")))
-        copies = [Acting(built.replicas[0], act, threads) for _ in range(self.replicas)]
+        copies = [Acting(built.replicas[0], act, threads, look) for _ in range(self.replicas)]
         return self.kind(Engine(built.forward, copies))
 
     def expected(self, values: Numbers) -> Numbers:
@@ -193,6 +209,22 @@ class TestEveryExecutor:
         assert {row: str(error) for row, error in result.failures.items()} == dict.fromkeys(
             range(3), "no such sizes"
         )
+        executor.close()
+
+    def test_a_replica_is_looked_at_between_two_of_its_passes(self, case: Case) -> None:
+        """A pass that is under way changes its module, and what it changes is put back after it."""
+        begun, seen = threading.Event(), list[bool]()
+
+        def act(rows: Numbers) -> None:
+            begun.set()
+            time.sleep(0.05)
+
+        executor = case.executor(act, look=seen.append)
+        futures = [executor.submit(batch_of(features(2))) for _ in range(4)]
+        assert begun.wait(10)
+        executor.verify()
+        assert seen == [False] * case.replicas
+        assert [len(computed(future.result())) for future in futures] == [2] * 4
         executor.close()
 
     def test_close_finishes_what_was_submitted(self, case: Case) -> None:

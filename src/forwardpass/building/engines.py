@@ -69,11 +69,11 @@ class Engine:
         said = (r.standing.put_back for r in self.replicas if r.standing is not None)
         return tuple(dict.fromkeys(sentence for sentences in said for sentence in sentences))
 
-    def verify(self) -> None:
-        """Raise PassError where a pass left something changed of which nothing was seen."""
-        for replica in self.replicas:
-            if replica.standing is not None:
-                replica.standing.verify()
+    def verify(self, replica: Replica) -> None:
+        """Raise PassError where a pass left something of a replica changed of which nothing was
+        seen. No pass of it may be under way."""
+        if replica.standing is not None:
+            replica.standing.verify()
 
     def release(self) -> None:
         """From here on what a pass changes of its replica stays for the next one."""

@@ -43,7 +43,9 @@ class Executor(Protocol):
         ...
 
     def verify(self) -> None:
-        """Make sure, while nothing is under way, that no batch so far depends on those before it.
+        """Make sure that no batch that was computed depends on those before it.
+
+        Where batches are under way, it waits for the pass of each that is computed now.
 
         Raises PassError where one may, since a pass changed of its module what none had before."""
         ...
@@ -75,7 +77,8 @@ class InProcess:
         self._memory = threading.Lock()
         self._refused: int | None = None
         self._closed = False
-        self._adopt(engine.replicas[0], threading.Lock())
+        self._locks = [(replica, threading.Lock()) for replica in engine.replicas]
+        self._adopt(*self._locks[0])
 
     def submit(self, batch: Batch) -> Future[Result]:
         """Compute a batch."""
@@ -88,8 +91,10 @@ class InProcess:
         return future
 
     def verify(self) -> None:
-        """Look at what computes it whole."""
-        self._engine.verify()
+        """Look at what computes it whole, each replica between two of its passes."""
+        for replica, lock in self._locks:
+            with lock:
+                self._engine.verify(replica)
 
     def close(self) -> None:
         """Leave the thread counts as they were."""
@@ -219,8 +224,7 @@ class Threaded(InProcess):
     def __init__(self, engine: Engine, marks: Marks | None = None) -> None:
         super().__init__(engine, marks)
         free: SimpleQueue[tuple[Replica, threading.Lock]] = SimpleQueue()
-        for replica in engine.replicas:
-            lock = threading.Lock()
+        for replica, lock in self._locks:
             for _ in range(replica.facts.workers):
                 free.put((replica, lock))
         self.workers = free.qsize()

@@ -74,7 +74,8 @@ class ServedEngine:
             self._looking = Stopwatch()
             with self._looking:
                 self._executor.verify()
-            self._looked, self._is_unseen = WALL.now(), False
+            self._looked = WALL.now()
+            self._is_unseen = not is_idle  # the latest batch may not be computed yet
 
 
 def work(engine: ServedEngine, control: Control[EngineJoined]) -> None:
