@@ -17,9 +17,12 @@ import numpy as np
 import pytest
 
 from forwardpass.measuring.clocks import WALL
+from forwardpass.serving.channels import Channel
+from forwardpass.serving.dispatching import Dispatcher
+from forwardpass.serving.ends import pair
 from forwardpass.serving.exchanges import RefusedError
 from forwardpass.serving.messages import RowsComputed
-from forwardpass.serving.options import RequestLimits
+from forwardpass.serving.options import RequestLimits, ServedModel, ServeOptions
 from tests.serving.played import LONGEST, Script, Stage, about, costs, exchange_now
 
 FAST = costs(1e-4, 1e-6)
@@ -418,6 +421,27 @@ def test_an_engine_that_reads_nothing_any_more_is_ended_however_many_rows_leave(
         assert len(stage.kills) == 1
 
     played(script, act)
+
+
+@pytest.mark.parametrize("batch_seconds", [0.0, 2.0])
+def test_an_engine_may_be_at_a_batch_that_another_process_gave_it(
+    batch_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says nothing until that is done, and who would be done long since is killed."""
+    monkeypatch.setattr("forwardpass.serving.patience._LEAST_SECONDS", 0.3)
+
+    async def act() -> list[int]:
+        killed: list[int] = []
+        options = ServeOptions(models=(ServedModel(name="m", forward="m.py"),))
+        dispatcher = Dispatcher("m", options, kill=lambda engine, why: killed.append(engine))
+        ours, theirs = pair(1 << 16)
+        dispatcher.joined(3, Channel(ours, engine=False), batch_seconds)
+        await asyncio.sleep(1.2)
+        dispatcher.close()
+        theirs.close()
+        return killed
+
+    assert asyncio.run(act()) == ([] if batch_seconds else [3])
 
 
 def test_who_waits_for_a_pass_that_is_slower_than_all_before_is_told_at_the_deadline() -> None:

@@ -531,6 +531,7 @@ def test_an_engine_process_serves_until_its_supervisor_is_gone(tmp_path: Path) -
     said: list[Any] = []
     while not said or not isinstance(said[-1], EngineReady):
         said += [heard.message for heard in control.receive()]
+    assert said[-1].batch_seconds >= said[-1].row_seconds > 0
     for turn in range(2):
         ends = pair(1 << 20)
         control.send(EngineJoined("mlp", turn), *ends[1])

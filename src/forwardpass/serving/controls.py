@@ -49,10 +49,13 @@ class EngineJoined(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         engine: its number, of those that this model has had.
+        batch_seconds: that its dearest batch takes. It says nothing before it is done with what it
+            was given over the Channel before.
     """
 
     model: str
     engine: int
+    batch_seconds: float = 0.0
 
 
 class EngineLost(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -150,11 +153,13 @@ class EngineReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         said: lines about it: from what it learned, whether batches are padded, their ceiling.
         example: a row that it answers, as JSON; "" where there is none.
         row_seconds: that the cheapest row takes alone.
+        batch_seconds: that the dearest batch takes.
     """
 
     said: tuple[str, ...]
     example: str
     row_seconds: float = 0.0
+    batch_seconds: float = 0.0
 
 
 class ProcessFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

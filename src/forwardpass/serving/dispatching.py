@@ -92,11 +92,12 @@ class Dispatcher:
             # An error holds this frame, and the future the error: no circle keeps what was asked.
             del asker, inquiry
 
-    def joined(self, engine: int, channel: Channel[FromEngine]) -> None:
-        """An engine is there. One that was there before is not any more."""
+    def joined(self, engine: int, channel: Channel[FromEngine], batch_seconds: float = 0.0) -> None:
+        """An engine is there, which may be at a batch of so many seconds that it was given before.
+        One that was there before is not any more."""
         if self._link is not None:
             self._died(self._link)
-        self._link = EngineLink(engine, channel, self._clock.now())
+        self._link = EngineLink(engine, channel, self._clock.now(), batch_seconds)
         asyncio.get_running_loop().add_reader(channel.fileno(), self._readable)
         self._turn()
 

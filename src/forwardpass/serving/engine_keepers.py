@@ -96,7 +96,7 @@ class EngineKeeper:
         engine = self._engine
         if engine is None or not engine.ready or engine.child.over:
             return
-        message = EngineJoined(self.name, engine.number)
+        message = EngineJoined(self.name, engine.number, self.told.batch_seconds)
         for child, ends in zip((http, engine.child), pair(), strict=True):
             child.say(message, *ends)
             ends.close()
@@ -119,7 +119,7 @@ class EngineKeeper:
         engine = self._engine = template.make(self._engines, fork=fork)
         failed = await self._attended(engine, fork)
         if engine.ready:
-            task = asyncio.create_task(self._tell(engine))
+            task = asyncio.create_task(self._tell(engine, failed))
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
             return
@@ -153,8 +153,11 @@ class EngineKeeper:
             engine.child.end()
         return failed
 
-    async def _tell(self, engine: EngineChild) -> None:
-        self._around.lost(self.name, engine.number, await engine.gone(), final=False)
+    async def _tell(self, engine: EngineChild, failed: ForwardpassError | None) -> None:
+        """How an engine ended that was ready; why, if it said so."""
+        how = await engine.gone()
+        why = how if failed is None else f"failed: {failed}"
+        self._around.lost(self.name, engine.number, why, final=False)
 
     def _respawn(self) -> None:
         """A template was lost that had loaded: have another one before it is needed."""

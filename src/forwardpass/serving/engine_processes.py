@@ -33,5 +33,11 @@ def engine(
     served = ServedEngine(with_signature, warm.executor, warm.about)
     costs = warm.about.costs
     row_seconds = min(float(costs.seconds(1, point.cells)) for point in costs.points)
-    control.send(EngineReady(said=warm.said, example=warm.about.example, row_seconds=row_seconds))
+    batch_seconds = max(point.seconds for point in costs.points)
+    control.send(
+        EngineReady(
+            said=warm.said, example=warm.about.example, row_seconds=row_seconds,
+            batch_seconds=batch_seconds,
+        )
+    )  # fmt: skip
     work(served, control)

@@ -130,7 +130,8 @@ class _HttpProcess:
         message = heard.message
         if isinstance(message, EngineJoined):
             channel: Channel[FromEngine] = Channel(Ends(*heard.descriptors), engine=False)
-            self._dispatchers[message.model].joined(message.engine, channel)
+            dispatcher = self._dispatchers[message.model]
+            dispatcher.joined(message.engine, channel, message.batch_seconds)
         elif isinstance(message, EngineLost):
             dispatcher = self._dispatchers[message.model]
             dispatcher.lost(message.engine, message.why, final=message.final)

@@ -49,6 +49,9 @@ class ComputingRows:
 class EngineLink:
     """What one engine has, and whether it hangs.
 
+    Args:
+        batch_seconds: of a batch that it may be at, which another process gave it.
+
     Attributes:
         engine: its number. channel: to it.
         told: what it says about its model has come.
@@ -57,8 +60,11 @@ class EngineLink:
             seconds that they were given, if that is why.
     """
 
-    def __init__(self, engine: int, channel: Channel[FromEngine], now: float) -> None:
+    def __init__(
+        self, engine: int, channel: Channel[FromEngine], now: float, batch_seconds: float = 0.0
+    ) -> None:
         self.engine, self.channel = engine, channel
+        self._batch_seconds = batch_seconds
         self.told = self.killed = False
         self.endless: tuple[list[AskedRow], float] | None = None
         self.encoding: deque[EncodingRows] = deque()
@@ -150,7 +156,7 @@ class EngineLink:
         if self.killed:
             return None
         first = next(iter(self.computing.values()), None)
-        seconds = 0.0 if first is None else first.seconds
+        seconds = self._batch_seconds if first is None else first.seconds
         if (first is not None or not self.told) and self._computes.ends(now, seconds * margin):
             return f"was ended: a batch took more than {self._computes.waited:.1f} s"
         if self.encoding and self._encodes.ends(now, self.encoding[0].seconds):
