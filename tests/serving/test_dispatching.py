@@ -694,6 +694,31 @@ def test_a_full_queue_refuses_whoever_comes_next() -> None:
     played(script, act, limits=RequestLimits(queue_rows=20, request_rows=20))
 
 
+@pytest.mark.parametrize("decoded", [False, True])
+def test_a_request_whose_outputs_are_too_large_is_refused_before_all_are_computed(
+    decoded: bool,
+) -> None:
+    """What came of its rows would wait here for the others. Smaller ones beside it are answered."""
+    script = texts()
+    script.seconds = lambda rows, cells: 0.01
+    row = "a" * 10
+
+    async def act(stage: Stage) -> None:
+        large = asyncio.create_task(stage.ask([row] * 400, decoded=decoded))
+        small = asyncio.create_task(stage.ask([row] * 4, decoded=decoded, priority=1))
+        with pytest.raises(RefusedError, match="ask for fewer rows") as caught:
+            await large
+        assert (caught.value.status, caught.value.reason) == (413, "large")
+        assert len((await small).sizes) == 4
+        executed = script.executed.total()
+        assert executed < 200
+        for _ in range(10):  # each of them is let go of
+            assert len((await stage.ask([row] * 20, decoded=decoded)).sizes) == 20
+
+    reply_bytes = 25 * (len(b"10") if decoded else 8)
+    played(script, act, limits=RequestLimits(reply_bytes=reply_bytes))
+
+
 def test_a_row_that_can_never_be_in_time_is_too_large() -> None:
     table = costs(0.001, 0.01, rows=(1,))
 

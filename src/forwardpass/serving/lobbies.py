@@ -37,7 +37,7 @@ class Lobby:
         self._name, self._gauges = name, gauges
         self._slo = math.inf if options.slo_seconds is None else options.slo_seconds
         limits = options.limits
-        self._most_rows = limits.request_rows
+        self._most_rows, self._most_reply_bytes = limits.request_rows, limits.reply_bytes
         self._measures = Measures(about)
         self._least_cells = min((point.cells for point in about.costs.points), default=1)
         self.queue = Queue(
@@ -47,7 +47,7 @@ class Lobby:
         self.waiting: set[Unanswered] = set()
         self.forgotten: list[int] = []
         self._fresh: list[tuple[float, float, int, AskedRow]] = []
-        self._rows = 0
+        self._rows = self._reply_bytes = 0
         gauges.queue_rows.set_function(lambda: len(self.queue))
         gauges.queue_bytes.set_function(lambda: self.queue.bytes)
 
@@ -126,16 +126,19 @@ class Lobby:
         """A row has its answer: `json`, or what is at `index` of outputs. Whether it was the last
         of its request."""
         row.stage, asker = RowStage.ANSWERED, row.asker
+        before = asker.held_bytes
         if asker.inquiry.decoded:
             asker.put_json(row.place, json or b"null")
         else:
             asker.put_outputs(row.place, outputs, index)
+        self._reply_bytes += asker.held_bytes - before
+        if asker.left and self._reply_bytes > self._most_reply_bytes:
+            self._refuse_largest()
         return not asker.left
 
     def dismiss(self, asker: Unanswered, sent: float, now: float) -> None:
         """All rows of a request are answered; the last of them was sent to the engine at `sent`."""
-        asker.done = True
-        self.waiting.discard(asker)
+        self._let_go(asker)
         if not asker.future.done():
             asker.future.set_result(asker.answer())
         asker.rows = []  # they know it: without a circle, all is let go of at once
@@ -157,8 +160,7 @@ class Lobby:
 
     def drop(self, asker: Unanswered) -> None:
         """Nobody waits for a request any more: its rows that did not cost yet never will."""
-        asker.done = True
-        self.waiting.discard(asker)
+        self._let_go(asker)
         self.queue.drop([row.id for row in asker.rows])
         for row in asker.rows:
             if row.stage in (RowStage.ENCODING, RowStage.ENCODED):
@@ -183,6 +185,23 @@ class Lobby:
             self.refuse(asker, RefusedError(status, said, reason=reason))
 
     # -- within -----------------------------------------------------------------------------------
+
+    def _let_go(self, asker: Unanswered) -> None:
+        """Nobody waits for a request any more."""
+        asker.done = True
+        self.waiting.discard(asker)
+        self._reply_bytes -= asker.held_bytes
+
+    def _refuse_largest(self) -> None:
+        """More came of rows than may wait for others: who has the most of it is refused."""
+        asker = max(self.waiting, key=lambda one: one.held_bytes)
+        count = asker.inquiry.count
+        said = (
+            f"its outputs are too large: {count - asker.left:,} of its {count:,} rows came to "
+            f"{asker.held_bytes:,} bytes, and no more than {self._most_reply_bytes:,} may wait for "
+            "the others: ask for fewer rows"
+        )
+        self.refuse(asker, RefusedError(413, said, reason="large"))
 
     def _add(self, row: AskedRow) -> None:
         self.queue.add(row)

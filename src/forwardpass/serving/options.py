@@ -37,6 +37,7 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
         idle_seconds: that a connection may be open, and silent.
         reply_seconds: that a client may leave a reply unread.
         queue_bytes: of requests that wait to be computed; and of those that arrive.
+        reply_bytes: of what came of rows whose requests wait for others of theirs.
     """
 
     header_bytes: int = 32 << 10
@@ -49,6 +50,7 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 2_048
     queue_rows: int = 65_536
     queue_bytes: int = 256 << 20
+    reply_bytes: int = 512 << 20
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,6 +58,7 @@ class Unanswered:
         future: of its Answered.
         deadline: by the clock of its arrival; infinite where there is none.
         left: rows that are not answered yet. done: nobody waits for it any more.
+        held_bytes: of what was put.
     """
 
     inquiry: Inquiry
@@ -65,6 +66,7 @@ class Unanswered:
     deadline: float
     left: int
     done: bool = False
+    held_bytes: int = 0
     rows: list[AskedRow] = field(default_factory=list[AskedRow])
     _json: dict[int, bytes] = field(default_factory=dict[int, bytes])
     _outputs: dict[int, tuple[Outputs, int]] = field(default_factory=dict[int, tuple[Outputs, int]])
@@ -72,11 +74,13 @@ class Unanswered:
     def put_json(self, place: int, row: bytes) -> None:
         """The row at `place` is answered so."""
         self._json[place] = row
+        self.held_bytes += len(row)
         self.left -= 1
 
     def put_outputs(self, place: int, outputs: Outputs, index: int) -> None:
         """The row at `place` is answered by what is at `index` of these outputs of a batch."""
         self._outputs[place] = (outputs, index)
+        self.held_bytes += sum([values[index].nbytes for values in outputs.values()])
         self.left -= 1
 
     def answer(self) -> Answered:
