@@ -73,7 +73,8 @@ class Script:
             engine ends before it is answered so.
         multiple: sizes are rounded up to one.
         reads_after: seconds from one look at what has come to the next.
-        encode_seconds: that it spends on encoding a value.
+        encode_seconds: that it spends on encoding a value. beside: it encodes while it computes.
+        bytes_of: of a value, what is kept of it once it is encoded. most_bytes: that were kept.
         executed: how often each value was in a batch that began.
         batches: the values of each batch. held: rows that it keeps. forgotten: ids.
     """
@@ -92,6 +93,9 @@ class Script:
     multiple: int = 1
     reads_after: float = 0.0
     encode_seconds: Callable[[Any], float] = lambda value: 0.0
+    beside: bool = False
+    bytes_of: Callable[[Any], int] = lambda value: 0
+    most_bytes: int = 0
     executed: Counter[Any] = field(default_factory=Counter[Any])
     encoded: Counter[Any] = field(default_factory=Counter[Any])
     batches: list[list[Any]] = field(default_factory=list[list[Any]])
@@ -146,7 +150,12 @@ class PlayedEngine(threading.Thread):
             sizes = [(-(-n // script.multiple) * script.multiple,) for (n,) in lengths.values()]
             failures = [(id, "no text") for id, value in given if script.refuses(value)]
             cut = [id for id, value in good if len(value) > LONGEST]
-            self.channel.send(RowsEncoded([*lengths], sizes, failures, cut, gone, lengths))
+            made = sum(script.bytes_of(value) for _, value in good)
+            kept = sum(map(script.bytes_of, self.rows.values()))
+            script.most_bytes = max(script.most_bytes, kept)
+            self.channel.send(
+                RowsEncoded([*lengths], sizes, failures, cut, gone, lengths, bytes=made)
+            )
         else:
             self._compute(message, arrays)
 
@@ -165,6 +174,8 @@ class PlayedEngine(threading.Thread):
             self.killed.wait()
             raise ChannelClosedError("it was killed")
         seconds = script.seconds(len(values), message.cells)
+        if script.beside:
+            seconds -= self._encode_for(seconds)
         if self.killed.wait(seconds):
             raise ChannelClosedError("it was killed")
         if any(map(script.garbles, values)):
@@ -200,6 +211,15 @@ class PlayedEngine(threading.Thread):
             ),
             outputs,
         )
+
+    def _encode_for(self, seconds: float) -> float:
+        """Encode what comes in so many seconds: those that passed."""
+        began = WALL.now()
+        while not self.killed.is_set() and WALL.now() - began < seconds:
+            for received in self.channel.receive(0.001):
+                self._hear(received.message, received.arrays)
+                received.release()
+        return min(seconds, WALL.now() - began)
 
     @staticmethod
     def _of(value: Any) -> Any:

@@ -694,6 +694,42 @@ def test_a_full_queue_refuses_whoever_comes_next() -> None:
     played(script, act, limits=RequestLimits(queue_rows=20, request_rows=20))
 
 
+def test_no_more_rows_are_encoded_ahead_than_memory_is_meant_for() -> None:
+    script = Script(about(costs(0.02, 1e-6, rows=(1, 2))))
+    script.beside, script.encode_seconds = True, lambda value: 0.006
+    script.seconds = lambda rows, cells: 0.1
+    script.bytes_of = lambda value: 1_000
+
+    async def act(stage: Stage) -> None:
+        exchange = exchange_now()
+        leaves = asyncio.create_task(outcome(stage.ask(["leaves"] * 40, exchange=exchange)))
+        while len(script.batches) < 3:
+            await asyncio.sleep(0.001)
+        assert exchange.gone is not None
+        exchange.gone()
+        assert await leaves == (499, "gone", None)
+        assert await outcome(stage.ask(["stays"] * 30)) == [5] * 30
+        stage.kill()
+        assert await outcome(stage.ask(["stays"] * 10)) == [5] * 10
+
+    played(script, act, limits=RequestLimits(queue_bytes=6_000))
+    assert 6_000 <= script.most_bytes <= 10_000, "two messages may be under way"
+
+
+def test_as_many_rows_are_encoded_ahead_as_the_largest_batch_has() -> None:
+    script = Script(about(costs(0.02, 1e-6, rows=(1, 8))))
+    script.beside, script.encode_seconds = True, lambda value: 0.006
+    script.seconds = lambda rows, cells: 0.1
+    script.bytes_of = lambda value: 1_000
+
+    async def act(stage: Stage) -> None:
+        assert await outcome(stage.ask(["whole"] * 40)) == [5] * 40
+
+    played(script, act, limits=RequestLimits(queue_bytes=1_000))
+    assert max(map(len, script.batches)) >= 8
+    assert script.most_bytes <= 12_000
+
+
 @pytest.mark.parametrize("decoded", [False, True])
 def test_a_request_whose_outputs_are_too_large_is_refused_before_all_are_computed(
     decoded: bool,

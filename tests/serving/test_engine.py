@@ -363,6 +363,12 @@ def test_rows_are_kept_until_they_are_computed_or_forgotten() -> None:
         assert len(engine.compute(ids[1:], (1,)).failures) == 1
 
 
+def test_what_is_kept_of_encoded_rows_is_said() -> None:
+    with FarEngine(texts(), ["a text"]) as engine:
+        assert engine.encode(["ab", "", "abcd"])[1].bytes == 6 * np.dtype(np.int64).itemsize
+        assert engine.encode([""])[1].bytes == 0
+
+
 def test_a_batch_is_not_late_since_rows_are_encoded() -> None:
     """Encoding has a thread of its own: what was encoded before is computed beside it."""
     go_on, own = threading.Event(), texts()

@@ -7,6 +7,7 @@ from itertools import chain, groupby
 from typing import Any, cast
 
 import numpy as np
+from msgspec.structs import replace
 
 from forwardpass.errors import ForwardpassError, said
 from forwardpass.executing.encoding import Encoder, Encodings, together
@@ -88,17 +89,17 @@ class BulkEncoder:
             ids.append(row)
             rows.append(columns)
         told = RowsEncoded([], [], failures, forgotten=forgotten)
-        for ids, rows in groups.values():
-            self._encode(ids, rows, told)
-        return told if given or forgotten else None
+        kept = sum([self._encode(ids, rows, told) for ids, rows in groups.values()])
+        return replace(told, bytes=kept) if given or forgotten else None
 
     def _row(self, value: Any) -> Mapping[str, Any]:
         if isinstance(value, Mapping):
             return cast("Mapping[str, Any]", value)
         return row_of(value) if self._column is None else {self._column: value}
 
-    def _encode(self, ids: list[int], rows: list[Mapping[str, Any]], told: RowsEncoded) -> None:
-        """Keep the rows that can be encoded; what is to be said of all is added to `told`."""
+    def _encode(self, ids: list[int], rows: list[Mapping[str, Any]], told: RowsEncoded) -> int:
+        """Keep the rows that can be encoded; what is to be said of all is added to `told`. The
+        bytes that are kept."""
         # Positions are ids, in order: that of 0 would be the first row of all data.
         places = np.arange(1, len(ids) + 1)
         try:
@@ -106,10 +107,9 @@ class BulkEncoder:
         except ForwardpassError as error:  # of all rows, or of one among them
             if len(ids) == 1:
                 told.failures.append((ids[0], for_clients(said(error))))
-                return
-            for row, value in zip(ids, rows, strict=True):
-                self._encode([row], [value], told)
-            return
+                return 0
+            alone = zip(ids, rows, strict=True)
+            return sum([self._encode([row], [value], told) for row, value in alone])
         good = [ids[place - 1] for place in done.rows.positions.tolist()]
         self._stock.add(good, done.block)
         told.ids.extend(good)
@@ -119,6 +119,7 @@ class BulkEncoder:
             told.lengths[good[index]] = tuple(lengths[index].tolist())
         told.failures.extend((ids[f.position - 1], for_clients(f.error)) for f in done.failures)
         told.truncated.extend(good[index] for index in np.flatnonzero(done.truncated).tolist())
+        return done.block.bytes
 
 
 def _kinds(value: Any) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from forwardpass.serving.asking import Answered, Inquiry
 from forwardpass.serving.channels import Channel, ChannelClosedError, Received
 from forwardpass.serving.exchanges import RefusedError
 from forwardpass.serving.gauges import Gauges
-from forwardpass.serving.links import EngineLink, Pace
+from forwardpass.serving.links import EngineLink
 from forwardpass.serving.lobbies import Lobby
 from forwardpass.serving.messages import About, FromEngine, RowsComputed, RowsEncoded
 from forwardpass.serving.options import ServeOptions
@@ -178,7 +178,8 @@ class Dispatcher:
             self._about = about
         if self._lobby is None:
             self._lobby = Lobby(self.name, about, self._options, self._gauges)
-            self._shuttle = Shuttle(self._lobby, self._gauges, Pace(about.encode_seconds))
+            most_bytes = self._options.limits.queue_bytes
+            self._shuttle = Shuttle(self._lobby, self._gauges, about, most_bytes)
         link.told = True
         self._answers()
 

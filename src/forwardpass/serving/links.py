@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from forwardpass.batching.queues import Dispatch
 from forwardpass.serving.channels import Channel
-from forwardpass.serving.messages import ComputeRows, EncodeRows, FromEngine
+from forwardpass.serving.messages import ComputeRows, EncodeRows, ForgetRows, FromEngine
 from forwardpass.serving.patience import Patience
 from forwardpass.serving.unanswered import AskedRow, RowStage, pieces
 
@@ -56,6 +56,7 @@ class EngineLink:
         engine: its number. channel: to it.
         told: what it says about its model has come.
         encoding, computing: what it has, in the order in which it was sent; batches by id.
+        kept_bytes: of rows that it has encoded, and keeps until they are computed.
         killed: somebody was asked to end it. endless: the rows that it did not encode, and the
             seconds that they were given, if that is why.
     """
@@ -69,6 +70,8 @@ class EngineLink:
         self.endless: tuple[list[AskedRow], float] | None = None
         self.encoding: deque[EncodingRows] = deque()
         self.computing: dict[int, ComputingRows] = {}
+        self.kept_bytes = 0
+        self._kept: dict[int, int] = {}
         self._encodes, self._computes = Patience(now), Patience(now)
 
     @property
@@ -94,6 +97,27 @@ class EngineLink:
             row.stage = RowStage.ENCODING
         self.encoding.append(EncodingRows(rows, seconds))
 
+    def keeps(self, rows: Sequence[AskedRow], bytes: int) -> None:
+        """Rows are encoded, and together have so many bytes there."""
+        for row in rows:
+            if not row.asker.done:  # else they are forgotten there, or will be at once
+                self._kept[row.id] = bytes // len(rows)
+                self.kept_bytes += bytes // len(rows)
+
+    def _let_go(self, ids: Iterable[int]) -> None:
+        for row in ids:
+            self.kept_bytes -= self._kept.pop(row, 0)
+
+    @property
+    def kept_rows(self) -> int:
+        """Rows that it has encoded, and keeps until they are computed."""
+        return len(self._kept)
+
+    def forget(self, ids: list[int]) -> None:
+        """Have rows forgotten. Raises what Channel.send raises; then nothing was sent."""
+        self.channel.send(ForgetRows(ids))
+        self._let_go(ids)
+
     def encoded(self, now: float) -> list[tuple[EncodingRows, float]]:
         """The messages of which no row is ENCODING any more, and the seconds that each took."""
         found: list[tuple[EncodingRows, float]] = []
@@ -118,6 +142,7 @@ class EngineLink:
             raw=[not row.asker.inquiry.decoded for row in rows],
         )
         self.channel.send(message, pieces(rows) if tensors else None)
+        self._let_go(message.ids)
         if not self.computing:
             self._computes.begin(now)
         for row in rows:

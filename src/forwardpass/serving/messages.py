@@ -100,7 +100,8 @@ class RowsEncoded(msgspec.Struct, frozen=True, tag=True):
     """Sizes of the named axes of rows that were encoded, and why others could not be; `truncated`
     are those that were cut at the upper bound of an axis, `forgotten` those that were let go of
     before: so each row is answered, and nothing waits for one that never comes. Of rows whose sizes
-    were rounded up, `lengths` are what they had before that."""
+    were rounded up, `lengths` are what they had before that. `bytes` is what the engine keeps of
+    all that were encoded."""
 
     ids: list[int]
     sizes: list[tuple[int, ...]]
@@ -108,6 +109,7 @@ class RowsEncoded(msgspec.Struct, frozen=True, tag=True):
     truncated: list[int] = []
     forgotten: list[int] = []
     lengths: dict[int, tuple[int, ...]] = {}
+    bytes: int = 0
 
 
 class RowsComputed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -36,7 +36,8 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
         arrival_seconds: from the first byte of a request to its last.
         idle_seconds: that a connection may be open, and silent.
         reply_seconds: that a client may leave a reply unread.
-        queue_bytes: of requests that wait to be computed; and of those that arrive.
+        queue_bytes: of requests that wait to be computed; of those that arrive; and of what an
+            engine made of rows that wait.
         reply_bytes: of what came of rows whose requests wait for others of theirs.
     """
 

@@ -9,7 +9,7 @@ from forwardpass.serving.exchanges import RefusedError
 from forwardpass.serving.gauges import Gauges
 from forwardpass.serving.links import MOMENT_SECONDS, ComputingRows, EngineLink, Pace
 from forwardpass.serving.lobbies import Lobby
-from forwardpass.serving.messages import ForgetRows, FromEngine, RowsComputed, RowsEncoded
+from forwardpass.serving.messages import About, FromEngine, RowsComputed, RowsEncoded
 from forwardpass.serving.suspects import Suspects
 from forwardpass.serving.unanswered import AskedRow, Outputs, RowStage
 from forwardpass.tensors.blocks import Numbers
@@ -23,12 +23,19 @@ class Shuttle:
 
     While there are suspects, nothing but one group of them is in the engine.
 
+    Args:
+        about: what the engine says of the model.
+        most_bytes: of rows that are encoded ahead of their batch.
+
     Attributes:
         full: something did not fit into the channel; it is tried again when that is set back.
     """
 
-    def __init__(self, lobby: Lobby, gauges: Gauges, pace: Pace) -> None:
-        self._lobby, self._gauges, self._pace = lobby, gauges, pace
+    def __init__(self, lobby: Lobby, gauges: Gauges, about: About, most_bytes: int) -> None:
+        self._lobby, self._gauges = lobby, gauges
+        self._pace = Pace(about.encode_seconds)
+        self._most_bytes = most_bytes
+        self._most_rows = max([point.rows for point in about.costs.points], default=1)
         self._suspects = Suspects()
         self._trial: list[AskedRow] = []
         self.full = False
@@ -41,7 +48,7 @@ class Shuttle:
         forgotten = self._lobby.forgotten
         if forgotten:
             try:
-                link.channel.send(ForgetRows(list(forgotten)))
+                link.forget(list(forgotten))
             except ChannelFullError:  # an engine that reads nothing is busy, or hangs
                 self.full = True
                 return
@@ -50,7 +57,7 @@ class Shuttle:
             self._try(link, now)
         if self._suspects or self._trial:
             return
-        while not self.full and len(link.encoding) < _MESSAGES_ENCODING:
+        while not self.full and self._may_encode(link):
             rows = self._lobby.fresh(MOMENT_SECONDS, self._pace.seconds)
             if not rows:
                 break
@@ -65,6 +72,12 @@ class Shuttle:
             seconds, cells = dispatch.seconds, dispatch.cells
             work = ComputingRows(rows, dispatch.sizes, cells, seconds, dispatch)
             self._compute(link, work, now, dispatch.why)
+
+    def _may_encode(self, link: EngineLink) -> bool:
+        """Whether more is to be encoded: no further ahead than the largest batch, or the memory
+        that it may take, goes."""
+        is_ahead = link.kept_rows >= self._most_rows and link.kept_bytes > self._most_bytes
+        return len(link.encoding) < _MESSAGES_ENCODING and not is_ahead
 
     def _try(self, link: EngineLink, now: float) -> None:
         """Have the next group of suspects, while nothing else is in the engine."""
@@ -169,6 +182,7 @@ class Shuttle:
             row.stage = RowStage.HERE
             said = f"row {row.place}: {why}"
             self._lobby.refuse(row.asker, RefusedError(400, said, row=row.place))
+        link.keeps([rows[id] for id in message.ids], message.bytes)
         for work, took in link.encoded(now):
             if not message.forgotten:
                 self._pace.learn(work.rows, took)
