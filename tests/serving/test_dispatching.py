@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from forwardpass.measuring.clocks import WALL
-from forwardpass.serving.channels import Channel
+from forwardpass.serving.channels import Channel, ChannelClosedError
 from forwardpass.serving.dispatching import Dispatcher
 from forwardpass.serving.ends import pair
 from forwardpass.serving.exchanges import RefusedError
@@ -233,6 +233,49 @@ def test_an_array_that_ends_the_process_is_found() -> None:
     script = Script(about(FAST, tensors=True))
     script.dies = lambda value: value[0] == 4
     assert played(script, act) == [[], [], [], [], (500, "fatal", 0), []]
+
+
+def numbers(*first: float) -> np.ndarray[Any, Any]:
+    return np.array([[number, 0, 0] for number in first], np.float32)
+
+
+def test_what_the_system_ends_for_its_memory_is_remembered() -> None:
+    """No row is guilty: apart they are answered. So no such batch ends the process again."""
+    script = Script(about(costs(1e-3, 1e-9, cells=(1,)), tensors=True))
+
+    def computed(rows: int, cells: int) -> float:
+        if rows > 4:
+            raise ChannelClosedError("the system ended it")
+        return 0.001
+
+    script.seconds = computed
+
+    async def act(stage: Stage) -> None:
+        await stage.ask(numbers(*range(32)))
+        engines = stage.engines
+        assert engines > 2
+        for _ in range(3):
+            await stage.ask(numbers(*range(32)))
+        assert stage.engines == engines
+
+    played(script, act)
+    assert max(map(len, script.batches)) == 16
+    assert max(map(len, script.batches[-8:])) in {3, 4}
+
+
+def test_a_row_that_ends_the_process_makes_no_batch_smaller() -> None:
+    script = Script(about(costs(1e-3, 1e-9, cells=(1,)), tensors=True))
+    script.dies = lambda value: value[0] == 4
+
+    async def act(stage: Stage) -> None:
+        asked = [stage.ask(numbers(number)) for number in range(16)]
+        found = await asyncio.gather(*map(outcome, asked))
+        assert [n for n, one in enumerate(found) if one == (500, "fatal", 0)] == [4]
+        script.batches.clear()
+        await stage.ask(numbers(*range(10, 42)))
+
+    played(script, act)
+    assert max(map(len, script.batches)) == 16
 
 
 def test_rows_under_way_when_the_engine_is_killed_are_executed_twice_at_most() -> None:

@@ -57,6 +57,8 @@ class Shuttle:
             self._try(link, now)
         if self._suspects or self._trial:
             return
+        for cells in self._suspects.together():
+            self._lobby.queue.costs.refused(cells)
         while not self.full and self._may_encode(link):
             rows = self._lobby.fresh(MOMENT_SECONDS, self._pace.seconds)
             if not rows:
@@ -244,15 +246,16 @@ class Shuttle:
         self.full, self._trial = False, []
         lobby = self._lobby
         lobby.forgotten.clear()
-        groups = link.groups()
+        groups, cells = link.groups(), 0
         for work in link.computing.values():
+            cells += 0 if link.killed else work.cells * len(work.rows)
             if work.dispatch is not None:
                 lobby.queue.done(work.dispatch, now, None)
         for asker in lobby.waiting:
             for row in asker.rows:
                 if row.stage not in (RowStage.HERE, RowStage.ANSWERED):
                     lobby.take_back(row)
-        guilty = self._suspects.died(groups)
+        guilty = self._suspects.died(groups, cells)
         if guilty is not None:
             did = (
                 "kept the process that computes from ever ending it"
