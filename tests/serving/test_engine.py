@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import UserList, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,27 @@ def collating(columns: Callable[[Tensor, int], dict[str, Any]]) -> Model:
         collate=lambda items: torch.tensor(np.array([i["features"] for i in items], "f4")),
         uncollate=columns,
     )
+
+
+@pytest.mark.parametrize("kind", [tuple, deque, UserList])
+def test_columns_of_any_sequence_are_answered(kind: Callable[[list[str]], Any]) -> None:
+    """Of decode as of uncollate: a run takes them, too."""
+
+    def columns(sums: Tensor, count: int) -> dict[str, Any]:
+        return {"by": kind(["me"] * count)}
+
+    def decode(outputs: dict[str, Tensor]) -> dict[str, Any]:
+        return columns(outputs["output"], len(outputs["output"]))
+
+    rows = rows_of(FEATURES[:3])
+    for model in (
+        collating(columns),
+        Model(digits().module, "features: f32[batch 16]", decode=decode),
+    ):
+        with FarEngine(model, rows) as engine:
+            assert engine.asked(rows) == [{"by": "me"}] * 3
+        outputs, _ = fwd.run(model, rows)
+        assert list(outputs["by"]) == ["me"] * 3
 
 
 NO_NUMBERS = {

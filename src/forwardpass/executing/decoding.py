@@ -11,6 +11,7 @@ import numpy as np
 from forwardpass.errors import UsageError, contained, nearest, said
 from forwardpass.executing.deaths import Marks, Seam
 from forwardpass.executing.salvaging import salvage
+from forwardpass.nouns.arrow import is_arrow
 from forwardpass.nouns.models import Model
 from forwardpass.nouns.rows import Column, Failure, Rows, concatenated, listed
 from forwardpass.tensors.arrays import Array, Values, is_tensor, joined, taken
@@ -88,13 +89,20 @@ class Decoder:
         if not getattr(self._decode, "arrays", False):  # the user's takes tensors, as Model says
             part = {name: _tensors(value) for name, value in part.items()}
         with contained():
-            columns = self._decode(part)
-        for name, values in columns.items():
-            if len(values) != stop - start:
-                raise ValueError(
-                    f"decode gave {len(values)} values of {name!r} for {stop - start} rows"
-                )
-        return columns
+            made = self._decode(part)
+        return columns_of("decode", made, stop - start)
+
+
+def columns_of(function: str, made: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """What a function of the user's made of so many rows, as columns: another sequence than those
+    that columns are becomes a list. Raises ValueError for one that has not a value for each row."""
+    columns: dict[str, Any] = {}
+    for name, values in made.items():
+        if len(values) != count:
+            raise ValueError(f"{function} gave {len(values)} values of {name!r} for {count} rows")
+        is_column = isinstance(values, np.ndarray | list) or is_tensor(values) or is_arrow(values)
+        columns[name] = values if is_column else list(values)
+    return columns
 
 
 def _tensors(value: Any) -> Any:

@@ -17,6 +17,7 @@ from forwardpass.building.replicas import Arguments, Replica
 from forwardpass.errors import PassError, contained, said
 from forwardpass.executing.batches import Batch, Result
 from forwardpass.executing.deaths import Marks, Seam
+from forwardpass.executing.decoding import columns_of
 from forwardpass.executing.salvaging import salvage
 from forwardpass.measuring.clocks import Stopwatch
 from forwardpass.nouns.models import Model
@@ -129,7 +130,7 @@ class InProcess:
                         pieces.append((start, stop, outcome))
             except _Lost as error:
                 raise PassError(
-                    f"the device failed and cannot go on: {error}; run again with --resume"
+                    f"the device failed and cannot go on: {error}; a run goes on with --resume"
                 ) from error.__cause__
         if any(out_of_memory(error) for error in failures.values()):
             refused.clear()  # a row that does not fit alone says nothing of others
@@ -209,13 +210,8 @@ class InProcess:
         with self._local.lock:
             outputs = replica.compute(staged, batch.seed)
         with contained():
-            columns = model.uncollate(replica.fetch(outputs), len(batch))
-        for name, column in columns.items():
-            if len(column) != len(batch):
-                raise ValueError(
-                    f"uncollate gave {len(column)} values of {name!r} for {len(batch)} items"
-                )
-        return dict(columns)
+            made = model.uncollate(replica.fetch(outputs), len(batch))
+        return columns_of("uncollate", made, len(batch))
 
 
 class Threaded(InProcess):

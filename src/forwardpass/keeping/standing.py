@@ -76,7 +76,8 @@ class Standing:
             raise PassError(
                 f"{self._name}: a pass changed its module where no pass before it did, so later "
                 f"rows may depend on earlier ones: {changes[0]}. Let forward return what it "
-                "computes, and change nothing of the module; or keep it across rows: --stateful"
+                "computes, and change nothing of the module; a run keeps it across rows with "
+                "--stateful"
             )
 
     def release(self) -> None:
