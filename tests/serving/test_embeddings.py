@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,10 @@ def encoder(name: str = "mini") -> StandIn:
 
 def embedded(services: list[StandIn], **body: Any) -> tuple[int, Any]:
     return answered(embeddings, services, "POST", "/v1/embeddings", body)
+
+
+def embedded_bytes(body: bytes) -> tuple[int, Any]:
+    return answered(embeddings, [encoder()], "POST", "/v1/embeddings", body)
 
 
 def test_base64_is_little_endian_float32() -> None:
@@ -72,7 +77,7 @@ def test_texts_that_were_cut_are_named() -> None:
         ({"input": "a", "model": "mlp"}, 400, "mlp takes no text but x: f32[batch 3]"),
         ({"input": None, "model": "mini"}, 400, "input: expected `str | array`"),
         ({"model": "mini"}, 400, "object missing required field `input`"),
-        ({"input": ["a"] * 9, "model": "mini"}, 413, "9 texts; a request may hold 8"),
+        ({"input": ["a"] * 9, "model": "mini"}, 413, "more than 8 texts, as many as"),
     ],
 )
 def test_a_refusal_is_in_the_words_of_that_protocol(body: Any, status: int, said: str) -> None:
@@ -107,6 +112,19 @@ def test_the_models_are_listed() -> None:
     assert [model["id"] for model in told["data"]] == ["mini"]
     assert answered(embeddings, [encoder()], "GET", "/v1/models/mini")[1]["object"] == "model"
     assert answered(embeddings, [encoder()], "GET", "/v1/models/none")[0] == 404
+
+
+def test_a_list_of_millions_is_refused_before_it_is_made() -> None:
+    for one in ("1", "[]", '""', "[1,2]"):
+        body = f'{{"input":[{",".join([one] * 1_000_000)}]}}'.encode()
+        tracemalloc.start()
+        try:
+            assert embedded_bytes(body)[0] == 413
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        finally:
+            tracemalloc.stop()
+    status, told = embedded([encoder()], input=[[1] * 1_000_000])
+    assert (status, "a token" in told["error"]["message"]) == (400, True)
 
 
 def test_a_refusal_does_not_repeat_a_body() -> None:

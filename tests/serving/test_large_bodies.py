@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -105,13 +106,42 @@ def test_what_is_wrong_around_the_rows_is_said_as_ever() -> None:
         read(given, body, most=2_999)
 
 
+@pytest.mark.parametrize("row", ["1", "[]", "{}", '""'])
+def test_rows_by_the_million_are_refused_before_they_are_made(row: str) -> None:
+    given = JsonRows(about("ids: i64[batch n]", encodes=True))
+    body = f'{{"rows":[{",".join([row] * 1_000_000)}]}}'.encode()
+    assert peak(given, body, 413, "more than 4,096 rows") < 1_000_000
+
+
+@pytest.mark.parametrize("numbers", ["[%s]", '{"features":[%s]}', "[%s],[1,2]"])
+def test_a_row_of_more_numbers_than_any_has_is_not_read(numbers: str) -> None:
+    given = JsonRows(about("features: f32[batch 2 n=1..50000]"))
+    body = b'{"rows":[%b]}' % (numbers % ",".join(["1.5"] * 1_000_000)).encode()
+    assert peak(given, body, 400, "row 0 has more numbers than `features") < 3 * len(body)
+    row = [[1.5] * 50_000] * 2
+    assert read(given, msgspec.json.encode({"rows": [row]})).count == 1
+
+
+def peak(given: JsonRows, body: bytes, status: int, said: str) -> int:
+    """Bytes that were held while a body was refused."""
+    read(given, b'{"rows":[]}' + b" " * (1 << 16), 4_096)  # what is made once
+    tracemalloc.start()
+    try:
+        with pytest.raises(RefusedError, match=said) as refused:
+            read(given, body, 4_096)
+        assert refused.value.status == status
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 def test_who_leaves_is_read_no_further() -> None:
-    given = JsonRows(about("features: f32[batch 16]"))
-    body = msgspec.json.encode({"rows": [[0.0] * 16] * 40_000})
+    given = JsonRows(about("features: f32[batch 400]"))
+    body = msgspec.json.encode({"rows": [[0.0] * 400] * 2_000})
     asked = exchange("POST", "/", body)
 
     async def leave() -> None:
-        reading = asyncio.ensure_future(read_rows(given, asked, 100_000))
+        reading = asyncio.ensure_future(read_rows(given, asked, 4_096))
         await asyncio.sleep(0)
         asked.left = True
         await reading
@@ -122,11 +152,10 @@ def test_who_leaves_is_read_no_further() -> None:
 
 def test_while_it_is_read_others_are_answered() -> None:
     """How long each waits says more of the machine; that they are answered meanwhile is a law."""
-    service = StandIn(about("features: f32[batch 16]"))
-    body = msgspec.json.encode({"rows": [[0.1234567890123] * 16] * 100_000})
-    limits = {"request_rows": 1_000_000}
+    service = StandIn(about("features: f32[batch 400]"))
+    body = msgspec.json.encode({"rows": [[0.1234567890123] * 400] * 4_000})
     with (
-        serving(rows, health, services={"mlp": service}, limits=limits) as front,
+        serving(rows, health, services={"mlp": service}) as front,
         front.client() as large,
         front.client() as other,
     ):

@@ -6,6 +6,7 @@ JSON is read. What it refuses is looked at once more, to say what came and where
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class JsonRows:
         self.signature = Signature.parse(about.inputs) if about.inputs else None
         self._given = () if about.encodes or self.signature is None else self.signature.given
         self._alone = self._given[0] if len(self._given) == 1 else None
+        self._most_numbers = _most_numbers(self._given, self.signature)
         self._fields = {item.path: f"input{n}" for n, item in enumerate(self._given)}
         self._row: type[msgspec.Struct] | None = None
         row: Any = Any
@@ -113,6 +115,13 @@ class JsonRows:
             for value in arrays.values()
         )
         return AskedRows(count, None, arrays, held, timeout, asked.priority)
+
+    def require_fitting(self, text: bytes, row: int) -> None:
+        """Raise RefusedError for the text of a row with more numbers than any row has: it is not
+        read, since a number takes ten times its text until it is in an array."""
+        if self._most_numbers is not None and text.count(b",") >= self._most_numbers:
+            given = ", ".join(f"`{item}`" for item in self._given)
+            raise RefusedError(400, f"row {row} has more numbers than {given}", row=row)
 
     # -- types ------------------------------------------------------------------------------------
 
@@ -230,6 +239,21 @@ class JsonRows:
             return self._alone
         paths = [p for p in self._fields if f"{inside}[".startswith(f".{p}[")]
         return next((item for item in self._given if item.path in paths), None)
+
+
+def _most_numbers(given: Sequence[Input], signature: Signature | None) -> int | None:
+    """Of one row, at the upper bounds of its axes; None where one has none, or rows are values."""
+    if signature is None or not given:
+        return None
+    highs = {name: axis.high for name, axis in signature.variable.items()}
+    sizes = [[highs.get(axis.name, axis.size) for axis in item.row_axes] for item in given]
+    if any(size is None for item in sizes for size in item):
+        return None
+    parts = [2 if NUMPY[item.dtype].kind == "c" else 1 for item in given]
+    return sum(
+        part * math.prod(size or 0 for size in item)
+        for part, item in zip(parts, sizes, strict=True)
+    )
 
 
 def require_few(rows: int, most: int) -> None:

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from forwardpass.nouns.signatures import Output
 from forwardpass.serving.asking import Answered, Inquiry, Service
+from forwardpass.serving.bounded_lists import TOO_LONG, elements, list_of
 from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
 from forwardpass.serving.json_rows import not_json, placed
 from forwardpass.serving.messages import About
@@ -20,16 +21,21 @@ from forwardpass.serving.protocols.rows import chosen, ready
 from forwardpass.serving.schemas import operation
 
 
+class _Tokens(msgspec.Struct, array_like=True):
+    """A text that comes as its tokens, which are not read."""
+
+
 class EmbeddingsAsked(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a request.
 
     Attributes:
+        input: a text, or a `list_of` texts and of what is none.
         encoding_format: "base64" is what the clients ask for: float32, little-endian.
         dimensions: has to be what the model gives.
         user: is not looked at.
     """
 
-    input: str | list[str | int | list[int]]
+    input: Any
     model: str | None = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Meta(ge=1)] | None = None
@@ -37,24 +43,28 @@ class EmbeddingsAsked(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _REAL: Final = ("f64", "f32", "f16", "bf16")
-_decode = msgspec.json.Decoder(EmbeddingsAsked).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[Route]:
     """Embeddings, the list of models, and one of them."""
     most = options.limits.request_rows
+    texts_asked = ("input", str | list_of(str | int | _Tokens, most))
+    decoder = msgspec.json.Decoder(
+        msgspec.defstruct(
+            "EmbeddingsAsked", [texts_asked], bases=(EmbeddingsAsked,), kw_only=True,
+            forbid_unknown_fields=True,
+        )
+    )  # fmt: skip
 
     async def embed(exchange: Exchange) -> Reply:
-        asked = _asked(exchange.body)
+        asked = _asked(decoder, exchange.body, most)
         service = _service(services, asked.model)
         width = _width(service.name, ready(service))
         if asked.dimensions not in (None, width):
             said = f"dimensions: {service.name} gives {width}, not {asked.dimensions}; leave it out"
             raise RefusedError(400, said)
         texts = _texts(asked.input)
-        if len(texts) > most:
-            raise RefusedError(413, f"{len(texts):,} texts; a request may hold {most:,}: ask twice")
         answered = await service.ask(
             Inquiry(len(texts), texts, None, False, len(exchange.body), exchange)
         )
@@ -111,10 +121,13 @@ def errors(error: RefusedError) -> Reply:
     return Reply(error.status, _encode({"error": told}))
 
 
-def _asked(body: bytes) -> EmbeddingsAsked:
+def _asked(decoder: msgspec.json.Decoder[Any], body: bytes, most: int) -> EmbeddingsAsked:
     try:
-        return _decode(body)
+        return decoder.decode(body)
     except msgspec.ValidationError as error:
+        if str(error).startswith(TOO_LONG):
+            said = f"more than {most:,} texts, as many as a request may hold: ask twice"
+            raise RefusedError(413, said) from None
         _, where, said = placed(error, body)
         raise RefusedError(400, f"{where.removeprefix('.') or 'the body'}: {said}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -128,8 +141,8 @@ def _service(services: Mapping[str, Service], name: str | None) -> Service:
     return chosen(services, next(iter(services)) if name is None else name)
 
 
-def _texts(given: str | list[str | int | list[int]]) -> list[str]:
-    texts = [given] if isinstance(given, str) else given
+def _texts(given: Any) -> list[str]:
+    texts: list[Any] = [given] if isinstance(given, str) else elements(given)
     if not texts:
         raise RefusedError(400, "input: an empty list; send a text, or a list of texts")
     for place, text in enumerate(texts):

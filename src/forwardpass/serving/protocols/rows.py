@@ -13,7 +13,7 @@ from forwardpass.errors import nearest
 from forwardpass.serving.asking import Inquiry, Service
 from forwardpass.serving.exchanges import Exchange, RefusedError, Reply, Route
 from forwardpass.serving.json_rows import AskedRows, JsonRows
-from forwardpass.serving.large_bodies import read_rows
+from forwardpass.serving.large_bodies import envelopes, read_rows
 from forwardpass.serving.messages import About
 from forwardpass.serving.options import ServeOptions
 from forwardpass.serving.schemas import answer, operation
@@ -26,6 +26,7 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
     """The three of them."""
     readers = {name: _Readable(service) for name, service in services.items()}
     most = options.limits.request_rows
+    envelopes(most)
 
     async def ask(exchange: Exchange) -> Reply:
         reader = chosen(readers, exchange.parts["name"])
