@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 
 class Watch:
@@ -31,6 +32,20 @@ class Watch:
     def _said(self, text: str) -> None:
         if not any(word in text for word in self.expects):
             self.wrong.append(text)
+
+
+def holding(page: Page, of: str) -> list[Route]:
+    """The server is not asked this question: what is on its way to it is held, and listed."""
+    held: list[Route] = []
+
+    def holds(route: Route) -> None:
+        if f'"of":"{of}"' in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route(re.compile("/(ask|tile)$"), holds)
+    return held
 
 
 def settled(page: Page) -> None:

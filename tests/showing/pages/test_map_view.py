@@ -5,9 +5,10 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
+from browsing import holding
 from conftest import Opens
 from playwright.sync_api import Page as Tab
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 from torch import Tensor, nn
 
 import forwardpass as fwd
@@ -193,15 +194,7 @@ def test_no_shape_is_there_before_it_is_known_which_one_is_asked_for(live: Opens
     layer = nn.Conv2d(1, 7, 3)
     given = torch.randn(1, 1, 9, 9)
     true = " ".join(map(str, layer(given).shape))
-    held: list[Route] = []
-
-    def holds(route: Route) -> None:
-        if '"map.predictions"' in (route.request.post_data or ""):
-            held.append(route)
-        else:
-            route.continue_()
-
-    tab.route("**/ask", holds)
+    held = holding(tab, "map.predictions")
     record = fwd.record(nn.Sequential(layer, nn.ReLU()).eval(), given)
     live(Exploration("model", PassGiven(record)), wait=False)
     expect(tab.locator(".pick.model")).to_contain_text("parameters")

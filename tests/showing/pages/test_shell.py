@@ -10,13 +10,15 @@ from urllib.parse import urlsplit
 
 import pytest
 import torch
-from browsing import Watch, answers, at, places, settled
+from browsing import Watch, answers, at, holding, places, settled
 from conftest import Opens
+from playwright.sync_api import Page as Tab
 from playwright.sync_api import expect
 from torch import nn
 
 import forwardpass as fwd
 from forwardpass.exploring.explorations import Exploration
+from forwardpass.exploring.opening import of_pass
 from forwardpass.exploring.rows import given
 from forwardpass.loading import load
 from forwardpass.showing.pages.opening import Page
@@ -196,6 +198,80 @@ def test_a_pass_tells_its_calls_and_is_cancelled_within_a_second(live: Opens) ->
     done = exploration.steps.calls
     page.wait_for_timeout(300)
     assert exploration.steps.calls == done, "the pass went on after it was cancelled"
+
+
+STOPPED = "You stopped it before it was there."
+
+
+@pytest.mark.parametrize("view", [3, 8])
+def test_a_run_that_settles_a_prediction_is_cancelled_by_esc(
+    live: Opens, digits: Exploration, tab: Tab, view: int
+) -> None:
+    held = holding(tab, f"{'neuron' if view == 3 else 'what_if'}.settle")
+    page = live(digits, view=view)
+    page.keyboard.press("a")
+    expect(page.locator(".ask .late")).to_contain_text("Cancel")
+    with page.expect_event("requestfailed"):
+        page.keyboard.press("Escape")
+    expect(page.locator(".ask .say")).to_have_text(STOPPED)
+    assert len(held) == 1
+    page.unroute_all()
+    page.get_by_role("button", name="Run it again").click()
+    expect(page.locator(".ask .big")).to_be_visible(timeout=60_000)
+
+
+def test_each_run_of_a_table_is_cancelled_by_itself_or_all_by_esc(
+    live: Opens, digits: Exploration, tab: Tab
+) -> None:
+    held = holding(tab, "what_if.measured")
+    page = live(digits, view=8, wait=False)
+    page.get_by_role("button", name="Skip, just show me").click()
+    rows = page.locator("table.changes tbody tr")
+    cancels = rows.get_by_role("button", name="Cancel")
+    expect(cancels).to_have_count(rows.count())
+    with page.expect_event("requestfailed"):
+        cancels.nth(1).click()
+    expect(rows.nth(1)).to_contain_text(STOPPED)
+    expect(cancels).to_have_count(rows.count() - 1)
+    page.keyboard.press("Escape")
+    expect(cancels).to_have_count(0)
+    expect(rows.filter(has_text=STOPPED)).to_have_count(rows.count())
+    assert len(held) == rows.count()
+    page.unroute_all()
+    rows.nth(1).get_by_role("button", name="Run it").click()
+    expect(rows.nth(1)).not_to_contain_text(STOPPED)
+    expect(rows.nth(1)).to_have_attribute("data-same", re.compile("."), timeout=60_000)
+
+
+def test_an_export_is_cancelled_by_esc(live: Opens, tab: Tab) -> None:
+    held = holding(tab, "path.export")
+    one_row = of_pass(fwd.Forward(fwd.Model(nn.Linear(4, 3).eval())), torch.randn(1, 4))
+    page = live(one_row, view=5, wait=False)
+    told = page.locator(".rail section", has_text="What it means for export")
+    page.get_by_role("button", name="Skip, just show me").click()
+    expect(told).to_contain_text("Cancel")
+    with page.expect_event("requestfailed"):
+        page.keyboard.press("Escape")
+    expect(told).to_contain_text(STOPPED)
+    assert len(held) == 1
+    page.unroute_all()
+    told.get_by_role("button", name="Run it").click()
+    expect(told).to_contain_text("became a graph", timeout=120_000)
+
+
+def test_numbers_that_nobody_looks_at_any_more_are_not_waited_for(
+    live: Opens, digits: Exploration, tab: Tab
+) -> None:
+    held = holding(tab, "values.fit")
+    page = live(digits, view=2, wait=False)
+    page.locator(".io [aria-busy]").first.wait_for()
+    for row in (1, 2):
+        before = len(held)
+        with page.expect_event("requestfailed", lambda request: request.url.endswith("/tile")):
+            page.get_by_role("button", name="next row").click()
+        while len(held) == before:
+            page.wait_for_timeout(20)
+        assert f'"row":{row}' in (held[-1].request.post_data or "")
 
 
 def test_a_failed_pass_is_told_with_its_call_and_its_traceback(live: Opens) -> None:

@@ -1,4 +1,5 @@
 // What every view stands in: its question, one sentence, the body, the rail with its prediction.
+import { Cancel } from "fwd/cancel.js";
 import { html, useEffect, useState } from "fwd/dom.js";
 import { Predictions } from "fwd/prediction.js";
 import { grouped } from "fwd/numbers.js";
@@ -52,16 +53,4 @@ function worded(progress) {
   const share = total > 1 ? Math.min(1, (done + within) / total) : expected ? within : null;
   const call = calls ? `call ${grouped(calls)}${of}` : "";
   return { words: [steps, call].filter(Boolean).join(", ") || stage, share };
-}
-
-/** @param {{stop: () => void}} given */
-function Cancel({ stop }) {
-  useEffect(() => {
-    const pressed = (/** @type {KeyboardEvent} */ event) => {
-      if (event.key === "Escape" && !event.defaultPrevented) stop();
-    };
-    document.addEventListener("keydown", pressed);
-    return () => document.removeEventListener("keydown", pressed);
-  });
-  return html`<button class="btn" onClick=${stop}>Cancel <kbd>Esc</kbd></button>`;
 }

@@ -2,6 +2,7 @@
 import { signal } from "@preact/signals";
 import { html, useRef } from "fwd/dom.js";
 import { useAnswer } from "fwd/asked.js";
+import { Cancel } from "fwd/cancel.js";
 import { row, said } from "fwd/state.js";
 
 const DONT_KNOW = -1;
@@ -89,8 +90,7 @@ function Outcome({ settled }) {
   if (!answer) {
     const calls = progress?.calls ? `, call ${progress.calls}` : "";
     const steps = progress?.total > 1 ? `: ${progress.done} of ${progress.total}` : "";
-    return html`<p class="say late">Running${progress ? ` (${progress.stage}${steps}${calls})` : ""} <button
-      class="link" onClick=${stop}>Cancel</button></p>`;
+    return html`<p class="say late">Running${progress ? ` (${progress.stage}${steps}${calls})` : ""} <${Cancel} stop=${stop} kind="link" /></p>`;
   }
   // The unit and the rest stand small: from the first word on that begins with a letter.
   const [, large, rest] = /^(.*?)(\s[A-Za-z\u00b5].*)?$/s.exec(answer.answer) ?? [];

@@ -19,10 +19,10 @@ export function useTile(of, given) {
   const [reached, setReached] = useState(/** @type {any} */ ({ key: "" }));
   const [turn, setTurn] = useState(0);
   useEffect(() => {
-    let stale = false;
-    tile(of, given).then((came) => stale || setReached({ key, tile: came }),
-      (refusal) => stale || setReached({ key, refusal }));
-    return () => { stale = true; };
+    const waits = new AbortController(), { signal } = waits;
+    tile(of, given, { signal }).then((came) => signal.aborted || setReached({ key, tile: came }),
+      (refusal) => signal.aborted || setReached({ key, refusal }));
+    return () => waits.abort();
   }, [key, turn]);
   const again = () => { setReached({ key: "" }); setTurn(turn + 1); };
   return { ...(reached.key === key ? reached : {}), again };

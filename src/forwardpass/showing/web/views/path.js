@@ -144,12 +144,12 @@ function AllWays({ rows, choose }) {
 
 /** What export gains and loses. @param {{other: number | undefined, live: boolean}} given */
 function Export({ other, live }) {
-  const { answer, refusal } = useAnswer(live && told("path", "export") ? "path.export" : null, { row: row.value, other });
+  const reached = useAnswer(live && told("path", "export") ? "path.export" : null, { row: row.value, other });
+  const { answer } = reached;
   if (!live) return null;
   if (!told("path", "export")) return html`<section><h3>What it means for export</h3>
     <p class="soft">A graph is made by running this code once. What it keeps of the code is asked above.</p></section>`;
-  if (refusal) return html`<section><h3>What it means for export</h3><p class="soft">${refusal.message}</p></section>`;
-  if (!answer) return html`<section aria-busy="true"><h3>What it means for export</h3><p class="faint">Exporting…</p></section>`;
+  if (!answer) return html`<section><h3>What it means for export</h3><${Waiting} reached=${reached} /></section>`;
   const rows = answer.rows.join(", ");
   return html`<section class="export"><h3>What it means for export</h3>
     <p>${answer.outcome === "refused" ? "torch.export made no graph." : html`${grouped(answer.calls)} calls became a graph of ${grouped(answer.nodes)} operators: no Python runs in it, so it can be compiled and shipped without the code.`}</p>

@@ -1,6 +1,7 @@
 // What if: does this part matter? A row a change, on a copy, over all rows.
 import { html, useState } from "fwd/dom.js";
 import { useAnswer } from "fwd/asked.js";
+import { Cancel } from "fwd/cancel.js";
 import { Frame, Waiting } from "fwd/frame.js";
 import { told } from "fwd/prediction.js";
 import { exported } from "fwd/source.js";
@@ -61,7 +62,7 @@ function Table({ found, all, chosen, choose, hides }) {
 
 /** @param {{change: any, columns: any, on: boolean, choose: () => void, hides: boolean}} given */
 function Row({ change, columns, on, choose, hides }) {
-  const { answer, refusal, progress } = useAnswer(hides ? null : "what_if.measured", { edits: change.edits });
+  const { answer, refusal, progress, stop, again } = useAnswer(hides ? null : "what_if.measured", { edits: change.edits });
   const waits = hides ? "?" : refusal ? "–" : "…";
   const cell = (/** @type {any} */ value, /** @type {(n: number) => string} */ written) =>
     html`<td class="n">${answer ? (value ? written(value.value) : "–") : waits}</td>`;
@@ -71,7 +72,9 @@ function Row({ change, columns, on, choose, hides }) {
     ${columns.same && cell(answer?.same, (n) => percent(n, 1))}${columns.cosine && cell(answer?.cosine, (n) => fixed(n))}
     ${cell(answer?.distance, (n) => fixed(n, 3))}${columns.accuracy && cell(answer?.accuracy, (n) => percent(n, 1))}
     <td>${shown && html`<${Reach} one=${shown} />`}</td>
-    <td class="soft">${refusal ? refusal.message : answer?.failed || answer?.verdict || (progress && !answer ? progress.stage : "")}</td>
+    <td class="soft">${refusal ? refusal.message : answer?.failed || answer?.verdict || (progress && !answer ? progress.stage : "")}
+      ${refusal?.kind === "Stopped" && html` <button class="link" onClick=${again}>Run it</button>`}
+      ${!hides && !answer && !refusal && html` <span class="late"><${Cancel} stop=${stop} kind="link" /></span>`}</td>
     <td class="n" title=${answer?.time}>${answer ? time(answer) : waits}</td>
     <td class="n">${answer ? bytes(answer.bytes) : waits}</td></tr>`;
 }
