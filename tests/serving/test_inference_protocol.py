@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -441,6 +442,21 @@ def test_inputs_are_in_the_order_of_the_model_whatever_that_of_a_client() -> Non
         assert [(name, np.max(value)) for name, value in inquiry.arrays.items()] == [
             ("x", 1), ("z", 2),
         ]  # fmt: skip
+
+
+def test_other_parameters_are_let_pass_and_not_read() -> None:
+    served = service()
+    others = {f"p{number}": [] for number in range(200_000)}
+    sent = {"inputs": [tensor(parameters={"a": others})], "parameters": {**others, "timeout": 5}}
+    header = json.dumps(sent).encode()
+    tracemalloc.start()
+    try:
+        assert asked(served, header)[0] == 200
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(header)
+    finally:
+        tracemalloc.stop()
+    (inquiry,) = served.asked
+    assert inquiry.timeout_seconds == 5e-6
 
 
 def test_statistics_are_those_of_the_metrics() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 
 from forwardpass.errors import nearest
 from forwardpass.nouns.signatures import Input, Output, Signature
@@ -167,7 +168,7 @@ def _datatype(dtype: str, whose: str) -> str:
 
 
 def _check(form: TensorForm, item: TensorHeader, first: TensorHeader) -> None:
-    if "shared_memory_region" in item.parameters:
+    if item.parameters.shared_memory_region is not UNSET:
         raise RefusedError(
             400, f"input {item.name!r}: shared memory is not served: send the data in the request"
         )

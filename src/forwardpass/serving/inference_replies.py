@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from forwardpass.errors import nearest
 from forwardpass.serving import json_tensors
@@ -19,6 +20,7 @@ from forwardpass.serving.inference_tensors import (
     LENGTH,
     NUMBERS,
     InferenceHeader,
+    Parameters,
     Piece,
     WantedOutput,
     whole,
@@ -58,7 +60,7 @@ class AskedOutput:
         ]
 
 
-def _binary(name: str, parameters: Mapping[str, Any], default: bool) -> bool:
+def _binary(name: str, parameters: Parameters, default: bool) -> bool:
     said = parameters.get(name, default)
     if type(said) is not bool:
         raise RefusedError(400, f"{name}: expected true or false, got {said!r:.80}")
@@ -66,7 +68,7 @@ def _binary(name: str, parameters: Mapping[str, Any], default: bool) -> bool:
 
 
 def _classes_asked(item: WantedOutput) -> int:
-    if "shared_memory_region" in item.parameters:
+    if item.parameters.shared_memory_region is not UNSET:
         raise RefusedError(
             400, f"output {item.name!r}: shared memory is not served: leave it out, and it is sent"
         )
@@ -89,7 +91,7 @@ async def replied(
 ) -> Reply:
     """The reply with the outputs asked for, or with all. Raises RefusedError."""
     if not asked:
-        binary = header.parameters.get("binary_data_output", False)
+        binary = _binary("binary_data_output", header.parameters, False)
         asked = [AskedOutput(name, binary, 0) for name in form.outputs or answered.outputs]
     told: list[dict[str, Any]] = []
     pieces: list[Piece] = []

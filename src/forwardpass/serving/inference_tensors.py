@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from forwardpass.serving.exchanges import RefusedError
 
@@ -34,6 +35,29 @@ LENGTH: Final = struct.Struct("<I")
 Shape = list[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]]
 Piece: TypeAlias = bytes | memoryview
 Said = TypeVar("Said")
+_Parameter: TypeAlias = bool | int | float | str | UnsetType | None
+"""As the protocol has them."""
+
+
+class Parameters(msgspec.Struct, frozen=True):
+    """Of a request or one of its tensors: those that are served, or refused since what they ask for
+    is not. Others are let pass, whatever they hold, and not read."""
+
+    timeout: _Parameter = UNSET
+    priority: _Parameter = UNSET
+    binary_data_output: _Parameter = UNSET
+    binary_data: _Parameter = UNSET
+    binary_data_size: _Parameter = UNSET
+    classification: _Parameter = UNSET
+    shared_memory_region: _Parameter = UNSET
+    sequence_id: _Parameter = UNSET
+    sequence_start: _Parameter = UNSET
+    sequence_end: _Parameter = UNSET
+
+    def get(self, name: str, default: bool | int = False) -> _Parameter:
+        """The one of this name, or the default where it was not sent."""
+        said: _Parameter = getattr(self, name)
+        return default if said is UNSET else said
 
 
 class TensorHeader(msgspec.Struct):
@@ -42,8 +66,8 @@ class TensorHeader(msgspec.Struct):
     name: str
     shape: Shape
     datatype: str
-    parameters: dict[str, Any] = {}
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    parameters: Parameters = Parameters()
+    data: msgspec.Raw | UnsetType = UNSET
 
     @property
     def count(self) -> int:
@@ -55,7 +79,7 @@ class WantedOutput(msgspec.Struct):
     """An output that a request asks for, and how."""
 
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: Parameters = Parameters()
 
 
 class InferenceHeader(msgspec.Struct):
@@ -63,7 +87,7 @@ class InferenceHeader(msgspec.Struct):
 
     inputs: list[TensorHeader]
     id: str = ""
-    parameters: dict[str, Any] = {}
+    parameters: Parameters = Parameters()
     outputs: list[WantedOutput] = []
 
 
@@ -114,14 +138,14 @@ def binary_sizes(inputs: Sequence[TensorHeader], memory: memoryview) -> list[mem
     at = 0
     pieces: list[memoryview | None] = []
     for item in inputs:
-        if "binary_data_size" not in item.parameters:
+        said = item.parameters.binary_data_size
+        if said is UNSET:
             pieces.append(None)
             continue
-        said = item.parameters["binary_data_size"]
         size = whole(said)
         if size is None or not 0 <= size < 2**63:
             raise _refused(item, f"binary_data_size: expected a number of bytes, got {said!r:.80}")
-        if item.data is not msgspec.UNSET:
+        if item.data is not UNSET:
             raise _refused(item, "it has both `data` and `binary_data_size`: leave one of them out")
         if size > len(memory) - at:
             raise _refused(

@@ -23,6 +23,7 @@ from forwardpass.serving.inference_forms import ModelForm
 from forwardpass.serving.inference_replies import HEADER_LENGTH, VERSION, AskedOutput, replied
 from forwardpass.serving.inference_schemas import inference_paths
 from forwardpass.serving.inference_tensors import (
+    Parameters,
     TensorHeader,
     binary_sizes,
     decoded,
@@ -218,7 +219,7 @@ async def _values(
     return values, sum(len(text) for column in columns for text in column)
 
 
-def _asked(parameters: Mapping[str, Any]) -> tuple[float | None, int]:
+def _asked(parameters: Parameters) -> tuple[float | None, int]:
     """The timeout in seconds and the priority of a request. Raises RefusedError for those that are
     none, and for what is not served."""
     for name in _SEQUENCES:
