@@ -180,7 +180,7 @@ def test_a_kill_at_this_stage_loses_nothing_but_connections(
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_same_again_and_again(shared: Noted, stage: str, victim: str) -> None:
     for turn in range(25):
-        killed_at(shared, stage, victim, random.Random(turn))
+        killed_at(shared, stage, victim, random.Random(f"{stage} {victim} {turn}"))
 
 
 def test_sigterm_under_load_answers_all_that_was_received_whole(tmp_path: Path) -> None:
