@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import tracemalloc
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -88,6 +89,57 @@ def test_what_is_wrong_is_named_by_its_place_in_the_whole(
     with pytest.raises(RefusedError, match=said) as caught:
         read(item(shape, data))
     assert caught.value.status == 400
+
+
+LARGE = b"[" + b",".join([b"1"] * 100_000) + b"]"
+
+
+@pytest.mark.parametrize(
+    ("shape", "data"),
+    [
+        ([2, 100_000], b'[{"a":%b,"b":%b}]' % (LARGE, LARGE)),
+        ([2, 100_000], b"[[1],[%b,%b]]" % (LARGE, LARGE)),
+        ([2, 100_000], b"[%b,%b]" % (LARGE, LARGE.replace(b",", b"],[", 1))),
+        ([2, 100_000], b'[%b,"%b"]' % (LARGE, LARGE)),
+        ([2, 100_000], b'[[1],"%b"]' % (b"1" * 200_000)),
+        ([1, 2, 100_000], b"[[%b],[%b]]" % (LARGE, LARGE)),
+        ([1, 2, 100_000], b"[[%b,[%b]]]" % (LARGE, LARGE)),
+        ([1, 2, 100_000], b"[[%b,[]],%b]" % (LARGE, LARGE)),
+    ],
+    ids=range(8),
+)
+def test_lists_that_are_not_nested_as_the_shape_is_are_refused(
+    shape: list[int], data: bytes
+) -> None:
+    msgspec.json.decode(data)
+    with pytest.raises(RefusedError, match="data"):
+        read(item(shape, data))
+
+
+def test_of_lists_of_several_sizes_each_is_read() -> None:
+    """Where they end is looked for in the text, in which numbers may have any length."""
+    array = np.ones((40, 20_000), "i8")
+    array[7:11] = 2**62
+    for blank in (b"", b" \n"):
+        data = msgspec.json.encode(array.tolist()).replace(b",", blank + b",")
+        data = data.replace(b"]", b"]" + blank)
+        np.testing.assert_array_equal(read(item(array.shape, data, "INT64")), array)
+
+
+@pytest.mark.parametrize("one", ["1", "[]", '""', "[1]"])
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
+def test_lists_by_the_million_are_refused_before_they_are_made(one: str, datatype: str) -> None:
+    data = f"[[1,2],{','.join([one] * 1_000_000)}]".encode()
+    header = item([2, 2] if datatype == "FP32" else [2, 1], data, datatype)
+    with pytest.raises(RefusedError):
+        (read if datatype == "FP32" else texts_of)(header)  # what is made once
+    tracemalloc.start()
+    try:
+        with pytest.raises(RefusedError, match=r"data|texts"):
+            (read if datatype == "FP32" else texts_of)(header)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(data)
+    finally:
+        tracemalloc.stop()
 
 
 def test_texts_are_read_flat_or_in_rows() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from forwardpass.serving.bounded_lists import elements, list_of
 from forwardpass.serving.exchanges import Exchange, RefusedError
 from forwardpass.serving.inference_tensors import NUMBERS, TensorHeader
 from forwardpass.serving.large_bodies import PART_BYTES, let_others
@@ -50,7 +51,7 @@ async def texts(item: TensorHeader, exchange: Exchange) -> list[str]:
     shape says, or no texts."""
     text, depth = _data(item)
     found: list[Any] = []
-    for part, first in _groups(_decoded(item, text, _lists(msgspec.Raw, 1), "", 0)):
+    for part, first in _groups(_unread(item, text)):
         values = _decoded(item, part, _lists(str, depth), "", first)
         for _ in range(depth - 1):
             values = chain.from_iterable(values)
@@ -93,18 +94,21 @@ def _numbers(
             count += len(values)
             yield values
     else:
-        lists = _decoded(item, text, _lists(msgspec.Raw, 1), place.path, 0)
-        if len(lists) != shape[0]:
-            raise _refused(
-                item, f"data: expected {item.shape}, got {len(lists)} at `${place.path}`"
-            )
-        for part, first in _groups(lists):
+        count = 0
+        for part in _cut_between(text, len(shape) - 1):
             if len(part) <= 2 * PART_BYTES:
-                own = msgspec.structs.replace(place, first=first)
-                yield _array(item, part, [-1, *shape[1:]], own).reshape(-1)
+                own = msgspec.structs.replace(place, first=count)
+                values = _array(item, b"[%b]" % part, [-1, *shape[1:]], own)
+                count += len(values)
+                yield values.reshape(-1)
             else:  # one element, which is large
-                inner = msgspec.structs.replace(place, path=f"{place.path}[{first}]", first=0)
-                yield from _numbers(item, bytes(lists[first]), shape[1:], inner)
+                inner = msgspec.structs.replace(place, path=f"{place.path}[{count}]", first=0)
+                yield from _numbers(item, _list(item, part, inner.path), shape[1:], inner)
+                count += 1
+            if count > shape[0]:
+                break
+        if count != shape[0]:
+            raise _refused(item, f"data: expected {item.shape}, got {count} at `${place.path}`")
 
 
 def _array(
@@ -146,6 +150,52 @@ def _cut(text: bytes) -> Iterator[bytes]:
         stop = end if stop < 0 else stop
         yield b"[%b]" % text[start:stop]
         start = stop + 1
+
+
+def _cut_between(text: bytes, depth: int) -> Iterator[bytes]:
+    """The lists of this depth in a list: as many at a time as make a part, or one that is larger.
+
+    Numbers hold no brackets: so many that close, and a comma, are between two lists. Where that is
+    not so, a part is no JSON, or no list.
+    """
+    last, first = _between(depth)
+    start, end = text.index(b"[") + 1, text.rindex(b"]")
+    while start < end:
+        found = last.match(text, start, min(start + PART_BYTES, end))
+        found = found or first.search(text, start, end)
+        stop = end if found is None else found.end() - 1
+        yield text[start:stop]
+        start = stop + 1
+
+
+@cache
+def _between(depth: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """What is between two lists of this depth: the last one, with all before it, and the first."""
+    closed = rb"[ \t\r\n]*+".join([*[rb"\]"] * depth, b","])
+    return re.compile(b"(?s:.*)" + closed), re.compile(closed)
+
+
+def _list(item: TensorHeader, text: bytes, path: str) -> bytes:
+    """The text of a list. Raises RefusedError for that of something else."""
+    text = text.strip(b" \t\r\n")
+    if not (text.startswith(b"[") and text.endswith(b"]")):
+        raise _refused(item, f"data: expected a list, flat or as {item.shape}, at `${path}`")
+    return text
+
+
+def _unread(item: TensorHeader, text: bytes) -> list[msgspec.Raw]:
+    """The elements of a list of texts, of which there may be no more than the tensor has."""
+    try:
+        return elements(_unread_texts(item.count.bit_length()).decode(text))
+    except msgspec.ValidationError:  # it is a list, and one of anything
+        said = f"shape {item.shape} takes {item.count} texts, and more came"
+        raise _refused(item, said) from None
+
+
+@cache
+def _unread_texts(bits: int) -> msgspec.json.Decoder[Any]:
+    """Reads a list of fewer elements than a number of so many bits."""
+    return msgspec.json.Decoder(list_of(msgspec.Raw, (1 << bits) - 1))
 
 
 def _groups(lists: Sequence[msgspec.Raw]) -> Iterator[tuple[bytes, int]]:
