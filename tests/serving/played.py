@@ -138,6 +138,7 @@ class PlayedEngine(threading.Thread):
             whole = list(zip(message.ids, message.values, strict=True))
             given = [(id, value) for id, value in whole if id not in self.gone]
             gone = [id for id, _ in whole if id in self.gone]
+            began = WALL.now()
             for _, value in given:
                 script.encoded[value] += 1
                 if script.dies_encoding(value):
@@ -154,7 +155,9 @@ class PlayedEngine(threading.Thread):
             kept = sum(map(script.bytes_of, self.rows.values()))
             script.most_bytes = max(script.most_bytes, kept)
             self.channel.send(
-                RowsEncoded([*lengths], sizes, failures, cut, gone, lengths, bytes=made)
+                RowsEncoded(
+                    [*lengths], sizes, failures, cut, gone, lengths, made, WALL.now() - began
+                )
             )
         else:
             self._compute(message, arrays)

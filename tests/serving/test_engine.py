@@ -385,10 +385,11 @@ def test_rows_are_kept_until_they_are_computed_or_forgotten() -> None:
         assert len(engine.compute(ids[1:], (1,)).failures) == 1
 
 
-def test_what_is_kept_of_encoded_rows_is_said() -> None:
+def test_what_is_kept_of_encoded_rows_is_said_and_how_long_they_took() -> None:
     with FarEngine(texts(), ["a text"]) as engine:
         assert engine.encode(["ab", "", "abcd"])[1].bytes == 6 * np.dtype(np.int64).itemsize
         assert engine.encode([""])[1].bytes == 0
+        assert 0 < engine.encode(["ab"] * 8)[1].seconds < 1
 
 
 def test_a_batch_is_not_late_since_rows_are_encoded() -> None:

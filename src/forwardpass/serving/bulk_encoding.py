@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from forwardpass.errors import ForwardpassError, said
 from forwardpass.executing.encoding import Encoder, Encodings, together
+from forwardpass.measuring.clocks import Stopwatch
 from forwardpass.nouns.rows import Rows
 from forwardpass.reading.blocks import BadRow
 from forwardpass.reading.columns import from_rows, row_of
@@ -89,8 +90,9 @@ class BulkEncoder:
             ids.append(row)
             rows.append(columns)
         told = RowsEncoded([], [], failures, forgotten=forgotten)
-        kept = sum([self._encode(ids, rows, told) for ids, rows in groups.values()])
-        return replace(told, bytes=kept) if given or forgotten else None
+        with Stopwatch() as encoding:
+            kept = sum([self._encode(ids, rows, told) for ids, rows in groups.values()])
+        return replace(told, bytes=kept, seconds=encoding.seconds) if given or forgotten else None
 
     def _row(self, value: Any) -> Mapping[str, Any]:
         if isinstance(value, Mapping):

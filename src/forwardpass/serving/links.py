@@ -118,14 +118,14 @@ class EngineLink:
         self.channel.send(ForgetRows(ids))
         self._let_go(ids)
 
-    def encoded(self, now: float) -> list[tuple[EncodingRows, float]]:
-        """The messages of which no row is ENCODING any more, and the seconds that each took."""
-        found: list[tuple[EncodingRows, float]] = []
+    def encoded(self, now: float) -> list[float]:
+        """The seconds that messages took of which no row is ENCODING any more."""
+        found: list[float] = []
         while self.encoding and not any(
             r.stage is RowStage.ENCODING for r in self.encoding[0].rows
         ):
-            work = self.encoding.popleft()
-            found.append((work, self._encodes.end(now)))
+            self.encoding.popleft()
+            found.append(self._encodes.end(now))
         return found
 
     def compute(self, batch: int, work: ComputingRows, now: float) -> None:
@@ -210,7 +210,7 @@ class Pace:
         return max(self._row_seconds, row.bytes * self._byte_seconds)
 
     def learn(self, rows: Sequence[AskedRow], seconds: float) -> None:
-        """A message of these took so long."""
+        """So long these took together, by the clock of the engine."""
         by_row, by_byte = seconds / len(rows), seconds / max(1, sum(row.bytes for row in rows))
         self._row_seconds += 0.2 * (by_row - self._row_seconds)
         self._byte_seconds += 0.2 * (by_byte - self._byte_seconds)

@@ -184,10 +184,11 @@ class Shuttle:
             row.stage = RowStage.HERE
             said = f"row {row.place}: {why}"
             self._lobby.refuse(row.asker, RefusedError(400, said, row=row.place))
-        link.keeps([rows[id] for id in message.ids], message.bytes)
-        for work, took in link.encoded(now):
-            if not message.forgotten:
-                self._pace.learn(work.rows, took)
+        good = [rows[id] for id in message.ids]
+        if good:  # those that fail at once do not tell how long others take
+            self._pace.learn(good, message.seconds)
+        link.keeps(good, message.bytes)
+        for took in link.encoded(now):
             self._gauges.encode.observe(took)
         if self._trial and not link.encoding:
             self._go_on(link, now)
