@@ -3,17 +3,21 @@ not too large, and says nothing of the machine that made it."""
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import random
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import models
+import msgspec
 import pytest
 import torch
+from browsing import answers, at
 from playwright.sync_api import Page as Tab
 from playwright.sync_api import expect
 from torch import nn
@@ -24,10 +28,18 @@ from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.opening import of_noun
 from forwardpass.exploring.rows import given
+from forwardpass.exploring.tiles import fitted
 from forwardpass.loading import load
 from forwardpass.nouns.progress import Steps
 from forwardpass.showing.pages import assets, export
-from forwardpass.showing.pages.exporting import MOST_BYTES, document, held, questions
+from forwardpass.showing.pages.exporting import (
+    MOST_BYTES,
+    HeldTile,
+    PageAnswers,
+    document,
+    held,
+    questions,
+)
 from forwardpass.showing.pages.keys import key_of
 
 Opened = Callable[[Exploration, str], Tab]
@@ -62,6 +74,21 @@ def test_nothing_of_this_machine_is_in_it(net: Path, tmp_path: Path) -> None:
         assert str(folder) + "/" not in text
 
 
+def test_a_folder_is_left_out_where_a_path_begins_with_it() -> None:
+    """Elsewhere the same letters are of another path, or numbers of a tile."""
+    numbers = base64.b64encode(bytes(range(256)) * 4 + b"\xfd\xa6\xa9\xff").decode() + "/app/"
+    said = 'File "/app/net.py"\n/app/src/app/net.py:3 (/app/x) a=/app/y file:///app/z ~/app/net.py'
+    key = key_of(PageQuestion("what_if.settle", {"site": "/app/net.py:13"}))
+    tile = HeldTile(fitted(torch.zeros(2), "f32").head, numbers)
+    what = PageAnswers({key: msgspec.Raw(msgspec.json.encode([said]))}, {"tile": tile}, {}, ())
+    text = document(what, {"/app": "", "/app/src": "lib/"}).decode()
+    held = json.loads(re.findall(r"globalThis\.FORWARDPASS = (.*);</script>", text)[0])
+    assert held["tiles"]["tile"]["numbers"] == numbers
+    ((left, (told,)),) = held["answers"].items()
+    assert json.loads(left) == ["what_if.settle", {"site": "net.py:13"}]
+    assert told == 'File "net.py"\nlib/app/net.py:3 (x) a=y file://z ~/app/net.py'
+
+
 def test_what_is_too_large_is_left_out_and_said() -> None:
     page = mlp()
     whole = held(page, Steps())
@@ -71,7 +98,7 @@ def test_what_is_too_large_is_left_out_and_said() -> None:
     assert sum(len(bytes(answer)) for answer in some.answers.values()) < 2_000 + 4_000
     shown = json.loads(bytes(some.answers[key_of(PageQuestion("page.shown"))]))
     assert any("left out" in note for note in shown["notes"])
-    assert not shown["live"]
+    assert shown["live"]  # the views are those of a model, though nothing runs
 
 
 def test_the_page_without_answers_is_small() -> None:
@@ -150,17 +177,36 @@ def opened(tab: Tab, tmp_path: Path) -> Opened:
     return open_it
 
 
+CONTENTS = {
+    "map": ".window canvas",
+    "play": ".player",
+    "neuron": ".terms",
+    "values": ".vital svg",
+    "path": ".way:visible",
+    "modes": "figure svg.dots",
+    "batch": "figure",
+    "what_if": "table.changes",
+    "ship": "section[aria-label=findings]",
+}
+"""What each view shows of a model when it opens, by its file."""
+
+
 def all_open(tab: Tab) -> None:
-    """Each view opens, with what it asks for."""
+    """Each view opens, and shows what it is for, unless the copy would be too large with it."""
     from forwardpass.exploring.asking import views
 
     listed = assets.files()["views.js"].decode()
     there = [file for file in views() if f"views/{file.VIEW.file}.js" in listed]
-    assert len(there) == 9
+    assert {file.VIEW.file for file in there} == {*CONTENTS}
+    left = tab.evaluate("FORWARDPASS.left.length")
     for file in there:
         tab.keyboard.press(str(file.VIEW.place))
         tab.get_by_role("tab", selected=True).filter(has_text=file.VIEW.name).wait_for()
         expect(tab.locator("[aria-busy=true]")).to_have_count(0)
+        shown = tab.locator(CONTENTS[file.VIEW.file])
+        if left:
+            shown = shown.or_(tab.get_by_text("Left out of this copy"))
+        expect(shown.first).to_be_visible()
         assert "holds what its views open with" not in tab.inner_text("main"), file.VIEW.name
 
 
@@ -187,3 +233,27 @@ def test_a_prediction_of_a_copy_is_settled(opened: Opened, net: Path) -> None:
     assert "batch-leak" in tab.inner_text("ol.finds")
     assert "measured" in tab.inner_text(".ask li >> nth=0")
     assert tab.get_by_role("button", name="Run the check again").count() == 0
+
+
+def test_a_copy_shows_the_modes_and_the_ways_that_it_holds(opened: Opened, net: Path) -> None:
+    tab = opened(Exploration("net.py", given(load(net))), "view=6")
+    expect(tab.locator(".told")).to_contain_text("Eval twice is equal, bit for bit.")
+    answers(tab)
+    expect(tab.locator("table", has_text="hash of its bytes")).to_contain_text("fc.weight")
+    at(tab, 5)
+    answers(tab)
+    expect(tab.locator(".ways")).to_contain_text("B ○ · row 1")
+    expect(tab.locator(".told")).to_contain_text("A and B go the same way")
+    expect(tab.locator(".export")).to_contain_text("Exported from")
+
+
+def test_a_copy_offers_nothing_that_it_would_have_to_run(opened: Opened, net: Path) -> None:
+    tab = opened(Exploration("net.py", given(load(net))), "view=3")
+    answers(tab)
+    expect(tab.locator(".rail")).to_contain_text("This page cannot run the pass")
+    assert tab.locator("button.edit").count() == 0
+    at(tab, 5)
+    answers(tab)
+    assert tab.locator(".pickrow").count() == 0
+    assert tab.get_by_role("button", name="Look for rows that go another way").count() == 0
+    expect(tab.get_by_role("button", name="next row")).to_be_disabled()

@@ -18,7 +18,8 @@ class PageShown(msgspec.Struct, frozen=True):
     """What stands at the top of the page.
 
     Attributes:
-        live: whether the pass can be run again. rows: how many can go in.
+        live: whether there is a model, whose passes the answers are of; a copy holds some of them,
+            and runs none. rows: how many can go in.
         nouns: schemas of what was saved.
         example: whether it is ours, and not the user's.
     """

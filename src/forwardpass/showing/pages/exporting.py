@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,9 @@ from forwardpass.showing.pages.keys import key_of
 
 MOST_BYTES: Final = 8 << 20
 """Of answers and tiles; what is beyond is left out, and the page says so."""
+_BEGINS: Final = r"""(?:(?<=["'`\s(\[{<=:,;|])|(?<=\\[nrt])|(?<=://))"""
+"""Where a path can begin in JSON: after a quote, white space, which JSON may spell, a bracket, a
+sign that joins it to what it is given to, the scheme of an address."""
 _FIRST: Final = PageQuestion("page.shown")
 
 
@@ -115,7 +119,7 @@ def held(exploration: Exploration, steps: Steps, most_bytes: int = MOST_BYTES) -
 def document(what: PageAnswers, folders: Mapping[str, str] = MappingProxyType({})) -> bytes:
     """The page that holds it. Folders are told as what stands in their place: nothing in it says
     where on this machine it was made."""
-    data = _anonymous(msgspec.json.encode(what), folders).replace(b"<", b"\\u003c")
+    data = _data(what, folders).replace(b"<", b"\\u003c")
     holds = b"globalThis.FORWARDPASS = " + data + b";"
     there = assets.files()
     addresses = {name: _address(there[file]) for name, file in assets.imports().items()}
@@ -147,10 +151,9 @@ def _address(module: bytes) -> str:
 
 
 def _shown(reached: Reached, left: int, most_bytes: int) -> msgspec.Raw:
-    """What the page is about, of a copy: nothing runs, and it says what was left out."""
+    """What the page is about, and what was left out of this copy of it."""
     assert isinstance(reached, bytes)
     shown: dict[str, Any] = msgspec.json.decode(reached)
-    shown["live"] = False
     if left:
         said = f"this copy holds {most_bytes >> 20} MB at most: {left:,} answers are left out"
         shown["notes"] = [*shown["notes"], said]
@@ -178,10 +181,20 @@ def _folders(exploration: Exploration) -> dict[str, str]:
     return {folder: put for folder, put in found.items() if len(Path(folder).parts) > 1}
 
 
-def _anonymous(data: bytes, folders: Mapping[str, str]) -> bytes:
-    """JSON without these folders, the longest first."""
-    for folder in sorted(folders, key=len, reverse=True):
-        written_as = msgspec.json.encode(folder)[1:-1]
-        separator = b"\\\\" if "\\" in folder else b"/"
-        data = data.replace(written_as + separator, folders[folder].encode())
-    return data
+def _data(what: PageAnswers, folders: Mapping[str, str]) -> bytes:
+    """As JSON, its texts without these folders; what tiles hold is numbers, whatever it spells."""
+    rest = msgspec.json.encode(msgspec.structs.replace(what, tiles={})).decode()
+    parts = msgspec.json.decode(_anonymous(rest, folders), type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({**parts, "tiles": what.tiles})
+
+
+def _anonymous(text: str, folders: Mapping[str, str]) -> str:
+    """JSON without these folders where a path begins with one, the longest that it does."""
+    if not folders:
+        return text
+    puts: dict[str, str] = {}
+    for folder, put in folders.items():
+        separator = "\\\\" if "\\" in folder else "/"
+        puts[msgspec.json.encode(folder)[1:-1].decode() + separator] = put
+    longest = "|".join(map(re.escape, sorted(puts, key=len, reverse=True)))
+    return re.sub(f"{_BEGINS}(?:{longest})", lambda hit: puts[hit.group()], text)

@@ -1,6 +1,7 @@
 // Set one element: a number becomes another, the pass runs again on a copy, and the outputs move.
 import { html, useEffect, useRef } from "fwd/dom.js";
 import { useAnswer } from "fwd/asked.js";
+import { exported } from "fwd/source.js";
 import { digits, row, shown } from "fwd/state.js";
 import { grouped } from "fwd/numbers.js";
 import { change, focused, set, sets, textOf, written } from "fwd/neuron/arithmetic.js";
@@ -9,7 +10,7 @@ const SLOW = 120; // ms that a slider may rest before the pass runs
 const LEFT = 56, WIDE = 160, LINE = 20;
 
 export function SetOne() {
-  if (!shown.value?.live) return html`<section><h3>Set one element</h3><p class="soft">This page cannot run the pass: open the model itself to set a number.</p></section>`;
+  if (exported || !shown.value?.live) return html`<section><h3>Set one element</h3><p class="soft">This page cannot run the pass: open the model itself to set a number.</p></section>`;
   const others = Object.values(sets.value).filter(({ stand }) => !focused.value || textOf(stand) !== textOf(focused.value.stand));
   return html`<section class="set"><h3>Set one element</h3>
     ${focused.value ? html`<${Field} key=${textOf(focused.value.stand)} ...${focused.value} />`

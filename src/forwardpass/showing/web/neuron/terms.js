@@ -1,5 +1,6 @@
 // The table that is the waterfall: the largest terms, the rest as one, the steps, what was recorded.
 import { html, useState } from "fwd/dom.js";
+import { exported } from "fwd/source.js";
 import { digits, shown } from "fwd/state.js";
 import { grouped, short } from "fwd/numbers.js";
 import { before, canBeSet, ending, focused, isSet, leadsBack, rows, scaleOf, sets, textOf, written } from "fwd/neuron/arithmetic.js";
@@ -57,7 +58,7 @@ function Chosen({ chosen: { id, rows, stand }, go }) {
  * @param {{value: any, stand: any, write: (value: any) => string, most?: number}} given */
 function Held({ value, stand, write, most }) {
   const text = write(value);
-  if (!canBeSet(stand) || !shown.value?.live) return text;
+  if (exported || !canBeSet(stand) || !shown.value?.live) return text;
   const name = textOf(stand);
   const was = sets.value[name]?.was ?? Number(value);
   return html`<button class="edit" aria-label=${`set ${name}, ${text}`} title=${name}

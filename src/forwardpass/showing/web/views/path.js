@@ -28,7 +28,7 @@ export function View({ about, view }) {
     <div class="ways">
       <${Row} letter="A" mark="●" walk=${ways.a} />
       ${ways.b && html`<${Row} letter="B" mark="○" walk=${ways.b} />`}
-      ${!ways.b && about.live && about.rows > 1 && html`<div><b>B ○ · row ${b}</b><p class="soft">${compares ? "on its way…" : "not compared yet: guess first, or skip"}</p></div>`}
+      ${!ways.b && about.live && about.rows > 1 && html`<div><b>B ○ · row ${b}</b><p class="soft">${!compares ? "not compared yet: guess first, or skip" : reached.refusal ? "not compared" : "on its way…"}</p></div>`}
       ${compares && !exported && html`<${Chooser} rows=${about.rows} b=${b} choose=${choose} />`}
     </div>
     ${ways.notes.map((/** @type {string} */ note) => html`<p class="soft">${note}</p>`)}
