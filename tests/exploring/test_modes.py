@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import models
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
@@ -216,3 +217,18 @@ def test_integers_and_nothing_to_learn() -> None:
     state: StateLedger = answered(made, "modes.state")
     assert [entry.name for entry in state.entries] == ["table"]
     assert not any(entry.changed[2] for entry in state.entries)
+
+
+def test_numbers_that_are_not_finite_go_to_the_page_by_name() -> None:
+    norm = nn.BatchNorm1d(3)
+    assert norm.running_var is not None
+    norm.running_var[1] = torch.inf
+    rows = torch.tensor([[0.0, 1.0, torch.inf], [2.0, 1.0, -torch.inf]])
+    made = exploration(Model(norm.eval(), "x: f32[batch 3]"), rows)
+    sent = msgspec.json.decode(msgspec.json.encode(answered(made, "modes.both")))
+    assert sent["eval"]["numbers"][0] == [0.0, 0.0, "Infinity"]
+    (shown,) = sent["norms"]
+    means = [channel["batch_mean"] for channel in shown["shown"]]
+    kept = [channel["running_variance"] for channel in shown["shown"]]
+    assert means == [1.0, 1.0, "NaN"]
+    assert kept == [1.0, "Infinity", 1.0]

@@ -278,3 +278,62 @@ def test_weights_that_stand_for_others_have_a_hash_and_can_be_changed() -> None:
     measured = what_if.measured(exploration, STEPS, edits=(activation.edit,))
     assert measured.failed == ""
     assert measured.hash == after[: len(measured.hash)]
+
+
+class Dead(Scores):
+    """Its activation comes last, and lets nothing on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.fc2(self.fc1(x)).abs().sum(-1).neg())
+
+
+class Rooted(Scores):
+    """Without its activation it has no real number to give."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.fc2(self.fc1(x))).sqrt().sum(-1)
+
+
+class Picked(Scores):
+    """As many outputs as its activation lets on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = F.relu(self.fc1(x))
+        return kept[kept != 0]
+
+
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        (Dead, "all outputs were zero"),
+        (Rooted, "an output is not finite"),
+        (Picked, "an output has another shape"),
+    ],
+)
+def test_where_there_is_no_distance_it_says_why(module: type[nn.Module], why: str) -> None:
+    torch.manual_seed(1)
+    exploration = Exploration(
+        "far", given(Forward(Model(module().eval(), "x: f32[batch 8]")), torch.randn(12, 8))
+    )
+    asked = what_if.predictions(exploration, STEPS).predictions[0]
+    assert "How far" in asked.question
+    settled = what_if.settle(exploration, STEPS, id=asked.id, **asked.arguments)  # type: ignore[arg-type]
+    assert settled.choice == ()
+    assert settled.why == f"There is no distance: {why}."
+    (one,) = what_if.changes(exploration, STEPS).activations
+    measured = what_if.measured(exploration, STEPS, edits=(one.edit,))
+    assert (measured.distance, measured.verdict) == (None, why)
+
+
+def test_numbers_that_are_not_finite_go_to_the_page_by_name() -> None:
+    class Logs(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(x).log()
+
+    rows = torch.tensor([[1.0, -1.0, torch.inf]])
+    exploration = of_pass(Forward(Model(Logs())), rows)
+    (one,) = what_if.changes(exploration, STEPS).activations
+    moved = what_if.moved(exploration, STEPS, edits=(one.edit,))
+    sent = msgspec.json.decode(msgspec.json.encode(moved))
+    assert sent["was"] == [0.0, "-Infinity", "Infinity"]
+    assert sent["now"] == [0.0, "NaN", "Infinity"]

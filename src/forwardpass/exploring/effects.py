@@ -43,7 +43,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         same: share of the decisions that stay. moved: rows of which one does not.
         cosine: mean of the rows with themselves as they were.
-        distance: RMS of the difference ÷ RMS of the outputs.
+        distance: RMS of the difference ÷ RMS of the outputs. lacking: why there is none.
         accuracy, gained: with labels; how far it is from that of the model as it is.
         None: there is no such number of such outputs. verdict: in words.
     """
@@ -52,6 +52,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     moved: int = 0
     cosine: RowInterval | None = None
     distance: RowInterval | None = None
+    lacking: str = ""
     accuracy: RowInterval | None = None
     gained: RowInterval | None = None
     verdict: str
@@ -76,10 +77,11 @@ def effect(of: Reference, came: Outputs, labels: Labels | None) -> Effect:
         ups, downs = float((right > before).sum()), float((right < before).sum())
         paired = PairedShare(ups, downs, len(right))
         gained = RowInterval(paired.value, *_bounds(paired.bound, paired.value))
-    distance = _distance(of.outputs, came)
+    far = _distance(of.outputs, came)
+    distance, lacking = (None, far) if isinstance(far, str) else (far, "")
     found = Effect(
-        same=same, moved=moved, cosine=cosine, distance=distance, accuracy=accuracy, gained=gained,
-        verdict="",
+        same=same, moved=moved, cosine=cosine, distance=distance, lacking=lacking,
+        accuracy=accuracy, gained=gained, verdict="",
     )  # fmt: skip
     return msgspec.structs.replace(found, verdict=_verdict(of, came, found, labels))
 
@@ -89,7 +91,7 @@ def _verdict(of: Reference, came: Outputs, found: Effect, labels: Labels | None)
     if _equal(of.outputs, came):
         return "nothing changes"
     if found.distance is None:
-        return "no longer finite"
+        return found.lacking
     dtypes = [spelled(v) for values in of.outputs.values() for v in _arrays(values)]
     if found.distance.value <= tolerance(dtypes) and not found.moved:
         return "rounding only"
@@ -160,30 +162,30 @@ def _bounds(bound: Callable[[float, bool], float | None], value: float) -> tuple
     return (value if low is None else low), (value if high is None else high)
 
 
-def _distance(before: Outputs, came: Outputs) -> RowInterval | None:
-    """Over all floating outputs; rows are drawn again for its interval (Efron, 1979). None where a
-    number is not finite in one of both alone, or a row has another shape."""
+def _distance(before: Outputs, came: Outputs) -> RowInterval | str:
+    """Over all floating outputs; rows are drawn again for its interval (Efron, 1979). Why there is
+    none, where outputs of two passes cannot be told apart by a number."""
     count = len(next(iter(before.values())))
     off, size = np.zeros(count), np.zeros(count)
     for path, values in before.items():
         if path not in came:
-            return None
+            return "an output is gone"
         pairs = zip(_arrays(values), _arrays(came[path]), strict=True)
         for row, (one, other) in enumerate(pairs):
             if one.shape != other.shape:
-                return None
+                return "an output has another shape"
             a, b = _wide(one), _wide(other)
             alike = (a == b) | (np.isnan(a) & np.isnan(b))
+            if not (alike | np.isfinite(a) & np.isfinite(b)).all():
+                return "an output is not finite"
             with np.errstate(invalid="ignore", over="ignore"):
                 off[row] += float((np.where(alike, 0.0, np.abs(b - a)) ** 2).sum())
-            size[row] += float((np.abs(a[np.isfinite(a)]) ** 2).sum())
-    if not np.isfinite(off).all():
-        return None
+                size[row] += float((np.abs(a[np.isfinite(a)]) ** 2).sum())
     places = np.random.default_rng(0).integers(0, count, (_RESAMPLES, count))
     drawn = _relative(off[places].sum(1), size[places].sum(1))
     value = float(_relative(off.sum(), size.sum()))
     if not np.isfinite(value):
-        return None
+        return "an output is too large to be squared" if size.any() else "all outputs were zero"
     low, high = np.percentile(drawn[np.isfinite(drawn)], (100 * _TAIL, 100 - 100 * _TAIL))
     return RowInterval(value, min(value, float(low)), max(value, float(high)))
 

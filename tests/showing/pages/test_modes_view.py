@@ -11,7 +11,7 @@ from conftest import Opens
 from playwright.sync_api import expect
 from torch import Tensor, nn
 
-from forwardpass import Forward, record
+from forwardpass import Forward, Model, record
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.rows import PassGiven, given
 from forwardpass.tensors.modules import held_by
@@ -90,3 +90,18 @@ def test_a_mode_in_which_the_pass_raises_is_beside_the_one_that_came(live: Opens
         "forward, eval: RuntimeError: made for training"
     )
     expect(tab.locator(".ledger thead")).to_contain_text("optimizer.step")
+
+
+def test_numbers_that_are_not_finite_are_called_what_they_are(live: Opens) -> None:
+    class Roots(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x.sqrt(), 1 / x, -1 / x], -1)
+
+    rows = torch.tensor([[-4.0, 0.0]])
+    tab = live(Exploration("roots", given(Forward(Model(Roots())), rows)), view=MODES)
+    figure = tab.locator("figure").first
+    figure.locator("summary").press("Enter")
+    numbers = figure.locator("tbody tr td:nth-child(2)").all_inner_texts()
+    assert numbers == ["NaN", "0.000000", "−0.250000", "Inf", "0.250000", "−Inf"]
+    assert figure.locator("svg text:not(.f)").all_text_contents() == ["NaN", "Inf", "−Inf"]
+    assert figure.locator("svg circle").count() == 3

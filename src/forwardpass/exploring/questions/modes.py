@@ -10,6 +10,7 @@ import torch
 
 from forwardpass.checking.draws import arguments, between, noise_used, zeroes
 from forwardpass.errors import ForwardpassError, PassError, UsageError
+from forwardpass.exploring.arithmetic import Decimal, decimal
 from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.ledgers import MOMENTS, SEED, TRAIN, StateLedger, ledger
@@ -49,7 +50,7 @@ class ModeRuns(msgspec.Struct, frozen=True):
     """
 
     mode: Mode
-    numbers: tuple[tuple[float, ...], ...]
+    numbers: tuple[tuple[Decimal, ...], ...]
     equal: bool
     apart: float
     calls: int
@@ -71,7 +72,7 @@ class DropoutMask(msgspec.Struct, frozen=True):
     zero: int
     kept: int
     dropped: int
-    grew: float
+    grew: Decimal
     cells: str
 
 
@@ -79,10 +80,10 @@ class ChannelStatistics(msgspec.Struct, frozen=True):
     """Mean and variance of a channel: of this batch, and those that were kept; None for none."""
 
     channel: int
-    batch_mean: float
-    batch_variance: float
-    running_mean: float | None
-    running_variance: float | None
+    batch_mean: Decimal
+    batch_variance: Decimal
+    running_mean: Decimal | None
+    running_variance: Decimal | None
 
 
 class NormedBatch(msgspec.Struct, frozen=True):
@@ -173,9 +174,7 @@ def _runs(
     mode: Mode, made: list[Recording], error: str, shown: str, rows: tuple[int, ...]
 ) -> ModeRuns:
     numbers = tuple(
-        tuple(_first(record.returned[shown], rows).reshape(-1)[:_NUMBERS].tolist())
-        for record in made
-        if shown in record.returned
+        _numbers(record.returned[shown], rows) for record in made if shown in record.returned
     )
     is_pair = len(made) == len(_SEEDS)
     apart = between(made[1].returned, made[0].returned) if is_pair else 0.0
@@ -185,6 +184,10 @@ def _runs(
     record = made[0] if made else None
     calls, path = (0, "") if record is None else (record.totals.calls, record.path)
     return ModeRuns(mode, numbers, equal, apart, calls, path, error)
+
+
+def _numbers(tensor: torch.Tensor, rows: tuple[int, ...]) -> tuple[Decimal, ...]:
+    return tuple(decimal(x) for x in _first(tensor, rows).reshape(-1)[:_NUMBERS].tolist())
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -210,7 +213,7 @@ def _masks(record: Recording, rows: tuple[int, ...]) -> Iterator[DropoutMask]:
         zero, kept, dropped, cells = _letters(was.reshape(-1) != 0, now.reshape(-1) != 0)
         yield DropoutMask(
             record.module(call).path or "the model", tuple(was.shape), zero, kept, dropped,
-            float(grew.median()) if len(grew) else 1.0, cells,
+            decimal(float(grew.median())) if len(grew) else 1.0, cells,
         )  # fmt: skip
 
 
@@ -267,14 +270,14 @@ def _beside(
     off = means if running_mean is None else means - running_mean.double()
     order = off.abs().argsort(descending=True)[:_CHANNELS].sort().values.tolist()
 
-    def at(tensor: torch.Tensor | None, channel: int) -> float | None:
-        return None if tensor is None else float(tensor[channel])
+    def at(tensor: torch.Tensor | None, channel: int) -> Decimal | None:
+        return None if tensor is None else decimal(float(tensor[channel]))
 
     shown = tuple(
         ChannelStatistics(
             channel,
-            float(means[channel]),
-            float(variances[channel]),
+            decimal(float(means[channel])),
+            decimal(float(variances[channel])),
             at(running_mean, channel),
             at(running_variance, channel),
         )

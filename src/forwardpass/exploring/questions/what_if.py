@@ -9,6 +9,7 @@ from typing import Final, get_args
 import msgspec
 
 from forwardpass.errors import ForwardpassError, PassError, UsageError, said
+from forwardpass.exploring.arithmetic import Decimal, decimal
 from forwardpass.exploring.asking import PageQuestion
 from forwardpass.exploring.effects import (
     Effect,
@@ -115,8 +116,8 @@ class MovedOutput(msgspec.Struct, frozen=True):
     path: str
     total: int
     places: tuple[int, ...]
-    was: tuple[float, ...]
-    now: tuple[float, ...]
+    was: tuple[Decimal, ...]
+    now: tuple[Decimal, ...]
 
 
 def changes(exploration: Exploration, steps: Steps) -> PossibleChanges:
@@ -246,7 +247,8 @@ def moved(
         places = sorted(order.tolist())
         return MovedOutput(
             path, was.numel(), tuple(places),
-            tuple(was[places].tolist()), tuple(now[places].tolist()),
+            tuple(decimal(x) for x in was[places].tolist()),
+            tuple(decimal(x) for x in now[places].tolist()),
         )  # fmt: skip
     raise UsageError("no floating output of this row has the same shape after the change")
 
@@ -333,8 +335,7 @@ def _settled_without(exploration: Exploration, steps: Steps, edit: Instead) -> S
 
 def _settled_distance(found: Effect) -> Settled:
     if found.distance is None:
-        why = "An output is no longer finite, or has another shape."
-        return Settled((len(_FAR) - 1,), "no longer finite", why)
+        return Settled((), "no distance", f"There is no distance: {found.lacking}.")
     far = found.distance
     choice = placed(far.value, far.low, far.high, _DISTANCES)
     reach = f"{far.low:.1%} to {far.high:.1%}"

@@ -134,10 +134,14 @@ function cross(ink, x, y, side, colour) {
   ink.stroke();
 }
 
-/** In a cell or under a ramp. @param {number} value */
-export const brief = (value) => (value === 0 ? "0"
-  : Number.isInteger(value) && Math.abs(value) < 1e6 ? grouped(value)
-  : Math.abs(value) >= 0.01 && Math.abs(value) < 1e4 ? fixed(value, 2) : short(value));
+/** In a cell or under a ramp. @param {import("fwd/numbers.js").Sent} value */
+export function brief(value) {
+  const number = Number(value), size = Math.abs(number);
+  if (value === null || !Number.isFinite(number)) return fixed(value);
+  if (number === 0) return "0";
+  if (Number.isInteger(number) && size < 1e6) return grouped(number);
+  return size >= 0.01 && size < 1e4 ? fixed(number, 2) : short(number);
+}
 
 /** The scale, the true range, and what is no number. `head` as exploring.tiles has it.
  * @param {{head: any, most: number, kind?: import("fwd/colours.js").Kind, dashes?: boolean}} given */

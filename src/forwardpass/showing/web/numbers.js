@@ -1,12 +1,17 @@
 // Numbers as the page prints them: a real minus, fixed decimals, units.
 
+/** A number as it is sent: JSON has finite ones, the others come by name; null where there is none.
+ * @typedef {number | string | null} Sent */
+
 const minus = (/** @type {string} */ text) => text.replaceAll("-", "\u2212");
 
-/** @param {number | null} value @param {number} [digits] */
+/** @param {Sent} value @param {number} [digits] */
 export function fixed(value, digits = 4) {
-  if (value === null || Number.isNaN(value)) return "NaN";
-  if (!Number.isFinite(value)) return value < 0 ? "\u2212Inf" : "Inf";
-  const text = value.toFixed(digits);
+  if (value === null) return "none";
+  const number = Number(value);
+  if (Number.isNaN(number)) return "NaN";
+  if (!Number.isFinite(number)) return number < 0 ? "\u2212Inf" : "Inf";
+  const text = number.toFixed(digits);
   return minus(Number(text) === 0 ? (0).toFixed(digits) : text);
 }
 

@@ -21,7 +21,8 @@ export function Histogram({ before, after, told, title }) {
     `V${HIGH - y(count)}H${x(before.first + at + 1)}`).join("")}V${HIGH}`;
   const zeros = after ?? before, share = zeros.count ? zeros.zeros / zeros.count : 0;
   const within = first <= 0 && last >= 0, right = x(0) > WIDE * 0.6;
-  const words = `${title}: before from ${brief(before.min)} to ${brief(before.max)}${after && told ? `, ${percent(share, 1)} exactly zero after` : ""}`;
+  const range = before.min === null ? "no finite number before" : `before from ${brief(before.min)} to ${brief(before.max)}`;
+  const words = `${title}: ${range}${after && told ? `, ${percent(share, 1)} exactly zero after` : ""}`;
   return html`<svg width="100%" viewBox="0 0 ${WIDE} ${HIGH + 20}" role="img" aria-label=${words} style=${{ maxWidth: `${WIDE}px` }}>
     ${after && told && after.counts.map((/** @type {number} */ count, /** @type {number} */ at) => count > 0 && html`<rect
       x=${x(after.first + at)} y=${HIGH - y(count)} width=${Math.max(1, x(1) - x(0) - 1)} height=${y(count)} fill="var(--pos)" />`)}

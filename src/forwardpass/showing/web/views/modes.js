@@ -50,23 +50,27 @@ function Mode({ both, runs }) {
 
 /** Two runs: filled and open dots on one scale. @param {{both: any, runs: any}} given */
 function Dots({ both, runs }) {
-  const all = [...both.eval.numbers, ...both.train.numbers].flat().filter((n) => n !== null);
+  const all = [...both.eval.numbers, ...both.train.numbers].flat().map(Number).filter(Number.isFinite);
   const [low, high] = [Math.min(...all), Math.max(...all)];
   const x = (/** @type {number} */ n) => 28 + ((n - low) / (high - low || 1)) * 220;
-  const [first, second] = runs.numbers;
+  const [first, second] = runs.numbers.map((/** @type {any[]} */ run) => run.map(Number));
   if (!first || first.length === 0) return html`<p class="soft">The outputs have no numbers to show.</p>`;
   const more = both.total > first.length ? `the first ${first.length} of ${grouped(both.total)} numbers` : `${first.length === 1 ? "the number" : `the ${first.length} numbers`}`;
   const title = `${more} of ${both.output}, row ${both.rows[0]}; two runs: ${runs.equal ? "equal" : "differ"}`;
   return html`<figure><h3>${title}</h3>
     <svg class="dots" width="256" height=${first.length * 13 + 4} viewBox=${`0 0 256 ${first.length * 13 + 4}`} role="img" aria-label=${title}>
-      ${first.map((/** @type {number | null} */ n, /** @type {number} */ at) => html`<text x="0" y=${at * 13 + 11} class="f">${at}</text>
+      ${first.map((/** @type {number} */ n, /** @type {number} */ at) => {
+        const again = second ? second[at] : n, odd = [n, again].find((one) => !Number.isFinite(one));
+        return html`<text x="0" y=${at * 13 + 11} class="f">${at}</text>
         <line x1="28" x2="248" y1=${at * 13 + 7} y2=${at * 13 + 7} stroke="var(--line)" />
-        ${n === null ? html`<text x="28" y=${at * 13 + 11}>NaN</text>` : html`<circle cx=${x(n)} cy=${at * 13 + 7} r="4" fill="var(--ink)" />`}
-        ${second && second[at] !== null && second[at] !== n && html`<circle cx=${x(second[at])} cy=${at * 13 + 7} r="4" fill="none" stroke="var(--ink)" stroke-width="1.5" />`}`)}
+        ${odd !== undefined && html`<text x="28" y=${at * 13 + 11}>${fixed(odd)}</text>`}
+        ${Number.isFinite(n) && html`<circle cx=${x(n)} cy=${at * 13 + 7} r="4" fill="var(--ink)" />`}
+        ${Number.isFinite(again) && again !== n && html`<circle cx=${x(again)} cy=${at * 13 + 7} r="4" fill="none" stroke="var(--ink)" stroke-width="1.5" />`}`;
+      })}
     </svg>
     <p class="small faint">● first run ${runs.equal ? "and second run, at the same places" : "○ second run"}</p>
     <details><summary class="small">as a table</summary><div class="scroll"><table><thead><tr><th class="r">element</th><th class="r">first run</th><th class="r">second run</th></tr></thead>
-      <tbody>${first.map((/** @type {number | null} */ n, /** @type {number} */ at) => html`<tr><td class="r">${at}</td><td class="r">${fixed(n, 6)}</td><td class="r">${second ? fixed(second[at], 6) : ""}</td></tr>`)}</tbody></table></div></details>
+      <tbody>${first.map((/** @type {number} */ n, /** @type {number} */ at) => html`<tr><td class="r">${at}</td><td class="r">${fixed(n, 6)}</td><td class="r">${second ? fixed(second[at], 6) : ""}</td></tr>`)}</tbody></table></div></details>
   </figure>`;
 }
 
@@ -125,6 +129,6 @@ function Norms({ norms }) {
   return html`<section class="ledger"><h2>Statistics of the batch, beside the kept ones</h2>
     ${norms.map((norm) => html`<h3>${norm.module}: ${norm.shown.length < norm.channels ? `the ${norm.shown.length} of ${grouped(norm.channels)} channels that are farthest apart` : `${grouped(norm.channels)} channels`}</h3>
       <div class="scroll"><table><thead><tr><th class="r">channel</th><th class="r">mean, batch</th><th class="r">mean, kept</th><th class="r">variance, batch</th><th class="r">variance, kept</th></tr></thead>
-      <tbody>${norm.shown.map((/** @type {any} */ one) => html`<tr><td class="r">${one.channel}</td><td class="r">${fixed(one.batch_mean)}</td><td class="r">${one.running_mean === null ? "none" : fixed(one.running_mean)}</td>
-        <td class="r">${fixed(one.batch_variance)}</td><td class="r">${one.running_variance === null ? "none" : fixed(one.running_variance)}</td></tr>`)}</tbody></table></div>`)}</section>`;
+      <tbody>${norm.shown.map((/** @type {any} */ one) => html`<tr><td class="r">${one.channel}</td><td class="r">${fixed(one.batch_mean)}</td><td class="r">${fixed(one.running_mean)}</td>
+        <td class="r">${fixed(one.batch_variance)}</td><td class="r">${fixed(one.running_variance)}</td></tr>`)}</tbody></table></div>`)}</section>`;
 }

@@ -33,7 +33,7 @@ const nameOf = (one) => (one.after ? [one.path, one.kind].filter(Boolean).join("
 /** @param {{one: any, open: boolean}} given */
 function One({ one, open }) {
   const title = nameOf(one), { before, after } = one;
-  const number = (/** @type {number | null} */ value) => (value === null ? "none" : fixed(value, 3));
+  const number = (/** @type {number | null} */ value) => fixed(value, 3);
   const once = (/** @type {any} */ text) => (open ? text : "?");
   /** @type {[string, any][]} */
   const facts = [
