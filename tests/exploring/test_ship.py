@@ -11,6 +11,7 @@ import models
 import msgspec
 import pytest
 import torch
+from profiles import profile
 from prometheus_client import generate_latest
 from torch import nn
 from tunings import BASELINE, tuning
@@ -21,12 +22,13 @@ from forwardpass.errors import UsageError
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.opening import of_noun
 from forwardpass.exploring.questions import ship
-from forwardpass.exploring.rows import given
+from forwardpass.exploring.rows import PassGiven, given
 from forwardpass.exploring.shipping import plans
 from forwardpass.exploring.watched_servers import WatchedServer
 from forwardpass.nouns.progress import Steps
 from forwardpass.serving.exchanges import RefusedError
 from forwardpass.serving.gauges import REGISTRY, Gauges
+from forwardpass.showing.pages.opening import first_view
 
 FEATURES = "features: f32[batch 16]"
 
@@ -152,6 +154,24 @@ def test_other_nouns_are_printed() -> None:
     (text,) = ship.beside(page, Steps()).printed
     assert text.title == "validation"
     assert "valid" in text.text
+
+
+def test_what_no_view_shows_whole_is_printed() -> None:
+    """Batch draws one curve of a profile; Neuron explains where there is a pass to explain."""
+    spent = profile()
+    (text,) = ship.beside(of_noun(spent), Steps()).printed
+    assert (text.title, text.text) == ("profile", str(spent))
+    done = fwd.record(models.mlp(), torch.randn(2, 16), mode="eval")
+    one = done.explain("0[0, 7]")
+    saved, live = of_noun(one), Exploration("mlp", PassGiven(done), (one,))
+    (text,) = ship.beside(saved, Steps()).printed
+    assert (text.title, text.text) == ("explanation", str(one))
+    assert first_view(one, saved) == {"view": 9}
+    assert not ship.beside(live, Steps()).printed
+    assert first_view(one, live) == {"view": 3, "element": "0[0, 7]"}
+    back = done.explain("0.weight[7, 3]", gradient=True)
+    (text,) = ship.beside(Exploration("mlp", PassGiven(done), (back,)), Steps()).printed
+    assert "autograd gives" in text.text
 
 
 def said() -> bytes:

@@ -39,7 +39,7 @@ def look(
                 explored = of_rows(forward, source, (noun,))
         except ForwardpassError as error:
             click.echo(f"the page shows what was found, and runs nothing: {error}", err=True)
-    wait(explored, at=at or first_view(noun))
+    wait(explored, at=at or first_view(noun, explored))
 
 
 def wait(

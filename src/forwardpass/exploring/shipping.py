@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -12,17 +12,15 @@ import msgspec
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.paretos import Errors, worth
 from forwardpass.nouns.diffs import Diff, LayerDiff, OutputDiff
-from forwardpass.nouns.documents import Document
 from forwardpass.nouns.explanations import Explanation
 from forwardpass.nouns.findings import Findings
 from forwardpass.nouns.plans import Plan
-from forwardpass.nouns.profiles import Profile
 from forwardpass.nouns.records import Record
 from forwardpass.nouns.tunings import Trial, Tuning
 
 _LAYERS: Final = 12
-_PICTURED: Final = (Record, Findings, Tuning, Diff, Profile, Explanation)
-"""Nouns that have a picture of their own in a view."""
+_PICTURED: Final = (Record, Findings, Tuning, Diff)
+"""Nouns of which a view shows all that they say."""
 
 
 class TriedPlan(msgspec.Struct, frozen=True):
@@ -106,7 +104,7 @@ class Against(msgspec.Struct, frozen=True):
 
 
 class Printed(msgspec.Struct, frozen=True):
-    """A noun without a picture of its own, as the terminal prints it."""
+    """A noun that no view shows, or not all of it, as the terminal prints it."""
 
     title: str
     text: str
@@ -206,10 +204,13 @@ def _of_layer(one: LayerDiff) -> Parted:
     return Parted(one.path or one.other, one.made, one.tolerance, one.guilty, missing)
 
 
-def printed(nouns: Sequence[Document]) -> Iterator[Printed]:
-    """The nouns that have no picture in a view."""
-    for noun in nouns:
-        if not isinstance(noun, _PICTURED):
+def printed(exploration: Exploration) -> Iterator[Printed]:
+    """The nouns that no view shows, or not all of them: Batch draws one curve of a Profile, and
+    Neuron an Explanation only where it has a pass, and never the way back."""
+    is_live = exploration.given is not None
+    for noun in exploration.nouns:
+        explained = isinstance(noun, Explanation) and noun.gradient is None and is_live
+        if not isinstance(noun, _PICTURED) and not explained:
             yield Printed(str(noun.__struct_config__.tag).split("/")[1], str(noun))
 
 

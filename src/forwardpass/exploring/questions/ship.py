@@ -118,7 +118,7 @@ def beside(exploration: Exploration, steps: Steps) -> Beside:
         can_check=_can_check(exploration),
         plans=None if tuning is None else planned(tuning),
         against=None if diff is None else against(diff),
-        printed=tuple(printed(exploration.nouns)),
+        printed=tuple(printed(exploration)),
         commands=tuple(commands(exploration)),
         server="" if exploration.served is None else exploration.served.url,
     )

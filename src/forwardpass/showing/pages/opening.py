@@ -118,7 +118,8 @@ def show(
 
     Returns the page, to be closed where it was not waited for.
     """
-    page = opened(of_noun(noun), browser=browser, port=port, at=first_view(noun))
+    explored = of_noun(noun)
+    page = opened(explored, browser=browser, port=port, at=first_view(noun, explored))
     if block is None:
         block = not (hasattr(sys, "ps1") or sys.flags.interactive)
     if block:
@@ -132,10 +133,10 @@ def waited(page: Page) -> None:
         page.wait()
 
 
-def first_view(noun: object) -> dict[str, str | int]:
-    """Where a page on a noun begins."""
+def first_view(noun: object, exploration: Exploration) -> dict[str, str | int]:
+    """Where a page on a noun begins: a number is explained where there is a pass to explain."""
     if isinstance(noun, Record | Watched):
         return {"view": 1}
-    if isinstance(noun, Explanation):
+    if isinstance(noun, Explanation) and exploration.given is not None:
         return {"view": 3, "element": noun.element}
     return {"view": 7 if isinstance(noun, Profile) else 9}
