@@ -91,7 +91,8 @@ def sharing_graph(plan: Plan) -> Plan:
 def one_at_a_time(plan: Plan) -> Plan:
     """The plan for batches that come one at a time, as to a server: what its streams have of
     threads, one batch has."""
-    if not hasattr(plugin(backends, plan.backend.name), "save"):
+    opens = getattr(plugin(backends, plan.backend.name), "open", None)
+    if opens is None or "streams" not in parameters(opens, 2):
         return plan
     written = _written(plan.backend)
     streams, threads = written.pop("streams", None), written.get("threads")

@@ -81,18 +81,14 @@ class Desk:
     def ask(self, asked: Answerable) -> Work:
         """The work of a question, done already where it was asked before."""
         work = Work(asked=asked)
-        known = None if asked.again else self._kept.get(asked.key)
-        if known is not None:
-            work.reached = known
-            work.over.set()
-        else:
-            self._waiting.put(work)
+        self._begin(work, asked)
         return work
 
     def answer(self, asked: Answerable) -> Reached:
         """What a question comes to; waits for it, and stops it where the waiting is interrupted."""
-        work = self.ask(asked)
+        work = Work(asked=asked)
         try:
+            self._begin(work, asked)
             work.over.wait()
         except BaseException:
             work.stop()
@@ -104,6 +100,14 @@ class Desk:
         """End the thread, when what it does is done."""
         self._waiting.put(None)
         self._thread.join()
+
+    def _begin(self, work: Work, asked: Answerable) -> None:
+        known = None if asked.again else self._kept.get(asked.key)
+        if known is not None:
+            work.reached = known
+            work.over.set()
+        else:
+            self._waiting.put(work)
 
     def _answers(self) -> None:
         while (work := self._waiting.get()) is not None:

@@ -65,6 +65,9 @@ def test_one_batch_at_a_time_has_the_threads_of_all_streams(
     assert str(sharing_graph(plan)) == "| remove_dropout @ openvino(quantize=int8) where a.*"
 
 
-@pytest.mark.parametrize("plan", ["@ eager(threads=2)", "@ null", "@ inductor", "@ onnxruntime"])
+@pytest.mark.parametrize(
+    "plan",
+    ["@ eager(device=cuda:7)", "@ null", "@ inductor(dynamic=true)", "@ onnxruntime(threads=2)"],
+)
 def test_what_has_no_streams_stays(plan: str) -> None:
     assert str(one_at_a_time(Plan.parse(plan))) == plan
