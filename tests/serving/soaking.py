@@ -486,9 +486,9 @@ class Soak:
                 self.came.readings.append(reading)
             time.sleep(min(2.0, seconds / 60))
         self._over.set()
+        self.came.seconds = time.monotonic() - began  # later nothing is asked, and nothing read
         for thread in threads:
             thread.join(120)
-        self.came.seconds = time.monotonic() - began
         if any(thread.is_alive() for thread in threads):
             self.came.wrong.append("a client was never answered")
         self.came.quiet.append(self._quiet())

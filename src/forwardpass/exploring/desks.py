@@ -18,6 +18,8 @@ from forwardpass.nouns.progress import Steps
 from forwardpass.profiling.allocations import wake
 
 _KEPT_BYTES: Final = 64 << 20
+_LOOK_SECONDS: Final = 0.2
+"""Between two looks for Ctrl-C: one that comes just before a wait does not end it."""
 
 
 class Stopped(BaseException):
@@ -89,7 +91,8 @@ class Desk:
         work = Work(asked=asked)
         try:
             self._begin(work, asked)
-            work.over.wait()
+            while not work.over.wait(_LOOK_SECONDS):
+                pass
         except BaseException:
             work.stop()
             raise
