@@ -91,15 +91,17 @@ def held(exploration: Exploration, steps: Steps, most_bytes: int = MOST_BYTES) -
     tiles: dict[str, HeldTile] = {}
     refusals: dict[str, NoAnswer] = {}
     left: list[str] = []
-    desk, spent, first = Desk(exploration), 0, key_of(_FIRST)
+    desk, first = Desk(exploration), key_of(_FIRST)
     try:
         asks = [one for one in questions(exploration) if key_of(one) != first]
+        # each key is in the file, with its quotes spelled out, its answer in it or left out
+        spent = sum(len(msgspec.json.encode(key_of(one))) for one in asks)
         steps.begin("exporting", len(asks) + 1)
         for question in asks:
             steps.begin(question.of, len(asks) + 1)
             steps.done = len(answers) + len(tiles) + len(refusals) + len(left)
             key, reached = key_of(question), desk.answer(asked(question))
-            size = _size(reached) + len(msgspec.json.encode(key))  # its quotes are spelled out
+            size = _size(reached)
             if spent + size > most_bytes:
                 left.append(key)
                 continue
