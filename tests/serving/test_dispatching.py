@@ -20,7 +20,7 @@ from forwardpass.measuring.clocks import WALL
 from forwardpass.serving.channels import Channel, ChannelClosedError
 from forwardpass.serving.dispatching import Dispatcher
 from forwardpass.serving.ends import pair
-from forwardpass.serving.exchanges import RefusedError
+from forwardpass.serving.exchanges import Exchange, RefusedError
 from forwardpass.serving.messages import RowsComputed
 from forwardpass.serving.options import RequestLimits, ServedModel, ServeOptions
 from tests.serving.played import LONGEST, Script, Stage, about, costs, exchange_now
@@ -580,15 +580,21 @@ def test_nothing_waits_for_rows_that_were_forgotten_before_they_were_encoded() -
     assert not any("left 2" in value for value in script.encoded)
 
 
+async def computed(stage: Stage, script: Script) -> tuple[Exchange, asyncio.Task[Any]]:
+    """A request whose row is being computed."""
+    exchange = exchange_now()
+    asked = asyncio.create_task(outcome(stage.ask(["a"], exchange=exchange)))
+    while not script.batches:
+        await asyncio.sleep(0.001)
+    return exchange, asked
+
+
 def test_who_was_told_something_else_meanwhile_has_not_left() -> None:
     script = texts()
     script.seconds = lambda rows, cells: 0.05
 
     async def act(stage: Stage) -> None:
-        exchange = exchange_now()
-        asked = asyncio.create_task(outcome(stage.ask(["a"], exchange=exchange)))
-        while not script.batches:
-            await asyncio.sleep(0.001)
+        exchange, asked = await computed(stage, script)
         assert exchange.gone is not None
         exchange.refusal = RefusedError(503, "this server has ended", reason="draining")
         exchange.gone()
@@ -603,10 +609,7 @@ def test_a_result_for_who_left_is_dropped() -> None:
     script.seconds = lambda rows, cells: 0.05
 
     async def act(stage: Stage) -> None:
-        exchange = exchange_now()
-        asked = asyncio.create_task(outcome(stage.ask(["a"], exchange=exchange)))
-        while not script.batches:
-            await asyncio.sleep(0.001)
+        exchange, asked = await computed(stage, script)
         assert exchange.gone is not None
         exchange.gone()
         assert await asked == (499, "gone", None)

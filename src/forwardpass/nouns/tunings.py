@@ -25,7 +25,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         bound: the one-sided 95 % confidence bound that the line is held against; None where only
             what was seen can be reported (minima and maxima).
         limit: what it is held against, with the baseline's own value in it where it is relative.
-        rows: on how many rows. needed: about how many would prove it, where these cannot.
+        rows: on how many rows; 0 where none says anything of it, and `value` is the limit then.
+        needed: about how many would prove it, where these cannot.
         why: a sentence with these numbers.
     """
 

@@ -130,6 +130,8 @@ def _from_below(one: Evidence) -> bool:
 def _seen(one: Evidence) -> str:
     """The bound, or where there is none what was seen, with as many digits as tell it from the
     limit, rounded to the side that claims less."""
+    if not one.rows:
+        return "nothing"
     value = one.value if one.bound is None else one.bound
     share = "%" in one.keep
     scale = 100.0 if share else 1.0

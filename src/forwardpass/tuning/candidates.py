@@ -3,7 +3,6 @@ not."""
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -148,15 +147,10 @@ def threaded(plan: Plan, machine: Machine, *, apart: bool = True) -> list[Plan]:
     if apart and "streams" in parameters(plugin(backends, backend.name).open, 2):
         counts = [machine.cores // each for each in (1, 2, 4)]
         found += [
-            _beside(with_threads(backend, str(machine.cores // count)), count)
+            _with(with_threads(backend, str(machine.cores // count)), "streams", str(count))
             for count in counts if count > 1
         ]  # fmt: skip
     return [Plan(plan.steps, one) for one in found if one != backend]
-
-
-def _beside(backend: Backend, streams: int) -> Backend:
-    arguments = (*backend.arguments, Argument(str(streams), "streams"))
-    return Backend(backend.name, arguments, backend.where)
 
 
 def threads_of(plan: Plan) -> str:
@@ -167,10 +161,12 @@ def threads_of(plan: Plan) -> str:
 def with_threads(backend: Backend, threads: str) -> Backend:
     """A backend with so many threads, if it takes a number and one is given."""
     file = plugin(backends, backend.name)
-    if not threads or "threads" not in inspect.signature(file.open).parameters:
-        return backend
-    arguments = (*backend.arguments, Argument(threads, "threads"))
-    return Backend(backend.name, arguments, backend.where)
+    takes = threads and "threads" in parameters(file.open, 2)
+    return _with(backend, "threads", threads) if takes else backend
+
+
+def _with(backend: Backend, name: str, text: str) -> Backend:
+    return Backend(backend.name, (*backend.arguments, Argument(text, name)), backend.where)
 
 
 def is_quantized(plan: Plan) -> bool:
