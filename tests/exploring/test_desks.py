@@ -78,11 +78,8 @@ def test_what_would_end_the_process_ends_a_question(
         return Number(1)
 
     work = desk.ask(Answerable("leaves", leaves))
-    assert work.over.wait(10), "nobody is told"
-    assert work.reached == told
-    work = desk.ask(Answerable("stays", stays))
-    assert work.over.wait(10), "nobody answers any more"
-    assert work.reached == b'{"value":1}'
+    assert work.wait() == told
+    assert desk.ask(Answerable("stays", stays)).wait() == b'{"value":1}'
 
 
 def test_who_is_interrupted_does_not_wait_for_the_answer(desk: Desk) -> None:
@@ -122,8 +119,7 @@ def test_work_that_nobody_waits_for_ends_at_its_next_step(desk: Desk) -> None:
     work = desk.ask(Answerable("endless", endless))
     assert begun.wait(10)
     work.stop()
-    assert work.over.wait(10)
-    assert isinstance(work.reached, NoAnswer)
+    assert isinstance(work.wait(), NoAnswer)
     assert isinstance(desk.answer(asked(PageQuestion("page.shown"))), bytes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -44,8 +45,28 @@ class Work(Steps):
     asked: Answerable | None = None
     stage: str = "waiting"
     reached: Reached | None = None
-    over: threading.Event = field(default_factory=threading.Event)
     stopping: bool = False
+    _told: queue.SimpleQueue[Reached] = field(default_factory=queue.SimpleQueue)
+
+    @property
+    def over(self) -> bool:
+        """Whether it came to something."""
+        return self.reached is not None
+
+    def end(self, reached: Reached) -> None:
+        """What it came to, for who polls and for who waits."""
+        self.reached = reached
+        self._told.put(reached)
+
+    def wait(self) -> Reached:
+        """What it comes to, for one who waits; Ctrl-C ends that.
+
+        The queue is of C: where Ctrl-C comes within its `get`, no lock stays taken, as one of an
+        Event may, which would keep the desk's thread in `set` for good.
+        """
+        while True:
+            with suppress(queue.Empty):
+                return self._told.get(timeout=_LOOK_SECONDS)
 
     def begin(self, stage: str, total: int) -> None:
         self.look()
@@ -91,13 +112,10 @@ class Desk:
         work = Work(asked=asked)
         try:
             self._begin(work, asked)
-            while not work.over.wait(_LOOK_SECONDS):
-                pass
+            return work.wait()
         except BaseException:
             work.stop()
             raise
-        assert work.reached is not None
-        return work.reached
 
     def close(self) -> None:
         """End the thread, when what it does is done."""
@@ -107,8 +125,7 @@ class Desk:
     def _begin(self, work: Work, asked: Answerable) -> None:
         known = None if asked.again else self._kept.get(asked.key)
         if known is not None:
-            work.reached = known
-            work.over.set()
+            work.end(known)
         else:
             self._waiting.put(work)
 
@@ -117,14 +134,14 @@ class Desk:
             assert work.asked is not None
             try:
                 known = None if work.asked.again else self._kept.get(work.asked.key)
-                work.reached = known or self._reached(work.asked, work)
+                reached = known or self._reached(work.asked, work)
             except Stopped:
-                work.reached = NoAnswer("Stopped", "nobody waited for it any more")
+                reached = NoAnswer("Stopped", "nobody waited for it any more")
             except ForwardpassError as error:
-                work.reached = NoAnswer(type(error).__name__, str(error))
+                reached = NoAnswer(type(error).__name__, str(error))
             except BaseException as error:  # noqa: BLE001 - sys.exit() as well: the page asks on
-                work.reached = NoAnswer(type(error).__name__, said(error))
-            work.over.set()
+                reached = NoAnswer(type(error).__name__, said(error))
+            work.end(reached)
 
     def _reached(self, asked: Answerable, work: Work) -> Reached:
         work.begin("running", 1)

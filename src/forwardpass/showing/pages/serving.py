@@ -100,7 +100,7 @@ class PageRoutes:
         none, as JSON: an answer, too, which no browser takes for an error."""
         work = self._desk.ask(asked(_read(exchange)))
         exchange.gone = work.stop
-        while not work.over.is_set():
+        while not work.over:
             await asyncio.sleep(_LOOK_SECONDS)
         reached = work.reached
         if isinstance(reached, Tile):
@@ -114,7 +114,7 @@ class PageRoutes:
 async def _events(work: Work, desk: Desk) -> AsyncGenerator[bytes]:
     """Of one that waits for its turn, how far that is which is answered before it."""
     told, waited = None, _TELL_SECONDS
-    while not work.over.is_set():
+    while not work.over:
         if waited >= _TELL_SECONDS:
             at = desk.exploration.steps if work.stage == "waiting" else work
             now = Progressed(at.stage, at.done, at.total, at.calls, at.expected)
