@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -82,26 +83,43 @@ def test_what_would_end_the_process_ends_a_question(
     assert desk.ask(Answerable("stays", stays)).wait() == b'{"value":1}'
 
 
-def test_who_is_interrupted_does_not_wait_for_the_answer(desk: Desk) -> None:
-    ended = threading.Event()
+_INTERRUPTED = """
+import os, signal, threading, torch
+import forwardpass as fwd
+from forwardpass.exploring.asking import Answerable
+from forwardpass.exploring.desks import Desk
+from forwardpass.exploring.explorations import Exploration
+from forwardpass.exploring.rows import given
 
-    def endless(exploration: Exploration, steps: Steps) -> Number:
-        os.kill(os.getpid(), signal.SIGINT)
-        try:
-            while True:
-                steps.advance()
-        finally:
-            ended.set()
+ended = threading.Event()
 
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # who runs tests may ignore it
+def endless(exploration, steps):
+    os.kill(os.getpid(), signal.SIGINT)
     try:
-        with pytest.raises(KeyboardInterrupt):
-            desk.answer(Answerable("endless", endless))
+        while True:
+            steps.advance()
     finally:
-        signal.signal(signal.SIGINT, before)
-    assert ended.wait(10)
+        ended.set()
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs tests may ignore it
+model = fwd.Model(torch.nn.Linear(4, 4), "x: f32[batch 4]")
+desk = Desk(Exploration("linear", given(fwd.Forward(model))))
+for number in range(100):
+    try:
+        desk.answer(Answerable(f"endless {number}", endless))
+    except KeyboardInterrupt:
+        assert ended.wait(10), "the question goes on"
+        ended.clear()
+    else:
+        raise AssertionError("it was answered")
+desk.close()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_who_is_interrupted_does_not_wait_for_the_answer() -> None:
+    """In a process of its own, of which the tests are no part."""
+    subprocess.run([sys.executable, "-c", _INTERRUPTED], check=True, timeout=120)
 
 
 def test_work_that_nobody_waits_for_ends_at_its_next_step(desk: Desk) -> None:

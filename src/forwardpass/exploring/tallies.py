@@ -11,6 +11,8 @@ _BINS = 512
 """On each side of zero, while numbers come."""
 _LEAST = -900
 """Exponent, so that nothing overflows where all numbers are next to nothing."""
+_TOGETHER = 1024
+"""Numbers that are counted at once: to count a few takes as long as to count a thousand."""
 _SHOWN = 48
 """Bins of a histogram, about: they are added up in twos and fours until there are no more."""
 
@@ -50,11 +52,26 @@ class Tally:
         self._min, self._max = float("inf"), -float("inf")
         self._exponent: int | None = None  # the bins reach from -2**exponent to 2**exponent
         self._bins = torch.zeros(2 * _BINS, dtype=torch.int64)
+        self._held: list[torch.Tensor] = []
+        self._waiting = 0
 
     def add(self, tensor: torch.Tensor) -> None:
-        """Count the numbers of a real tensor."""
-        numbers = tensor.detach().to("cpu", torch.float64).reshape(-1)
+        """Count the numbers of a real tensor, which may be written to afterwards."""
+        numbers = tensor.detach().reshape(-1)
         self.count += len(numbers)
+        self._waiting += len(numbers)
+        if self._waiting < _TOGETHER:
+            self._held.append(numbers.to("cpu", torch.float64, copy=True))
+        else:
+            self._held.append(numbers.to("cpu", torch.float64))
+            self._count()
+
+    def _count(self) -> None:
+        """Count what waits for it."""
+        if not self._held:
+            return
+        numbers = torch.cat(self._held)
+        self._held, self._waiting = [], 0
         self.nan += int(numbers.isnan().sum())
         self.inf += int(numbers.isinf().sum())
         numbers = numbers[numbers.isfinite()]
@@ -74,6 +91,9 @@ class Tally:
 
     def histogram(self, like: Tally | None = None) -> Histogram:
         """What was counted; in bins as wide as those of another, where both shall be compared."""
+        for tally in (self, like):
+            if tally is not None:
+                tally._count()
         exponents = [t._exponent for t in (self, like) if t is not None and t._exponent is not None]
         known = self._finite > 0
         spread = sqrt(self._squares / self._finite) if known else None
