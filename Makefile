@@ -13,7 +13,7 @@ TYPES := $(VENV)/types
 CORES := -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak lint format pictures bench bench-quick bench-tune bench-peers bench-held-out bench-serving constraints clean
+.PHONY: help install demo test soak lint format pictures bench bench-quick bench-tune bench-page bench-peers bench-held-out bench-serving constraints clean
 
 help:
 	@echo "make demo         a digit explained, models run, exported, tuned and served (installs first)"
@@ -24,6 +24,7 @@ help:
 	@echo "make pictures     take the pictures of the docs anew, in Chromium"
 	@echo "make bench        the benchmarks, into benchmarks/RESULTS.md; bench-quick: a small smoke run"
 	@echo "make bench-tune   what tune makes of texts, of twelve families, of networks of convolutions: 2 hours"
+	@echo "make bench-page   how long the page of a long pass keeps one waiting, in Chromium"
 	@echo "make bench-peers  recording beside other people's recorders, in a venv of their own"
 	@echo "make bench-serving  texts answered in time beside other people's servers, in the same venv"
 	@echo "make bench-held-out  check on models of other libraries, in the same venv as the peers"
@@ -126,6 +127,9 @@ bench-quick: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.serving_kills --quick
 	$(BIN)/python -m benchmarks.serving_soak --quick
 	$(BIN)/python -m benchmarks.serving_policies --quick
+
+bench-page: $(VENV)/stamp-test
+	$(BIN)/python -m benchmarks.page_times $(ARGS)
 
 # FORWARDPASS_SENTENCES names a Python of benchmarks/peers/sentences.txt, beside whose int8 texts stand.
 bench-tune: $(VENV)/stamp-package
