@@ -49,13 +49,13 @@ def tuned(name: str, folder: Path, times: int) -> list[str]:
     before, after = fwd.run(reference, unseen)[0], fwd.run(str(out), unseen)[0]
     (evidence,) = judge((Keep.parse(task.keep),), before, after, None)
     _, report = fwd.run(reference, unseen)
-    rate = report.rows / max(report.seconds.total, 1e-3)
+    rate = report.steady_rows_per_second
     repeated = np.resize(judged_on, max(512, int(TIMED_SECONDS * rate)))
     many = cut(task.columns, repeated)
     rates: dict[str, list[float]] = {reference: [], str(out): []}
 
     def timed(forward: str) -> None:
-        rates[forward].append(fwd.run(forward, many)[1].rows_per_second)
+        rates[forward].append(fwd.run(forward, many)[1].steady_rows_per_second)
 
     seconds = rounds({one: lambda one=one: timed(one) for one in rates}, times)
     ratio = [a / b for a, b in zip(seconds[reference], seconds[str(out)], strict=True)]
@@ -107,8 +107,9 @@ def _publish(
     ]  # fmt: skip
     about = (
         f"At most {MINUTES:g} minutes each. × eager, `fwd run`: rows per second of runs of the "
-        "artefact, from the first read to the last commit, ÷ those of the model over the same rows "
-        "in the same round, median (least–most); opening included: seconds of the whole call. Of "
+        "artefact once it is open, ÷ those of the model over the same rows in the same round, "
+        "median (least–most); opening included: seconds of the whole call, of about "
+        f"{TIMED_SECONDS:g} s of computing. Of "
         "so few unseen rows no share of flips can be proved: what came is to be compared with the "
         "budget. Loss on "
         "rows not trained on, before and after training: "

@@ -40,6 +40,8 @@ def main() -> None:
     tunings: dict[str, fwd.Tuning] = {}
     with tempfile.TemporaryDirectory() as root:
         os.environ["FORWARDPASS_CACHE"] = os.path.join(root, "cache")
+        plain = [row["text"] for row in unseen]
+        other = peer(Path(root), texts[:given], plain)  # before all that takes half an hour
         for number, keep in enumerate(BUDGETS[:1] if small else BUDGETS):
             out = Path(root) / f"{number}.fwd"
             tunings[keep] = fwd.tune(
@@ -55,11 +57,9 @@ def main() -> None:
 
             candidates[name] = candidate
 
-        plain = [row["text"] for row in unseen]
         sentences = SentenceTransformer(_folder(), device="cpu")
         sentences.encode(plain[:32])
         add(ENCODE, lambda: sentences.encode(plain))
-        other = peer(Path(root), texts[:given], plain)
         if other is not None:
             candidates[INT8] = lambda: other(vectors)
         add(EAGER, lambda: fwd.run(MODEL, unseen)[0]["sentence_embedding"])

@@ -82,8 +82,9 @@ class RunReport(Document, frozen=True, kw_only=True, tag_field="schema", tag="fo
 
     @property
     def steady_rows_per_second(self) -> float:
-        """Rows of this run ÷ its seconds without those that calibrated: what a long run shows."""
+        """Rows of this run ÷ its seconds without those that built and calibrated: what a long run
+        shows."""
         computed = self.rows - self.resumed_rows
         spent = computed / self.rows_per_second if self.rows_per_second else 0.0
-        steady = spent - self.seconds.calibrate
+        steady = spent - self.seconds.build - self.seconds.calibrate
         return computed / steady if steady > 0 else self.rows_per_second
