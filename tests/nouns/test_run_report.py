@@ -34,9 +34,11 @@ def report(**changes: object) -> RunReport:
     return RunReport(**values)  # pyright: ignore[reportArgumentType]
 
 
-def test_the_steady_rate_is_that_without_calibrating() -> None:
+def test_the_steady_rate_is_that_without_building_and_calibrating() -> None:
     short = report(rows=100, rows_per_second=50.0, seconds=Seconds(total=3.0, calibrate=1.5))
     assert short.steady_rows_per_second == 200.0
+    opened = report(rows=100, rows_per_second=50.0, seconds=Seconds(build=1.0, calibrate=0.5))
+    assert opened.steady_rows_per_second == 200.0
     resumed = report(rows=100, rows_per_second=25.0, resumed_rows=50, seconds=Seconds(calibrate=1))
     assert resumed.steady_rows_per_second == 50.0
     cached = report(rows=100, rows_per_second=50.0, seconds=Seconds(total=3.0))
