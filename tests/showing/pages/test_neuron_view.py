@@ -114,6 +114,7 @@ def test_a_weight_that_is_set_moves_the_outputs_as_in_python(
     now = module(*x)[0].tolist()
     weight.data = held
     tab.locator(".rail details summary").click()
+    tab.locator(".rail details tbody tr").last.wait_for()  # visible: until then its text is empty
     shown = tab.eval_on_selector_all(
         ".rail details tbody tr", "rows => rows.map(row => row.cells[2].innerText)"
     )
