@@ -24,7 +24,7 @@ from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL
 from forwardpass.showing.pages import Page as Served
 
-_FRAMES = """() => new Promise(done => {
+FRAMES = """() => new Promise(done => {
     const box = document.querySelector('.window'), frames = [];
     let last = performance.now();
     const frame = () => {
@@ -34,6 +34,7 @@ _FRAMES = """() => new Promise(done => {
         if (frames.length < 120) requestAnimationFrame(frame); else done(frames);
     };
     requestAnimationFrame(frame); })"""
+"""Milliseconds of 120 frames, while the map is panned."""
 _MOST_SECONDS = 300
 
 
@@ -59,7 +60,7 @@ def main() -> None:
                 tab.click("text=operators")
                 tab.click("text=all drawn")
                 tab.wait_for_selector("[role=treeitem][aria-setsize='10202']")
-                took: list[float] = sorted(tab.evaluate(_FRAMES))
+                took: list[float] = sorted(tab.evaluate(FRAMES))
                 frames.append(took[len(took) * 95 // 100])
                 elements.append(tab.evaluate("document.querySelectorAll('*').length"))
                 if turn == times - 1:

@@ -15,6 +15,7 @@ from untouched import untouched
 import forwardpass as fwd
 from forwardpass import Forward, Model
 from forwardpass.errors import UsageError
+from forwardpass.exploring import tallies
 from forwardpass.exploring.explorations import Exploration
 from forwardpass.exploring.health import Health, surveyed
 from forwardpass.exploring.questions import values
@@ -37,12 +38,20 @@ numbers = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
 
 @settings(max_examples=150, deadline=None)
-@drawn(st.lists(st.lists(numbers, min_size=1, max_size=20), min_size=1, max_size=5))
-def test_a_tally_counts_as_numpy_does(parts: list[list[float]]) -> None:
+@drawn(
+    st.lists(st.lists(numbers, min_size=1, max_size=20), min_size=1, max_size=5),
+    st.sampled_from([1, 16, 1024]),
+)
+def test_a_tally_counts_as_numpy_does(parts: list[list[float]], together: int) -> None:
+    """Whether parts are counted as they come, or some of them at once."""
     tally = Tally()
-    for part in parts:
-        tally.add(torch.tensor(part, dtype=torch.float32))
-    found = tally.histogram()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tallies, "_TOGETHER", together)
+        for part in parts:
+            numbers = torch.tensor(part, dtype=torch.float32)
+            tally.add(numbers)
+            numbers.fill_(7)  # as a pass may write over what it made
+        found = tally.histogram()
     every = np.array([x for part in parts for x in part], dtype=np.float32).astype(np.float64)
     finite = every[np.isfinite(every)]
     filled = finite[finite != 0]

@@ -60,10 +60,9 @@ class Tally:
         numbers = tensor.detach().reshape(-1)
         self.count += len(numbers)
         self._waiting += len(numbers)
-        if self._waiting < _TOGETHER:
-            self._held.append(numbers.to("cpu", torch.float64, copy=True))
-        else:
-            self._held.append(numbers.to("cpu", torch.float64))
+        is_kept = self._waiting < _TOGETHER
+        self._held.append(numbers.to("cpu", torch.float64, copy=is_kept))
+        if not is_kept:
             self._count()
 
     def _count(self) -> None:
@@ -91,10 +90,11 @@ class Tally:
 
     def histogram(self, like: Tally | None = None) -> Histogram:
         """What was counted; in bins as wide as those of another, where both shall be compared."""
-        for tally in (self, like):
-            if tally is not None:
-                tally._count()
-        exponents = [t._exponent for t in (self, like) if t is not None and t._exponent is not None]
+        compared = [tally for tally in (self, like) if tally is not None]
+        for tally in compared:
+            tally._count()
+        both = [tally for tally in compared if tally._exponent is not None]
+        exponents = [tally._exponent for tally in both if tally._exponent is not None]
         known = self._finite > 0
         spread = sqrt(self._squares / self._finite) if known else None
         plain = Histogram(
@@ -104,7 +104,6 @@ class Tally:
         )  # fmt: skip
         if self._exponent is None:
             return plain
-        both = [t for t in (self, like) if t is not None and t._exponent is not None]
         for tally in both:
             tally._reach(max(exponents))
         taken = torch.stack([tally._bins for tally in both]).sum(0).nonzero()
