@@ -34,7 +34,7 @@ from forwardpass.nouns.programs import TRUSTED, Trust
 from forwardpass.nouns.signatures import Signature
 from forwardpass.preparing.preparing import example_of, ready
 from forwardpass.preparing.recipes import Learned
-from forwardpass.preparing.sizing import alone, recurring
+from forwardpass.preparing.sizing import SIZING_SECONDS, alone, recurring
 from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.generators import generators_kept
 
@@ -44,16 +44,21 @@ _GOLDEN: Final = ((3, 0.25), (1, 0.9))
 and large; no more, since whoever opens the artefact waits for them."""
 
 
-def exported(forward: Forward, block: Block, out: Path) -> Artefact:
+def exported(
+    forward: Forward, block: Block, out: Path, *, sizing_seconds: float = SIZING_SECONDS
+) -> Artefact:
     """Write a Forward as an artefact `out`, fitted to rows that are encoded already: what `export`
     writes, given the same rows as data.
+
+    Args:
+        sizing_seconds: that finding the best size of a batch may take.
 
     Raises OutputExistsError, DataError and BuildError as `export` does.
     """
     forward, block = signed_by(forward, block)
     example = example_of(block)._replace(data=FittingBlock(block))
     with generators_kept(), whole_or_not_there(out) as staging:
-        return written(forward, block, example, staging)
+        return written(forward, block, example, staging, sizing_seconds=sizing_seconds)
 
 
 def signed_by(forward: Forward, block: Block) -> tuple[Forward, Block]:
@@ -69,13 +74,17 @@ def signed_by(forward: Forward, block: Block) -> tuple[Forward, Block]:
     return whole, replace(block, signature=exact)
 
 
-def written(forward: Forward, block: Block, example: Example, folder: Path) -> Artefact:
+def written(
+    forward: Forward, block: Block, example: Example, folder: Path,
+    *, sizing_seconds: float = SIZING_SECONDS,
+) -> Artefact:  # fmt: skip
     """Write a Forward into an empty folder: its graph, proved, and all that opens it.
 
     Args:
         forward: with the signature of `block`.
         block: rows that golden ones are taken of, padding is proved on and batches are timed with.
         example: what it is built from; with `data` where there are rows to fit to.
+        sizing_seconds: that finding the best size of a batch may take.
 
     Raises BuildError where the backend cannot make it, or makes something else of it.
     """
@@ -112,15 +121,20 @@ def written(forward: Forward, block: Block, example: Example, folder: Path) -> A
         versions=_versions(saved.replicas[0].facts.library),
         files={},
     )
-    return _finished(artefact, model, block, folder, timed=example.data is not None)
+    seconds = None if example.data is None else sizing_seconds
+    return _finished(artefact, model, block, folder, seconds)
 
 
-def reopened(forward: Forward, block: Block, made: Path, out: Path) -> Artefact:
+def reopened(
+    forward: Forward, block: Block, made: Path, out: Path,
+    *, sizing_seconds: float = SIZING_SECONDS,
+) -> Artefact:  # fmt: skip
     """Write an artefact `out` that has the graph of another one, and opens it as its own plan says:
     what `exported` writes, where only that differs (see `sharing_graph`).
 
     Args:
         made: the folder of the other one, of the same model, fitted to the same rows.
+        sizing_seconds: that finding the best size of a batch may take.
 
     Raises OutputExistsError, DataError and BuildError as `export` does.
     """
@@ -130,14 +144,14 @@ def reopened(forward: Forward, block: Block, made: Path, out: Path) -> Artefact:
         shutil.copytree(made, staging, ignore=ours, dirs_exist_ok=True)
         known = msgspec.json.decode((made / MANIFEST).read_bytes(), type=Artefact)
         other = msgspec.structs.replace(known, plan=str(forward.plan), outputs=(), files={})
-        return _finished(other, forward.model, block, staging, timed=True)
+        return _finished(other, forward.model, block, staging, sizing_seconds)
 
 
 def _finished(
-    artefact: Artefact, model: Model, block: Block, folder: Path, *, timed: bool
+    artefact: Artefact, model: Model, block: Block, folder: Path, sizing_seconds: float | None
 ) -> Artefact:
     """Write what is known of an artefact, and its manifest."""
-    learned = _learned(artefact, model, block, folder, timed=timed)
+    learned = _learned(artefact, model, block, folder, sizing_seconds)
     (folder / READY).write_bytes(msgspec.json.format(msgspec.json.encode(learned)))
     whole = msgspec.structs.replace(artefact, outputs=learned.outputs, files=sums(folder))
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(whole)))
@@ -145,17 +159,18 @@ def _finished(
 
 
 def _learned(
-    artefact: Artefact, model: Model, block: Block, folder: Path, *, timed: bool
+    artefact: Artefact, model: Model, block: Block, folder: Path, sizing_seconds: float | None
 ) -> Learned:
     """What is known of the artefact before its first row: outputs, padding, and what batches of the
-    user's own rows cost."""
+    user's own rows cost; without seconds they are not timed."""
+    timed = sizing_seconds is not None
     program = ArtefactProgram(folder, artefact)
     forward = Forward(Model(program, block.signature), Plan((), Plan.parse(artefact.plan).backend))
     encoded = alone(recurring(block) if timed else block)
     _LOG.info("timing batches" if timed else "what comes out")
     prepared = ready(
         forward, [encoded], executor, program.digest(), batch_rows=None if timed else 1,
-        made_of=model,
+        made_of=model, sizing_seconds=sizing_seconds or 0.0,
     )  # fmt: skip
     assert prepared is not None
     prepared.executor.close()

@@ -27,7 +27,7 @@ from forwardpass.nouns.signatures import Output
 from forwardpass.preparing.outputs import infer, probe, resized, verify
 from forwardpass.preparing.padding import PaddingProof, prove
 from forwardpass.preparing.recipes import Ready, costs_key, machine_of, stored
-from forwardpass.preparing.sizing import Sized, sized, timed
+from forwardpass.preparing.sizing import SIZING_SECONDS, Sized, sized, timed
 from forwardpass.preparing.trials import Trials
 from forwardpass.tensors.blocks import Block
 
@@ -66,6 +66,7 @@ def ready(
     most_rows: int = SHARD.rows,
     marks: Marks | None = None,
     made_of: Model | None = None,
+    sizing_seconds: float = SIZING_SECONDS,
 ) -> Prepared | None:
     """Build a Forward by its first rows, and learn what must be known before the others.
 
@@ -82,6 +83,7 @@ def ready(
         most_rows: positions from here on are left alone.
         marks: where it is noted over which rows processes died.
         made_of: the model of which an artefact that is being written was made.
+        sizing_seconds: that finding the best size of a batch may take.
 
     Raises PassError where no row of the block can be computed, UsageError where the outputs cannot
     be told, DataError where a hundred rows could not be encoded and none could.
@@ -109,6 +111,7 @@ def ready(
                     found = sized(
                         known, running, rest, row, identity,
                         expected=expected, most_rows=most_rows, begun=begun,
+                        seconds=sizing_seconds,
                     )  # fmt: skip
                 else:
                     found = Sized(timed(known, running, done, row, batch_rows), kept=True)

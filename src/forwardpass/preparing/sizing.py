@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from forwardpass.preparing.calibrating import Calibration, Pool
 from forwardpass.preparing.recipes import Ready
 from forwardpass.preparing.trials import NOTHING, Trials
 from forwardpass.tensors.blocks import Block
+
+SIZING_SECONDS: Final = WINDOW.seconds or 0.0
+"""That finding the best size of a batch takes at most: what is computed meanwhile goes into the
+first window, and into one shard."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def sized(
     expected: int | None,
     most_rows: int = SHARD.rows,
     begun: Trials | None = None,
+    seconds: float = SIZING_SECONDS,
 ) -> Sized:
     """The costs as they are known, or found by computing rows of `blocks`.
 
@@ -61,6 +66,7 @@ def sized(
         expected: rows to compute in all, where that is known.
         most_rows: positions from here on are left to the run.
         begun: what was tried on this machine before, where nothing is kept here.
+        seconds: that it may take. What is not settled by then goes on next time.
     """
     kept = remembered(ready, identity)
     known = kept or begun or Trials()
@@ -76,10 +82,9 @@ def sized(
                 continue
             if not single.points:
                 single = timed(ready, executor, done, row, 1)
-            # all that was computed goes into the first window, and into one shard
-            seconds = (WINDOW.seconds or 0.0) - calibration.seconds
+            left = seconds - calibration.seconds
             within = int(np.searchsorted(done.rows.positions, min(most_rows, SHARD.rows)))
-            count = min(within, int(seconds / single.points[0].seconds))
+            count = min(within, int(left / single.points[0].seconds))
             if count < 1:
                 break
             sizes = done.block.sizes[:count]

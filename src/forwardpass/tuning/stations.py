@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -32,6 +33,10 @@ from forwardpass.tensors.threads import operator_threads, set_operator_threads
 from forwardpass.tuning.messages import MakeAnswer, TurnAnswer
 from forwardpass.tuning.stored import read_block
 from forwardpass.tuning.workshops import PartName, RefusedTrialError, TrialError
+
+_SIZING_SECONDS: Final = 5.0
+"""That finding the best size of a batch takes of a plan, each time it is made or opened: many are
+tried, and who runs the one that is chosen goes on from there."""
 
 
 def nothing() -> None:
@@ -61,7 +66,7 @@ class Runner:
             replicas.extend(engine.replicas)
             return executor(engine)
 
-        found = ready(forward, [encoded], kept, digest(forward))
+        found = ready(forward, [encoded], kept, digest(forward), sizing_seconds=_SIZING_SECONDS)
         assert found is not None
         known = found.ready
         self._executor, self._beat = found.executor, beat
@@ -162,9 +167,10 @@ class Station:
         block, shared = self._block(parts, "calibration"), (parts, str(sharing_graph(planned.plan)))
         made, seconds = self._graphs.get(shared, (None, 0.0))
         if made is not None and made.exists():
-            artefact = reopened(planned, block, made, out)
+            artefact = reopened(planned, block, made, out, sizing_seconds=_SIZING_SECONDS)
         else:
-            artefact, seconds = exported(planned, block, out), 0.0
+            artefact = exported(planned, block, out, sizing_seconds=_SIZING_SECONDS)
+            seconds = 0.0
         seconds += WALL.now() - began  # what the graph took is what this plan takes, too
         self._graphs[shared] = out, seconds
         return MakeAnswer(
