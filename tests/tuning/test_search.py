@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from simulated import ROWS, Simulated, Simulation, backends, kinds
 
-from forwardpass.errors import PassError, UsageError
+from forwardpass.errors import BuildError, PassError, UsageError
 from forwardpass.measuring.machines import machine
 from forwardpass.nouns.plans import Plan
 from forwardpass.nouns.progress import Steps
@@ -17,8 +17,15 @@ from forwardpass.tuning.aims import Aim
 from forwardpass.tuning.conducting import Conducted, conducted
 from forwardpass.tuning.deadlines import Deadline
 from forwardpass.tuning.ledgers import Ledger, begun
+from forwardpass.tuning.stations import failure
 from forwardpass.tuning.workbenches import Workbench
-from forwardpass.tuning.workshops import Candidate, Outputs, PartName, TrialError
+from forwardpass.tuning.workshops import (
+    Candidate,
+    Outputs,
+    PartName,
+    PassingTrialError,
+    TrialError,
+)
 
 LIMIT = 0.5
 
@@ -230,6 +237,26 @@ def test_a_disk_that_is_full_ends_no_tuning(tmp_path: Path) -> None:
     ledger.write(Trial(plan="@ eager", fate="kept", why="made"))
     assert list(ledger.known) == ["@ eager"]
     assert "could not be written to the end" in ledger.refused[0]
+
+
+def test_what_the_disk_had_no_room_for_is_tried_by_another_call(tmp_path: Path) -> None:
+    try:
+        with Path("/dev/full").open("wb", buffering=0) as file:
+            file.write(b"a graph")
+    except OSError as error:
+        refused = BuildError("the graph could not be written")
+        refused.__cause__ = error
+    full = failure(refused, making=True)
+    assert isinstance(full, PassingTrialError)
+    table = kinds(openvino=Simulated(3.0, raises=full), onnxruntime=Simulated(1.5))
+    bench, came = tuned(Simulation(backends(table)), tmp_path)
+    assert came.choice.plan == "@ onnxruntime"
+    trial = bench.trials["@ openvino"]
+    assert trial.fate == "not tried"
+    assert trial.why.startswith("the disk is full: the graph could not be written")
+    assert "@ openvino" not in Ledger(tmp_path, "one").known
+    table["openvino"] = Simulated(3.0)
+    assert tuned(Simulation(backends(table)), tmp_path)[1].choice.plan == "@ openvino"
 
 
 def test_a_journal_that_was_cut_off_loses_its_last_line(tmp_path: Path) -> None:

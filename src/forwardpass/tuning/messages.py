@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -121,11 +121,14 @@ class Beat(msgspec.Struct, frozen=True, tag=True):
     """A batch was computed: it does not hang."""
 
 
+FailureKind: TypeAlias = Literal["TrialError", "RefusedTrialError", "PassingTrialError"]
+
+
 class FailureAnswer(msgspec.Struct, frozen=True, tag=True):
-    """`refused`: there is nothing to do, or a part of it is missing; nothing went wrong."""
+    """It could not be done; `kind` is the name of a TrialError."""
 
     why: str
-    refused: bool = False
+    kind: FailureKind
 
 
 Request: TypeAlias = (

@@ -17,7 +17,7 @@ import msgspec
 from forwardpass.measuring.clocks import WALL
 from forwardpass.starting import start
 from forwardpass.tuning.messages import Answer, Beat, FailureAnswer, Line, Request
-from forwardpass.tuning.workshops import RefusedTrialError, TrialError
+from forwardpass.tuning.workshops import PassingTrialError, RefusedTrialError, TrialError
 
 _LOOK_SECONDS: Final = 0.2
 """How often it is asked whether a silent process is alive: what it started may hold its pipe."""
@@ -26,6 +26,9 @@ _TAIL: Final = 4096
 _READ: Final = 1 << 16
 _WORDS: Final = re.compile(r"[A-Za-z]{3}")
 _NO_MEMORY: Final = ("bad_alloc", "out of memory", "Cannot allocate memory", "MemoryError")
+_ERRORS: Final = {
+    kind.__name__: kind for kind in (TrialError, RefusedTrialError, PassingTrialError)
+}
 Kind = TypeVar("Kind", bound=Answer)
 
 
@@ -84,9 +87,10 @@ class Worker:
             self.close()
             raise
         if isinstance(line, FailureAnswer):
-            if not line.refused:
+            kind = _ERRORS[line.kind]
+            if kind is not RefusedTrialError:
                 self.close()  # who knows what it left behind
-            raise (RefusedTrialError if line.refused else TrialError)(line.why)
+            raise kind(line.why)
         assert isinstance(line, kind)
         return line
 

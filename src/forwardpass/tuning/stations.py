@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -32,7 +33,12 @@ from forwardpass.tensors.blocks import Block
 from forwardpass.tensors.threads import operator_threads, set_operator_threads
 from forwardpass.tuning.messages import MakeAnswer, TurnAnswer
 from forwardpass.tuning.stored import read_block
-from forwardpass.tuning.workshops import PartName, RefusedTrialError, TrialError
+from forwardpass.tuning.workshops import (
+    PartName,
+    PassingTrialError,
+    RefusedTrialError,
+    TrialError,
+)
 
 _SIZING_SECONDS: Final = 5.0
 """That finding the best size of a batch takes of a plan, each time it is made or opened: many are
@@ -227,6 +233,15 @@ class Station:
         return known
 
 
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether that is why, of an error or of what it came of."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
+
+
 def failure(error: BaseException, *, making: bool = False) -> TrialError:
     """An exception of a trial as its failure; while it was made, a refusal is one."""
     if isinstance(error, TrialError):
@@ -235,6 +250,8 @@ def failure(error: BaseException, *, making: bool = False) -> TrialError:
     text = str(error) if own else said(error)
     if out_of_memory(error) or (own and out_of_memory(RuntimeError(text))):
         return TrialError(f"memory ran out: {text}")
+    if _disk_is_full(error):
+        return PassingTrialError(f"the disk is full: {text}")
     if making and isinstance(error, BuildError | UsageError | LoadError):
         return RefusedTrialError(text)
     return TrialError(text)

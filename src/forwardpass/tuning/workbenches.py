@@ -23,6 +23,7 @@ from forwardpass.tuning.workshops import (
     Candidate,
     Outputs,
     PartName,
+    PassingTrialError,
     RefusedTrialError,
     Rounds,
     TrialError,
@@ -272,7 +273,9 @@ class Workbench:
         return own.cpu if threads == 1 and self.trusted.clock == "cpu" else own
 
     def _failed(self, plan: str, error: TrialError) -> None:
-        if self.deadline.now >= self.workshop.until:
+        if isinstance(error, PassingTrialError):
+            self.set(plan, fate="not tried", why=str(error))
+        elif self.deadline.now >= self.workshop.until:
             self.set(plan, fate="not tried", why=f"{NO_TIME}: {error}")  # another call may try it
         else:
             fate = "not tried" if isinstance(error, RefusedTrialError) else "failed"

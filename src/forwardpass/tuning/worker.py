@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -49,13 +50,13 @@ class _Served:
     def answer(self, request: Request) -> None:
         """Do what is asked, and say what came of it."""
         from forwardpass.tuning.stations import failure
-        from forwardpass.tuning.workshops import RefusedTrialError
 
         try:
             line: Line = self._done(request)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the trial's
             failed = failure(error, making=isinstance(request, MakeRequest))
-            line = FailureAnswer(str(failed), isinstance(failed, RefusedTrialError))
+            kind: Any = type(failed).__name__
+            line = FailureAnswer(str(failed), kind)
         self._say(line)
 
     def _say(self, line: Line) -> None:

@@ -25,6 +25,11 @@ class RefusedTrialError(TrialError):
     is missing, an operator has no counterpart. It was not tried, and nothing went wrong."""
 
 
+class PassingTrialError(TrialError):
+    """A plan that failed for what has nothing to do with it: the disk was full. Another call may
+    try it."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A plan that was made.
