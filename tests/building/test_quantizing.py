@@ -16,8 +16,11 @@ from torch import nn
 import forwardpass as fwd
 from forwardpass import Forward, Model
 from forwardpass.building import Engine, Example, build
+from forwardpass.building.replicas import FullGraph
 from forwardpass.errors import BuildError, UsageError
-from forwardpass.executing.examples import drawn
+from forwardpass.executing.examples import drawn, drawn_rows
+from forwardpass.exporting.writing import exported
+from forwardpass.nouns.artefacts import GRAPH
 
 WEIGHTS = "openvino(quantize=int8, weight_only=true)"
 
@@ -37,6 +40,17 @@ class Odd(nn.Module):
         hidden = torch.tanh(features @ self.matrix)
         hidden = self.twice(torch.tanh(self.twice(hidden)))
         return self.named["twice_1"](self.tied(torch.tanh(self.first(hidden))))
+
+
+class Other(nn.Module):
+    """What takes and gives the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.only = nn.Linear(16, 16)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.only(features)
 
 
 class Folded(nn.Module):
@@ -269,3 +283,28 @@ import openvino_telemetry  # whoever wants it has it
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_what_is_quantized_may_begin_with_a_graph_that_is_there(
+    tmp_path: Path, backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same comes of it; and a graph that is not this module's is noticed."""
+    caplog.set_level("INFO", "forwardpass")
+    forward = odd()
+    rows = drawn_rows(forward, [{}], 32)
+    made = exported(forward @ backend, rows, tmp_path / "full.fwd")
+    exported(seeded(Other, "features: f32[batch 16]") @ backend, rows, tmp_path / "other.fwd")
+    came: dict[str, Any] = {}
+    for name in ("none", "full", "other"):
+        caplog.clear()
+        graph = FullGraph(tmp_path / f"{name}.fwd" / GRAPH, made.lowered.route)
+        out = tmp_path / f"int8-{name}.fwd"
+        known = None if name == "none" else graph
+        quantized = exported(forward @ f"{backend}(quantize=int8)", rows, out, graph=known)
+        assert quantized.lowered.quantized is not None
+        ways = [line for line in caplog.messages if line.startswith("writing by")]
+        assert len(ways) == (2 if name == "other" else 1)
+        came[name] = fwd.run(str(out), dict(rows.values))[0]["output"]
+    np.testing.assert_array_equal(came["full"], came["none"])
+    np.testing.assert_array_equal(came["other"], came["none"])

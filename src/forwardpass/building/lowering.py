@@ -144,7 +144,8 @@ def lower(
 
     Args:
         program: a module that is ours to change.
-        example: needs a signature, and batches of other sizes.
+        example: needs a signature, and batches of other sizes. A graph that it has is proved as one
+            that is written.
         backend: its name, for errors.
         routes: ways of writing, the preferred ones first.
         opened: opens what a way wrote.
@@ -176,7 +177,10 @@ def lower(
             "leave that out, or the quantization"
         )
     declined: list[str] = []
-    for route, write in routes.items():
+    ways = [*routes.items()]
+    if quantize is not None and example.graph is not None:
+        ways.insert(0, (example.graph.route, _copying(example.graph.folder)))
+    for route, write in ways:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         _LOG.info("writing by %s", route)
@@ -204,6 +208,15 @@ def lower(
                 raise DataError(f"the graph cannot be written: {error.strerror}") from error
             declined.append(f"{route}: {cause_of(error)}{_called(error, subject)}")
     raise BuildError(f"{program.name} cannot be lowered to {backend}. " + "; ".join(declined))
+
+
+def _copying(known: Path) -> Write:
+    """Writes what is there already."""
+
+    def write(draft: Draft, folder: Path) -> None:
+        shutil.copytree(known, folder, dirs_exist_ok=True)
+
+    return write
 
 
 def _drafted(subject: Subject) -> Draft:

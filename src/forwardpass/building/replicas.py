@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -36,6 +37,17 @@ Resized: TypeAlias = "Callable[[Sequence[int], Mapping[str, int]], Mapping[str, 
 number from 0; they are real ones, or were drawn, and need not differ for long."""
 
 
+class FullGraph(NamedTuple):
+    """A graph in full precision that a backend has written of the same module, by the same example.
+
+    Attributes:
+        folder: where it is. route: the way in which it was written.
+    """
+
+    folder: Path
+    route: str
+
+
 class Example(NamedTuple):
     """A batch that the program takes, and the signature that names its inputs, if there is one.
 
@@ -45,12 +57,14 @@ class Example(NamedTuple):
         at: batches of other rows and sizes, to build from and to try what was built on; None where
             rows cannot be resized.
         data: the rows that the user gave to fit to, in batches; None where there are none.
+        graph: what a backend that quantizes begins with; None: it writes that first.
     """
 
     signature: Signature | None
     inputs: Inputs
     at: Resized | None = None
     data: Data | None = None
+    graph: FullGraph | None = None
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ import numpy as np
 from forwardpass.building import Example, golden
 from forwardpass.building.engines import save
 from forwardpass.building.opening import this_platform
+from forwardpass.building.replicas import FullGraph
 from forwardpass.errors import BuildError
 from forwardpass.executing.executors import executor
 from forwardpass.executing.fitting import FittingBlock
@@ -45,18 +46,20 @@ and large; no more, since whoever opens the artefact waits for them."""
 
 
 def exported(
-    forward: Forward, block: Block, out: Path, *, sizing_seconds: float = SIZING_SECONDS
-) -> Artefact:
+    forward: Forward, block: Block, out: Path, *, sizing_seconds: float = SIZING_SECONDS,
+    graph: FullGraph | None = None,
+) -> Artefact:  # fmt: skip
     """Write a Forward as an artefact `out`, fitted to rows that are encoded already: what `export`
     writes, given the same rows as data.
 
     Args:
         sizing_seconds: that finding the best size of a batch may take.
+        graph: of the same plan in full precision, where that was written before.
 
     Raises OutputExistsError, DataError and BuildError as `export` does.
     """
     forward, block = signed_by(forward, block)
-    example = example_of(block)._replace(data=FittingBlock(block))
+    example = example_of(block)._replace(data=FittingBlock(block), graph=graph)
     with generators_kept(), whole_or_not_there(out) as staging:
         return written(forward, block, example, staging, sizing_seconds=sizing_seconds)
 

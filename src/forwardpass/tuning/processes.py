@@ -26,7 +26,7 @@ _TAIL: Final = 4096
 _READ: Final = 1 << 16
 _WORDS: Final = re.compile(r"[A-Za-z]{3}")
 _NO_MEMORY: Final = ("bad_alloc", "out of memory", "Cannot allocate memory", "MemoryError")
-_ERRORS: Final = {
+_ERRORS: Final[dict[str, type[TrialError]]] = {
     kind.__name__: kind for kind in (TrialError, RefusedTrialError, PassingTrialError)
 }
 Kind = TypeVar("Kind", bound=Answer)
@@ -87,10 +87,10 @@ class Worker:
             self.close()
             raise
         if isinstance(line, FailureAnswer):
-            kind = _ERRORS[line.kind]
-            if kind is not RefusedTrialError:
+            error = _ERRORS[line.kind]
+            if error is not RefusedTrialError:
                 self.close()  # who knows what it left behind
-            raise kind(line.why)
+            raise error(line.why)
         assert isinstance(line, kind)
         return line
 

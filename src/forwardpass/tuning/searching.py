@@ -82,7 +82,6 @@ class PlanSearch:
             ideas(steps, self._machine, self._trust, threads_of(one_at_a_time(self.given)))
         )
         coarser = [idea for idea in found if idea.kind == "coarser"]
-        self._try(Idea(self.given, "full"))
         for idea in found:
             if idea.kind != "coarser":
                 self._try(idea)

@@ -14,7 +14,7 @@ import numpy as np
 from forwardpass.batching.policies import Policy
 from forwardpass.building.engines import Engine
 from forwardpass.building.opening import sharing_graph
-from forwardpass.building.replicas import Replica
+from forwardpass.building.replicas import FullGraph, Replica
 from forwardpass.errors import BuildError, LoadError, UsageError, said
 from forwardpass.executing.assembling import Assembled, assembled, planned
 from forwardpass.executing.batches import Planned, Result
@@ -22,8 +22,9 @@ from forwardpass.executing.executors import Executor, executor, out_of_memory
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL, Clock, Took
 from forwardpass.measuring.memory import Growth
+from forwardpass.nouns.artefacts import GRAPH
 from forwardpass.nouns.forwards import Forward
-from forwardpass.nouns.plans import Plan
+from forwardpass.nouns.plans import Plan, Step
 from forwardpass.nouns.signatures import Signature
 from forwardpass.preparing.identity import digest
 from forwardpass.preparing.preparing import ready
@@ -147,7 +148,8 @@ class Runner:
 
 class Station:
     """Makes plans of a Forward, and computes them on parts that lie on disk. What differs in how a
-    graph is opened is not lowered and fitted again.
+    graph is opened is not lowered and fitted again; what is quantized begins with the graph as
+    it was written in full precision.
 
     Args:
         forward: None where artefacts alone are opened.
@@ -161,6 +163,7 @@ class Station:
         self._blocks: dict[tuple[str, PartName], Block] = {}
         self._runners: dict[str | None, Runner] = {}
         self._graphs: dict[tuple[str, str], tuple[Path, float]] = {}
+        self._full: dict[tuple[str, tuple[Step, ...], str], FullGraph] = {}
 
     def make(self, plan: str, out: Path, parts: str) -> MakeAnswer:
         """Make the artefact of a plan. Raises what `export` raises."""
@@ -175,8 +178,14 @@ class Station:
         if made is not None and made.exists():
             artefact = reopened(planned, block, made, out, sizing_seconds=_SIZING_SECONDS)
         else:
-            artefact = exported(planned, block, out, sizing_seconds=_SIZING_SECONDS)
+            key = (parts, planned.plan.steps, planned.plan.backend.name)
+            full = self._full.get(key)
+            if full is not None and not full.folder.exists():
+                full = None
+            artefact = exported(planned, block, out, sizing_seconds=_SIZING_SECONDS, graph=full)
             seconds = 0.0
+            if artefact.lowered.quantized is None:
+                self._full[key] = FullGraph(out / GRAPH, artefact.lowered.route)
         seconds += WALL.now() - began  # what the graph took is what this plan takes, too
         self._graphs[shared] = out, seconds
         return MakeAnswer(
