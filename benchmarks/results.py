@@ -51,8 +51,9 @@ def spread(values: Sequence[float], form: str = ",.0f") -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
-    lines = [head, [":---", *["---:"] * (len(head) - 1)], *rows]
+    """A Markdown table; the first column is text, the others are numbers. A plan may have bars."""
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    lines = [head, [":---", *["---:"] * (len(head) - 1)], *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
