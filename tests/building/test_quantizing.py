@@ -308,3 +308,18 @@ def test_what_is_quantized_may_begin_with_a_graph_that_is_there(
         came[name] = fwd.run(str(out), dict(rows.values))[0]["output"]
     np.testing.assert_array_equal(came["full"], came["none"])
     np.testing.assert_array_equal(came["other"], came["none"])
+
+
+def test_a_graph_that_cannot_be_quantized_is_not_written_once_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "forwardpass")
+    forward = seeded(nn.Tanh, "input: f32[batch 16]")
+    rows = drawn_rows(forward, [{}], 32)
+    made = exported(forward @ "onnxruntime", rows, tmp_path / "full.fwd")
+    caplog.clear()
+    graph = FullGraph(tmp_path / "full.fwd" / GRAPH, made.lowered.route)
+    with pytest.raises(BuildError):
+        exported(forward @ "onnxruntime(quantize=int8)", rows, tmp_path / "q.fwd", graph=graph)
+    ways = [line for line in caplog.messages if line.startswith("writing by")]
+    assert ways.count(f"writing by {made.lowered.route}") == 1

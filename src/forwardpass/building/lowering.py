@@ -180,7 +180,10 @@ def lower(
     ways = [*routes.items()]
     if quantize is not None and example.graph is not None:
         ways.insert(0, (example.graph.route, _copying(example.graph.folder)))
+    proven: set[str] = set()
     for route, write in ways:
+        if route in proven:  # as it was there; written anew it would be refused for the same reason
+            continue
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         _LOG.info("writing by %s", route)
@@ -190,6 +193,7 @@ def lower(
                 write(draft, folder)
             lowered = Lowered(draft.inputs, draft.outputs, dtype, route, declined=tuple(declined))
             distance = proved(opened(folder, lowered)[0], subject, truths, draft.reads)
+            proven.add(route)
             on = tuple(truth.said for truth in truths)
             lowered = msgspec.structs.replace(lowered, tried=on, distance=distance)
             if quantize is None:
