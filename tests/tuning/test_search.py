@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from simulated import ROWS, Simulated, Simulation, backends, kinds
@@ -53,6 +54,7 @@ class ByError:
 
 def tuned(
     simulation: Simulation, folder: Path, goal: str = "throughput", minutes: float | None = None,
+    cores: int = 0,
 ) -> tuple[Workbench, Conducted]:  # fmt: skip
     deadline = Deadline(None if minutes is None else 60 * minutes, simulation.clock)
     ledger = Ledger(folder, "one")
@@ -60,9 +62,8 @@ def tuned(
         simulation, Candidate("@ eager", None), ROWS, ByError(), Aim.parse(goal), deadline, ledger,
         Steps(),
     )  # fmt: skip
-    return bench, conducted(
-        bench, Plan.parse("@ eager"), tuple, machine(), "data", lambda plan: None
-    )
+    here = msgspec.structs.replace(machine(), cores=cores or machine().cores)
+    return bench, conducted(bench, Plan.parse("@ eager"), tuple, here, "data", lambda plan: None)
 
 
 def test_the_fastest_that_keeps_the_budget_is_chosen(tmp_path: Path) -> None:
@@ -237,6 +238,16 @@ def test_a_disk_that_is_full_ends_no_tuning(tmp_path: Path) -> None:
     ledger.write(Trial(plan="@ eager", fate="kept", why="made"))
     assert list(ledger.known) == ["@ eager"]
     assert "could not be written to the end" in ledger.refused[0]
+
+
+def test_what_differs_in_how_it_is_opened_is_not_taken_for_as_dear(tmp_path: Path) -> None:
+    """A graph took a minute; with other threads it is there, and a minute is not left."""
+    table = kinds(openvino=Simulated(2.0, seconds=60))
+    for name in ("threads=1", "threads=2", "threads=1, streams=2", "threads=2, streams=1"):
+        speed = 3.0 if "streams=2" in name else 1.5
+        table[f"openvino({name})"] = Simulated(speed, seconds=2)
+    _, came = tuned(Simulation(backends(table)), tmp_path, minutes=2.0, cores=2)
+    assert came.choice.plan == "@ openvino(threads=1, streams=2)"
 
 
 def test_what_the_disk_had_no_room_for_is_tried_by_another_call(tmp_path: Path) -> None:

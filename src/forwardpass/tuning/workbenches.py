@@ -10,7 +10,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from forwardpass.building.opening import sharing_graph
 from forwardpass.measuring.timings import Ratio, Timing, Trusted, ratio, timing
+from forwardpass.nouns.plans import Plan
 from forwardpass.nouns.profiles import Estimate
 from forwardpass.nouns.programs import TRUSTED, Trust
 from forwardpass.nouns.progress import Steps
@@ -92,6 +94,7 @@ class Workbench:
         self.trusted = Trusted("wall", "nothing was timed")
         self.admitted: Trust = "native"
         self._took: dict[str, float] = {}
+        self._graphs: set[str] = set()
         self._references: dict[PartName, tuple[int, Outputs]] = {}
 
     @property
@@ -143,8 +146,12 @@ class Workbench:
         """Try a plan on few rows, unless that was done.
 
         Args:
-            about: what other plans of about as long a making share.
+            about: what other plans of about as long a making share; those that differ only in how
+                their graph is opened are another such kind.
         """
+        graph = str(sharing_graph(Plan.parse(plan)))
+        if graph in self._graphs:
+            about = f"{about}, opened otherwise"
         known = self.trials.get(plan)
         if known is not None and (known.fate != "kept" or known.stage != "made"):
             return known
@@ -169,6 +176,7 @@ class Workbench:
         """Make a plan, or take what was made of it; None where that fails, which is noted."""
         if plan in self.made:
             return self.made[plan]
+        began = self.deadline.now
         try:
             made = self.workshop.make(plan)
         except TrialError as error:
@@ -179,7 +187,8 @@ class Workbench:
             self.settle(plan, fate="not tried", why=why, trust=made.trust)
             return None
         self.made[plan] = made
-        self._took[about] = max(self._took.get(about, 0.0), made.seconds)
+        self._took[about] = max(self._took.get(about, 0.0), self.deadline.now - began)
+        self._graphs.add(str(sharing_graph(Plan.parse(plan))))
         begun = {} if plan in self.trials else {"why": "made", "stage": "made"}
         self.set(
             plan, **begun, artefact_bytes=made.bytes, build_seconds=made.seconds, trust=made.trust,
