@@ -18,8 +18,11 @@ LOOKS: Final = 4
 """Plans that are held against the final part at most, the one that was given among them."""
 _PROCESSES: Final = 3
 """Fresh processes of each contender: how memory happens to lie in one of them is its own."""
-_SECONDS: Final = 4.0
-"""Of a contest in fresh processes."""
+_LEAST_SECONDS: Final = 4.0
+_MOST_SECONDS: Final = 12.0
+_SHARE: Final = 0.02
+"""Of a contest in fresh processes: a share of all the time. Of a slow model three turns are four
+seconds, and say little where a machine is not quiet."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def _timed(bench: Workbench, plan: str, made: Candidate) -> bool:
         if base and not bench.deadline.fits(_fresh_seconds(bench), final=True):
             break
         try:
-            one, other = bench.contest([made], "final", _SECONDS, fresh=True)
+            one, other = bench.contest([made], "final", _contest_seconds(bench), fresh=True)
         except TrialError as error:
             if base:
                 break
@@ -176,8 +179,13 @@ def _timed(bench: Workbench, plan: str, made: Candidate) -> bool:
 
 
 def _fresh_seconds(bench: Workbench) -> float:
-    """Of one contest in fresh processes, about."""
-    return _SECONDS + 2 * bench.opening_seconds
+    """Of one contest in fresh processes, about, with opening them."""
+    return _contest_seconds(bench) + 2 * bench.opening_seconds
+
+
+def _contest_seconds(bench: Workbench) -> float:
+    share = _MOST_SECONDS if bench.deadline.seconds is None else _SHARE * bench.deadline.seconds
+    return min(max(share, _LEAST_SECONDS), _MOST_SECONDS)
 
 
 def _noise(bench: Workbench, base: Sequence[Rounds]) -> float:
