@@ -184,6 +184,7 @@ def _fresh_seconds(bench: Workbench) -> float:
 
 
 def _contest_seconds(bench: Workbench) -> float:
+    """The share of all the time, within its limits; the most where there is no limit."""
     share = _MOST_SECONDS if bench.deadline.seconds is None else _SHARE * bench.deadline.seconds
     return min(max(share, _LEAST_SECONDS), _MOST_SECONDS)
 
