@@ -11,6 +11,7 @@ import numpy as np
 
 from forwardpass.measuring.clocks import Clock, Took
 from forwardpass.tuning.workshops import (
+    SIZING_SECONDS,
     Candidate,
     Outputs,
     PartName,
@@ -100,11 +101,12 @@ class Simulation:
         batch: int | None = None,
         seconds: float,
         fresh: bool = False,
+        sizing_seconds: float = SIZING_SECONDS,
     ) -> list[Rounds]:
         rows = batch or rows
         plain = [rows / (self.rate * self._of(one).speed) for one in contenders]
         turns = max(3, int(seconds / sum(plain)))
-        self.spend(turns * sum(plain))
+        self.spend(turns * sum(plain) + (len(contenders) * sizing_seconds if fresh else 0.0))
         for one in contenders:
             self.seen.append((one.plan, part))
         found: list[Rounds] = []

@@ -251,11 +251,11 @@ def test_what_differs_in_how_it_is_opened_is_not_taken_for_as_dear(tmp_path: Pat
 
 
 def test_what_the_disk_had_no_room_for_is_tried_by_another_call(tmp_path: Path) -> None:
+    refused = BuildError("the graph could not be written")
     try:
         with Path("/dev/full").open("wb", buffering=0) as file:
             file.write(b"a graph")
     except OSError as error:
-        refused = BuildError("the graph could not be written")
         refused.__cause__ = error
     full = failure(refused, making=True)
     assert isinstance(full, PassingTrialError)

@@ -87,7 +87,8 @@ def few(monkeypatch: pytest.MonkeyPatch, *plans: str) -> None:
     for place, name in (
         (searching, "_SCREEN_SECONDS"),
         (searching, "_TIMED_SECONDS"),
-        (finals, "_SECONDS"),
+        (finals, "_LEAST_SECONDS"),
+        (finals, "_MOST_SECONDS"),
     ):
         monkeypatch.setattr(place, name, 0.3)
 

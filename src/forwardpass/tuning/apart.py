@@ -34,6 +34,7 @@ from forwardpass.tuning.processes import Kind, Worker
 from forwardpass.tuning.stored import read_values, write_values
 from forwardpass.tuning.weights import weights_of
 from forwardpass.tuning.workshops import (
+    SIZING_SECONDS,
     Candidate,
     Outputs,
     PartName,
@@ -93,6 +94,7 @@ class Apart(Premises):
         batch: int | None = None,
         seconds: float,
         fresh: bool = False,
+        sizing_seconds: float = SIZING_SECONDS,
     ) -> list[Rounds]:
         """Time contenders in turns, each in a process of its own."""
         taken: set[str] = set()
@@ -104,7 +106,7 @@ class Apart(Premises):
                 if fresh or name in taken:
                     worker = self._bound(one)
                     own.append(worker)
-                    known = self._ask(worker, self._open(one), OpenAnswer)
+                    known = self._ask(worker, self._open(one, sizing_seconds), OpenAnswer)
                 else:
                     taken.add(name)
                     worker, known = self._hand(one)
@@ -164,10 +166,9 @@ class Apart(Premises):
             self._hands[name] = worker, made, known
         return worker, known
 
-    def _open(self, made: Candidate) -> OpenRequest:
-        return OpenRequest(
-            None if made.folder is None else str(made.folder), str(self.parts.folder)
-        )
+    def _open(self, made: Candidate, sizing_seconds: float = SIZING_SECONDS) -> OpenRequest:
+        folder = None if made.folder is None else str(made.folder)
+        return OpenRequest(folder, str(self.parts.folder), sizing_seconds)
 
     def _bound(self, made: Candidate) -> Worker:
         """A new process that can open a candidate."""

@@ -12,7 +12,7 @@ from forwardpass.nouns.profiles import Estimate
 from forwardpass.nouns.programs import TRUSTED
 from forwardpass.nouns.tunings import Evidence, Trial
 from forwardpass.tuning.workbenches import Workbench
-from forwardpass.tuning.workshops import Candidate, Rounds, TrialError
+from forwardpass.tuning.workshops import SIZING_SECONDS, Candidate, Rounds, TrialError
 
 LOOKS: Final = 4
 """Plans that are held against the final part at most, the one that was given among them."""
@@ -47,7 +47,8 @@ class Gated:
 def predicted(bench: Workbench, finalists: Sequence[Trial | None]) -> float:
     """Seconds that the gate takes for so many plans, and the one that was given, about; for None,
     one that is no faster."""
-    fresh = _fresh_seconds(bench)  # further ones are there for what time is left
+    # further contests are there for what time is left
+    fresh = _fresh_seconds(bench) + 2 * (_sizing_seconds(bench) - SIZING_SECONDS)
     own = bench.rows["final"] / bench.rate
     return own + sum(_seconds(bench, one) + fresh for one in finalists)
 
@@ -148,7 +149,10 @@ def _timed(bench: Workbench, plan: str, made: Candidate) -> bool:
         if base and not bench.deadline.fits(_fresh_seconds(bench), final=True):
             break
         try:
-            one, other = bench.contest([made], "final", _contest_seconds(bench), fresh=True)
+            one, other = bench.contest(
+                [made], "final", _contest_seconds(bench), fresh=True,
+                sizing_seconds=SIZING_SECONDS if base else _sizing_seconds(bench),
+            )  # fmt: skip
         except TrialError as error:
             if base:
                 break
@@ -187,6 +191,12 @@ def _contest_seconds(bench: Workbench) -> float:
     """The share of all the time, within its limits; the most where there is no limit."""
     share = _MOST_SECONDS if bench.deadline.seconds is None else _SHARE * bench.deadline.seconds
     return min(max(share, _LEAST_SECONDS), _MOST_SECONDS)
+
+
+def _sizing_seconds(bench: Workbench) -> float:
+    """That each may look for the best size of a batch in the first contest: what was found each
+    time they were opened before is little where rows are slow, and a run goes on from all of it."""
+    return max(SIZING_SECONDS, _contest_seconds(bench))
 
 
 def _noise(bench: Workbench, base: Sequence[Rounds]) -> float:

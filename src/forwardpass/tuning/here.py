@@ -12,7 +12,7 @@ from forwardpass.tuning.contests import Turning, contest
 from forwardpass.tuning.messages import OpenAnswer, TurnAnswer
 from forwardpass.tuning.premises import Premises
 from forwardpass.tuning.stations import Station, failure
-from forwardpass.tuning.workshops import Candidate, Outputs, PartName, Rounds
+from forwardpass.tuning.workshops import SIZING_SECONDS, Candidate, Outputs, PartName, Rounds
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Here(Premises):
         batch: int | None = None,
         seconds: float,
         fresh: bool = False,
+        sizing_seconds: float = SIZING_SECONDS,
     ) -> list[Rounds]:
         """Time contenders in turns, all in this process; `fresh`: opened anew."""
         parts = str(self.parts.folder)
@@ -53,7 +54,7 @@ class Here(Premises):
                 name = _folder(one)
                 if fresh:
                     self._station.close(name)
-                runner = self._station.open(name, parts)
+                runner = self._station.open(name, parts, sizing_seconds)
 
                 def turn(first: int, repeats: int, name: str | None = name) -> TurnAnswer:
                     return self._station.turn(name, parts, part, rows, batch, first, repeats)

@@ -49,11 +49,12 @@ class MakeRequest(msgspec.Struct, frozen=True, tag=True):
 
 
 class OpenRequest(msgspec.Struct, frozen=True, tag=True):
-    """Open an artefact, and learn of the search rows in `parts` how it is computed; None: the
-    Forward itself. What was open is closed."""
+    """Open an artefact, and learn of the search rows in `parts` how it is computed, which may take
+    `sizing_seconds`; None: the Forward itself. What was open is closed."""
 
     folder: str | None
     parts: str
+    sizing_seconds: float
 
 
 class ComputeRequest(msgspec.Struct, frozen=True, tag=True):
@@ -66,10 +67,11 @@ class ComputeRequest(msgspec.Struct, frozen=True, tag=True):
 
 
 class TurnRequest(msgspec.Struct, frozen=True, tag=True):
-    """The same `repeats` times, timed; outputs are let go.
+    """Compute so many rows of a part `repeats` times, timed; outputs are let go.
 
     Attributes:
-        batch: one batch of so many of these rows alone, from the row `first` on; None: all rows.
+        rows: neighbours in order of length, from all over the part.
+        batch: one batch of so many alone, of the first rows from the row `first` on; None: all.
     """
 
     parts: str

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forwardpass.batching.policies import Policy
 from forwardpass.building.engines import Engine
@@ -35,15 +36,16 @@ from forwardpass.tensors.threads import operator_threads, set_operator_threads
 from forwardpass.tuning.messages import MakeAnswer, TurnAnswer
 from forwardpass.tuning.stored import read_block
 from forwardpass.tuning.workshops import (
+    SIZING_SECONDS,
     PartName,
     PassingTrialError,
     RefusedTrialError,
     TrialError,
 )
 
-_SIZING_SECONDS: Final = 5.0
-"""That finding the best size of a batch takes of a plan, each time it is made or opened: many are
-tried, and who runs the one that is chosen goes on from there."""
+_RUN: Final = 16
+"""Rows that are neighbours in order of length, of those of a turn: a batch of a long run has about
+as many, or more."""
 
 
 def nothing() -> None:
@@ -57,6 +59,7 @@ class Runner:
         forward: as it was loaded: a Forward with a signature, or that of an artefact.
         block: rows by which it is built, and sized where that is not known yet.
         beat: called after each batch.
+        sizing_seconds: that finding the best size of a batch may take.
 
     Attributes:
         seconds: until it could compute. threads: that compute at once, 0 where that is not known.
@@ -64,7 +67,9 @@ class Runner:
     Raises what building raises; PassError where it computes none of the rows.
     """
 
-    def __init__(self, forward: Forward, block: Block, beat: Callable[[], None]) -> None:
+    def __init__(
+        self, forward: Forward, block: Block, beat: Callable[[], None], sizing_seconds: float
+    ) -> None:
         began = WALL.now()
         encoded = alone(recurring(block))
         replicas: list[Replica] = []
@@ -73,7 +78,7 @@ class Runner:
             replicas.extend(engine.replicas)
             return executor(engine)
 
-        found = ready(forward, [encoded], kept, digest(forward), sizing_seconds=_SIZING_SECONDS)
+        found = ready(forward, [encoded], kept, digest(forward), sizing_seconds=sizing_seconds)
         assert found is not None
         known = found.ready
         self._executor, self._beat = found.executor, beat
@@ -176,13 +181,13 @@ class Station:
         block, shared = self._block(parts, "calibration"), (parts, str(sharing_graph(planned.plan)))
         made, seconds = self._graphs.get(shared, (None, 0.0))
         if made is not None and made.exists():
-            artefact = reopened(planned, block, made, out, sizing_seconds=_SIZING_SECONDS)
+            artefact = reopened(planned, block, made, out, sizing_seconds=SIZING_SECONDS)
         else:
             key = (parts, planned.plan.steps, planned.plan.backend.name)
             full = self._full.get(key)
             if full is not None and not full.folder.exists():
                 full = None
-            artefact = exported(planned, block, out, sizing_seconds=_SIZING_SECONDS, graph=full)
+            artefact = exported(planned, block, out, sizing_seconds=SIZING_SECONDS, graph=full)
             seconds = 0.0
             if artefact.lowered.quantized is None:
                 self._full[key] = FullGraph(out / GRAPH, artefact.lowered.route)
@@ -195,13 +200,15 @@ class Station:
             tuple(f"{done.step}: {done.did}" for done in artefact.steps),
         )
 
-    def open(self, folder: str | None, parts: str) -> Runner:
+    def open(
+        self, folder: str | None, parts: str, sizing_seconds: float = SIZING_SECONDS
+    ) -> Runner:
         """What computes an artefact, or the Forward itself; once opened it stays so."""
         if folder not in self._runners:
             forward = self._forward if folder is None else load(Path(folder), trust="native")
             assert forward is not None
             block = self._block(parts, "search")
-            self._runners[folder] = Runner(forward, block, self._beat)
+            self._runners[folder] = Runner(forward, block, self._beat, sizing_seconds)
         return self._runners[folder]
 
     def outputs(
@@ -215,10 +222,12 @@ class Station:
         self, folder: str | None, parts: str, part: PartName, rows: int,
         batch: int | None, first: int, repeats: int,
     ) -> TurnAnswer:  # fmt: skip
-        """What computing the first rows of a part takes, or one batch of them."""
-        block = self._block(parts, part).take(slice(0, rows))
-        if batch is not None:
-            block = block.take(np.arange(first, first + batch) % len(block))
+        """What computing so many rows of a part takes, or one batch of the first of them."""
+        whole = self._block(parts, part)
+        if batch is None:
+            block = whole.take(neighbours(whole, rows))
+        else:
+            block = whole.take(np.arange(first, first + batch) % min(rows, len(whole)))
         runner = self.open(folder, parts)
         took = runner.turn(block, together=batch is not None, repeats=repeats)
         return TurnAnswer(took.seconds, took.cpu_seconds, runner.peak_bytes)
@@ -240,6 +249,22 @@ class Station:
             known = read_block(Path(parts) / part, self._signature)
             self._blocks[parts, part] = known
         return known
+
+
+def neighbours(block: Block, rows: int) -> NDArray[np.intp]:
+    """So many rows, or all, as a long run batches them: neighbours in order of length, in runs that
+    are spread evenly over that order. The first rows of a block are of all lengths, and would be
+    cut into small batches, or padded ones, that no run computes."""
+    rows = min(rows, len(block))
+    order = np.argsort(block.sizes.prod(axis=1), kind="stable")
+    runs = max(1, rows // _RUN)
+    spans, places = np.array_split(order, runs), np.array_split(np.arange(rows), runs)
+    return np.concatenate(
+        [
+            span[(len(span) - len(own)) // 2 :][: len(own)]
+            for span, own in zip(spans, places, strict=True)
+        ]
+    )
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

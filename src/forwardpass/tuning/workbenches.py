@@ -22,6 +22,7 @@ from forwardpass.tuning.deadlines import Deadline
 from forwardpass.tuning.functions import MetricError
 from forwardpass.tuning.ledgers import Ledger
 from forwardpass.tuning.workshops import (
+    SIZING_SECONDS,
     Candidate,
     Outputs,
     PartName,
@@ -149,15 +150,14 @@ class Workbench:
             about: what other plans of about as long a making share; those that differ only in how
                 their graph is opened are another such kind.
         """
-        graph = str(sharing_graph(Plan.parse(plan)))
-        if graph in self._graphs:
-            about = f"{about}, opened otherwise"
         known = self.trials.get(plan)
         if known is not None and (known.fate != "kept" or known.stage != "made"):
             return known
         if (before := self.ledger.known.get(plan)) is not None:
             self.trials[plan] = before
             return before
+        if _graph(plan) in self._graphs:
+            about = f"{about}, opened otherwise"
         self.steps.begin(f"{plan} on few rows", 1)
         if not self.deadline.fits(self._took.get(about, 0.0) + seconds):
             return self.set(plan, fate="not tried", why=NO_TIME)
@@ -188,7 +188,7 @@ class Workbench:
             return None
         self.made[plan] = made
         self._took[about] = max(self._took.get(about, 0.0), self.deadline.now - began)
-        self._graphs.add(str(sharing_graph(Plan.parse(plan))))
+        self._graphs.add(_graph(plan))
         begun = {} if plan in self.trials else {"why": "made", "stage": "made"}
         self.set(
             plan, **begun, artefact_bytes=made.bytes, build_seconds=made.seconds, trust=made.trust,
@@ -242,12 +242,13 @@ class Workbench:
             self.set(plan, **self.figures(base, mine))
 
     def contest(
-        self, others: Sequence[Candidate], part: PartName, seconds: float, *, fresh: bool = False
-    ) -> list[Rounds]:
+        self, others: Sequence[Candidate], part: PartName, seconds: float, *, fresh: bool = False,
+        sizing_seconds: float = SIZING_SECONDS,
+    ) -> list[Rounds]:  # fmt: skip
         """Rounds of the baseline, which comes first, and of others. Raises TrialError."""
         return self.workshop.contest(
             [self.baseline, *others], part, self._turn_rows(part), batch=self.aim.batch,
-            seconds=seconds, fresh=fresh,
+            seconds=seconds, fresh=fresh, sizing_seconds=sizing_seconds,
         )  # fmt: skip
 
     def figures(self, base: Rounds, mine: Rounds) -> dict[str, Any]:
@@ -289,6 +290,11 @@ class Workbench:
         else:
             fate = "not tried" if isinstance(error, RefusedTrialError) else "failed"
             self.settle(plan, fate=fate, why=str(error))
+
+
+def _graph(plan: str) -> str:
+    """What plans share that differ only in how their graph is opened."""
+    return str(sharing_graph(Plan.parse(plan)))
 
 
 def beyond(trial: Trial) -> Evidence | None:

@@ -80,7 +80,8 @@ class _Served:
         if isinstance(request, OpenRequest):
             station.close_all()
             self._open = request.folder
-            runner = station.open(request.folder, request.parts)
+            opened = (request.folder, request.parts, request.sizing_seconds)
+            runner = station.open(*opened)
             return OpenAnswer(runner.seconds, runner.threads)
         if isinstance(request, ComputeRequest):
             made, failed = station.outputs(self._open, request.parts, request.part, request.rows)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from forwardpass.measuring.clocks import Took
 from forwardpass.nouns.plans import Plan
 from forwardpass.tensors.arrays import Values
 
 PartName = Literal["calibration", "search", "final"]
+SIZING_SECONDS: Final = 5.0
+"""That finding the best size of a batch takes of a plan, each time it is made or opened: many are
+tried, and what is not settled by then goes on the next time."""
 Outputs = Mapping[str, Values]
 """By name of an output, one value a row, in the order of the rows asked for."""
 
@@ -102,10 +105,18 @@ class Workshop(Protocol):
         batch: int | None = None,
         seconds: float,
         fresh: bool = False,
+        sizing_seconds: float = SIZING_SECONDS,
     ) -> list[Rounds]:
         """Turn by turn, the order alternating, for about so many seconds in all, at least three
-        turns each. `batch`: single batches of so many rows in place of all rows; `fresh`: in
-        processes that have computed nothing else."""
+        turns each.
+
+        Args:
+            rows: of a turn, neighbours in order of length from all over the part: what batches of
+                a long run are made of.
+            batch: single batches of so many of the first rows in place of that.
+            fresh: in processes that have computed nothing else.
+            sizing_seconds: that finding the best size of a batch may take of each that is opened.
+        """
         ...
 
     def close(self) -> None: ...
