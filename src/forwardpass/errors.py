@@ -95,6 +95,11 @@ class Escaped(Exception):
     its cause, a SystemExit or another BaseException. It ends an operation, as any error does."""
 
 
+class Reported(Exception):
+    """Stands for an exception of another process, whose class may not be known here: what is said
+    of it, on one line."""
+
+
 class contained:
     """Within, user code runs: all that leaves is an Exception, or the KeyboardInterrupt of who
     stops it. Raises Escaped in place of the rest.
@@ -123,6 +128,8 @@ def said(error: BaseException) -> str:
     """An exception as one line: its class and the first line of its message."""
     if isinstance(error, Escaped) and error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, Reported):
+        return str(error)
     name = type(error).__name__
     try:
         lines = str(error).strip().splitlines()

@@ -31,16 +31,18 @@ def by_hand(
     table: list[Row], window: Capacity, shard: Capacity, shard_rows: int | None
 ) -> list[tuple[int, bool]]:
     found: list[tuple[int, bool]] = []
-    w, s = [0, 0, 0], [0, 0, 0]
+    w, s, shards = [0, 0, 0], [0, 0, 0], 0
     for index, (encoded, output, seconds) in enumerate(table):
         span = round(seconds * 1e9)
         w = [w[0] + 1, w[1] + encoded, w[2] + span]
         s = [s[0] + 1, s[1] + output, s[2] + span]
         full = w[0] >= window.rows or w[1] >= window.bytes or w[2] >= window.seconds * 1e9
         if full or s[0] == shard_rows:
-            reached = s[0] >= shard.rows or s[1] >= shard.bytes or s[2] >= shard.seconds * 1e9
+            seconds = round(shard.seconds * 1.01**shards * 1e9)
+            reached = s[0] >= shard.rows or s[1] >= shard.bytes or s[2] >= seconds
             closes = reached if shard_rows is None else s[0] == shard_rows
             found.append((index + 1, closes))
+            shards += closes
             w, s = [0, 0, 0], [0, 0, 0] if closes else s
     return found
 
@@ -65,6 +67,17 @@ def test_an_explicit_shard_ends_exactly_there_and_cuts_the_window() -> None:
     table: list[Row] = [(1, 1, 0.0)] * 25
     found = ends(Fill(Capacity(rows=8), shard_rows=10), table, [])
     assert found == [(8, False), (10, True), (18, False), (20, True)]
+
+
+def test_a_run_of_any_length_has_few_shards_and_a_lost_one_is_little() -> None:
+    table: list[Row] = [(1, 1, 5.0)] * 40_000
+    found = [stop for stop, shard in ends(Fill(), table, []) if shard]
+    assert len(found) < 600
+    for before, after in pairwise(found):
+        assert after - before <= 0.02 * before + 12  # whole windows, of 30 s each
+    gone_on = Fill(shards=100)
+    rest = [stop for stop, shard in ends(gone_on, table[found[99] :], []) if shard]
+    assert [found[99] + stop for stop in rest] == found[100:]
 
 
 def test_the_defaults_are_those_of_the_design() -> None:

@@ -24,7 +24,7 @@ IDS = Signature.parse("ids: i64[batch tokens=1..512] pad 0")
 class Clocked:
     """An executor that takes as long as it is said to, of a clock that it moves itself."""
 
-    workers = 0
+    workers, shards = 0, 1
 
     def __init__(self, base: float, cell: float, fits: int = 1 << 40) -> None:
         self.base, self.cell, self.fits = base, cell, fits

@@ -18,8 +18,8 @@ from torch import nn
 import forwardpass as fwd
 from forwardpass import durable
 from forwardpass.errors import DataError
-from forwardpass.running import journals
-from forwardpass.running.sinks import npy_file, parquet_folder
+from forwardpass.running import stores
+from forwardpass.running.sinks import npy_file
 
 ROWS = {"x": np.arange(40, dtype=np.float32).reshape(20, 2)}
 
@@ -47,7 +47,7 @@ def test_a_full_disk(out: str, nth: int, tmp_path: Path, monkeypatch: pytest.Mon
         return full
 
     with monkeypatch.context() as patch:
-        for module in (journals, parquet_folder, npy_file):
+        for module in (stores, npy_file):
             for name in ("written", "appended"):
                 if hasattr(module, name):
                     patch.setattr(module, name, counted(getattr(durable, name)))

@@ -446,12 +446,6 @@ def test_other_files_are_refused(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / name).exists()
 
 
-@pytest.mark.parametrize("name", ["s3://bucket/out", "memory://out"])
-def test_far_places_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="local folders"):
-        fwd.run(models.mlp(), features(), name)
-
-
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UsageError, match="is a file"):

@@ -25,6 +25,11 @@ class Capacity:
 
 WINDOW: Final = Capacity(rows=8_192, bytes=64 << 20, seconds=30.0)
 SHARD: Final = Capacity(rows=65_536, bytes=128 << 20, seconds=10.0)
+_GROWTH: Final = 1.01
+"""Of the seconds of a shard, from one to the next: who loses one loses about a hundredth of what is
+done, and a run of any length has some thousand shards."""
+_GROWING: Final = 1_000
+"""Shards, after which they are longer than anybody computes."""
 
 
 class Boundary(NamedTuple):
@@ -54,14 +59,14 @@ class Fill:
 
     A window never spans two shards: a shard is made of whole windows, and ends with the window
     that reaches its limits. `shard_rows` sets the shards' row count exactly, in place of `shard`.
-    The first window holds `least` rows in any case.
+    The first window holds `least` rows in any case. `shards` are there before the first row.
     """
 
     def __init__(
         self, window: Capacity = WINDOW, shard: Capacity = SHARD, *,
-        shard_rows: int | None = None, least: int = 0,
+        shard_rows: int | None = None, least: int = 0, shards: int = 0,
     ) -> None:  # fmt: skip
-        self._exact, self._least = shard_rows, least
+        self._exact, self._least, self._shards = shard_rows, least, shards
         self._limits = window
         self._shard_limits = shard if shard_rows is None else Capacity(rows=shard_rows)
         self._window, self._shard = _Filled(), _Filled()
@@ -103,9 +108,17 @@ class Fill:
             start = stop
             if complete:
                 self._window, self._least = _Filled(), 0
-                shard = self._shard.reached(self._shard_limits)
-                self._shard = _Filled() if shard else self._shard
+                shard = self._shard.reached(self._grown())
+                if shard:
+                    self._shard, self._shards = _Filled(), self._shards + 1
                 yield Boundary(stop, shard)
+
+    def _grown(self) -> Capacity:
+        """The limits of the shard that is filled."""
+        limits = self._shard_limits
+        if limits.seconds is None:
+            return limits
+        return replace(limits, seconds=limits.seconds * _GROWTH ** min(self._shards, _GROWING))
 
     def _window_limits(self) -> Capacity:
         """With an exact shard size the window that meets its end is cut there."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -54,15 +53,29 @@ def _delimiter(ctx: click.Context, parameter: click.Parameter, value: str | None
     return "\t" if value in ("tab", "\\t") else value
 
 
-def _outlived(out: str) -> None:
+def _joined(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """Join the parts in OUT, and end."""
+    if value is None or ctx.resilient_parsing:
+        return
+    from forwardpass.running.joining import join
+
+    report = join(value)
+    show(str(report))
+    ctx.exit(5 if report.quarantined else 0)
+
+
+def _outlived(out: str, part: str | None) -> None:
     """Where the last run into `out` died, go on in child processes until one ends in order, and end
     as it does. Each that dies is known to have died over fewer rows."""
     from forwardpass.executing.deaths import died
+    from forwardpass.loading.prints import output
+    from forwardpass.running.destinations import store_of
+    from forwardpass.running.options import Options
 
-    place = Path(out)
-    folder = place.with_name(f"{place.name}.run") if place.suffix == ".npy" else place
-    if not died(folder):
+    store = store_of(out, Options(part=part))
+    if store is None or not died(store.marks):
         return
+    folder = store.marks
     command = [sys.executable, "-m", "forwardpass", "run"]
     command += click.get_current_context().meta[ARGUMENTS]
     shards, deaths, code = -1, 0, 0
@@ -72,9 +85,9 @@ def _outlived(out: str) -> None:
                 f"the process ended {deaths} times, the last time with {code}, without one more "
                 "shard: the model is to blame, or its libraries, rather than a row"
             )
-        before, shards = shards, len(list(folder.glob("part-*")))
+        before, shards = shards, len(store.parts())
         deaths = deaths + 1 if before == shards else 1
-        child = subprocess.Popen(command, env={**os.environ, _CHILD: "1"})
+        child = subprocess.Popen(command, env={**os.environ, _CHILD: "1"}, stdout=output())
         try:
             code = child.wait()
         except KeyboardInterrupt:  # the child has it, too
@@ -145,6 +158,30 @@ def _outlived(out: str) -> None:
     is_flag=True,
     help="Keep what passes change of the model for later rows; in input order, no --resume.",
 )
+@click.option(
+    "--part",
+    metavar="K/N",
+    help="Of several drivers this is the K-th of N: it takes each N-th file of DATA.",
+)
+@click.option(
+    "--join",
+    metavar="OUT",
+    is_eager=True,
+    expose_value=False,
+    callback=_joined,
+    help="Require that all parts in OUT are there and complete, say so, and end.",
+)
+@click.option(
+    "--ray",
+    metavar="local|ADDRESS",
+    help="Compute on a Ray cluster: one begun here, or the one at this address.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With --ray: processes that compute; else one for each core.",
+)
 @signature
 @trusted
 @rebuild
@@ -163,6 +200,8 @@ def run(
     trust: Any,
     rebuild: bool,
     page: bool,
+    ray: str | None,
+    workers: int | None,
     **options: Any,
 ) -> None:
     """Compute FORWARD for every row of DATA, once each.
@@ -180,8 +219,10 @@ def run(
     """
     if out == "-" and as_json:
         raise UsageError("-o - and --json both write to standard output; choose a folder for OUT")
+    if workers is not None and ray is None:
+        raise UsageError("--workers goes with --ray: local, or the address of a cluster")
     if resume and "-" not in (out, data) and _CHILD not in os.environ:
-        _outlived(out)
+        _outlived(out, options["part"])
     from rich.console import Console
 
     console = Console(stderr=True, quiet=quiet)
@@ -197,12 +238,24 @@ def run(
                 console.print(said(forward), style="dim", highlight=False, markup=False)
 
         progress = Announced()
+        executor: Any = None
+        if ray is not None:
+            from forwardpass.scaling import Ray
+
+            executor = Ray(ray, workers)
         subject: Any = forward
         if signature or trust or rebuild:
             subject = signed(load(forward, trust=trust, rebuild=rebuild), signature)
         with live(progress, console):
             report = compute(
-                subject, data, out, resume=resume, strict=strict, progress=progress, **options
+                subject,
+                data,
+                out,
+                resume=resume,
+                strict=strict,
+                progress=progress,
+                executor=executor,
+                **options,
             )
     except KeyboardInterrupt:
         again = "" if out == "-" else f"; go on with --resume into {out}"

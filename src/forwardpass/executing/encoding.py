@@ -15,7 +15,7 @@ from forwardpass.executing.deaths import Marks, Seam
 from forwardpass.executing.fits import require_fit
 from forwardpass.executing.salvaging import salvage
 from forwardpass.nouns.models import Encoded, Model
-from forwardpass.nouns.rows import Failure, MissingColumn, Rows, is_numbers
+from forwardpass.nouns.rows import Column, Failure, MissingColumn, Rows, is_numbers
 from forwardpass.nouns.signatures import Axis, Input, Signature
 from forwardpass.tensors.arrays import NUMPY, spelled
 from forwardpass.tensors.blocks import Block, Numbers, as_values, concatenated
@@ -36,6 +36,14 @@ class EncodedRows:
     block: Encodings
     truncated: np.ndarray[Any, np.dtype[np.bool_]]
     failures: tuple[Failure, ...]
+
+    def keeping(self, names: Sequence[str]) -> EncodedRows:
+        """The same with these columns alone, as they are delivered."""
+        columns: dict[str, Column] = {}
+        for name in names:
+            column = self.rows.delivered(name)
+            columns[name] = [None] * len(self.rows) if column is None else column
+        return replace(self, rows=Rows(columns, self.rows.positions, self.rows.keys))
 
 
 class Encoder:

@@ -34,10 +34,13 @@ class Executor(Protocol):
 
     Attributes:
         workers: batches that are computed beside the thread that submits; 0: in that thread.
+        shards: that are under way at a time: more where one does not occupy all that compute.
     """
 
     @property
     def workers(self) -> int: ...
+    @property
+    def shards(self) -> int: ...
     def submit(self, batch: Batch) -> Future[Result]:
         """Compute a batch. Every error that no row is to blame for is the future's: PassError where
         the device is lost. Raises RuntimeError after `close`, and nothing else."""
@@ -68,7 +71,7 @@ class InProcess:
     for small operators. `Threaded` is for devices of their own.
     """
 
-    workers = 0
+    workers, shards = 0, 1
 
     def __init__(self, engine: Engine, marks: Marks | None = None) -> None:
         self._engine = engine

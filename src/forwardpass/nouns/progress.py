@@ -11,7 +11,8 @@ from forwardpass.nouns.forwards import Forward
 class Progress:
     """Counters that a run keeps up to date; others may read them at any time.
 
-    `total` is the number of rows in the source where that is known.
+    `total` is the number of rows in the source where that is known. `workers` says of each process
+    of a cluster what it has done, a line each; none where this one computes.
     """
 
     stage: str = "loading"
@@ -21,6 +22,7 @@ class Progress:
     padded_cells: int = 0
     quarantined: int = 0
     resumed: int = 0
+    workers: tuple[str, ...] = ()
 
     def loaded(self, forward: Forward) -> None:
         """Called once, when the model is loaded: a place to say what it is."""

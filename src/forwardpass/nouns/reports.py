@@ -26,6 +26,57 @@ class Seconds(msgspec.Struct, frozen=True):
     write: float = 0.0
 
 
+class WorkerReport(msgspec.Struct, frozen=True):
+    """One of several processes that computed a run.
+
+    Attributes:
+        name: as its cluster calls it. node: the host name of its machine.
+        machine: that machine, in words.
+        rows: computed by it. seconds: that it spent on them.
+        deaths: times that it ended and was started anew.
+    """
+
+    name: str
+    node: str
+    machine: str
+    rows: int
+    seconds: float
+    deaths: int
+
+
+class JoinedPart(msgspec.Struct, frozen=True):
+    """What one of several drivers delivered: its folder, its rows, and their digest."""
+
+    folder: str
+    rows: int
+    quarantined: int
+    digest: str
+
+
+class JoinReport(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/joined/1"
+):
+    """The parts of a run, all of which are complete: what `joined.json` holds.
+
+    Attributes:
+        forward: the text of the Forward.
+        rows: delivered. quarantined: left out.
+        digest: SHA-256 over the digests of the parts: equal splits of equal data compare equal.
+    """
+
+    forward: str
+    parts: tuple[JoinedPart, ...]
+    rows: int
+    quarantined: int
+    digest: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.forward}: {len(self.parts)} parts, {self.rows:,} rows, {self.quarantined:,} in "
+            f"quarantine, digest sha256:{self.digest[:16]}"
+        )
+
+
 class RunReport(Document, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/run/1"):
     """What `run` did.
 
@@ -43,6 +94,7 @@ class RunReport(Document, frozen=True, kw_only=True, tag_field="schema", tag="fo
         padding: what was proved about padding, in a sentence.
         costs: where the costs of batches come from, of an artefact that has some.
         device: where it ran.
+        workers: the processes of a cluster that computed; none where this one did.
         steps: what the steps of the plan did.
         put_back: what passes changed of their module, and what was put back after each of them, a
             sentence each.
@@ -74,6 +126,7 @@ class RunReport(Document, frozen=True, kw_only=True, tag_field="schema", tag="fo
     notes: tuple[str, ...] = ()
     limit_share: float | None = None
     failures: tuple[Failure, ...] = ()
+    workers: tuple[WorkerReport, ...] = ()
 
     @property
     def padding_share(self) -> float:

@@ -19,7 +19,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 from forwardpass.errors import DataError, UsageError, nearest
@@ -81,15 +81,20 @@ def open_source(
     types: Mapping[str, str] | None = None,
     wanted: Sequence[str] = (),
     delimiter: str | None = None,
+    split: tuple[int, int] | None = None,
 ) -> Source:
     """The Source that `source` is or refers to; see Asked for what else is asked of it.
 
-    `types` are those of columns, whatever they hold: see typed.KINDS.
+    `types` are those of columns, whatever they hold: see typed.KINDS. `split` (k, n) takes each
+    n-th of its files, from the k-th on.
 
-    Raises DataError for what is no source, is not there, or is of no known kind.
+    Raises DataError for what is no source, is not there, is of no known kind, or has fewer files
+    than it is split into.
     """
     asked = Asked(key, tuple(keep), tuple(types or ()), tuple(wanted), delimiter)
     opened = _opened(source, asked)
+    if split is not None:
+        opened = _part(opened, *split)
     if delimiter is not None and not (
         isinstance(opened, FileSource) and isinstance(opened.kind, GuessedKind)
     ):
@@ -127,6 +132,20 @@ def _opened(source: object, asked: Asked) -> Source:
         f"rows cannot be read from one value of type {kind}; give a path, a list of rows, a dict "
         "of columns, an array, an iterable, or a function that returns one"
     )
+
+
+def _part(source: Source, number: int, count: int) -> FileSource:
+    """Each `count`-th file of a source, from file `number` on."""
+    files = source.files if isinstance(source, FileSource) else ()
+    if len(files) < count:
+        raise DataError(
+            f"--part {number}/{count}: {source.description} has "
+            f"{len(files) or 'no'} files, and each part takes files whole; split it into "
+            f"{f'at most {len(files)} parts' if files else 'files first'}"
+        )
+    assert isinstance(source, FileSource)
+    told = f"{source.description}, part {number} of {count}"
+    return replace(source, description=told, files=files[number - 1 :: count])
 
 
 def _referred(reference: str, asked: Asked) -> Source:

@@ -47,24 +47,37 @@ def compute(
     windows: Iterator[Window],
     executor: Executor | None,
     policy: Policy,
-    ceiling_cells: int | None,
+    ceilings: Sequence[int | None] = (),
     early: Sequence[Early] = (),
 ) -> Iterator[Computed]:
     """Compute every window; results in order. Collating overlaps with computing.
 
-    At the end of a shard everything under way is awaited before the next is planned, so that the
-    ceiling under which a shard is planned does not depend on timing.
+    The ceiling of a batch sinks where one did not fit. A shard is planned under the one that stood
+    `executor.shards` shards before it, which are awaited: so it does not depend on timing.
 
     Args:
         executor: None where no window has a row.
-        ceiling_cells: the most cells of a batch to begin with; it sinks where one did not fit.
+        ceilings: the most cells of a batch after each shard that was committed before.
         early: batches of the first window that are not the policy's to plan.
     """
     under_way: deque[tuple[Window, list[Planned], list[Future[Result]]]] = deque()
     pending: set[Future[Result]] = set()
-    sunk = ceiling_cells
+    at_once = 1 if executor is None else executor.shards
+    after = [*ceilings]
+    shard = len(after)
+
+    def oldest() -> Computed:
+        done = _assembled(*under_way.popleft(), policy.cells, sunk)
+        if done.window.ends_shard:
+            after.append(done.ceiling_cells)
+            if executor is not None:
+                executor.verify()  # before what follows can be committed
+        return done
+
+    sunk = after[-1] if after else None
     try:
         for window in windows:
+            ceiling_cells = after[shard - at_once] if shard >= at_once else None
             positions = window.rows.positions
             places = [np.searchsorted(positions, batch.positions) for batch in early]
             plan = planned(policy, window.block, ceiling_cells, places)
@@ -82,16 +95,15 @@ def compute(
                 futures.append(executor.submit(one.batch(window.block, positions)))
                 if not futures[-1].done():
                     pending.add(futures[-1])
-            while under_way and (window.ends_shard or all(f.done() for f in under_way[0][2])):
-                done = _assembled(*under_way.popleft(), policy.cells, sunk)
+            shard += window.ends_shard
+            while under_way and (
+                shard - len(after) == at_once or all(f.done() for f in under_way[0][2])
+            ):
+                done = oldest()
                 sunk = done.ceiling_cells
-                if done.window.ends_shard and executor is not None:
-                    executor.verify()  # before what follows can be committed
                 yield done
-            if window.ends_shard:
-                ceiling_cells = sunk
         while under_way:
-            done = _assembled(*under_way.popleft(), policy.cells, sunk)
+            done = oldest()
             sunk = done.ceiling_cells
             yield done
     finally:

@@ -74,7 +74,7 @@ class Delivery:
         with self.busy:
             self._add(computed)
             if computed.window.ends_shard:
-                with writing(self._sink.folder):
+                with writing(self._sink.store):
                     self._commit(computed.window.stop, computed.ceiling_cells)
 
     def _add(self, computed: Computed) -> None:
@@ -128,10 +128,11 @@ class Delivery:
             if self._key in columns
             else np.concatenate(shard.positions or [np.zeros(0, np.int64)])
         )
-        name, sha256, left_out = "", "", dict[int, str]()
+        name, sha256, length, left_out = "", "", 0, dict[int, str]()
         if rows:
             done = self._sink.write(len(self.entries), Shard(columns, shard.outputs, rows))
-            name, sha256, left_out = done.name, done.sha256, dict(done.left_out)
+            name, sha256, length = done.name, done.sha256, done.bytes
+            left_out = dict(done.left_out)
         positions = np.concatenate(shard.positions) if shard.positions else np.zeros(0, np.int64)
         unwritten = [
             Failure(_plain_key(keys, index), "write", error, int(positions[index]))
@@ -161,6 +162,7 @@ class Delivery:
             quarantined=len(shard.failures),
             quarantine_bytes=quarantine,
             ceiling_cells=ceiling,
+            bytes=length,
         )
         if self._journal is not None:
             self._journal.commit(entry)

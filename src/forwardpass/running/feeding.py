@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from forwardpass.batching.windows import Fill
-from forwardpass.executing.encoding import EncodedRows, Encoder, Encodings, together
-from forwardpass.measuring.clocks import Stopwatch
-from forwardpass.nouns.rows import Column, Failure, Rows, joined
+from forwardpass.executing.encoding import EncodedRows, Encodings, together
+from forwardpass.nouns.rows import Failure, Rows, joined
 from forwardpass.nouns.signatures import Output
 from forwardpass.preparing.recipes import Ready
 from forwardpass.tensors.arrays import item_bytes
@@ -39,26 +38,6 @@ class Window:
     failures: tuple[Failure, ...]
     stop: int
     ends_shard: bool
-
-
-def encoded(
-    blocks: Iterator[Rows], encoder: Encoder, keep: Sequence[str], busy: Stopwatch
-) -> Iterator[EncodedRows]:
-    """Encode every block; of the columns only the kept ones go on."""
-    for rows in blocks:
-        with busy:
-            done = encoder(rows)
-        kept = Rows(
-            {name: _delivered(done.rows, name) for name in keep},
-            done.rows.positions,
-            done.rows.keys,
-        )
-        yield EncodedRows(kept, done.block, done.truncated, done.failures)
-
-
-def _delivered(rows: Rows, name: str) -> Column:
-    column = rows.delivered(name)
-    return [None] * len(rows) if column is None else column
 
 
 def windows(

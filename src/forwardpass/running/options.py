@@ -24,6 +24,7 @@ class Options:
     types: Mapping[str, str] = field(default_factory=dict[str, str])
     delimiter: str | None = None
     stateful: bool = False
+    part: str | None = None
 
     def __post_init__(self) -> None:
         whole = isinstance(self.batch, int) and not isinstance(self.batch, bool) and self.batch >= 1
@@ -39,6 +40,11 @@ class Options:
                 raise UsageError(f"types: {column}={kind}: no such type; {nearest(kind, KINDS)}")
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise UsageError(f"delimiter={self.delimiter!r}: expected one character, such as ';'")
+        if self.part is not None and not self.split:
+            raise UsageError(
+                f"part={self.part!r}: expected K/N with 1 ≤ K ≤ N, such as 3/8: the third of eight "
+                "drivers"
+            )
         if self.key is None and "key" in self.keep:
             raise UsageError(
                 "keep='key': the column of row numbers has that name; name the rows by your "
@@ -49,6 +55,14 @@ class Options:
     def batch_rows(self) -> int | None:
         """The rows of a batch that were asked for; None to choose from measured costs."""
         return None if self.batch == "auto" else self.batch
+
+    @property
+    def split(self) -> tuple[int, int] | None:
+        """Which of how many drivers this is, from 1; None for the only one."""
+        number, _, count = (self.part or "").partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            return None
+        return int(number), int(count)
 
     @property
     def kept(self) -> tuple[str, ...]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from forwardpass.building import Facts
 from forwardpass.errors import ResumeError
 from forwardpass.executing.batches import Early, Indices
-from forwardpass.measuring.machines import machine
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.machines import Machine
 from forwardpass.preparing.identity import digest
-from forwardpass.preparing.recipes import Ready, machine_of
+from forwardpass.preparing.recipes import Ready
 from forwardpass.reading import Source
 from forwardpass.running.journals import Header, Spans
 from forwardpass.running.options import Options
@@ -47,8 +44,9 @@ class Identity:
             **msgspec.structs.asdict(ready),
         )
 
-    def require(self, header: Header, folder: Path) -> None:
-        """Raise ResumeError, saying what differs, unless `header` began this very run."""
+    def require(self, header: Header, machine: Machine, place: str) -> None:
+        """Raise ResumeError, saying what differs, unless `header` began this very run, on such a
+        machine."""
         differences: list[str] = []
         if header.sha256 != self.sha256:
             now = str(self.forward)
@@ -58,23 +56,23 @@ class Identity:
                 if same
                 else f"the Forward was {header.forward!r}, is {now!r}"
             )
-        then, here = _steady(header.machine), _steady(machine())
+        then, here = _steady(header.machine), _steady(machine)
         differences += _differences("machine", then, here)
         differences += _differences("options", header.options, self.options.to_json())
         data = self.source.identity()
         if data != header.data:
             differences.append(f"the data: {_difference(header.data, data)}")
-        _refuse(differences, folder)
+        _refuse(differences, place)
 
-    def require_device(self, header: Header, facts: Facts, folder: Path) -> None:
+    def require_device(self, header: Header, here: Machine, device: str, place: str) -> None:
         """The same for what is known once the Forward is built: what computes it."""
-        then, here = header.machine, machine_of(facts)
+        then = header.machine
         differences = _differences(
             "machine",
             {"device": header.device, **{name: getattr(then, name) for name in _BUILT}},
-            {"device": facts.device, **{name: getattr(here, name) for name in _BUILT}},
+            {"device": device, **{name: getattr(here, name) for name in _BUILT}},
         )
-        _refuse(differences, folder)
+        _refuse(differences, place)
 
 
 def early(header: Header) -> list[Early]:
@@ -104,10 +102,10 @@ def _differences(kind: str, then: dict[str, Any], now: dict[str, Any]) -> list[s
     ]
 
 
-def _refuse(differences: list[str], folder: Path) -> None:
+def _refuse(differences: list[str], place: str) -> None:
     if differences:
         raise ResumeError(
-            f"{folder} was begun by another run, and going on would mix their results. "
+            f"{place} was begun by another run, and going on would mix their results. "
             f"What differs: {'; '.join(differences)}. Run it as it was, or give another folder"
         )
 

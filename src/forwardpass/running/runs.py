@@ -9,14 +9,13 @@ from itertools import chain
 from typing import Any, Self
 
 from forwardpass.batching.policies import InOrder, Policy
-from forwardpass.batching.windows import SHARD, Fill
-from forwardpass.building.engines import Engine, require_known
+from forwardpass.batching.windows import Fill
+from forwardpass.building.engines import require_known
 from forwardpass.errors import DataError, UsageError
-from forwardpass.executing import executors
 from forwardpass.executing.batches import Early
 from forwardpass.executing.deaths import Marks, forget
 from forwardpass.executing.decoding import Decoder
-from forwardpass.executing.encoding import EncodedRows, Encoder, inferred
+from forwardpass.executing.encoding import EncodedRows, inferred
 from forwardpass.executing.executors import Executor
 from forwardpass.loading import load
 from forwardpass.measuring.clocks import WALL, Stopwatch
@@ -24,21 +23,20 @@ from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.progress import Progress
 from forwardpass.nouns.reports import RunReport, Seconds
 from forwardpass.nouns.rows import Failure, Rows
-from forwardpass.preparing.limit_shares import MacTable, limit_share, mac_table
-from forwardpass.preparing.preparing import built
-from forwardpass.preparing.preparing import ready as prepare
-from forwardpass.preparing.recipes import Ready, costs_key
+from forwardpass.preparing.limit_shares import MacTable
+from forwardpass.preparing.recipes import Ready
 from forwardpass.reading import open_source
 from forwardpass.reading.blocks import limited
 from forwardpass.running.computing import Computed, compute
 from forwardpass.running.delivering import Delivery, strictly
 from forwardpass.running.destinations import opened, writing
-from forwardpass.running.feeding import encoded, weigh, windows
+from forwardpass.running.feeding import weigh, windows
 from forwardpass.running.journals import Finished, Header
 from forwardpass.running.options import Options
 from forwardpass.running.resuming import Identity, early
 from forwardpass.running.sinks.memory import InMemory
 from forwardpass.running.threads import Ahead, Behind
+from forwardpass.running.venues import Assignment, Elsewhere, LocalVenue, Venue
 
 _SHOWN = 100
 """Failures that the report holds; all of them stand in the quarantine."""
@@ -51,7 +49,7 @@ class Run:
 
     def __init__(
         self, forward: Any, source: object, sink: Any, options: Options, *,
-        resume: bool, strict: bool, progress: Progress,
+        resume: bool, strict: bool, progress: Progress, executor: Elsewhere | None = None,
     ) -> None:  # fmt: skip
         if options.stateful and resume:
             raise UsageError(
@@ -60,9 +58,8 @@ class Run:
             )
         self.began = WALL.now()
         self.options, self.strict, self.progress = options, strict, progress
-        self.loading, self.reading, self.encoding = Stopwatch(), Stopwatch(), Stopwatch()
-        self.build_seconds = self.calibrate_seconds = self.compute_seconds = 0.0
-        self.engine: Engine | None = None
+        self.loading, self.reading = Stopwatch(), Stopwatch()
+        self.calibrate_seconds = self.compute_seconds = 0.0
         self.mac_table: MacTable | None = None
         self.macs = 0.0
         self.costs = ""
@@ -80,20 +77,25 @@ class Run:
                 types=options.types,
                 wanted=[options.columns.get(n, n) for n in self.forward.model.text_columns],
                 delimiter=options.delimiter,
+                split=options.split,
             )
             progress.total = _total(self.source.count(), options.limit)
             self.sink, self.journal = opened(sink, options, resume)
             if self.journal is not None:
                 self._closing.callback(self.journal.close)
                 if self.journal.finished is None:
-                    self.marks = Marks(self.journal.folder)
+                    self.marks = Marks(self.journal.store.marks)
                 else:
-                    forget(self.journal.folder)
-            if (
-                self.forward.model.program.module is not None
-            ):  # an artefact says itself what it takes
+                    forget(self.journal.store.marks)
+            # an artefact says itself what it takes
+            if self.forward.model.program.module is not None:
                 require_known(self.forward.plan)
             self.identity = Identity(self.forward, self.source, options)
+            assignment = Assignment(
+                self.forward, self.identity.sha256, options, progress, self.marks
+            )
+            self.venue: Venue = executor.venue(assignment) if executor else LocalVenue(assignment)
+            self._closing.callback(self.venue.close)
         except BaseException:
             self._end_in_order()
             self._closing.close()
@@ -105,6 +107,7 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for thread in self._threads:
             thread.stop()
+        self.venue.close()  # one may wait for what is computed there
         for thread in self._threads:
             thread.join()
         self._end_in_order()
@@ -122,7 +125,7 @@ class Run:
         journal, options = self.journal, self.options
         header = journal.header if journal else None
         if journal is not None and header is not None:
-            self.identity.require(header, journal.folder)
+            self.identity.require(header, self.venue.machine(), journal.store.name)
         entries = list(journal.entries) if journal else []
         resumed = sum(entry.rows for entry in entries)
         self.progress.resumed = self.progress.rows = resumed
@@ -140,11 +143,11 @@ class Run:
         padding = header.padding.said if header else ""
         if journal is None or journal.finished is None:
             padding = self._compute(header, delivery)
-            with writing(self.sink.folder):
+            with writing(self.sink.store):
                 self.sink.finish()
         report = self._reported(delivery, padding, resumed, WALL.now() - first_read)
         if journal is not None:
-            with writing(journal.folder):
+            with writing(journal.store):
                 journal.finish(Finished(rows=report.rows, digest=report.digest))
         self.progress.stage = "done"
         return report
@@ -163,14 +166,13 @@ class Run:
             return ready.padding.said
         self._check_columns(first)
         forward = self._with_signature(header, first)
-        encoder = Encoder(forward.model, self.options.columns, self.marks)
-        done = encoded(chain([first], reader), encoder, self.options.kept, self.encoding)
+        done = self.venue.encoded(forward, chain([first], reader))
         ahead: Ahead[EncodedRows] = self._ahead(done, "encode")
         stream = iter(ahead)
         seen: list[EncodedRows] = []
         began = WALL.now()
         executor, ready, batches = self._prepared(forward, header, _kept(stream, seen), ahead)
-        self.calibrate_seconds += WALL.now() - began - self.build_seconds
+        self.calibrate_seconds += WALL.now() - began - self.venue.build_seconds
         self._begin(header, ready, batches)
         self.progress.stage = "computing"
         if delivery.start:
@@ -186,19 +188,16 @@ class Run:
         batches: Sequence[Early],
         delivery: Delivery,
     ) -> None:
-        kind = Policy
-        if self.options.stateful and self.engine is not None:
-            kind = InOrder
-            self.engine.release()
+        kind = InOrder if self.options.stateful else Policy
         policy = kind(ready.may_pad, ready.cells, ready.costs, self.options.batch_rows)
         least = max((int(batch.positions[-1]) + 1 for batch in batches), default=0)
-        fill = Fill(shard_rows=self.options.shard_rows, least=least)
-        ceiling = delivery.entries[-1].ceiling_cells if delivery.entries else None
+        ceilings = [entry.ceiling_cells for entry in delivery.entries]
+        fill = Fill(shard_rows=self.options.shard_rows, least=least, shards=len(ceilings))
         behind: Behind[Computed] = Behind(delivery.take, 2, "write")
         try:
             weighed = windows(stream, fill, lambda block: weigh(ready, block))
             filled = iter(self._ahead(weighed, "window"))
-            for done in compute(filled, executor, policy, ceiling, batches):
+            for done in compute(filled, executor, policy, ceilings, batches):
                 if self.strict:
                     strictly(done)
                 self.compute_seconds += done.seconds
@@ -236,60 +235,32 @@ class Run:
         head = next(blocks, None)
         if head is None:
             return None, nothing, ()
-        blocks = chain([head], blocks)
+        kept: list[EncodedRows] = []
+        blocks = _kept(chain([head], blocks), kept)
+        batches: Sequence[Early]
         if header is not None and header.costs.points:
             block = next((done.block for done in blocks if len(done.block)), None)
             if block is None:
                 return None, header, ()
-            began = WALL.now()
-            executor = self._executor(built(forward, block), began)
+            executor, machine, device = self.venue.computing(forward, block)
             assert self.journal is not None
-            assert self.engine is not None
-            facts = self.engine.replicas[0].facts
-            self.identity.require_device(header, facts, self.journal.folder)
+            self.identity.require_device(header, machine, device, self.journal.store.name)
             ready: Ready = header
-            batches: Sequence[Early] = early(header)
+            batches = early(header)
         else:
             expected = self.progress.total
             if expected is None and ahead.over(_LOOK_SECONDS):
                 expected = len(head.rows)
-            began = WALL.now()
-            kept: list[EncodedRows] = []
-            found = prepare(
-                forward,
-                _kept(blocks, kept),
-                lambda engine: self._executor(engine, began),
-                self.identity.sha256,
-                expected=expected,
-                batch_rows=self.options.batch_rows,
-                most_rows=self.options.shard_rows or SHARD.rows,
-                marks=self.marks,
-            )
+            found = self.venue.prepared(forward, blocks, expected)
             if found is None:
                 return None, nothing, ()
             executor, ready, batches = found.executor, found.ready, found.early
             self.costs = found.costs
-            if self.options.stateful:
-                batches = ()  # what a model keeps across rows was put back after each of them
-            else:
-                self.calibrate_seconds -= found.seconds  # it went into rows that count as computed
-            block = next(done.block for done in kept if len(done.block))
-        assert self.engine is not None
-        key = costs_key(self.identity.sha256, ready.machine)
+            self.calibrate_seconds -= found.seconds  # it went into rows that count as computed
         if self.marks is None or not self.marks.deaths:
-            self.mac_table = mac_table(self.engine, block, key)
+            block = next(done.block for done in kept if len(done.block))
+            self.mac_table = self.venue.mac_table(block, ready)
         return executor, ready, batches
-
-    def _executor(self, engine: Engine, began: float) -> Executor:
-        """What computes with an engine that is built, since `began`."""
-        self.engine = engine
-        self.build_seconds = WALL.now() - began
-        self.progress.stage = "calibrating"
-        in_order = self.options.stateful  # with several workers the later may be done first
-        kind = executors.InProcess if in_order else executors.executor
-        made = kind(engine, self.marks)
-        self._closing.callback(made.close)
-        return made
 
     def _with_signature(self, header: Header | None, rows: Rows) -> Forward:
         """The Forward with the signature of the manifest, or inferred from the data where it has
@@ -321,7 +292,7 @@ class Run:
     def _begin(self, header: Header | None, ready: Ready, batches: Sequence[Early]) -> None:
         """Store what is computed from what, before the first row."""
         if self.journal is not None and header is None:
-            with writing(self.journal.folder):
+            with writing(self.journal.store):
                 self.journal.begin(self.identity.header(ready, batches))
 
     def _quarantined(self) -> tuple[Failure, ...]:
@@ -340,6 +311,7 @@ class Run:
         entries = delivery.entries
         total = hashlib.sha256("".join(entry.sha256 for entry in entries).encode())
         rows = sum(entry.rows for entry in entries)
+        told = self.venue.told(self.macs, self.compute_seconds)
         return RunReport(
             forward=str(self.forward),
             rows=rows,
@@ -347,10 +319,10 @@ class Run:
             seconds=Seconds(
                 total=WALL.now() - self.began,
                 load=self.loading.seconds,
-                build=self.build_seconds,
+                build=self.venue.build_seconds,
                 calibrate=self.calibrate_seconds,
                 read=self.reading.seconds,
-                encode=self.encoding.seconds,
+                encode=self.venue.encoding.seconds,
                 compute=self.compute_seconds,
                 write=delivery.busy.seconds,
             ),
@@ -362,22 +334,16 @@ class Run:
             quarantined=sum(entry.quarantined for entry in entries),
             padding=padding,
             costs=self.costs,
-            steps=self.engine.applied if self.engine else (),
-            put_back=self.engine.put_back if self.engine else (),
-            notes=self.source.notes(),
-            device=", ".join(_devices(self.engine)) if self.engine else "",
+            steps=told.steps,
+            put_back=told.put_back,
+            notes=(*self.source.notes(), *told.notes),
+            device=told.device,
+            workers=told.workers,
             resumed_rows=resumed,
             digest=total.hexdigest(),
-            limit_share=(
-                limit_share(self.engine, self.macs, self.compute_seconds) if self.engine else None
-            ),
+            limit_share=told.limit_share,
             failures=tuple((*self._quarantined(), *delivery.failures)[:_SHOWN]),
         )
-
-
-def _devices(engine: Engine) -> dict[str, None]:
-    """Each once, however many streams it has."""
-    return dict.fromkeys(replica.facts.device for replica in engine.replicas)
 
 
 def _total(count: int | None, limit: int | None) -> int | None:

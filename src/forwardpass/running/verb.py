@@ -14,6 +14,7 @@ from forwardpass.nouns.reports import RunReport
 from forwardpass.running.options import Options
 from forwardpass.running.runs import Run
 from forwardpass.running.sinks.memory import InMemory
+from forwardpass.running.venues import Elsewhere
 from forwardpass.tensors.generators import generators_kept
 
 
@@ -33,6 +34,7 @@ def run(
     types: Mapping[str, str] | None = None,
     delimiter: str | None = None,
     stateful: bool = False,
+    executor: Elsewhere | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], RunReport]: ...
 @overload
@@ -53,6 +55,8 @@ def run(
     types: Mapping[str, str] | None = None,
     delimiter: str | None = None,
     stateful: bool = False,
+    part: str | None = None,
+    executor: Elsewhere | None = None,
     progress: Progress | None = None,
 ) -> RunReport: ...
 def run(
@@ -72,6 +76,8 @@ def run(
     types: Mapping[str, str] | None = None,
     delimiter: str | None = None,
     stateful: bool = False,
+    part: str | None = None,
+    executor: Elsewhere | None = None,
     progress: Progress | None = None,
 ) -> RunReport | tuple[dict[str, Any], RunReport]:
     """Compute a Forward for every row of `source`, once each.
@@ -80,8 +86,8 @@ def run(
         forward: a reference with its plan, a module, a Model or a Forward.
         source: a path or glob of text, JSON lines, CSV, Parquet, images, arrays; `file.py:name`;
             or in Python a list of rows, a dict of arrays, or an iterable of rows.
-        sink: a folder (Parquet shards), `NAME.npy`, `"-"` (JSON lines on standard output), or None:
-            the outputs are returned, rows along axis 0.
+        sink: a folder or URL (Parquet shards), `NAME.npy`, `"-"` (JSON lines on standard output),
+            or None: the outputs are returned, rows along axis 0.
         batch: rows in a batch, or "auto": chosen from measured costs.
         limit: stop after this many rows of the source.
         resume: go on with what is in `sink`; it begins where nothing is there.
@@ -96,6 +102,9 @@ def run(
         delimiter: what separates the fields of CSV; without it, found in the first lines.
         stateful: keep what passes change of the module for the rows that follow, which are computed
             in input order; else it is put back after each batch.
+        part: "3/8": this is the third of eight drivers; it takes each eighth file of the source,
+            and writes to a folder of its own in `sink`. `join` completes them.
+        executor: what computes, if not this process: `fwd.Ray(…)`.
         progress: counters to keep up to date.
 
     Returns:
@@ -117,6 +126,7 @@ def run(
         dict(types or {}),
         delimiter,
         stateful,
+        part,
     )
     with (
         generators_kept(),
@@ -129,6 +139,7 @@ def run(
             resume=resume,
             strict=strict,
             progress=progress or Progress(),
+            executor=executor,
         ) as this,
     ):
         report = this.report()

@@ -41,7 +41,11 @@ def live(counters: Counters, console: Console) -> Generator[None]:
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with _followed(lambda: (counters.stage, counters.rows, counters.total), console, *columns):
+
+    def state() -> tuple[str, int, int | None]:
+        return counters.stage, counters.rows, counters.total
+
+    with _followed(state, console, *columns, below=lambda: counters.workers):
         yield
 
 
@@ -66,8 +70,11 @@ def stepping(steps: Steps, console: Console, most_seconds: float | None = None) 
 
 
 @contextmanager
-def _followed(state: _HowFar, console: Console, *columns: ProgressColumn) -> Generator[None]:
-    """A bar that reads stage, done and total each time it is drawn."""
+def _followed(
+    state: _HowFar, console: Console, *columns: ProgressColumn,
+    below: Callable[[], Iterable[str]] = tuple,
+) -> Generator[None]:  # fmt: skip
+    """A bar that reads stage, done and total each time it is drawn, and the lines below it."""
     if not console.is_terminal:
         yield
         return
@@ -80,7 +87,7 @@ def _followed(state: _HowFar, console: Console, *columns: ProgressColumn) -> Gen
         transient=True,
         refresh_per_second=5,
     )
-    progress.state = state
+    progress.state, progress.below = state, below
     stage, _, total = state()
     progress.add_task(visible(stage), total=total)
     with progress:
@@ -96,15 +103,17 @@ class _ProgressLine(Progress):
     """Asks how far it is each time it is drawn."""
 
     state: _HowFar | None = None
+    below: Callable[[], Iterable[str]] = tuple
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The line as things stand now."""
+        """The line as things stand now, and those below it."""
         if self.state is not None:
             stage, done, total = self.state()
             for task in self.tasks:
                 come = (task.elapsed or 0.0) if done is None else done
                 self.update(task.id, description=visible(stage), completed=come, total=total)
-        return super().get_renderables()
+        yield from super().get_renderables()
+        yield from (Text(f"  {visible(line)}", "dim") for line in self.below())
 
 
 class _Best(TextColumn):

@@ -53,6 +53,10 @@ def _lines(report: RunReport) -> list[tuple[str, Text | str]]:
                 f"on average, {report.padding_share:.1%} padding",
             )
         )
+    for one in report.workers:
+        died = f", ended {one.deaths} times" if one.deaths else ""
+        busy = f"{one.rows:,} rows in {seconds(one.seconds)} on {one.node}{died}"
+        lines.append((one.name, busy))
     if report.limit_share is not None:
         lines.append(("limit", f"{report.limit_share:.1%} of the matmul rate of this machine"))
     if report.padding:

@@ -81,6 +81,18 @@ class ShownServer(Witness):
         then = "no other is started" if final else "another one is started"
         self._print(f"fwd: {what} {how}: {then}", "")
 
+    def answers_grpc(self, address: str) -> None:
+        self._say(f"gRPC at {address}", "dim")
+
+    def changed(self, model: str) -> None:
+        self._say(f"{model} has changed: it is loaded anew; the old one answers meanwhile", "dim")
+
+    def refused(self, model: str, why: str) -> None:
+        self._print(f"fwd: {model} as it is now cannot be served, the old one goes on: {why}", "")
+
+    def replaced(self, model: str) -> None:
+        self._say(f"{model}: the new one answers", "dim")
+
     def draining(self, seconds: float) -> None:
         self._say(f"draining: at most {seconds:g} s; a second signal ends at once", "dim")
 

@@ -8,8 +8,10 @@ A module states
 
 and its sink has
 
-    path                 what a finished run leaves; None for a stream, which cannot be resumed
-    folder               where shards, manifest and quarantine live: `path`, or a folder beside it
+    store                where shards, manifest and quarantine live; None for a stream, which cannot
+                         be resumed
+    path                 the file that a finished run leaves beside its store; None where it leaves
+                         that alone
     write(index, shard)  -> Written: the shard is there whole, or it is not there
     finish()             after the last shard
 
@@ -26,6 +28,7 @@ from typing import Protocol
 
 from forwardpass.executing.decoding import Delivered
 from forwardpass.running.options import Options
+from forwardpass.running.stores import Store
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Written:
-    """What became of a shard: its name, the SHA-256 of its content, and the rows that did not fit
-    the columns' types, by index with the reason."""
+    """What became of a shard: its name, the SHA-256 of its content, the bytes of its file, and the
+    rows that did not fit the columns' types, by index with the reason."""
 
     name: str
     sha256: str
+    bytes: int
     left_out: Mapping[int, str] = field(default_factory=dict[int, str])
 
 
@@ -54,9 +58,9 @@ class Sink(Protocol):
     """Where shards go."""
 
     @property
-    def path(self) -> Path | None: ...
+    def store(self) -> Store | None: ...
     @property
-    def folder(self) -> Path | None: ...
+    def path(self) -> Path | None: ...
     def write(self, index: int, shard: Shard) -> Written: ...
     def finish(self) -> None: ...
 

@@ -12,6 +12,7 @@ from forwardpass.loading.prints import output, printing
 from forwardpass.running.columns import to_python
 from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
+from forwardpass.running.stores import Store
 
 TAKES = ("-",)
 
@@ -24,8 +25,8 @@ def opened(out: str | None, options: Options) -> JsonLines:
 class JsonLines:
     """One JSON object a row on `stream`."""
 
+    store: Store | None = None
     path: Path | None = None
-    folder: Path | None = None
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
@@ -41,7 +42,7 @@ class JsonLines:
         with printing():
             self.stream.write(lines)
             self.stream.flush()
-        return Written(f"lines-{index:05d}", hashlib.sha256(lines).hexdigest())
+        return Written(f"lines-{index:05d}", hashlib.sha256(lines).hexdigest(), len(lines))
 
     def finish(self) -> None:
         """Nothing is left to do."""

@@ -15,6 +15,7 @@ from forwardpass.nouns.rows import listed
 from forwardpass.running.columns import to_python
 from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
+from forwardpass.running.stores import Store
 from forwardpass.tensors.arrays import is_tensor, to_numpy
 
 TAKES = (None,)
@@ -28,8 +29,8 @@ def opened(out: str | None, options: Options) -> InMemory:
 class InMemory:
     """Keeps the shards; `outputs` has the columns of all rows."""
 
+    store: Store | None = None
     path: Path | None = None
-    folder: Path | None = None
 
     def __init__(self) -> None:
         self._shards: list[Shard] = []
@@ -45,7 +46,7 @@ class InMemory:
                 digest.update(array.reshape(-1).view(np.uint8).data)
             else:
                 digest.update(msgspec.json.encode(to_python(values), enc_hook=repr))
-        return Written(f"memory-{index:05d}", digest.hexdigest())
+        return Written(f"memory-{index:05d}", digest.hexdigest(), 0)
 
     def finish(self) -> None:
         """Nothing is left to do."""

@@ -6,7 +6,6 @@ The folder stays, without the parts, so that a finished run can be told from a b
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,13 +17,20 @@ from forwardpass.durable import written
 from forwardpass.errors import DataError, UsageError
 from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
+from forwardpass.running.stores import Folder
 from forwardpass.tensors.arrays import is_tensor, to_numpy
 
 TAKES = (".npy",)
 
 
 def opened(out: str, options: Options) -> NpyFile:
-    """The file `out`. Raises UsageError for columns to keep: there is no place for them."""
+    """The file `out`. Raises UsageError for columns to keep: there is no place for them; and for a
+    URL: the parts of a file are joined in place."""
+    if "://" in out:
+        raise UsageError(
+            f"{out}: a .npy file is written to this machine; without .npy Parquet shards are put "
+            "there"
+        )
     if options.keep:
         raise UsageError(
             f"{Path(out)} holds one output and no other columns, so --keep has no place in it; "
@@ -38,7 +44,7 @@ class NpyFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.folder = path.with_name(f"{path.name}.run")
+        self.store = Folder(path.with_name(f"{path.name}.run"))
 
     def write(self, index: int, shard: Shard) -> Written:
         """Write one part. Raises UsageError for more than one output, DataError for ragged rows."""
@@ -56,16 +62,15 @@ class NpyFile:
                 f"{self.path.name}: the rows of {shard.outputs[0]!r} are no numbers of one shape; "
                 "write to a folder (Parquet) instead"
             )
-        name = _part(index)
-        written(self.folder / name, lambda file: np.save(file, array, allow_pickle=False))
-        with (self.folder / name).open("rb") as file:
-            return Written(name, hashlib.file_digest(file, "sha256").hexdigest())
+        name = self.store.part(index, ".npy")
+        done = self.store.write(name, lambda file: np.save(file, array, allow_pickle=False))
+        return Written(*done)
 
     def finish(self) -> None:
         """Join the parts into the file, then remove them, the first one first: a first part that
         is missing says that an earlier run has joined them."""
-        parts = sorted(self.folder.glob("part-*.npy"))
-        if parts and parts[0].name == _part(0):
+        parts = [self.store.path / name for name in self.store.parts()]
+        if parts and parts[0].name == self.store.part(0, ".npy"):
             heads = [np.load(part, mmap_mode="r", allow_pickle=False) for part in parts]
             filled = [head for head in heads if len(head)] or heads[:1]
             kinds = {(head.shape[1:], head.dtype) for head in filled}
@@ -76,10 +81,6 @@ class NpyFile:
             written(self.path, lambda file: np.save(file, np.zeros(0, np.float32)))
         for part in parts:
             part.unlink()
-
-
-def _part(index: int) -> str:
-    return f"part-{index:05d}.npy"
 
 
 def _join(file: BinaryIO, parts: list[Any]) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from forwardpass.durable import written
 from forwardpass.executing.decoding import Delivered
 from forwardpass.nouns.arrow import pa
 from forwardpass.nouns.rows import take
@@ -17,20 +15,27 @@ from forwardpass.running import column_types
 from forwardpass.running.columns import to_arrow, to_python
 from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard, Written
+from forwardpass.running.stores import Folder, Store
 
 TAKES = ("",)
 
 
 def opened(out: str, options: Options) -> ParquetFolder:
-    """The folder `out`."""
-    return ParquetFolder(Path(out))
+    """The folder `out`, of this machine or of any filesystem that fsspec writes to."""
+    if "://" not in out:
+        return ParquetFolder(Folder(Path(out)))
+    from forwardpass.running.buckets import Bucket
+
+    return ParquetFolder(Bucket(out))
 
 
 class ParquetFolder:
-    """Parquet shards in `folder`. The first shard that has values sets the type of a column."""
+    """Parquet shards in a store. The first shard that has values sets the type of a column."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = self.folder = folder
+    path = None
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self._fields: dict[str, pa.Field] = {}
         self._learned = False
 
@@ -39,8 +44,8 @@ class ParquetFolder:
         import pyarrow.parquet as pq
 
         if not self._learned:  # from the shards of an earlier run
-            for part in sorted(self.folder.glob("part-*.parquet")):
-                self._learn(pq.read_schema(part))
+            for part in self.store.parts():
+                self._learn_of(part)
             self._learned = True
         columns: dict[pa.Field, pa.Array] = {}
         left_out: dict[int, str] = {}
@@ -55,19 +60,22 @@ class ParquetFolder:
             kept = np.setdiff1d(np.arange(shard.rows), list(left_out))
             arrays = [take(array, kept) for array in arrays]
         table = pa.table(arrays, schema=pa.schema(list(columns)))
-        path = self.folder / f"part-{index:05d}.parquet"
+        name = self.store.part(index, ".parquet")
         text: Any = [field.name for field in table.schema if pa.types.is_string(field.type)]
-        written(
-            path, lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=text)
+        done = self.store.write(
+            name, lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=text)
         )
-        self._learn(pq.read_schema(path))  # as a resumed run does: Parquet renames list members
-        with path.open("rb") as file:
-            return Written(path.name, hashlib.file_digest(file, "sha256").hexdigest(), left_out)
+        self._learn_of(name)  # as a resumed run does: Parquet renames list members
+        return Written(*done, left_out)
 
     def finish(self) -> None:
         """Nothing is left to do: every shard is a file of its own."""
 
-    def _learn(self, schema: pa.Schema) -> None:
+    def _learn_of(self, name: str) -> None:
+        import pyarrow.parquet as pq
+
+        with self.store.open(name) as file:
+            schema = pq.read_schema(file)
         for field in schema:
             if not pa.types.is_null(field.type):
                 self._fields.setdefault(field.name, field)
