@@ -19,6 +19,7 @@ from forwardpass.serving.controls import (
     FromHttp,
     Heard,
     Learning,
+    Post,
     ProcessFailed,
     StartServing,
     ToHttp,
@@ -51,10 +52,10 @@ def test_descriptors_come_with_the_message_that_they_were_sent_with(
     supervisor, http = ends
     pipes = [os.pipe() for _ in range(3)]
     supervisor.send(StartServing(OPTIONS), pipes[0][1])
-    supervisor.send(EngineJoined("digits", 1), pipes[1][1], pipes[2][1])
+    supervisor.send(EngineJoined(Post("digits"), 1), pipes[1][1], pipes[2][1])
     first, second = heard(http, 2)
     assert first.message == StartServing(OPTIONS)
-    assert second.message == EngineJoined("digits", 1)
+    assert second.message == EngineJoined(Post("digits"), 1)
     sent = [*first.descriptors, *second.descriptors]
     assert len(first.descriptors) == 1
     for (read, write), received in zip(pipes, sent, strict=True):
@@ -91,7 +92,7 @@ def test_a_message_longer_than_a_read_comes_whole() -> None:
     with pytest.raises(ControlClosedError):
         supervisor.receive()
     with pytest.raises(ControlClosedError):
-        supervisor.send(EngineJoined("x", 1))
+        supervisor.send(EngineJoined(Post("x"), 1))
     supervisor.close()
 
 

@@ -27,6 +27,7 @@ from forwardpass.serving.controls import (
     EngineJoined,
     EngineReady,
     FromEngineProcess,
+    Post,
     connected,
 )
 from forwardpass.serving.ends import pair
@@ -563,7 +564,7 @@ def test_an_engine_process_serves_until_its_supervisor_is_gone(tmp_path: Path) -
     assert said[-1].batch_seconds >= said[-1].row_seconds > 0
     for turn in range(2):
         ends = pair(1 << 20)
-        control.send(EngineJoined("mlp", turn), *ends[1])
+        control.send(EngineJoined(Post("mlp"), turn), *ends[1])
         ends[1].close()
         http: Channel[FromEngine] = Channel(ends[0], engine=False)
         (about,) = http.receive(30)

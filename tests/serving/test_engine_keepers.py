@@ -16,9 +16,10 @@ from forwardpass.serving.controls import (
     EngineReady,
     LoadModel,
     ModelLoaded,
+    Post,
     ProcessFailed,
 )
-from forwardpass.serving.engine_keepers import EngineKeeper
+from forwardpass.serving.engine_keepers import EngineKeeper, Templates
 from forwardpass.serving.options import ServedModel
 
 READY = EngineReady(said=(), example="", row_seconds=0.5, batch_seconds=7.5)
@@ -55,13 +56,13 @@ class Around:
         self.lives = asyncio.Event()
         self.losses: list[tuple[int, str, bool]] = []
 
-    def loaded(self, model: str, said: str) -> None: ...
-    def learning(self, model: str, doing: str) -> None: ...
+    def loaded(self, keeper: EngineKeeper, said: str) -> None: ...
+    def learning(self, keeper: EngineKeeper, doing: str) -> None: ...
 
     def ready(self, keeper: EngineKeeper) -> None:
         self.lives.set()
 
-    def lost(self, model: str, engine: int, why: str, *, final: bool) -> None:
+    def lost(self, keeper: EngineKeeper, engine: int, why: str, *, final: bool) -> None:
         self.losses.append((engine, why, final))
 
 
@@ -81,13 +82,13 @@ def kept(
             engines.append(PlayedEngine(number, says[number - 1], lives=number == len(says)))
             return engines[-1]
 
-        template = SimpleNamespace(
-            alive=True, loaded=loaded, make=make, child=SimpleNamespace(end=lambda: None)
-        )
+        child = SimpleNamespace(end=lambda: None)
+        template = SimpleNamespace(alive=True, used=False, loaded=loaded, make=make, child=child)
         monkeypatch.setattr(engine_keepers, "TemplateChild", Mock(return_value=template))
         around = Around()
         model = ServedModel(name="m", forward="m.py")
-        keeper = EngineKeeper(LoadModel(model=model, folder="", path=[]), around)
+        asked = LoadModel(model=model, folder="", path=[])
+        keeper = EngineKeeper(Post("m"), Templates(asked), around)
         keeping = asyncio.create_task(keeper.keep())
         while len(engines) < len(says) or not engines[-1].ready:
             await asyncio.sleep(0.001)
@@ -117,6 +118,6 @@ def test_who_meets_an_engine_knows_how_long_it_may_be_at_a_batch(
     def act(keeper: EngineKeeper, around: Around, engines: list[PlayedEngine]) -> None:
         http = PlayedEngine(0, [], lives=True)
         keeper.join(cast(Any, http.child))
-        assert http.told == engines[0].told == [EngineJoined("m", 1, 7.5)]
+        assert http.told == engines[0].told == [EngineJoined(Post("m"), 1, 7.5)]
 
     kept(monkeypatch, act, [READY])

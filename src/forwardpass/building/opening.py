@@ -103,6 +103,16 @@ def one_at_a_time(plan: Plan) -> Plan:
     return _with(plan, written)
 
 
+def in_threads(plan: Plan, threads: int) -> Plan:
+    """The plan with so many threads inside an operator, where its backend has threads of its own
+    and nobody said how many."""
+    opens = getattr(plugin(backends, plan.backend.name), "open", None)
+    if opens is None or "threads" not in parameters(opens, 2):
+        return plan
+    written = _written(plan.backend)
+    return _with(plan, {"threads": Argument(str(threads)), **written})
+
+
 def _written(backend: Backend) -> dict[str, Argument]:
     file = plugin(backends, backend.name)
     return written_arguments(backend, (file.save, 3), (file.open, 2))

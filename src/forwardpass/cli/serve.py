@@ -10,7 +10,7 @@ from forwardpass.cli.options import leave, rebuild, signature, trusted
 from forwardpass.errors import UsageError
 
 if TYPE_CHECKING:
-    from forwardpass.serving.options import ServedModel
+    from forwardpass.serving.options import ServedModel, ServeOptions
 
 
 @click.command()
@@ -29,6 +29,18 @@ if TYPE_CHECKING:
     help="Of HOST; 0 is any that is free. [8000]",
 )  # fmt: skip
 @click.option(
+    "--engines", default="1", metavar="N",
+    help="Processes that compute at a time, of each model, or auto; they share the cores. [1]",
+)  # fmt: skip
+@click.option(
+    "--reload", is_flag=True,
+    help="Load a model anew when its file changes; the old one answers until the new one is ready.",
+)  # fmt: skip
+@click.option(
+    "--grpc-port", type=click.IntRange(0, 65535), metavar="N",
+    help="Of HOST: answer the Open Inference Protocol over gRPC, too. [not]",
+)  # fmt: skip
+@click.option(
     "--token", envvar="FORWARDPASS_TOKEN", metavar="TOKEN",
     help="Requests must bear it: `Authorization: Bearer TOKEN`. [$FORWARDPASS_TOKEN]",
 )  # fmt: skip
@@ -42,7 +54,19 @@ if TYPE_CHECKING:
     "--drain", default="30s", metavar="TIME",
     help="After SIGTERM or Ctrl-C: what requests that came whole have left. [30s]",
 )  # fmt: skip
+@click.option(
+    "--ray", metavar="local|ADDRESS",
+    help="Have Ray Serve keep replicas, on a cluster begun here or at this address.",
+)  # fmt: skip
+@click.option(
+    "--workers", metavar="N|A-B",
+    help="With --ray: how many replicas; from A to B of them, as load says. [1]",
+)  # fmt: skip
 @click.option("--no-access-log", is_flag=True, help="No line for each request.")
+@click.option(
+    "--otlp", metavar="URL",
+    help="Send a trace of each request there, to a collector of OpenTelemetry.",
+)  # fmt: skip
 @click.option("--stateful", is_flag=True, hidden=True)
 @signature
 @trusted
@@ -52,6 +76,7 @@ def serve(
     forwards: tuple[str, ...],
     slo: str | None,
     samples: tuple[str, ...],
+    engines: str,
     drain: str,
     no_access_log: bool,
     stateful: bool,
@@ -59,6 +84,8 @@ def serve(
     trust: str | None,
     rebuild: bool,
     quiet: bool,
+    ray: str | None,
+    workers: str | None,
     **options: Any,
 ) -> None:
     """Answer requests for FORWARD over HTTP: rows of many requests share a batch, and each is
@@ -85,16 +112,43 @@ def serve(
     from forwardpass.serving.supervising import supervise
     from forwardpass.showing.servers import ShownServer
 
+    if engines != "auto" and not (engines.isascii() and engines.isdigit() and int(engines)):
+        raise UsageError(f"--engines {engines}: expected a whole number from 1, or auto")
     asked = ServeOptions(
+        engines=0 if engines == "auto" else int(engines),
         models=_models(forwards, samples, signature, trust=trust, rebuild=rebuild),
         slo_seconds=None if slo is None else seconds(slo, "--slo"),
         drain_seconds=seconds(drain, "--drain"),
         access_log=not no_access_log,
         **options,
     )
+    if ray is not None:
+        _on_ray(ray, workers or "1", asked, quiet=quiet)
+        return
+    if workers is not None:
+        raise UsageError("--workers goes with --ray: local, or the address of a cluster")
     with ShownServer(asked, quiet=quiet) as witness:
         code = supervise(asked, witness)
     leave(code)
+
+
+def _on_ray(address: str, workers: str, asked: ServeOptions, *, quiet: bool) -> None:
+    """Have it served by replicas on a cluster, until Ctrl-C."""
+    from rich.console import Console
+
+    from forwardpass.scaling import Ray
+
+    least, _, most = workers.partition("-")
+    if not (least.isdigit() and (not most or most.isdigit())):
+        raise UsageError(f"--workers {workers}: expected a whole number from 1, or 1-4")
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    names = ", ".join(model.name for model in asked.models)
+    with console.status(f"starting replicas of {names}"):
+        server = Ray(address, (int(least), int(most or least))).host(asked)
+    with server:
+        console.print(f"serving at {server.url}, through Ray's proxy", style="bold")
+        console.print(f"directly: {', '.join(server.urls)}", style="dim")
+        server.wait()
 
 
 def _models(

@@ -41,6 +41,8 @@ def checked(options: ServeOptions) -> None:
                 f"--cors {origin}: a browser never says such an origin; write scheme, host and "
                 "port, as https://example.org or http://localhost:3000, or * for any"
             )
+    if options.otlp is not None and re.match("https?://[^/]", options.otlp) is None:
+        raise UsageError(f"--otlp {options.otlp}: no URL; write http://localhost:4318")
     token = options.token
     if token is not None and not (token and token.isascii() and token.isprintable()):
         raise UsageError("--token: it is empty, or has what no header holds; use printable ASCII")

@@ -47,6 +47,14 @@ class Application:
         self._gate = Gate(options)
         self._body_bytes = options.limits.body_bytes
 
+    def takes(self, method: str, path: bytes) -> bool:
+        """Whether something is at this path, for this method."""
+        try:
+            self._router.way(method, path)
+        except RefusedError:
+            return False
+        return True
+
     def admit(self, method: str, target: bytes, headers: Mapping[bytes, bytes]) -> WayIn:
         """The way of a request, from its head alone; one that refuses it where it may not come."""
         if not target.startswith(b"/"):  # "http://host/path", as it is sent to a proxy

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from forwardpass.measuring.clocks import WALL
 from forwardpass.serving.access_logs import Access, AccessLog
@@ -20,6 +20,9 @@ from forwardpass.serving.identities import Identities
 from forwardpass.serving.options import RequestLimits
 from forwardpass.serving.reply_heads import ReplyHeads
 from forwardpass.serving.routing import WayIn
+
+if TYPE_CHECKING:
+    from forwardpass.serving.tracing import Tracing
 
 _LINGER_SECONDS: Final = 1.0
 """That what a refused client still sends is read, since it would not read the refusal else."""
@@ -46,9 +49,11 @@ class Connections:
     """
 
     def __init__(
-        self, application: Application, limits: RequestLimits, log: AccessLog | None
-    ) -> None:
+        self, application: Application, limits: RequestLimits, log: AccessLog | None,
+        tracing: Tracing | None = None,
+    ) -> None:  # fmt: skip
         self.application, self.limits, self.log = application, limits, log
+        self._tracing = tracing
         self.all: set[Connection] = set()
         self.draining = False
         self.arriving_bytes = 0
@@ -60,6 +65,18 @@ class Connections:
     def made(self) -> Connection:
         """The protocol of a client that connects."""
         return Connection(self)
+
+    def note(self, exchange: Exchange, client: str, status: int, size: int) -> None:
+        """A request was answered, with a reply of so many bytes."""
+        replies(status).inc()
+        if self.log is not None:
+            line = Access(
+                exchange.arrived, exchange.id, client, exchange.method, exchange.path, status,
+                len(exchange.body), size, WALL.now() - exchange.arrived,
+            )  # fmt: skip
+            self.log.add(line)
+        if self._tracing is not None:
+            self._tracing.add(exchange, status)
 
     def _sweep(self) -> None:
         """End what takes too long: one timer for all is cheaper than one for each request."""
@@ -274,14 +291,7 @@ class Connection(asyncio.Protocol):
             self._close(linger=turn.cut)
 
     def _note(self, exchange: Exchange, status: int, size: int) -> None:
-        replies(status).inc()
-        if self._all.log is not None:
-            self._all.log.add(
-                Access(
-                    exchange.arrived, exchange.id, self._client, exchange.method, exchange.path,
-                    status, len(exchange.body), size, WALL.now() - exchange.arrived,
-                )
-            )  # fmt: skip
+        self._all.note(exchange, self._client, status, size)
 
     # -- its end ----------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
     supervisor → HTTP process      StartServing [listening socket], then in any order
                                    EngineJoined [Channel's socket, memory], EngineLost, Drain
-    HTTP process → supervisor      Listening once or ProcessFailed, ModelAnswers, KillEngine; it
-                                   ends when it has drained
+    HTTP process → supervisor      Listening once or ProcessFailed, ModelAnswers, KillEngine,
+                                   EditionOver; it ends when it has drained
     supervisor → template          LoadModel, then MakeEngine [control, life]
     template → supervisor          ModelLoaded or ProcessFailed; EngineForked, EngineReaped
     engine → supervisor            Learning …, then EngineReady or ProcessFailed
@@ -42,18 +42,31 @@ class StartServing(msgspec.Struct, frozen=True, tag=True):
     options: ServeOptions
 
 
+class Post(msgspec.Struct, frozen=True):
+    """Where an engine works; if it ends, the next one comes to the same post.
+
+    Attributes:
+        edition: of the model, from 0: it is one more each time that another one was found there.
+        place: among those that compute at a time.
+    """
+
+    model: str
+    edition: int = 0
+    place: int = 0
+
+
 class EngineJoined(msgspec.Struct, frozen=True, tag=True):
     """A new Channel between the HTTP process and an engine that is ready: an end of it comes along.
 
-    What was the Channel of this model before is dead. Of the engine's side, `About` comes first.
+    What was the Channel of this post before is dead. Of the engine's side, `About` comes first.
 
     Attributes:
-        engine: its number, of those that this model has had.
+        engine: its number, of those that this post has had.
         batch_seconds: that its dearest batch takes. It says nothing before it is done with what it
             was given over the Channel before.
     """
 
-    model: str
+    post: Post
     engine: int
     batch_seconds: float = 0.0
 
@@ -65,7 +78,7 @@ class EngineLost(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         why: in a sentence. final: no other is coming: it died again and again before it was ready.
     """
 
-    model: str
+    post: Post
     engine: int
     why: str
     final: bool
@@ -78,21 +91,33 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
 
 
 class Listening(msgspec.Struct, frozen=True, tag=True):
-    """Connections are taken from now on."""
+    """Connections are taken from now on; those of gRPC at this port."""
+
+    grpc_port: int | None = None
 
 
 class ModelAnswers(msgspec.Struct, frozen=True, tag=True):
-    """What an engine says about this model has come: rows are answered from now on."""
+    """What an engine says about this model has come: rows are answered by this edition of it from
+    now on, or as before by a later one."""
 
     model: str
+    edition: int = 0
 
 
 class KillEngine(msgspec.Struct, frozen=True, tag=True):
     """This engine hangs: end it; another one is to join."""
 
-    model: str
+    post: Post
     engine: int
     why: str
+
+
+class EditionOver(msgspec.Struct, frozen=True, tag=True):
+    """A later edition of this model answers, and this one has answered all that it was asked: its
+    engines may end."""
+
+    model: str
+    edition: int
 
 
 class LoadModel(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -101,11 +126,13 @@ class LoadModel(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     Attributes:
         folder: of this model, private to this server: what one engine learns is there for the next.
         path: `sys.path`, where modules are found.
+        engines: that compute at a time, and share the cores.
     """
 
     model: ServedModel
     folder: str
     path: list[str]
+    engines: int = 1
 
 
 class MakeEngine(msgspec.Struct, frozen=True, tag=True):
@@ -154,12 +181,14 @@ class EngineReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         example: a row that it answers, as JSON; "" where there is none.
         row_seconds: that the cheapest row takes alone.
         batch_seconds: that the dearest batch takes.
+        fits: how many such engines the cores of this process hold.
     """
 
     said: tuple[str, ...]
     example: str
     row_seconds: float = 0.0
     batch_seconds: float = 0.0
+    fits: int = 1
 
 
 class ProcessFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -188,7 +217,7 @@ class ProcessFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 ToHttp: TypeAlias = StartServing | EngineJoined | EngineLost | Drain
-FromHttp: TypeAlias = Listening | ModelAnswers | KillEngine | ProcessFailed
+FromHttp: TypeAlias = Listening | ModelAnswers | KillEngine | EditionOver | ProcessFailed
 ToTemplate: TypeAlias = LoadModel | MakeEngine
 FromTemplate: TypeAlias = ModelLoaded | EngineForked | EngineReaped | ProcessFailed
 ToEngineProcess: TypeAlias = EngineJoined

@@ -34,17 +34,18 @@ class Dispatcher:
         options: of the server: its deadline, and how much may wait.
         kill: asks that an engine, by its number, be ended, with what hangs in it.
         answers: called each time that an engine has said what it is.
+        gauges: of the model; its own where there are none.
     """
 
     def __init__(
         self, name: str, options: ServeOptions, *, kill: Callable[[int, str], None],
         answers: Callable[[], None] = lambda: None, clock: Clock = WALL,
+        gauges: Gauges | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self._options, self._clock = options, clock
         self._kill, self._answers = kill, answers
-        self._gauges = Gauges(name)
-        self._gauges.ready.set_function(lambda: self._link is not None and self._link.told)
+        self._gauges = gauges or Gauges(name)
         self._about: About | None = None
         self._lobby: Lobby | None = None
         self._shuttle: Shuttle | None = None
@@ -64,8 +65,30 @@ class Dispatcher:
         """Whether rows are answered; while an engine is replaced, they wait for the next."""
         return self._about is not None and self._failed is None
 
+    @property
+    def computes(self) -> bool:
+        """Whether there is an engine, which has said what it is."""
+        return self._link is not None and self._link.told
+
+    @property
+    def rows(self) -> int:
+        """That wait, to be encoded or to be computed."""
+        return 0 if self._lobby is None else len(self._lobby.queue)
+
+    @property
+    def bytes(self) -> int:
+        """Of the rows that wait."""
+        return 0 if self._lobby is None else self._lobby.queue.bytes
+
+    def wait(self, now: float) -> float:
+        """Predicted seconds until a row that comes now would begin; infinite without an engine."""
+        if self._lobby is None or not self.computes:
+            return math.inf
+        return self._lobby.queue.wait(now)
+
     async def ask(self, inquiry: Inquiry) -> Answered:
         """As Service says. A task that is cancelled, or whose client leaves, cancels its rows."""
+        inquiry.exchange.model = self.name
         if not inquiry.count:
             return Answered((), {}, ())
         loop = asyncio.get_running_loop()

@@ -13,6 +13,7 @@ from forwardpass.serving.controls import (
     FromHttp,
     Learning,
     LoadModel,
+    Post,
     ProcessFailed,
 )
 from forwardpass.serving.ends import pair
@@ -38,27 +39,61 @@ def pause(failures: int) -> float:
 class Surroundings(Protocol):
     """What an EngineKeeper tells the server that it is part of."""
 
-    def loaded(self, model: str, said: str) -> None: ...
-    def learning(self, model: str, doing: str) -> None: ...
+    def loaded(self, keeper: EngineKeeper, said: str) -> None: ...
+    def learning(self, keeper: EngineKeeper, doing: str) -> None: ...
     def ready(self, keeper: EngineKeeper) -> None:
         """Its engine is; it has no Channel yet."""
         ...
 
-    def lost(self, model: str, engine: int, why: str, *, final: bool) -> None: ...
+    def lost(self, keeper: EngineKeeper, engine: int, why: str, *, final: bool) -> None: ...
+
+
+class Templates:
+    """The template of a model, which its keepers share; another one where that has ended, or has
+    become an engine itself."""
+
+    def __init__(self, asked: LoadModel) -> None:
+        self._asked = asked
+        self._users = 0
+        self._child: TemplateChild | None = None
+
+    def join(self) -> None:
+        """One keeper more uses it."""
+        self._users += 1
+
+    def leave(self) -> None:
+        """One does not any more; after the last it ends."""
+        self._users -= 1
+        if not self._users and self._child is not None:
+            self._child.child.end()
+
+    def one(self) -> TemplateChild:
+        """One that can be asked for an engine, now or when it has loaded."""
+        if self._child is None or not self._child.alive:
+            self._child = TemplateChild(self._asked, self._again)
+        return self._child
+
+    def _again(self) -> None:
+        """It was lost, and had loaded: have another one before it is needed."""
+        if self._users:
+            self._child = TemplateChild(self._asked, self._again)
 
 
 class EngineKeeper:
-    """Keeps a model's engine, for as long as `keep` runs.
+    """Keeps an engine of a model, for as long as `keep` runs.
 
     Attributes:
-        name: of the model.
+        post: where its engines work.
         told: by the engine that was ready last.
+        learned: set once an engine was ready: the next ones find what that has learned.
     """
 
-    def __init__(self, asked: LoadModel, surroundings: Surroundings) -> None:
-        self.name = asked.model.name
+    def __init__(self, post: Post, templates: Templates, surroundings: Surroundings) -> None:
+        self.post = post
         self.told = EngineReady(said=(), example="")
-        self._asked, self._around = asked, surroundings
+        self.learned = asyncio.Event()
+        self._around = surroundings
+        self._templates = templates
         self._template: TemplateChild | None = None
         self._engine: EngineChild | None = None
         self._engines = 0
@@ -72,6 +107,7 @@ class EngineKeeper:
 
         Raises the error of a first engine that cannot be had.
         """
+        self._templates.join()
         try:
             while True:
                 try:
@@ -82,21 +118,23 @@ class EngineKeeper:
                         raise
                     self._failures += 1
                     final = self._failures == _MOST_FAILURES
-                    self._around.lost(self.name, self._engines, str(error), final=final)
+                    self._around.lost(self, self._engines, str(error), final=final)
                     if final:
                         return
                     await asyncio.sleep(pause(self._failures))
         finally:
-            for process in (self._engine, self._template):
-                if process is not None:
-                    process.child.end()
+            if self._engine is not None:
+                self._engine.child.end()
+            if self._template is not None and self._template.used:
+                self._template.child.end()
+            self._templates.leave()
 
     def join(self, http: Child[FromHttp]) -> None:
         """Give the HTTP process a Channel to the engine that is ready, if there is one."""
         engine = self._engine
         if engine is None or not engine.ready or engine.child.over:
             return
-        message = EngineJoined(self.name, engine.number, self.told.batch_seconds)
+        message = EngineJoined(self.post, engine.number, self.told.batch_seconds)
         for child, ends in zip((http, engine.child), pair(), strict=True):
             child.say(message, *ends)
             ends.close()
@@ -108,12 +146,10 @@ class EngineKeeper:
 
     async def _one(self) -> None:
         """One engine's whole life. Raises what it failed with, if it never was ready."""
-        template = self._template
-        if template is None or not template.alive:
-            template = self._template = TemplateChild(self._asked, self._respawn)
+        template = self._template = self._templates.one()
         loaded = await template.loaded
         if self._engines == 0:
-            self._around.loaded(self.name, loaded.said)
+            self._around.loaded(self, loaded.said)
         self._engines += 1
         fork = loaded.forks and self._failures < _MOST_FORKS and not self._fork_failed
         engine = self._engine = template.make(self._engines, fork=fork)
@@ -124,7 +160,8 @@ class EngineKeeper:
             task.add_done_callback(self._telling.discard)
             return
         how = await engine.gone()
-        failed = failed or PassError(f"{self.name}: the engine process {how} before it was ready")
+        said = f"{self.post.model}: the engine process {how} before it was ready"
+        failed = failed or PassError(said)
         if not fork or self._fork_was_ready or isinstance(failed, UsageError | DataError):
             raise failed
         self._fork_failed = True  # a process that loads for itself may say otherwise
@@ -138,7 +175,7 @@ class EngineKeeper:
             async for message, _ in engine.child.hear():
                 engine.heard += 1
                 if isinstance(message, Learning):
-                    self._around.learning(self.name, message.doing)
+                    self._around.learning(self, message.doing)
                 elif isinstance(message, ProcessFailed):
                     failed = message.error()
                 else:
@@ -146,6 +183,7 @@ class EngineKeeper:
                     engine.ready = self._was_ready = True
                     self._fork_was_ready |= fork
                     self._failures = 0
+                    self.learned.set()
                     self._around.ready(self)
         finally:
             if watch is not None:
@@ -157,12 +195,7 @@ class EngineKeeper:
         """How an engine ended that was ready; why, if it said so."""
         how = await engine.gone()
         why = how if failed is None else f"failed: {failed}"
-        self._around.lost(self.name, engine.number, why, final=False)
-
-    def _respawn(self) -> None:
-        """A template was lost that had loaded: have another one before it is needed."""
-        if self._engine is not None and not self._engine.child.over:
-            self._template = TemplateChild(self._asked, self._respawn)
+        self._around.lost(self, engine.number, why, final=False)
 
 
 async def _watch(engine: EngineChild) -> None:

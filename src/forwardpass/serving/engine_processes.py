@@ -34,10 +34,12 @@ def engine(
     costs = warm.about.costs
     row_seconds = min(float(costs.seconds(1, point.cells)) for point in costs.points)
     batch_seconds = max(point.seconds for point in costs.points)
+    here = warm.ready.machine
     control.send(
         EngineReady(
             said=warm.said, example=warm.about.example, row_seconds=row_seconds,
             batch_seconds=batch_seconds,
+            fits=max(1, here.cores // (here.threads or here.cores)),
         )
     )  # fmt: skip
     work(served, control)

@@ -36,6 +36,8 @@ class Exchange:
         arrived: by `measuring.clocks.WALL`, when its first byte was read.
         gone: called once, if nobody waits for its answer any more; whoever answers sets it.
         left: nobody does: the client has left, or was told this `refusal` meanwhile.
+        model: that was asked; "" where none was.
+        dispatched: when the last of its rows went to an engine; None: not all did.
         account: in which it counts for `held` bytes; None: in none.
     """
 
@@ -50,6 +52,8 @@ class Exchange:
     gone: Callable[[], None] | None = None
     left: bool = False
     refusal: RefusedError | None = None
+    model: str = ""
+    dispatched: float | None = None
     account: Account | None = None
     held: int = 0
 

@@ -9,7 +9,7 @@ import resource
 import signal
 import socket
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 from msgspec.structs import replace
@@ -26,20 +26,26 @@ from forwardpass.serving.controls import (
     Control,
     ControlClosedError,
     Drain,
+    EditionOver,
     EngineJoined,
     EngineLost,
     Heard,
     KillEngine,
     Listening,
     ModelAnswers,
+    Post,
     ProcessFailed,
     StartServing,
     ToHttp,
 )
-from forwardpass.serving.dispatching import Dispatcher
+from forwardpass.serving.crews import Succession
 from forwardpass.serving.ends import Ends
 from forwardpass.serving.messages import FromEngine
 from forwardpass.serving.options import RequestLimits
+
+if TYPE_CHECKING:
+    from forwardpass.serving.grpc_servers import GrpcServer
+    from forwardpass.serving.tracing import Tracing
 
 _OTHER_DESCRIPTORS: Final = 64
 """Beside those of connections: the loop's own, and two for each model."""
@@ -67,7 +73,7 @@ class _HttpProcess:
 
     def __init__(self, control: Control[ToHttp]) -> None:
         self._control = control
-        self._dispatchers: dict[str, Dispatcher] = {}
+        self._models: dict[str, Succession] = {}
         self._over = asyncio.Event()
         self._drain_seconds = 0.0
 
@@ -78,23 +84,34 @@ class _HttpProcess:
         assert isinstance(start, StartServing)
         options = start.options
         keep_freed(options.limits.body_bytes)
-        self._dispatchers = {
-            model.name: Dispatcher(
-                model.name, options,
-                kill=partial(self._kill, model.name), answers=partial(self._answers, model.name),
+        self._models = {
+            model.name: Succession(
+                model.name, options, kill=self._kill, answers=partial(self._answers, model.name),
+                over=partial(self._over_with, model.name),
             )
             for model in options.models
         }  # fmt: skip
         log = AccessLog(1) if options.access_log else None
-        application = Application(self._dispatchers, options)
-        connections = Connections(application, held(options.limits), log)
+        tracing: Tracing | None = None
+        if options.otlp is not None:
+            from forwardpass.serving.tracing import Tracing
+
+            tracing = Tracing(options.otlp)
+        application = Application(self._models, options)
+        connections = Connections(application, held(options.limits), log, tracing)
         loop = asyncio.get_running_loop()
         secure = secured(options)
         server = await loop.create_server(
             connections.made, sock=socket.socket(fileno=first.descriptors[0]), ssl=secure,
             ssl_handshake_timeout=None if secure is None else _HANDSHAKE_SECONDS, backlog=BACKLOG,
         )  # fmt: skip
-        self._control.send(Listening())
+        calls: GrpcServer | None = None
+        if options.grpc_port is not None:
+            from forwardpass.serving.grpc_servers import GrpcServer
+
+            calls = GrpcServer(connections, options)
+            await calls.start()
+        self._control.send(Listening(None if calls is None else calls.port))
         for heard in rest:
             self._hear(heard)
         loop.add_reader(self._control.fileno(), self._readable)
@@ -103,13 +120,20 @@ class _HttpProcess:
         gc.freeze()
         await self._over.wait()
         if self._drain_seconds:
-            await connections.drain(self._drain_seconds)
+            drains = [connections.drain(self._drain_seconds)]
+            if calls is not None:
+                drains.append(calls.drain(self._drain_seconds))
+            await asyncio.gather(*drains)
         server.close()
-        for dispatcher in self._dispatchers.values():
-            dispatcher.close()
+        if calls is not None:
+            await calls.drain(0.0)
+        for model in self._models.values():
+            model.close()
         connections.close()
         if log is not None:
             log.close()
+        if tracing is not None:
+            tracing.close()
 
     def _first(self) -> list[Heard[ToHttp]]:
         """What comes first: which server this is to be."""
@@ -129,23 +153,31 @@ class _HttpProcess:
     def _hear(self, heard: Heard[ToHttp]) -> None:
         message = heard.message
         if isinstance(message, EngineJoined):
-            channel: Channel[FromEngine] = Channel(Ends(*heard.descriptors), engine=False)
-            dispatcher = self._dispatchers[message.model]
-            dispatcher.joined(message.engine, channel, message.batch_seconds)
+            ends = Ends(*heard.descriptors)
+            dispatcher = self._models[message.post.model].dispatcher(message.post)
+            if dispatcher is None:  # it is to end, and was ready a moment too late to know it
+                ends.close()
+            else:
+                channel: Channel[FromEngine] = Channel(ends, engine=False)
+                dispatcher.joined(message.engine, channel, message.batch_seconds)
         elif isinstance(message, EngineLost):
-            dispatcher = self._dispatchers[message.model]
-            dispatcher.lost(message.engine, message.why, final=message.final)
+            dispatcher = self._models[message.post.model].dispatcher(message.post)
+            if dispatcher is not None:
+                dispatcher.lost(message.engine, message.why, final=message.final)
         elif isinstance(message, Drain):
             self._drain_seconds = message.seconds
             self._over.set()
 
-    def _kill(self, model: str, engine: int, why: str) -> None:
-        self._tell(KillEngine(model, engine, why))
+    def _kill(self, post: Post, engine: int, why: str) -> None:
+        self._tell(KillEngine(post, engine, why))
 
-    def _answers(self, model: str) -> None:
-        self._tell(ModelAnswers(model))
+    def _answers(self, model: str, edition: int) -> None:
+        self._tell(ModelAnswers(model, edition))
 
-    def _tell(self, message: KillEngine | ModelAnswers) -> None:
+    def _over_with(self, model: str, edition: int) -> None:
+        self._tell(EditionOver(model, edition))
+
+    def _tell(self, message: KillEngine | ModelAnswers | EditionOver) -> None:
         try:
             self._control.send(message)
         except ControlClosedError:

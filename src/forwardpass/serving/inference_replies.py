@@ -93,21 +93,7 @@ async def replied(
     if not asked:
         binary = _binary("binary_data_output", header.parameters, False)
         asked = [AskedOutput(name, binary, 0) for name in form.outputs or answered.outputs]
-    told: list[dict[str, Any]] = []
-    pieces: list[Piece] = []
-    for output in asked:
-        array = _whole(output.name, answered)
-        datatype = form.output(output.name, array).datatype
-        if output.classes:
-            array, datatype = _classes(output.name, array, output.classes), "BYTES"
-        said, piece = await _written(output, datatype, array, exchange)
-        told.append(said)
-        pieces.append(piece)
-    body: dict[str, Any] = {"model_name": model, "model_version": VERSION, "outputs": told}
-    if answered.truncated:  # a parameter is no list
-        body["parameters"] = {"truncated_rows": ",".join(map(str, answered.truncated))}
-    if header.id:
-        body = {"id": header.id, **body}
+    body, pieces = await outputs_told(model, header, form, asked, answered, exchange)
     head = msgspec.json.encode(body)
     coding, sent = await compressed(exchange.headers, [head, *pieces])
     headers = [(b"content-encoding", coding)] if coding else []
@@ -115,6 +101,32 @@ async def replied(
         return Reply(200, sent, headers=headers)
     headers.append((HEADER_LENGTH, b"%d" % len(head)))
     return Reply(200, sent, b"application/octet-stream", headers)
+
+
+async def outputs_told(
+    model: str,
+    header: InferenceHeader,
+    form: ModelForm,
+    asked: Sequence[AskedOutput],
+    answered: Answered,
+    exchange: Exchange,
+) -> tuple[dict[str, Any], list[Piece]]:
+    """What the JSON of a reply says of these outputs, and the bytes of those that are binary.
+    Raises RefusedError."""
+    told: list[dict[str, Any]] = []
+    pieces: list[Piece] = []
+    for output in asked:
+        array = _whole(output.name, answered)
+        datatype = form.output(output.name, array).datatype
+        if output.classes:
+            array, datatype = _classes(output.name, array, output.classes), "BYTES"
+        one, piece = await _written(output, datatype, array, exchange)
+        told.append(one)
+        pieces.append(piece)
+    body: dict[str, Any] = {"model_name": model, "model_version": VERSION, "outputs": told}
+    if answered.truncated:  # a parameter is no list
+        body["parameters"] = {"truncated_rows": ",".join(map(str, answered.truncated))}
+    return ({"id": header.id, **body} if header.id else body), pieces
 
 
 def _whole(name: str, answered: Answered) -> np.ndarray[Any, Any]:

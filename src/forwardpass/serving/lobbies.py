@@ -48,8 +48,6 @@ class Lobby:
         self.forgotten: list[int] = []
         self._fresh: list[tuple[float, float, int, AskedRow]] = []
         self._rows = self._reply_bytes = 0
-        gauges.queue_rows.set_function(lambda: len(self.queue))
-        gauges.queue_bytes.set_function(lambda: self.queue.bytes)
 
     # -- in ---------------------------------------------------------------------------------------
 
@@ -142,7 +140,8 @@ class Lobby:
         if not asker.future.done():
             asker.future.set_result(asker.answer())
         asker.rows = []  # they know it: without a circle, all is let go of at once
-        arrived = asker.inquiry.exchange.arrived
+        exchange = asker.inquiry.exchange
+        exchange.dispatched, arrived = sent, exchange.arrived
         self._gauges.request.observe(now - arrived)
         self._gauges.queue.observe(sent - arrived)
         self._gauges.answered.inc(asker.inquiry.count)

@@ -58,10 +58,15 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A whole server.
 
     Attributes:
+        engines: processes of each model that compute at a time; they share the cores. 0: as many as
+            the cores hold, of the smallest team of threads that is worth it.
+        reload: whether a model whose file changes is loaded anew, and takes over once it is ready.
+        grpc_port: where gRPC is answered, too; 0: any that is free.
         slo_seconds: from the arrival of a request to its answer; None: no deadline but a client's.
         drain_seconds: what requests that were received whole have left after SIGTERM.
         token: that requests must bear; needed where `host` is not loopback.
         cors: origins that a browser may ask from.
+        otlp: URL of a collector of OpenTelemetry, to which traces are sent.
         is_local: whether names of this machine alone are its names, with a token, too: one that is
             open in a browser here, and no proxy stands before.
     """
@@ -69,6 +74,9 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ServedModel, ...]
     host: str = "127.0.0.1"
     port: int = 8000
+    engines: int = 1
+    reload: bool = False
+    grpc_port: int | None = None
     slo_seconds: float | None = None
     drain_seconds: float = 30.0
     token: str | None = None
@@ -77,4 +85,5 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     cors: tuple[str, ...] = ()
     is_local: bool = False
     access_log: bool = True
+    otlp: str | None = None
     limits: RequestLimits = RequestLimits()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Final
 
 from forwardpass.errors import UsageError
@@ -39,6 +40,26 @@ def named(text: str) -> tuple[str, str]:
     """
     given = _NAMED.fullmatch(text)
     return (given[1].strip(), given[2]) if given else (stem(text), text)
+
+
+def watched(forward: str) -> Path:
+    """The file or folder that a Forward is loaded from.
+
+    Raises UsageError for one that is of a package or a hub.
+
+    >>> watched("nets/digits.py:model @ eager"), watched("out/digits.fwd")
+    (PosixPath('nets/digits.py'), PosixPath('out/digits.fwd'))
+    """
+    reference = split(forward)[0].strip()
+    path = Path(reference)
+    if not path.exists():
+        path = Path(reference.rpartition(":")[0])
+    if not path.exists() or path == Path():
+        raise UsageError(
+            f"--reload looks at a file or a folder, and {reference} is none: leave it out, or "
+            "export the model, and serve the artefact"
+        )
+    return path
 
 
 def stem(forward: str) -> str:

@@ -8,26 +8,30 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import sys
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from forwardpass.errors import ForwardpassError, missing_extra
 from forwardpass.serving.addresses import bound, checked, url
 from forwardpass.serving.children import Child
 from forwardpass.serving.controls import (
     Drain,
+    EditionOver,
     EngineLost,
     FromHttp,
     KillEngine,
     Listening,
-    LoadModel,
     ModelAnswers,
     StartServing,
 )
 from forwardpass.serving.engine_keepers import EngineKeeper, pause
+from forwardpass.serving.model_keepers import ModelKeeper
 from forwardpass.serving.options import ServeOptions
+from forwardpass.serving.phrases import watched
 from forwardpass.serving.witnesses import ReadyModel, Witness
 from forwardpass.serving.workplaces import workplace
 
@@ -54,6 +58,10 @@ def supervise(options: ServeOptions, witness: Witness) -> int:
     missing = next((name for name in _NEEDS if find_spec(name) is None), None)
     if missing is not None:
         raise missing_extra(missing, "serve", "serving")
+    if options.grpc_port is not None and find_spec("grpc") is None:
+        raise missing_extra("grpcio", "grpc", "--grpc-port")
+    if options.otlp is not None and find_spec("opentelemetry") is None:
+        raise missing_extra("opentelemetry", "otel", "--otlp")
     with bound(options) as listening, workplace() as folder:
         return asyncio.run(_Supervisor(options, listening, folder, witness).run())
 
@@ -66,15 +74,18 @@ class _Supervisor:
     ) -> None:
         self._options, self._listening, self._witness = options, listening, witness
         self._url = url(options, listening.getsockname()[1])
-        self._keepers: dict[str, EngineKeeper] = {}
+        self._keepers: dict[str, ModelKeeper] = {}
         for place, model in enumerate(options.models):
             own = folder / str(place)
             own.mkdir()
-            asked = LoadModel(model=model, folder=str(own), path=sys.path)
-            self._keepers[model.name] = EngineKeeper(asked, self)
+            path = watched(model.forward) if options.reload else None
+            self._keepers[model.name] = ModelKeeper(model, own, options.engines, path, self)
         self._http: Child[FromHttp] | None = None
         self._silent = set(self._keepers)
         """Models that have not answered yet."""
+        self._editions = dict.fromkeys(self._keepers, 0)
+        """The latest of each that has answered."""
+        self._grpc_address = ""
         self._signal = 0
         self._over = asyncio.Event()
 
@@ -123,7 +134,7 @@ class _Supervisor:
         while True:
             self._http = http = Child[FromHttp].started(_HTTP, FromHttp)
             http.say(StartServing(self._options), self._listening.fileno())
-            for keeper in self._keepers.values():
+            for keeper in chain.from_iterable(self._keepers.values()):
                 keeper.join(http)
             try:
                 listened = await self._attended(http)
@@ -148,20 +159,35 @@ class _Supervisor:
         async for message, _ in http.hear():
             if isinstance(message, Listening):
                 listened = True
+                self._listens(message.grpc_port)
             elif isinstance(message, ModelAnswers):
-                self._answers(message.model)
+                self._answers(message.model, message.edition)
             elif isinstance(message, KillEngine):
-                self._keepers[message.model].kill(message.engine, message.why)
+                keeper = self._keepers[message.post.model].kept(message.post)
+                if keeper is not None:
+                    keeper.kill(message.engine, message.why)
+            elif isinstance(message, EditionOver):
+                self._keepers[message.model].over(message.edition)
             elif not listened:
                 raise message.error()
         return listened
 
-    def _answers(self, model: str) -> None:
+    def _listens(self, grpc_port: int | None) -> None:
+        """Calls of gRPC are taken at a port, and will be by the next HTTP process."""
+        if grpc_port is not None and not self._grpc_address:
+            self._options = replace(self._options, grpc_port=grpc_port)
+            self._grpc_address = url(self._options, grpc_port).partition("//")[2]
+            self._witness.answers_grpc(self._grpc_address)
+
+    def _answers(self, model: str, edition: int) -> None:
+        if edition > self._editions[model]:
+            self._editions[model] = edition
+            self._witness.replaced(model)
         if model not in self._silent:
             return
         self._silent.remove(model)
         if not self._silent and not self._signal:
-            told = {name: keeper.told for name, keeper in self._keepers.items()}
+            told = {name: next(iter(keepers)).told for name, keepers in self._keepers.items()}
             self._witness.ready(
                 self._url,
                 tuple(
@@ -172,19 +198,28 @@ class _Supervisor:
                 ),
             )
 
-    def loaded(self, model: str, said: str) -> None:
-        self._witness.loaded(model, said)
+    def loaded(self, keeper: EngineKeeper, said: str) -> None:
+        if keeper.post.place == 0:
+            self._witness.loaded(keeper.post.model, said)
 
-    def learning(self, model: str, doing: str) -> None:
-        if model in self._silent:
-            self._witness.learning(model, doing)
+    def learning(self, keeper: EngineKeeper, doing: str) -> None:
+        if keeper.post.model in self._silent:
+            self._witness.learning(keeper.post.model, doing)
 
     def ready(self, keeper: EngineKeeper) -> None:
         """Its engine is: it is to meet the HTTP process."""
         if self._http is not None:
             keeper.join(self._http)
 
-    def lost(self, model: str, engine: int, why: str, *, final: bool) -> None:
-        self._witness.lost(f"the engine of {model}", why, final=final)
+    def lost(self, keeper: EngineKeeper, engine: int, why: str, *, final: bool) -> None:
+        post = keeper.post
+        which = f" {post.place + 1}" if self._options.engines != 1 else ""
+        self._witness.lost(f"the engine{which} of {post.model}", why, final=final)
         if self._http is not None:
-            self._http.say(EngineLost(model=model, engine=engine, why=why, final=final))
+            self._http.say(EngineLost(post=post, engine=engine, why=why, final=final))
+
+    def changed(self, model: str) -> None:
+        self._witness.changed(model)
+
+    def refused(self, model: str, why: ForwardpassError) -> None:
+        self._witness.refused(model, str(why))

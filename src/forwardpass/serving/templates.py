@@ -93,7 +93,7 @@ class _Template:
     def _loaded(self) -> tuple[Forward, str]:
         """The Forward, with what an engine of it needs imported, and what is said of it."""
         self._threads = put_off_threads()
-        from forwardpass.building.opening import one_at_a_time
+        from forwardpass.building.opening import in_threads, one_at_a_time
         from forwardpass.loading import load
         from forwardpass.loading.summaries import summary
         from forwardpass.nouns.forwards import Forward
@@ -108,7 +108,11 @@ class _Template:
                 raise UsageError("--signature: this model has a collate, which makes its inputs")
             model = forward.model.with_signature(Signature.parse(asked.signature))
             forward = Forward(model, forward.plan)
-        forward = Forward(forward.model, one_at_a_time(forward.plan))
+        plan = one_at_a_time(forward.plan)
+        if self._asked.engines > 1:
+            self._threads = max(1, self._threads // self._asked.engines)
+            plan = in_threads(plan, self._threads)
+        forward = Forward(forward.model, plan)
         import_module(_ENGINE)  # every fork has it
         from forwardpass.preparing.identity import digest
 

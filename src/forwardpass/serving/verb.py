@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Literal, Protocol, Self, TypeVar, cast, overload
 
 import msgspec
 
@@ -26,6 +26,18 @@ _GRACE_SECONDS: Final = 10.0
 """Beyond what draining may take."""
 
 
+Hosted = TypeVar("Hosted")
+Hosts = TypeVar("Hosts", covariant=True)
+
+
+class Host(Protocol[Hosts]):
+    """Says where a server is, if not on this machine."""
+
+    def host(self, options: ServeOptions) -> Hosts:
+        """What serves there; the caller closes it."""
+        ...
+
+
 class ServeHere(msgspec.Struct, frozen=True, tag=True):
     """Be this server; `path` is `sys.path`, where modules are found."""
 
@@ -34,9 +46,10 @@ class ServeHere(msgspec.Struct, frozen=True, tag=True):
 
 
 class ServerReady(msgspec.Struct, frozen=True, tag=True):
-    """All models answer, at this URL."""
+    """All models answer, at this URL, and over gRPC at this address."""
 
     url: str
+    grpc_address: str | None
 
 
 class Server:
@@ -44,12 +57,13 @@ class Server:
 
     Attributes:
         url: where it is, such as `http://127.0.0.1:8000`.
+        grpc_address: where gRPC is answered, such as `127.0.0.1:8001`; None without `grpc_port`.
     """
 
     def __init__(
-        self, url: str, process: subprocess.Popen[bytes], life: int, drain_seconds: float
+        self, ready: ServerReady, process: subprocess.Popen[bytes], life: int, drain_seconds: float
     ) -> None:
-        self.url = url
+        self.url, self.grpc_address = ready.url, ready.grpc_address
         self._process, self._life, self._drain_seconds = process, life, drain_seconds
 
     def __enter__(self) -> Self:
@@ -74,6 +88,7 @@ class Server:
         self._process.wait()
 
 
+@overload
 def serve(
     forward: ForwardLike | Mapping[str, ForwardLike],
     *,
@@ -81,16 +96,66 @@ def serve(
     samples: str | Mapping[str, str] | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
+    engines: int | Literal["auto"] = 1,
+    reload: bool = False,
+    grpc_port: int | None = None,
     token: str | None = None,
     tls_cert: str | None = None,
     tls_key: str | None = None,
     cors: str | tuple[str, ...] = (),
     drain: str | float = "30s",
     access_log: bool = True,
+    otlp: str | None = None,
     signature: str | Iterable[str] | None = None,
     trust: str | None = None,
     rebuild: bool = False,
-) -> Server:
+    executor: None = None,
+) -> Server: ...
+@overload
+def serve(
+    forward: ForwardLike | Mapping[str, ForwardLike],
+    *,
+    slo: str | float | None = None,
+    samples: str | Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    engines: int | Literal["auto"] = 1,
+    reload: bool = False,
+    grpc_port: int | None = None,
+    token: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    cors: str | tuple[str, ...] = (),
+    drain: str | float = "30s",
+    access_log: bool = True,
+    otlp: str | None = None,
+    signature: str | Iterable[str] | None = None,
+    trust: str | None = None,
+    rebuild: bool = False,
+    executor: Host[Hosted],
+) -> Hosted: ...
+def serve(
+    forward: ForwardLike | Mapping[str, ForwardLike],
+    *,
+    slo: str | float | None = None,
+    samples: str | Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    engines: int | Literal["auto"] = 1,
+    reload: bool = False,
+    grpc_port: int | None = None,
+    token: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    cors: str | tuple[str, ...] = (),
+    drain: str | float = "30s",
+    access_log: bool = True,
+    otlp: str | None = None,
+    signature: str | Iterable[str] | None = None,
+    trust: str | None = None,
+    rebuild: bool = False,
+    executor: Host[Hosted] | None = None,
+) -> Server | Hosted:
     """Answer requests for a Forward over HTTP; returns when it is ready.
 
     The server is a process of its own, which loads the model for itself, and ends with this one.
@@ -100,13 +165,19 @@ def serve(
             several by their names.
         slo: the time from a request's arrival to its answer, "50ms" or seconds; None: no limit.
         samples: a reference to rows such as will come, as `run` reads them; several by name.
+        engines: processes that compute at a time, of each model; they share the cores. "auto": as
+            many as the cores hold, of the smallest team of threads that is worth it.
+        reload: load a model anew when its file changes; it takes over once it is ready.
+        grpc_port: of the same host, where the Open Inference Protocol is answered over gRPC, too.
         host, port: where to listen; port 0 is any that is free. Another host needs `token`.
         token: what requests must bear. tls_cert, tls_key: files, to serve over TLS.
         cors: the origin, or origins, of which pages may ask.
         drain: the time that requests have left which came whole when it is closed.
         access_log: a line on standard error for each request.
+        otlp: URL of a collector of OpenTelemetry: a trace of each request is sent there.
         signature: the inputs, as `Model(inputs=…)` takes them, of a model that does not say them.
         trust, rebuild: as `load` takes them.
+        executor: where the server is, if not on this machine: `fwd.Ray(…)`.
 
     Raises UsageError for what has no reference, and for options that do not go together; and what
     the model failed with before it was ready, as `run` does.
@@ -114,18 +185,25 @@ def serve(
     inputs = () if signature is None else tuple(map(str, Signature.parse(signature).inputs))
     options = ServeOptions(
         models=tuple(_models(forward, samples, inputs, trust=trust, rebuild=rebuild)),
-        host=host, port=port, token=token, tls_cert=tls_cert, tls_key=tls_key,
+        host=host, port=port, grpc_port=grpc_port,
+        engines=0 if engines == "auto" else engines, reload=reload,
+        token=token, tls_cert=tls_cert, tls_key=tls_key,
         cors=(cors,) if isinstance(cors, str) else tuple(cors),
         slo_seconds=None if slo is None else seconds(slo, "slo"),
         drain_seconds=seconds(drain, "drain"),
-        access_log=access_log,
+        access_log=access_log, otlp=otlp,
     )  # fmt: skip
+    return started(options) if executor is None else executor.host(options)
+
+
+def started(options: ServeOptions) -> Server:
+    """A server on this machine, once it is ready. Raises what `serve` raises."""
     mine, others = connected()
     process, life = start("forwardpass.serving.verb:main", [others], stdout=2)
     control = Control[ServerReady | ProcessFailed](mine, ServerReady | ProcessFailed)
     try:
         control.send(ServeHere(options, [*sys.path]))
-        return Server(_answer(control).url, process, life, options.drain_seconds)
+        return Server(_answer(control), process, life, options.drain_seconds)
     except ControlClosedError:
         code = process.wait()
         os.close(life)
@@ -157,10 +235,14 @@ class _Telling(Witness):
 
     def __init__(self, control: Control[ServeHere]) -> None:
         self._control = control
+        self._grpc_address: str | None = None
+
+    def answers_grpc(self, address: str) -> None:
+        self._grpc_address = address
 
     def ready(self, url: str, models: tuple[ReadyModel, ...]) -> None:
         with suppress(ControlClosedError):
-            self._control.send(ServerReady(url))
+            self._control.send(ServerReady(url, self._grpc_address))
 
 
 def _answer(control: Control[ServerReady | ProcessFailed]) -> ServerReady:

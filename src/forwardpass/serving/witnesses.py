@@ -38,5 +38,17 @@ class Witness:
     def lost(self, what: str, how: str, *, final: bool) -> None:
         """A process ended as nobody meant it to; another one takes its place, unless `final`."""
 
+    def answers_grpc(self, address: str) -> None:
+        """Calls of gRPC are taken there."""
+
+    def changed(self, model: str) -> None:
+        """The file of a model: it is loaded anew, while the one of before answers."""
+
+    def refused(self, model: str, why: str) -> None:
+        """What is there now cannot be served; the one of before goes on."""
+
+    def replaced(self, model: str) -> None:
+        """What is there now answers."""
+
     def draining(self, seconds: float) -> None:
         """What was received whole is answered, for so long at most."""

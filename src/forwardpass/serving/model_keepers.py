@@ -1,0 +1,169 @@
+"""ModelKeeper: a model has its engines; and, when its file changes, those of a new edition."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+from msgspec.structs import replace
+
+from forwardpass.errors import ForwardpassError
+from forwardpass.serving.controls import LoadModel, Post
+from forwardpass.serving.engine_keepers import EngineKeeper, Surroundings, Templates
+from forwardpass.serving.options import ServedModel
+
+_LOOK_SECONDS: Final = 0.5
+"""At the files of a model. What changed is loaded once two looks found the same."""
+
+
+class Editions(Surroundings, Protocol):
+    """What a ModelKeeper tells the server that it is part of."""
+
+    def changed(self, model: str) -> None:
+        """Its file: a new edition is loaded."""
+        ...
+
+    def refused(self, model: str, why: ForwardpassError) -> None:
+        """A new edition cannot be had; the one before it goes on."""
+        ...
+
+
+class ModelKeeper:
+    """Keeps the engines of a model, for as long as `keep` runs.
+
+    Args:
+        folder: of this model: each edition has one of its own in it.
+        engines: that compute at a time; 0: as many as the first one says that fit.
+        watched: whose change makes a new edition; None: nothing does.
+    """
+
+    def __init__(
+        self, model: ServedModel, folder: Path, engines: int, watched: Path | None,
+        surroundings: Editions,
+    ) -> None:  # fmt: skip
+        self._model, self._folder, self._engines = model, folder, engines
+        self._watched, self._around = watched, surroundings
+        self._crews: dict[int, list[EngineKeeper]] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._latest = -1
+
+    def __iter__(self) -> Iterator[EngineKeeper]:
+        """All of its engines' keepers, of the oldest edition first."""
+        return (keeper for crew in self._crews.values() for keeper in crew)
+
+    def kept(self, post: Post) -> EngineKeeper | None:
+        """Who keeps the engine of a post; None where its edition is over."""
+        crew = self._crews.get(post.edition)
+        return None if crew is None else crew[post.place]
+
+    async def keep(self) -> None:
+        """Until it is cancelled, or there is no engine any more, and none is to come.
+
+        Raises the error of a first engine that cannot be had.
+        """
+        first = self._begun(self._model)
+        watch = asyncio.create_task(self._watch())
+        try:
+            # it ends where its last engine is given up; cancelled, where a later edition answers
+            done, _ = await asyncio.wait({first, watch}, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                if not task.cancelled():
+                    task.result()
+        finally:
+            tasks = [watch, *self._tasks.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def over(self, edition: int) -> None:
+        """A later edition answers, and nobody waits for this one: end it."""
+        self._crews.pop(edition, None)
+        task = self._tasks.pop(edition, None)
+        if task is not None:
+            task.cancel()
+
+    def _begun(self, model: ServedModel) -> asyncio.Task[None]:
+        """The next edition."""
+        edition = self._latest = self._latest + 1
+        own = self._folder / str(edition)
+        own.mkdir()
+        known = max(1, self._engines)
+        templates = Templates(LoadModel(model=model, folder=str(own), path=sys.path, engines=known))
+
+        def keeper(place: int) -> EngineKeeper:
+            return EngineKeeper(Post(model.name, edition, place), templates, self._around)
+
+        crew = self._crews[edition] = [keeper(place) for place in range(known)]
+        task = self._tasks[edition] = asyncio.create_task(self._kept(crew, keeper))
+        return task
+
+    async def _kept(self, crew: list[EngineKeeper], keeper: Callable[[int], EngineKeeper]) -> None:
+        """Keep the engines of an edition. The first one learns, alone: the others find what it has
+        learned, and would be measured while they compute beside it."""
+        first = crew[0]
+
+        async def others() -> None:
+            await first.learned.wait()
+            if not self._engines:
+                crew.extend(keeper(place) for place in range(1, first.told.fits))
+            await asyncio.gather(*map(self._kept_beside, crew[1:]))
+
+        tasks = [asyncio.create_task(first.keep()), asyncio.create_task(others())]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _kept_beside(self, keeper: EngineKeeper) -> None:
+        """Keep one more engine; where it cannot be had, the others answer without it."""
+        try:
+            await keeper.keep()
+        except ForwardpassError as error:
+            self._around.lost(keeper, 1, str(error), final=True)
+
+    async def _watch(self) -> None:
+        """Have a new edition whenever what is watched has changed, one after the other."""
+        if self._watched is None:
+            return
+        known = before = _state(self._watched)
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            found = _state(self._watched)
+            if found and found == before != known:
+                known = found
+                await self._renewed()
+            before = found
+
+    async def _renewed(self) -> None:
+        """Have a new edition, until it is ready, or cannot be had."""
+        name = self._model.name
+        self._around.changed(name)
+        task = self._begun(replace(self._model, sha256=None))
+        edition = self._latest
+        ready = asyncio.create_task(self._crews[edition][0].learned.wait())
+        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if not task.done():
+            return
+        self.over(edition)
+        error = task.exception()
+        if not isinstance(error, ForwardpassError):
+            task.result()
+        else:
+            self._around.refused(name, error)
+
+
+def _state(path: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """What tells whether a file, or one of a folder, has changed; () where it is not there, or is
+    being written right now."""
+    try:
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        stats = [(str(file), file.stat()) for file in files if file.is_file()]
+    except OSError:
+        return ()
+    return tuple((name, one.st_ino, one.st_size, one.st_mtime_ns) for name, one in stats)
