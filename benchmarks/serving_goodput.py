@@ -98,13 +98,14 @@ def triton(most: int) -> Contender:
     )
 
 
-def ours(name: str, forward: str) -> Contender:
+def ours(name: str, forward: str, *more: str) -> Contender:
     return Contender(
         name,
         lambda port: (
             *(sys.executable, "-m", "forwardpass", "serve", f"minilm={forward}"),
             *("--slo", f"{1e3 * SLO:.0f}ms", "--port", str(port), "--quiet", "--no-access-log"),
             *("--samples", f"{STDLIB}:docs"),
+            *more,
         ),
         "/models/minilm",
         lambda text: json.dumps({"rows": [text]}).encode(),

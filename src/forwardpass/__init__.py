@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from forwardpass.profiling import profile
     from forwardpass.recording import Recording, watch
     from forwardpass.running import run
+    from forwardpass.scaling import Ray
     from forwardpass.serving.verb import Server, serve
     from forwardpass.tuning.verb import tune
 
@@ -49,6 +50,7 @@ __all__ = [
     "Model",
     "Plan",
     "Profile",
+    "Ray",
     "Record",
     "Recording",
     "Rows",
@@ -82,6 +84,7 @@ _HOMES = {
     "ForwardpassError": "errors",
     "Model": "nouns.models",
     "Plan": "nouns.plans",
+    "Ray": "scaling",
     "Profile": "nouns.profiles",
     "Record": "nouns.records",
     "Recording": "recording",

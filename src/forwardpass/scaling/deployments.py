@@ -1,0 +1,169 @@
+"""RayServer: a deployment of Ray Serve, whose replicas are servers of ours."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any, Final, Self
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import msgspec
+
+from forwardpass.errors import LoadError, UsageError, missing_extra, said
+from forwardpass.scaling.replicas import Directory, ReplicaRecipe, ServerReplica, scaled
+from forwardpass.serving.addresses import checked
+from forwardpass.serving.gates import is_loopback
+from forwardpass.serving.options import ServeOptions
+
+_SPACE: Final = "forwardpass"
+"""Ray's namespace of our named actors."""
+_LOOK_SECONDS: Final = 2.0
+
+
+class RayServer:
+    """Replicas that answer, until it is closed. Used as a context, leaving it closes it.
+
+    Args:
+        options: of each replica; `port` is that of Ray's proxy.
+        replicas: how many there are; from the first number to the second, as load says.
+        cores, gpus: of each.
+        begun: whether the cluster ends with it.
+
+    Attributes:
+        url: of Ray's proxy, which passes requests on.
+
+    Raises UsageError for options that do not go together, LoadError where no replica can be had.
+    """
+
+    def __init__(
+        self, options: ServeOptions, replicas: tuple[int, int], cores: int, gpus: int,
+        *, begun: bool,
+    ) -> None:  # fmt: skip
+        self._begun = begun
+        self._directory: Any = None
+        try:
+            self._deploy(options, replicas, cores, gpus)
+        except BaseException:
+            self.close()
+            raise
+        self.url = f"http://{options.host}:{options.port}"
+
+    def _deploy(
+        self, options: ServeOptions, replicas: tuple[int, int], cores: int, gpus: int
+    ) -> None:
+        import ray
+
+        try:
+            from ray import serve
+        except ImportError as error:
+            raise missing_extra("ray[serve]", "ray", "--ray") from error
+        checked(options)
+        if options.token is None and not is_loopback(options.host):
+            raise UsageError(
+                f"--host {options.host} lets other machines in: give --token, which requests must "
+                "bear then, or serve on 127.0.0.1"
+            )
+        self._name = "-".join(model.name for model in options.models)
+        actor: Any = ray.remote(num_cpus=0)(Directory)
+        self._directory = actor.options(
+            name=f"{self._name}-replicas", namespace=_SPACE, get_if_exists=True,
+            lifetime="detached",
+        ).remote()  # fmt: skip
+        recipe = ReplicaRecipe(msgspec.json.encode(options), (*sys.path,), os.getcwd())
+        serve.start(http_options={"host": options.host, "port": options.port})
+        self._require_ours(options)
+        made: Any = serve.deployment(ServerReplica)
+        deployment = made.options(
+            name=self._name,
+            ray_actor_options={"num_cpus": cores, "num_gpus": gpus},
+            max_ongoing_requests=options.limits.connections,
+            graceful_shutdown_timeout_s=options.drain_seconds,
+            **_counted(replicas),
+        )
+        try:
+            serve.run(deployment.bind(recipe, self._directory), name=self._name, route_prefix="/")
+        except Exception as error:
+            why: str = ray.get(self._directory.why_none.remote())
+            raise LoadError(
+                why or f"Ray Serve has no replica that answers: {said(error)}"
+            ) from error
+
+    def _require_ours(self, options: ServeOptions) -> None:
+        """Raises UsageError where the cluster's Ray Serve answers elsewhere already, or for others:
+        it has one proxy, and our paths begin at its root."""
+        from ray import serve
+        from ray.serve import context
+
+        # where it answers is not told otherwise
+        client: Any = context._get_global_client()  # pyright: ignore[reportPrivateUsage]
+        host, port = client.http_config.host, client.http_config.port
+        if (host, port) != (options.host, options.port):
+            raise UsageError(
+                f"--port {options.port}: Ray Serve answers at {host}:{port} on this cluster "
+                f"already: give --host {host} --port {port}, or end it by `serve shutdown`"
+            )
+        others = sorted(set(serve.status().applications) - {self._name})
+        if others:
+            raise UsageError(
+                f"Ray Serve answers for {', '.join(others)} on this cluster already: serve all "
+                "models by one command, or end it by `serve shutdown`"
+            )
+
+    @property
+    def urls(self) -> list[str]:
+        """Of the replicas that answer now: who asks these goes around Ray's proxy."""
+        import ray
+
+        told: dict[str, str] = ray.get(self._directory.urls.remote())
+        return sorted(url for url in told.values() if _lives(url))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wait(self) -> None:
+        """Until Ctrl-C."""
+        while True:
+            time.sleep(_LOOK_SECONDS)
+
+    def close(self) -> None:
+        """Answer what was received whole, and end the replicas. Closing again does nothing."""
+        import ray
+
+        if self._directory is not None:
+            from ray import serve
+
+            serve.delete(self._name)
+            ray.kill(self._directory)
+            self._directory = None
+        if self._begun:
+            self._begun = False
+            ray.shutdown()
+
+
+def _counted(replicas: tuple[int, int]) -> dict[str, Any]:
+    """How Ray is told how many there are to be."""
+    least, most = replicas
+    if least == most:
+        return {"num_replicas": most}
+    from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+
+    policy = AutoscalingPolicy(policy_function=scaled)
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=least, max_replicas=most, policy=policy, upscale_delay_s=5.0,
+            downscale_delay_s=60.0,
+        )
+    }  # fmt: skip
+
+
+def _lives(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/healthz", timeout=_LOOK_SECONDS):
+            return True
+    except (URLError, OSError):
+        return False

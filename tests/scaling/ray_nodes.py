@@ -1,0 +1,133 @@
+"""A Ray cluster of several nodes on this machine, and what happens to a run on it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import forwardpass as fwd
+
+NET = """
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import forwardpass as fwd
+
+torch.manual_seed(0)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 4))
+
+    def forward(self, x):
+        time.sleep(0.02)
+        return self.layers(x)
+
+
+net = fwd.Model(Net().eval(), "x: f32[batch 64]")
+"""
+ROWS = 3_000
+
+
+@contextmanager
+def nodes(count: int) -> Iterator[Any]:
+    """A head without cores, and so many nodes of one core each; this process is connected."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
+    try:
+        for _ in range(count):
+            cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def written(folder: Path) -> None:
+    """The model and its rows."""
+    (folder / "net.py").write_text(NET)
+    rows = np.random.default_rng(0).normal(size=(ROWS, 64)).astype(np.float32)
+    np.savez(folder / "rows.npz", x=rows)
+
+
+def run(out: str, workers: int, meanwhile: Callable[[], None] | None = None) -> fwd.RunReport:
+    """A run; something happens once two shards are there."""
+    done = threading.Event()
+
+    def waits() -> None:
+        while len([*Path(out).glob("part-*")]) < 2 and not done.is_set():
+            time.sleep(0.02)
+        if meanwhile is not None and not done.is_set():
+            meanwhile()
+
+    thread = threading.Thread(target=waits)
+    thread.start()
+    try:
+        return fwd.run(
+            "net.py:net", "rows.npz", out, batch=16, shard_rows=300,
+            executor=fwd.Ray(workers=workers),
+        )  # fmt: skip
+    finally:
+        done.set()
+        thread.join()
+
+
+def workers_of(cluster: Any) -> list[int]:
+    """The processes that compute."""
+    found: list[int] = []
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        try:
+            title = Path(f"/proc/{name}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if title.startswith(b"ray::_Process"):
+            found.append(int(name))
+    return found
+
+
+def kill_a_worker(cluster: Any) -> None:
+    os.kill(workers_of(cluster)[0], signal.SIGKILL)
+
+
+def stop_a_worker(cluster: Any) -> None:
+    """It is slow without end, as one on a machine that swaps."""
+    os.kill(workers_of(cluster)[0], signal.SIGSTOP)
+
+
+def remove_a_node(cluster: Any) -> None:
+    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+
+
+def fill_the_store(cluster: Any) -> None:
+    """The store of each node holds 80 MB: put more, and keep it."""
+    import ray
+
+    fill_the_store.held = [ray.put(np.zeros(20 << 20, np.uint8)) for _ in range(6)]
+
+
+FAULTS = {
+    "worker killed": kill_a_worker,
+    "worker stopped": stop_a_worker,
+    "node lost": remove_a_node,
+    "store full": fill_the_store,
+}
