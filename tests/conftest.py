@@ -17,6 +17,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Before anything imports torch: here, in the workers of xdist and in what tests start, there is one
 # operator thread. Tensors of tests are small, and the workers use all cores.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Ray puts a print of its own in place of Python's, which tests of what a model prints would meet.
+os.environ["RAY_TQDM_PATCH_PRINT"] = "0"
 
 # Bytecode of the tests is kept from one run to the next, whatever the environment says of it; what
 # the tests write and import is left to that.

@@ -22,6 +22,7 @@ PUBLIC = [
     "Model",
     "Plan",
     "Profile",
+    "Ray",
     "Record",
     "Recording",
     "Rows",

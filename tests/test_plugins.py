@@ -26,6 +26,7 @@ from forwardpass.running import sinks
 from forwardpass.running.destinations import opened
 from forwardpass.running.options import Options
 from forwardpass.running.sinks import Shard
+from forwardpass.running.stores import Folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -235,17 +236,18 @@ def test_a_sink_is_what_its_out_means_and_writes_shards(
         out = suffix if suffix in (None, "-") else str(tmp_path / f"{place}{suffix}")
         sink, journal = opened(out, options, False)
         assert type(sink).__module__ == plugin(sinks, name).__name__
-        assert (sink.path is None) == (sink.folder is None) == (journal is None)
-        if sink.path is not None:
-            assert sink.folder is not None
-            assert out == str(sink.path)
-            assert sink.folder.is_dir(), "the journal makes it"
-            assert sink.path.parent == sink.folder.parent
+        assert (sink.store is None) == (journal is None)
+        if sink.store is not None:
+            assert isinstance(sink.store, Folder)
+            assert sink.store.path.is_dir(), "the journal makes it"
+            if sink.path is not None:
+                assert out == str(sink.path)
+                assert sink.path.parent == sink.store.path.parent
         numbers = {"output": torch.arange(6.0).reshape(3, 2)}
         shards = [Shard({"key": [0, 1, 2], **numbers}, ("output",), 3) for _ in range(2)]
         done = [sink.write(index, shard) for index, shard in enumerate(shards)]
-        if sink.folder is not None:
-            assert all((sink.folder / one.name).is_file() for one in done)
+        if sink.store is not None:
+            assert set(sink.store.parts()) == {one.name for one in done}
             assert all(one.name.startswith("part-") for one in done), "what resuming may remove"
         sink.finish()
         assert sink.path is None or sink.path.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -152,6 +153,8 @@ def connected(address: str | None, workers: int | None, cores: int) -> bool:
     asked is to end it. Raises UsageError where there is no such cluster."""
     import ray
 
+    # else it puts a print of its own in place of Python's
+    os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
     if ray.is_initialized():
         return False
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}

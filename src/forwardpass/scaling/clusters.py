@@ -261,7 +261,10 @@ class ClusterVenue:
         workers, machines = list[WorkerReport](), set[str]()
         for member in self._members:
             load, place = loads.get(member.name), member.last_place
-            if load is None or place is None:
+            if load is None:
+                continue
+            if place is None:
+                workers.append(WorkerReport(member.name, "", "it had not begun", 0, 0.0, 0))
                 continue
             workers.append(
                 WorkerReport(
