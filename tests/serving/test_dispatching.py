@@ -817,7 +817,9 @@ def test_a_row_that_can_never_be_in_time_is_too_large() -> None:
 
 
 def test_at_three_times_what_it_can_the_queue_stays_short_and_the_rest_is_told_at_once() -> None:
-    """A row takes 1 ms. How many are answered on a quiet machine stands in benchmarks."""
+    """A row takes 1 ms; on a machine that others use it takes longer than was known, and what was
+    let in is refused when its time is up. How many are answered on a quiet one stands in
+    benchmarks."""
     table = costs(0.0, 0.001, rows=(1, 2, 4, 8), cells=(1,))
     script = Script(about(table, tensors=True))
     script.seconds = lambda rows, cells: 0.001 * rows
@@ -846,7 +848,8 @@ def test_at_three_times_what_it_can_the_queue_stays_short_and_the_rest_is_told_a
     answered, refusals = played(script, act, slo=0.1)
     assert answered + len(refusals) == 1500
     assert answered > 50
-    assert np.median(refusals) < 0.05
+    assert np.quantile(refusals, 0.25) < 0.02
+    assert max(refusals) < 1.0
 
 
 def test_what_was_asked_is_let_go_of_at_once_however_it_ended() -> None:
