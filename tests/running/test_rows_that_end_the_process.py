@@ -48,7 +48,7 @@ def test_the_row_is_left_out(model: str, stage: str, code: int, tmp_path: Path) 
     (tmp_path / "net.py").write_text(MODEL)
     np.savez(tmp_path / "x.npz", x=np.arange(ROWS, dtype=np.float32)[:, None].repeat(2, 1))
     command = [*FWD, "run", f"net.py:{model}", "x.npz", "-o", "out", "--batch", "16"]
-    command += ["--shard-rows", "50", "--quiet", "--resume"]
+    command += ["--shard-rows", "50", "--quiet", "--resume", "--json"]
 
     def ran() -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -57,6 +57,7 @@ def test_the_row_is_left_out(model: str, stage: str, code: int, tmp_path: Path) 
     done = ran()
     assert done.returncode == 5, done.stderr
     assert done.stderr.count("fwd: the process ended") == 3
+    assert json.loads(done.stdout)["quarantined"] == 1
     (line,) = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
     left = json.loads(line)
     assert (left["position"], left["stage"]) == (BAD, stage)

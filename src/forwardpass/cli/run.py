@@ -58,6 +58,7 @@ def _outlived(out: str) -> None:
     """Where the last run into `out` died, go on in child processes until one ends in order, and end
     as it does. Each that dies is known to have died over fewer rows."""
     from forwardpass.executing.deaths import died
+    from forwardpass.loading.prints import output
 
     place = Path(out)
     folder = place.with_name(f"{place.name}.run") if place.suffix == ".npy" else place
@@ -74,7 +75,7 @@ def _outlived(out: str) -> None:
             )
         before, shards = shards, len(list(folder.glob("part-*")))
         deaths = deaths + 1 if before == shards else 1
-        child = subprocess.Popen(command, env={**os.environ, _CHILD: "1"})
+        child = subprocess.Popen(command, env={**os.environ, _CHILD: "1"}, stdout=output())
         try:
             code = child.wait()
         except KeyboardInterrupt:  # the child has it, too
