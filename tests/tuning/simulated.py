@@ -48,6 +48,7 @@ class Simulation:
     Attributes:
         plan: how a plan turns out; what it raises, making that plan raises.
         rate: rows a second of the baseline. noise: by which share turns scatter.
+        fresh: of each contest in fresh processes, its seconds and those of sizing.
     """
 
     plan: Callable[[str], Simulated]
@@ -58,6 +59,7 @@ class Simulation:
     now: float = 0.0
     made: list[str] = field(default_factory=list[str])
     seen: list[tuple[str, PartName]] = field(default_factory=list[tuple[str, PartName]])
+    fresh: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     closed: bool = False
 
     def __post_init__(self) -> None:
@@ -104,6 +106,8 @@ class Simulation:
         sizing_seconds: float = SIZING_SECONDS,
     ) -> list[Rounds]:
         rows = batch or rows
+        if fresh:
+            self.fresh.append((seconds, sizing_seconds))
         plain = [rows / (self.rate * self._of(one).speed) for one in contenders]
         turns = max(3, int(seconds / sum(plain)))
         self.spend(turns * sum(plain) + (len(contenders) * sizing_seconds if fresh else 0.0))

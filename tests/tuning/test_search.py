@@ -250,6 +250,17 @@ def test_what_differs_in_how_it_is_opened_is_not_taken_for_as_dear(tmp_path: Pat
     assert came.choice.plan == "@ openvino(threads=1, streams=2)"
 
 
+@pytest.mark.parametrize(("minutes", "seconds"), [(2.0, 4.0), (5.0, 6.0), (60.0, 12.0)])
+def test_the_gate_takes_a_share_of_the_time(tmp_path: Path, minutes: float, seconds: float) -> None:
+    """Sizes of batches are looked for as long, once; less is not worth it."""
+    simulation = Simulation(backends(kinds(openvino=Simulated(2.0))))
+    _, came = tuned(simulation, tmp_path, minutes=minutes)
+    assert came.choice.plan == "@ openvino"
+    first, *others = simulation.fresh[1:]  # after the baseline by itself
+    assert first == pytest.approx((seconds, max(5.0, seconds)))
+    assert others == [pytest.approx((seconds, 5.0))] * 2
+
+
 def test_what_the_disk_had_no_room_for_is_tried_by_another_call(tmp_path: Path) -> None:
     refused = BuildError("the graph could not be written")
     try:
