@@ -91,18 +91,27 @@ def run(out: str, workers: int, meanwhile: Callable[[], None] | None = None) -> 
 
 
 def workers_of(cluster: Any) -> list[int]:
-    """The processes that compute."""
-    found: list[int] = []
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
+    """The processes that compute, of nodes that this process began: other tests have others."""
+    parents: dict[int, int] = {}
+    titles: dict[int, bytes] = {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
-            title = Path(f"/proc/{name}/cmdline").read_bytes()
+            titles[int(name)] = Path(f"/proc/{name}/cmdline").read_bytes()
+            said = Path(f"/proc/{name}/stat").read_text()
         except OSError:
-            continue
-        if title.startswith(b"ray::_Process"):
-            found.append(int(name))
-    return found
+            continue  # it ended meanwhile
+        parents[int(name)] = int(said.rpartition(")")[2].split()[1])
+
+    def ours(process: int) -> bool:
+        while process not in (0, os.getpid()):
+            process = parents.get(process, 0)
+        return process == os.getpid()
+
+    return [
+        process
+        for process, title in titles.items()
+        if title.startswith(b"ray::_Process") and ours(process)
+    ]
 
 
 def kill_a_worker(cluster: Any) -> None:

@@ -91,7 +91,8 @@ def cluster() -> Iterator[fwd.Ray]:
     """Three cores, as Ray counts them; two workers have one each."""
     import ray
 
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    ray.init(address="local", num_cpus=3, **quiet)
     yield fwd.Ray(workers=2)
     ray.shutdown()
 

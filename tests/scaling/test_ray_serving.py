@@ -114,13 +114,15 @@ def _answers(url: str) -> bool:
 def test_another_one_on_the_same_cluster_is_refused(server: Any, tmp_path: Path) -> None:
     file = tmp_path / "other.py"
     file.write_text(MODEL)
+    until(lambda: len(server.urls) == 2, "two replicas were asked for")
+    before = server.urls
     port = httpx.URL(server.url).port
     assert port is not None
     with pytest.raises(UsageError, match=r"Ray Serve answers for who on this cluster already"):
         fwd.serve(str(file), port=port, executor=fwd.Ray(workers=1))
     with pytest.raises(UsageError, match=rf"give --host 127\.0\.0\.1 --port {port},"):
         fwd.serve(str(file), port=free_port(), executor=fwd.Ray(workers=1))
-    assert len(server.urls) == 2
+    until(lambda: server.urls == before, "the replicas there were do not answer any more", 20)
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:

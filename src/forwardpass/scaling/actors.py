@@ -159,7 +159,11 @@ def connected(address: str | None, workers: int | None, cores: int) -> bool:
         return False
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
-        ray.init(num_cpus=workers and workers * cores, include_dashboard=False, **quiet)
+        # without "local" it connects to whatever cluster was begun on this machine
+        # Ray Serve gives its proxy 5 s to begin, and a laptop that does other things takes longer
+        os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+        cpus = workers and workers * cores
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
         return True
     try:
         ray.init(address=address, **quiet)

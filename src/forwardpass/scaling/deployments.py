@@ -72,7 +72,13 @@ class RayServer:
             lifetime="detached",
         ).remote()  # fmt: skip
         recipe = ReplicaRecipe(msgspec.json.encode(options), (*sys.path,), os.getcwd())
-        serve.start(http_options={"host": options.host, "port": options.port})
+        try:
+            serve.start(http_options={"host": options.host, "port": options.port})
+        except ray.exceptions.RayError as error:
+            raise LoadError(
+                f"Ray Serve's proxy at {options.host}:{options.port} did not begin to answer: "
+                f"{said(error)}"
+            ) from error
         self._require_ours(options)
         made: Any = serve.deployment(ServerReplica)
         deployment = made.options(
