@@ -54,6 +54,7 @@ class RayServer:
         self, options: ServeOptions, replicas: tuple[int, int], cores: int, gpus: int
     ) -> None:
         import ray
+        from ray.exceptions import RayError
 
         try:
             from ray import serve
@@ -74,7 +75,7 @@ class RayServer:
         recipe = ReplicaRecipe(msgspec.json.encode(options), (*sys.path,), os.getcwd())
         try:
             serve.start(http_options={"host": options.host, "port": options.port})
-        except ray.exceptions.RayError as error:
+        except RayError as error:
             raise LoadError(
                 f"Ray Serve's proxy at {options.host}:{options.port} did not begin to answer: "
                 f"{said(error)}"
