@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,8 +17,11 @@ from torch import nn
 
 import forwardpass as fwd
 from forwardpass.errors import DataError, OutputExistsError, ResumeError, UsageError
+from forwardpass.executing.deaths import DEATHS
+from forwardpass.nouns.progress import Progress
 from forwardpass.running import buckets
 from forwardpass.running.buckets import Bucket
+from forwardpass.running.journals import Entry, Journal
 
 ROWS = {"x": np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)}
 BAD = {"x": [*ROWS["x"][:30], "no number", *ROWS["x"][31:]]}
@@ -34,15 +38,12 @@ def encode(rows: fwd.Rows) -> dict[str, Any]:
     return {"x": np.stack([np.asarray(row, np.float32) for row in rows["x"]])}
 
 
-@pytest.fixture(params=["memory", "file", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(params=["memory", "s3"])
+def place(request: pytest.FixtureRequest) -> str:
     """A URL under which nothing is."""
-    if request.param == "file":
-        yield f"file://{tmp_path}/out"
-    elif request.param == "memory":
-        yield f"memory://{uuid4().hex}/out"
-    else:
-        yield f"{request.getfixturevalue('s3')}/{uuid4().hex}"
+    if request.param == "memory":
+        return f"memory://{uuid4().hex}/out"
+    return f"{request.getfixturevalue('s3')}/{uuid4().hex}"
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,112 @@ def test_of_many_at_once_one_commits(place: str) -> None:
         thread.join()
     assert len(won) == 1
     assert Bucket(place).lines() == [str(won[0]).encode()]
+
+
+class Between(Progress):
+    """Something happens, once, when so many rows are delivered."""
+
+    def __init__(self, happens: Callable[[], object], rows: int = 20) -> None:
+        super().__init__()
+        self._happens: list[Callable[[], object]] = [happens]
+        self._at = rows
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "rows" and hasattr(self, "_at") and value >= self._at and self._happens:
+            self._happens.pop()()
+
+
+def parts(place: str) -> list[str]:
+    files, path = fsspec.core.url_to_fs(place)
+    return files.glob(f"{path}/part-*")
+
+
+def test_who_is_refused_removes_nothing_of_the_other(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one begins, too, that saw nothing there when it looked."""
+
+    def begin() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Bucket, "held", lambda _: None)
+            with pytest.raises(ResumeError, match="another process is writing"):
+                run(place)
+
+    assert run(place, progress=Between(begin)).rows == 60
+    assert sorted(delivered(place)) == [*range(60)]
+    assert len(parts(place)) == 6
+    assert run(place, resume=True).resumed_rows == 60
+
+
+def test_a_driver_that_others_took_for_dead_is_refused(place: str) -> None:
+    """What it put is gone, whoever reads all shards that are there."""
+    later: list[fwd.RunReport] = []
+    with pytest.raises(ResumeError, match="another process is writing"):
+        run(place, progress=Between(lambda: later.append(run(place, resume=True))))
+    assert later[0].rows == 60
+    assert sorted(delivered(place)) == [*range(60)]
+    assert len(parts(place)) == 6
+    assert later[0].digest == run(f"memory://{uuid4().hex}").digest
+
+
+def test_a_wrong_call_to_go_on_changes_nothing(place: str) -> None:
+    def go_on() -> None:
+        with pytest.raises(ResumeError, match="shard_rows"):
+            fwd.run(net(), ROWS, place, batch=5, shard_rows=20, resume=True)
+
+    assert run(place, progress=Between(go_on, rows=10)).rows == 60
+    assert run(place, resume=True).resumed_rows == 60
+
+
+def test_rows_that_were_left_out_of_what_never_counted_are_forgotten(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, path = fsspec.core.url_to_fs(place)
+    monkeypatch.setattr(buckets, "_PAUSES_SECONDS", (0.0,))
+    with monkeypatch.context() as patch:
+        commit = Journal.commit
+
+        def fails(journal: Journal, entry: Entry) -> None:
+            if entry.quarantined:
+                raise OSError("no route to host")
+            commit(journal, entry)
+
+        patch.setattr(Journal, "commit", fails)
+        with pytest.raises(DataError, match="no route to host"):
+            run(place, rows=BAD)
+    assert len(files.ls(f"{path}/quarantine", detail=False)) == 1
+    report = run(place, rows=BAD, resume=True)
+    files.invalidate_cache()
+    assert len(files.ls(f"{path}/quarantine", detail=False)) == 1
+    assert report.quarantined == 1
+    assert [failure.key for failure in run(place, rows=BAD, resume=True).failures] == [30]
+
+
+def test_who_died_in_a_run_that_was_removed_is_forgotten(place: str) -> None:
+    store = Bucket(place)
+    store.marks.mkdir(parents=True)
+    deaths = 4 * [{"stage": "encode", "batch": -1, "start": 30, "stop": 31}]
+    (store.marks / DEATHS).write_text("".join(json.dumps(one) + "\n" for one in deaths))
+    assert run(place).rows == 60
+
+
+def test_a_filesystem_that_puts_over_what_is_there_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = f"memory://{uuid4().hex}/out"
+    files = fsspec.core.url_to_fs(place)[0]
+    put = files.pipe_file
+    monkeypatch.setattr(files, "pipe_file", lambda path, data, mode="": put(path, data))
+    with pytest.raises(UsageError, match=r"fsspec .* puts an object where one is already"):
+        run(place)
+    assert parts(place) == []
+
+
+def test_this_machine_by_a_url_is_a_folder_like_any_other(tmp_path: Path) -> None:
+    report = run(f"file://{tmp_path}/out")
+    assert (tmp_path / "out" / "manifest.jsonl").exists()
+    assert report.digest == run(str(tmp_path / "local")).digest
 
 
 def test_what_cannot_be_written_there_is_refused(tmp_path: Path) -> None:

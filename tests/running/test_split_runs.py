@@ -15,6 +15,7 @@ from torch import nn
 import forwardpass as fwd
 from forwardpass.cli import main
 from forwardpass.errors import DataError, ResumeError, UsageError
+from forwardpass.nouns.progress import Progress
 from forwardpass.running.joining import join
 
 
@@ -61,6 +62,35 @@ def test_the_parts_are_all_rows_and_equal_splits_compare_equal(data: str, tmp_pa
     assert json.loads((tmp_path / "a" / "joined.json").read_text())["digest"] == joined.digest
     run(data, "memory://joined/out", "1/1")
     assert join("memory://joined/out").rows == 50
+
+
+def test_parts_of_other_files_are_no_run(data: str, tmp_path: Path) -> None:
+    run(data, tmp_path / "out", "1/2")
+    folder = Path(data).parent
+    (folder / "5.parquet").write_bytes((folder / "4.parquet").read_bytes())
+    run(data, tmp_path / "out", "2/2")
+    with pytest.raises(ResumeError, match="the files that were split differ"):
+        join(tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", ["memory://joined-meanwhile/out", "folder"])
+def test_who_joins_leaves_what_is_computed_meanwhile(place: str, data: str, tmp_path: Path) -> None:
+    out = str(tmp_path / place) if place == "folder" else place
+    asked: list[ResumeError] = []
+
+    class Joining(Progress):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "rows" and value == 10:
+                with pytest.raises(ResumeError, match="is not complete") as caught:
+                    join(out)
+                asked.append(caught.value)
+
+    report = fwd.run(
+        net(), data, out, key="id", batch=5, shard_rows=10, part="1/1", progress=Joining()
+    )
+    assert asked
+    assert report.rows == join(out).rows == 50
 
 
 def test_what_is_not_complete_is_said(data: str, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_each_gets_its_own_answer_whoever_computes_it(pool: WorkerPool) -> None:
     for hand in hands:
         pool.begin(hand, DOUBLE)
     assert [one.result(30) for one in waiting] == [[2 * a, 2 * b] for a, b in given]
-    assert sum(load.rows for load in pool.loads()) == 400
+    assert sum(load.rows for load in pool.loads(DOUBLE)) == 400
 
 
 def test_small_tasks_share_a_call_and_large_ones_do_not(pool: WorkerPool) -> None:
@@ -165,7 +165,7 @@ def test_who_is_late_is_not_waited_for(pool: WorkerPool, monkeypatch: pytest.Mon
     assert waiting.result(20) == [14]
     late.slow[7].set()
     assert doubled(pool, [[1]]) == [[2]]
-    assert sum(load.rows for load in pool.loads()) == 7, "counted once"
+    assert sum(load.rows for load in pool.loads(DOUBLE)) == 7, "counted once"
 
 
 def test_what_no_row_is_to_blame_for_ends_all(pool: WorkerPool) -> None:

@@ -67,8 +67,9 @@ class Source(Protocol):
         """What the data are known by, for JSON; equal as long as they are the same.
 
         A file: {path, bytes, mtime, sha256_ends}, the last over its first and last 64 KiB; more
-        than a thousand files together: {path, files, bytes, sha256}. In memory: {kind, rows,
-        sha256}. What cannot be verified: {kind}.
+        than a thousand files together: {path, files, bytes, sha256}. Of one of several parts also
+        {split_files, sha256}, of the names and bytes of all. In memory: {kind, rows, sha256}. What
+        cannot be verified: {kind}.
         """
         ...
 
@@ -145,7 +146,15 @@ def _part(source: Source, number: int, count: int) -> FileSource:
         )
     assert isinstance(source, FileSource)
     told = f"{source.description}, part {number} of {count}"
-    return replace(source, description=told, files=files[number - 1 :: count])
+    return replace(
+        source, description=told, files=files[number - 1 :: count], split=_split_identity(files)
+    )
+
+
+def _split_identity(files: Sequence[File]) -> dict[str, Any]:
+    """What all parts of a split have in common: their machines may know a file by other paths."""
+    named = "".join(f"{file.name}\0{file.bytes}\n" for file in files)
+    return {"split_files": len(files), "sha256": hashlib.sha256(named.encode()).hexdigest()}
 
 
 def _referred(reference: str, asked: Asked) -> Source:
@@ -244,6 +253,7 @@ class FileSource:
     files: tuple[File, ...] = field(repr=False)
     asked: Asked
     found: tuple[str, ...]
+    split: dict[str, Any] | None = None
 
     def read(self, start: int = 0) -> Iterator[Rows]:
         if isinstance(self.kind, GuessedKind):
@@ -258,6 +268,9 @@ class FileSource:
         return self.found
 
     def identity(self) -> list[dict[str, Any]]:
+        return self._own_identity() + ([] if self.split is None else [self.split])
+
+    def _own_identity(self) -> list[dict[str, Any]]:
         if len(self.files) <= _MANY_FILES:
             return [file.identity() for file in self.files]
         digest = hashlib.sha256()

@@ -7,13 +7,14 @@ import io
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from typing import Any, Final
 
 from forwardpass.errors import MissingExtraError, ResumeError, UsageError, said
 from forwardpass.measuring.caches import folder as cache_folder
-from forwardpass.running.stores import StoredShard, Write
+from forwardpass.running.stores import LeftOut, StoredShard, Write
 
 _PAUSES_SECONDS: Final = (0.1, 0.5, 2.0)
 """Before what failed is tried again."""
@@ -31,9 +32,9 @@ class Bucket:
 
     There is no append, no rename and no lock. So each line of the manifest is an object of its
     own, which is put only where none is: of two processes that write to one place the second one
-    is refused at the first line that both commit. Shards have names that no other process gives;
-    which one counts, the line says. What never was committed is removed when a run ends, or goes
-    on.
+    is refused at the first line that both commit. All else has names that no other process gives;
+    which of them count, the line says. What never was committed is removed when a run ends, or
+    goes on.
 
     Raises UsageError for a URL that no filesystem takes, MissingExtraError without its driver.
     """
@@ -41,7 +42,7 @@ class Bucket:
     def __init__(self, url: str) -> None:
         import fsspec
 
-        self.name = url.rstrip("/")
+        self.name = url if url.endswith("://") else url.rstrip("/")
         try:
             self._files, path = fsspec.core.url_to_fs(self.name)
         except ImportError as error:
@@ -53,9 +54,9 @@ class Bucket:
         self.marks = cache_folder() / "runs" / known
 
     def held(self) -> str | None:
-        """The first object that is there; folders of ours in which nothing is do not count."""
+        """The first object that is there; folders of ours without a line do not count."""
         others = [name for name in self._names("") if name not in (_LINES, _LEFT_OUT)]
-        return next(iter([*self._names(_LINES), *others]), None)
+        return next(iter([*filter(_LINE.fullmatch, self._names(_LINES)), *others]), None)
 
     def is_there(self) -> bool:
         """Always: a bucket has no folders that could be removed."""
@@ -65,9 +66,10 @@ class Bucket:
         """Whether the first line is there."""
         return bool(self._tried(self._files.exists, self._line(0)))
 
-    def take(self) -> None:
+    def take(self) -> bool:
         """Nothing can be kept from others: a line that they commit is noticed. Folders are made
-        where the filesystem has such; a bucket is not, which somebody pays for."""
+        where the filesystem has such; a bucket is not, which somebody pays for. Raises UsageError
+        where the filesystem puts an object over another one, though it was told not to."""
         self.marks.mkdir(parents=True, exist_ok=True)
         for below in (_LINES, _LEFT_OUT):
             names = f"{self._path}/{below}".split("/")
@@ -75,6 +77,25 @@ class Bucket:
             for depth in range(bucket, len(names) + 1):
                 with suppress(FileExistsError):
                     self._tried(self._files.mkdir, "/".join(names[:depth]), create_parents=False)
+        self._require_exclusion()
+        return False
+
+    def _require_exclusion(self) -> None:
+        probe = f"{self._path}/{_LINES}/probe-{secrets.token_hex(4)}"
+        try:
+            self._tried(self._files.pipe_file, probe, b"1", mode="create")
+            self._tried(self._files.pipe_file, probe, b"2", mode="create")
+        except FileExistsError:
+            return
+        finally:
+            with suppress(FileNotFoundError):
+                self._tried(self._files.rm_file, probe)
+        driver = type(self._files).__module__.partition(".")[0]
+        raise UsageError(
+            f"{self.name}: {driver} {version(driver)} puts an object where one is already, so two "
+            "runs could not be kept apart there; install a newer one (s3fs, gcsfs: 2024.9), or "
+            "write to a folder"
+        )
 
     def lines(self) -> list[bytes]:
         """The lines up to the first that is missing."""
@@ -101,18 +122,21 @@ class Bucket:
                     "of its manifest; wait for it, or stop it"
                 ) from error
 
-    def leave_out(self, shard: int, lines: bytes) -> int:
+    def leave_out(self, shard: int, lines: bytes) -> LeftOut:
         """An object a shard."""
-        if lines:
-            self._tried(self._files.pipe_file, f"{self._path}/{_LEFT_OUT}/{shard:06d}.jsonl", lines)
-        return len(lines)
+        if not lines:
+            return LeftOut("", 0)
+        name = f"{_LEFT_OUT}/{shard:06d}-{secrets.token_hex(4)}.jsonl"
+        self._tried(self._files.pipe_file, f"{self._path}/{name}", lines)
+        return LeftOut(name, len(lines))
 
-    def left_out(self, shards: int, length: int) -> Iterator[bytes]:
-        """Those of the shards that are committed; the others are written over."""
-        for name in self._names(_LEFT_OUT):
-            if int(name.partition(".")[0]) < shards:
-                found = bytes(self._tried(self._files.cat_file, f"{self._path}/{_LEFT_OUT}/{name}"))
-                yield from found.splitlines()
+    def left_out(self, kept: Sequence[LeftOut]) -> Iterator[bytes]:
+        """The objects of the shards that are committed; the others go."""
+        names = [one.name for one in kept if one.name]
+        there = (f"{_LEFT_OUT}/{name}" for name in self._names(_LEFT_OUT))
+        self.withdraw(name for name in there if name not in names)
+        for name in names:
+            yield from bytes(self._tried(self._files.cat_file, f"{self._path}/{name}")).splitlines()
 
     def part(self, index: int, suffix: str) -> str:
         """`part-00000-1f2e3d4c.parquet`: of two that are written for one shard one counts."""
@@ -145,16 +169,16 @@ class Bucket:
                 return shard.name, "length"
         return None
 
-    def remove(self, name: str) -> None:
-        """The object."""
-        self._tried(self._files.rm_file, f"{self._path}/{name}")
+    def withdraw(self, names: Iterable[str]) -> None:
+        """The objects."""
+        for name in names:
+            with suppress(FileNotFoundError):
+                self._tried(self._files.rm_file, f"{self._path}/{name}")
 
     def discard(self) -> None:
-        """The lines, and all shards."""
-        for name in self.parts():
-            self.remove(name)
-        for name in reversed(self._names(_LINES)):
-            self._tried(self._files.rm_file, f"{self._path}/{_LINES}/{name}")
+        """All shards, and the lines, the last one first."""
+        self.withdraw(self.parts())
+        self.withdraw(f"{_LINES}/{name}" for name in reversed(self._names(_LINES)))
 
     def close(self) -> None:
         """Nothing was taken."""

@@ -16,6 +16,7 @@ from forwardpass.running.computing import Computed
 from forwardpass.running.destinations import writing
 from forwardpass.running.journals import Entry, Journal
 from forwardpass.running.sinks import Shard, Sink
+from forwardpass.running.stores import LeftOut
 
 Indices = np.ndarray[Any, Any]
 
@@ -142,7 +143,7 @@ class Delivery:
         shard.failures += unwritten
         shard.failures.sort(key=lambda failure: failure.position)
         self.failures += shard.failures
-        quarantine = self._journal.quarantine(shard.failures) if self._journal else 0
+        quarantine = self._journal.quarantine(shard.failures) if self._journal else LeftOut("", 0)
         inside = (
             [index for index in range(rows) if index not in left_out] if left_out else range(rows)
         )
@@ -160,7 +161,8 @@ class Delivery:
             truncated=shard.truncated,
             nan_rows=shard.nan_rows,
             quarantined=len(shard.failures),
-            quarantine_bytes=quarantine,
+            quarantine=quarantine.name,
+            quarantine_bytes=quarantine.bytes,
             ceiling_cells=ceiling,
             bytes=length,
         )

@@ -25,7 +25,7 @@ def join(out: str | os.PathLike[str]) -> JoinReport:
     `OUT/joined.json`. Joining again does the same.
 
     Raises UsageError where `out` holds no parts or not all of them, ResumeError where one is not
-    complete, is computed right now, or is of another run than the others.
+    complete, which may be computed right now, or is of another run than the others.
     """
     place = os.fspath(out).rstrip("/")
     files, path = fsspec.core.url_to_fs(place)
@@ -79,28 +79,26 @@ def _part(place: str, number: int, count: int) -> tuple[Header, JoinedPart]:
     name = SPLIT.format(number, count)
     store = store_of(f"{place}/{name}", Options())
     assert store is not None
-    journal = Journal.opened(store, resume=True)
-    try:
-        if journal.header is None or journal.finished is None:
-            raise ResumeError(
-                f"part {number} of {count} in {place} is not complete; go on with it: "
-                f"--part {number}/{count} --resume"
-            )
-        quarantined = sum(entry.quarantined for entry in journal.entries)
-        finished = journal.finished
-        return journal.header, JoinedPart(name, finished.rows, quarantined, finished.digest)
-    finally:
-        journal.close()
+    journal = Journal.read(store)
+    if journal.header is None or journal.finished is None:
+        raise ResumeError(
+            f"part {number} of {count} in {place} is not complete; go on with it: "
+            f"--part {number}/{count} --resume"
+        )
+    quarantined = sum(entry.quarantined for entry in journal.entries)
+    finished = journal.finished
+    return journal.header, JoinedPart(name, finished.rows, quarantined, finished.digest)
 
 
 def _require_alike(place: str, number: int, first: Header, other: Header) -> None:
-    """Raise ResumeError for a part of another Forward, or of other options."""
+    """Raise ResumeError for a part of another Forward, of other options, or of other files."""
     differing = [
         name
         for name, then, now in (
             ("the Forward", first.sha256, other.sha256),
             ("the plan", first.plan, other.plan),
             ("the options", _shared(first), _shared(other)),
+            ("the files that were split", first.data[-1], other.data[-1]),
         )
         if then != now
     ]

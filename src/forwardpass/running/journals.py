@@ -4,11 +4,14 @@
 a shard; the last one says that the run is finished. A line counts once it is whole: a torn one is
 cut off when the run is resumed, with everything that it would have committed. Each line ends with a
 checksum of itself and of the checksum before it, so that none can be changed, moved or left out.
+Where a place cannot be locked, who goes on with a run says so in a line: from then on the driver
+before him, should he live, is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -16,10 +19,11 @@ from typing import Any
 import msgspec
 
 from forwardpass.errors import OutputExistsError, ResumeError
+from forwardpass.executing.deaths import forget
 from forwardpass.nouns.documents import schema_of
 from forwardpass.nouns.rows import Failure
 from forwardpass.preparing.recipes import Ready
-from forwardpass.running.stores import MANIFEST, Store, StoredShard
+from forwardpass.running.stores import MANIFEST, LeftOut, Store, StoredShard
 
 _SHOWN = 100
 _SEAL = b',"checksum":"'
@@ -49,7 +53,8 @@ class Entry(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/shard/1"
 ):
     """One committed shard: source positions start … stop - 1, and what came of them; `bytes` are
-    those of its file."""
+    those of its file. What is known of rows that were left out has `quarantine_bytes`, in the file
+    `quarantine`, where that is not one for all shards."""
 
     file: str
     sha256: str
@@ -67,6 +72,15 @@ class Entry(
     quarantine_bytes: int
     ceiling_cells: int | None
     bytes: int = 0
+    quarantine: str = ""
+
+
+class TakenOver(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="forwardpass/taken-over/1"
+):
+    """Another process goes on with the run; `by` is like no other's."""
+
+    by: str
 
 
 class Finished(
@@ -89,6 +103,7 @@ class Journal:
         self.quarantined: tuple[Failure, ...] = ()
         self._checksum = ""
         self._lines = 0
+        self._locked = self._began = self._lost = False
 
     @classmethod
     def opened(cls, store: Store, resume: bool) -> Journal:
@@ -109,24 +124,50 @@ class Journal:
                 f"{store.name} holds a run already; go on with it by --resume, or give another "
                 "folder"
             )
-        store.take()
+        journal._locked = store.take()
+        if held is None and not resume:
+            forget(store.marks)
         if held is not None:
             journal._read(store.lines())
         return journal
 
+    @classmethod
+    def read(cls, store: Store) -> Journal:
+        """The journal of a store as it is now; nothing is taken, and nothing changed.
+
+        Raises ResumeError where none can be read, or where a shard is not as it was committed.
+        """
+        journal = cls(store)
+        journal._read(store.lines())
+        return journal
+
     def begin(self, header: Header) -> None:
         """Store what is computed, before the first row."""
-        self.header = header
         self._add(header)
+        self.header, self._began = header, True
 
-    def quarantine(self, failures: Sequence[Failure]) -> int:
-        """Keep rows that were left out of the shard that is committed next; the bytes of that."""
+    def take_over(self) -> None:
+        """Go on with what was read, alone, and undo what was begun after its last line."""
+        if not self._locked and self.finished is None:
+            self._add(TakenOver(by=secrets.token_hex(8)))
+        kept = [LeftOut(entry.quarantine, entry.quarantine_bytes) for entry in self.entries]
+        first = islice(self.store.left_out(kept), _SHOWN)
+        self.quarantined = tuple(msgspec.json.decode(line, type=Failure) for line in first)
+        self._sweep()
+
+    def quarantine(self, failures: Sequence[Failure]) -> LeftOut:
+        """Keep rows that were left out of the shard that is committed next."""
         lines = b"".join(msgspec.json.encode(failure) + b"\n" for failure in failures)
         return self.store.leave_out(len(self.entries), lines)
 
     def commit(self, entry: Entry) -> None:
-        """Commit a shard that is written, with its quarantine."""
-        self._add(entry)
+        """Commit a shard that is written, with its quarantine. Where another process has gone on
+        with the run, ResumeError: then they are removed."""
+        try:
+            self._add(entry)
+        except ResumeError:
+            self.store.withdraw(name for name in (entry.file, entry.quarantine) if name)
+            raise
         self.entries.append(entry)
 
     def finish(self, finished: Finished) -> None:
@@ -134,21 +175,28 @@ class Journal:
         if self.finished is None:
             self._add(finished)
             self.finished = finished
+            self._sweep()
 
     def close(self) -> None:
         """Let other processes write there again."""
         self.store.close()
 
     def discard(self) -> None:
-        """Remove what was begun here, as long as no shard is committed."""
-        if self.header is not None and not self.entries and not self.finished:
+        """Remove what this process began, as long as no shard is committed, and no other process
+        goes on with it."""
+        if self._began and not self._lost and not self.entries and not self.finished:
             self.store.discard()
 
-    def _add(self, line: Header | Entry | Finished) -> None:
+    def _add(self, line: Header | Entry | TakenOver | Finished) -> None:
         """Commit a line of the manifest, with its checksum."""
         body = msgspec.json.encode(line)[:-1]
-        self._checksum = _checksum(self._checksum, body)
-        self.store.add(self._lines, body + _SEAL + self._checksum.encode() + b'"}')
+        checksum = _checksum(self._checksum, body)
+        try:
+            self.store.add(self._lines, body + _SEAL + checksum.encode() + b'"}')
+        except ResumeError:
+            self._lost = True
+            raise
+        self._checksum = checksum
         self._lines += 1
 
     def _require_seal(self, number: int, line: bytes) -> None:
@@ -166,10 +214,10 @@ class Journal:
         return f"{self.store.name}/{MANIFEST}"
 
     def _read(self, lines: Sequence[bytes]) -> None:
-        """Read the manifest, and undo what was begun after its last line."""
+        """Read the manifest. Raises ResumeError where it is not whole, or a shard is not."""
         for number, line in enumerate(lines, 1):
             try:
-                item = msgspec.json.decode(line, type=Header | Entry | Finished)
+                item = msgspec.json.decode(line, type=Header | Entry | TakenOver | Finished)
             except msgspec.DecodeError as error:
                 _require_version(self._place, line)
                 raise ResumeError(
@@ -180,20 +228,17 @@ class Journal:
                 self.header = item
             elif isinstance(item, Entry):
                 self.entries.append(item)
-            else:
+            elif isinstance(item, Finished):
                 self.finished = item
         self._lines = len(lines)
         if self.header is None:
             raise ResumeError(f"{self._place} does not begin as a run's does; it cannot be resumed")
         self._require_shards()
-        kept = self.entries[-1].quarantine_bytes if self.entries else 0
-        first = islice(self.store.left_out(len(self.entries), kept), _SHOWN)
-        self.quarantined = tuple(msgspec.json.decode(line, type=Failure) for line in first)
-        if self.finished is None:
-            committed = {entry.file for entry in self.entries}
-            for part in self.store.parts():
-                if part not in committed:
-                    self.store.remove(part)
+
+    def _sweep(self) -> None:
+        """Remove what no line names."""
+        committed = {entry.file for entry in self.entries}
+        self.store.withdraw(part for part in self.store.parts() if part not in committed)
 
     def _require_shards(self) -> None:
         """Raise ResumeError unless every committed shard is there, bit for bit.

@@ -126,6 +126,7 @@ class Run:
         header = journal.header if journal else None
         if journal is not None and header is not None:
             self.identity.require(header, self.venue.machine(), journal.store.name)
+            journal.take_over()
         entries = list(journal.entries) if journal else []
         resumed = sum(entry.rows for entry in entries)
         self.progress.resumed = self.progress.rows = resumed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -22,6 +22,13 @@ class StoredShard(NamedTuple):
 
     name: str
     sha256: str
+    bytes: int
+
+
+class LeftOut(NamedTuple):
+    """The file of rows that were left out, and its bytes by then."""
+
+    name: str
     bytes: int
 
 
@@ -52,8 +59,9 @@ class Store(Protocol):
         """Whether a manifest is there."""
         ...
 
-    def take(self) -> None:
-        """Make it, and keep others from writing to it. Raises ResumeError where another has it."""
+    def take(self) -> bool:
+        """Make it, and keep others from writing to it: whether that is possible there. Raises
+        ResumeError where another has it."""
         ...
 
     def lines(self) -> list[bytes]:
@@ -65,13 +73,12 @@ class Store(Protocol):
         has committed it."""
         ...
 
-    def leave_out(self, shard: int, lines: bytes) -> int:
-        """Keep what is known of rows that were left out; the bytes of that so far."""
+    def leave_out(self, shard: int, lines: bytes) -> LeftOut:
+        """Keep what is known of rows of a shard that were left out."""
         ...
 
-    def left_out(self, shards: int, length: int) -> Iterator[bytes]:
-        """What is kept of the first `shards`, of which there are so many bytes, a line each; what
-        is more than that goes."""
+    def left_out(self, kept: Sequence[LeftOut]) -> Iterator[bytes]:
+        """What is kept of shards, a line each; what is more than that goes."""
         ...
 
     def part(self, index: int, suffix: str) -> str:
@@ -95,8 +102,8 @@ class Store(Protocol):
         differs: "" where it is not there. None where all are."""
         ...
 
-    def remove(self, name: str) -> None:
-        """Remove a shard."""
+    def withdraw(self, names: Iterable[str]) -> None:
+        """Remove files that no line names, as far as they are there."""
         ...
 
     def discard(self) -> None:
@@ -136,12 +143,13 @@ class Folder:
         """Whether a manifest is there."""
         return (self.path / MANIFEST).exists()
 
-    def take(self) -> None:
+    def take(self) -> bool:
         """Make and lock it, and remove what was written halfway."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.path)
         for aside in self.path.glob(f".*{ASIDE}"):
             aside.unlink()
+        return True
 
     def lines(self) -> list[bytes]:
         """The whole lines; a torn one goes when the next is added."""
@@ -165,20 +173,20 @@ class Folder:
             self._whole = None
         appended(manifest, line + b"\n")
 
-    def leave_out(self, shard: int, lines: bytes) -> int:
+    def leave_out(self, shard: int, lines: bytes) -> LeftOut:
         """Append to the quarantine."""
         path = self.path / QUARANTINE
         if not lines:
-            return path.stat().st_size if path.exists() else 0
+            return LeftOut("", path.stat().st_size if path.exists() else 0)
         new = not path.exists()
         length = appended(path, lines)
         if new:
             synced(self.path)
-        return length
+        return LeftOut("", length)
 
-    def left_out(self, shards: int, length: int) -> Iterator[bytes]:
+    def left_out(self, kept: Sequence[LeftOut]) -> Iterator[bytes]:
         """The quarantine, what was never committed cut off."""
-        path = self.path / QUARANTINE
+        path, length = self.path / QUARANTINE, kept[-1].bytes if kept else 0
         truncated(path, length)
         if length:
             with path.open("rb") as lines:
@@ -214,9 +222,10 @@ class Folder:
         with self.open(name) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def remove(self, name: str) -> None:
-        """The file."""
-        (self.path / name).unlink()
+    def withdraw(self, names: Iterable[str]) -> None:
+        """The files."""
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Manifest and shards; and the folder, where it is empty then."""

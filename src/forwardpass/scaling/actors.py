@@ -11,13 +11,15 @@ from contextlib import suppress
 from typing import Any, Final
 
 from forwardpass.errors import PassError, UsageError, said
-from forwardpass.scaling.seats import LostError
+from forwardpass.scaling.seats import LostError, NotBegunError
 from forwardpass.scaling.sent import SentError, received_error, sent_error
 from forwardpass.scaling.workers import ClusterWorker
 
 _GROUPS: Final = {"feeding": 1, "encoding": 1}
 """What goes on beside computing, a thread each."""
 _GROUP_OF: Final = {"encode": "encoding", "wants": "feeding", "feed": "feeding"}
+_BEGINNING: Final = ("place", "begin")
+"""What can be asked of a worker that knows of nothing yet."""
 _RETRIES: Final = 3
 
 
@@ -31,6 +33,8 @@ class _Process:
         """Call a method of the worker. Bytes, since Ray's own arrays cannot be written into."""
         from ray import cloudpickle
 
+        if method not in _BEGINNING and not self._worker.has_begun:
+            return _dumped(SentError(NotBegunError.__name__, ""))
         try:
             made = getattr(self._worker, method)(*cloudpickle.loads(sent))
         except Exception as error:  # noqa: BLE001 - raised where it is called from
@@ -142,7 +146,9 @@ def _settle(future: Future[Any], name: str, came: Future[bytes] | Exception) -> 
     except Exception as error:  # noqa: BLE001 - of Ray, or an object that cannot be sent
         future.set_exception(PassError(f"{name}: {said(error)}"))
     else:
-        if isinstance(made, SentError):
+        if isinstance(made, SentError) and made.kind == NotBegunError.__name__:
+            future.set_exception(NotBegunError(f"{name} ended while it had nothing to do"))
+        elif isinstance(made, SentError):
             future.set_exception(received_error(made))
         else:
             future.set_result(made)

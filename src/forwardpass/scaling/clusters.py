@@ -17,7 +17,7 @@ from typing import Any, Final
 from forwardpass.errors import PassError, UsageError, missing_extra
 from forwardpass.executing.batches import Batch, Result
 from forwardpass.executing.encoding import EncodedRows, Encodings
-from forwardpass.measuring.clocks import Stopwatch
+from forwardpass.measuring.clocks import WALL, Stopwatch
 from forwardpass.nouns.forwards import Forward
 from forwardpass.nouns.machines import Machine
 from forwardpass.nouns.reports import WorkerReport
@@ -39,6 +39,8 @@ LOCAL: Final = "local"
 _TRIES: Final = 2
 """Workers that may end while they learn from the first rows."""
 _LOOK_SECONDS: Final = 0.5
+_BUSY_SECONDS: Final = 15.0
+"""After which it is said that one waits for a place: a worker is begun in a few."""
 _PATIENCE_SECONDS: Final = 30.0
 """That a worker has to answer what takes no time, behind what it computes."""
 
@@ -125,12 +127,19 @@ class _Member:
         self.name, self.actor = actor.name, actor
         self.recipe: Recipe | None = None
         self.block: Encodings | None = None
+        self.early_rows, self.early_seconds = 0, 0.0
+        self.ends = 0
         self.place: Future[WorkerPlace] = actor.call("place", waits=True)
         self._last: WorkerPlace | None = None
 
     def call(self, method: str, given: Sequence[Any]) -> Future[list[Any]]:
         """As a Hand."""
         return self.actor.call(method, given)
+
+    def ask(self) -> None:
+        """Where another one is that stands in its place; where it began, the pool asks that."""
+        self.ends += 1
+        self.place = self.actor.call("place", waits=True)
 
     def renew(self) -> Future[WorkerPlace]:
         """Load, and build where it is known by which example."""
@@ -156,11 +165,11 @@ class ClusterVenue:
     def __init__(self, cluster: Cluster, assignment: Assignment, threads: int) -> None:
         self.encoding, self.build_seconds = Stopwatch(), 0.0
         self._assignment, self._threads = assignment, threads
-        self._cluster, self._pool = cluster, WorkerPool(self._show)
-        self._here = LocalVenue(assignment)
+        self._cluster, self._here = cluster, LocalVenue(assignment)
         self._members = [
             _Member(cluster.actor(f"worker {number}")) for number in range(1, cluster.size + 1)
         ]
+        self._pool = WorkerPool(self._show)
 
     def machine(self) -> Machine:
         """That of the first worker."""
@@ -184,11 +193,20 @@ class ClusterVenue:
         while under_way:
             yield self._encoded(under_way.popleft())
 
-    def _show(self, loads: Sequence[WorkerLoad]) -> None:
+    def _show(self) -> None:
         self._assignment.progress.workers = tuple(
             f"{one.name}: {one.rows:,} rows" + f", ended {one.deaths} times" * bool(one.deaths)
-            for one in loads
+            for one in self._loads()
         )
+
+    def _loads(self) -> list[WorkerLoad]:
+        """What each worker has computed, while it learned, too."""
+        early = {member.name: (member.early_rows, member.early_seconds) for member in self._members}
+        loads: list[WorkerLoad] = []
+        for load in self._pool.loads(COMPUTE):
+            rows, seconds = early[load.name]
+            loads.append(load._replace(rows=load.rows + rows, seconds=load.seconds + seconds))
+        return loads
 
     def _encoded(self, done: Future[Encoded]) -> EncodedRows:
         encoded, seconds = done.result()
@@ -237,7 +255,11 @@ class ClusterVenue:
         learned: Future[FirstLook | None] = member.actor.call("prepare", expected)
         while member.actor.call("wants").result():
             member.actor.call("feed", next(blocks, None)).result()
-        return learned.result()
+        found = learned.result()
+        if found is not None:
+            kept = [len(one.positions) for one in found.early if one.result is not None]
+            member.early_rows, member.early_seconds = sum(kept), found.seconds
+        return found
 
     def computing(self, forward: Forward, block: Encodings) -> Computing:
         """All workers; the machine and device of the first that can compute."""
@@ -252,12 +274,12 @@ class ClusterVenue:
 
     def told(self, macs: float, seconds: float) -> EngineReport:
         """What one worker says, a line each of all, and whether their machines are equal."""
-        if not self._pool.loads():  # no row was left to be computed
+        loads = {load.name: load for load in self._loads()}
+        if not loads:  # no row was left to be computed
             return EngineReport()
         told: EngineReport = (
             self._asked("told", macs, seconds, within=_PATIENCE_SECONDS) or EngineReport()
         )
-        loads = {load.name: load for load in self._pool.loads()}
         workers, machines = list[WorkerReport](), set[str]()
         for member in self._members:
             load, place = loads.get(member.name), member.last_place
@@ -295,19 +317,29 @@ class ClusterVenue:
             self._pool.begin(member, job)
 
     def _first(self, fits: Callable[[WorkerPlace], bool] = lambda _: True) -> _Member:
-        """The first worker that has begun, or come as far as to fit; raises what all raise."""
+        """The first worker that has begun, or come as far as to fit; raises what one raises, and
+        PassError where all have ended while they were begun."""
+        progress, began = self._assignment.progress, WALL.now()
+        stage = progress.stage
         while True:
+            self._pool.require()
             places = {member.place: member for member in self._members}
             done = [*wait(places, _LOOK_SECONDS, FIRST_COMPLETED).done]
-            errors = [error for one in done if (error := one.exception()) is not None]
-            grave = [error for error in errors if not isinstance(error, LostError)]
-            if grave or len(errors) == len(places):
-                raise (grave or errors)[0]
             for one in done:
-                if one.exception() is None and fits(one.result()):
-                    return places[one]
+                error, member = one.exception(), places[one]
+                if error is None and fits(one.result()):
+                    progress.stage = stage
+                    return member
+                if error is not None and not isinstance(error, LostError):
+                    raise error
+                if error is not None and member.recipe is None:  # the pool does not know it yet
+                    if member.ends >= _TRIES:
+                        raise PassError(f"no worker could be begun: {error}") from error
+                    member.ask()
             if done:
                 time.sleep(_LOOK_SECONDS / 10)
+            elif WALL.now() - began > _BUSY_SECONDS:
+                progress.stage = "waiting for free cores of the cluster"
 
     def _asked(self, method: str, *given: Any, within: float | None = None) -> Any:
         """What the first worker answers that does, within so many seconds; None where none does."""

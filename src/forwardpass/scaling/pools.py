@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, Final
@@ -17,6 +17,7 @@ from forwardpass.scaling.seats import (
     Job,
     LostError,
     Made,
+    NotBegunError,
     Seat,
     Task,
     WorkerCall,
@@ -47,10 +48,10 @@ class WorkerPool:
     Thread-safe; futures are completed in the threads that complete the calls.
 
     Args:
-        tell: is given what each worker has done, twice a second.
+        tell: is called twice a second, that what was done may be shown.
     """
 
-    def __init__(self, tell: Callable[[Sequence[WorkerLoad]], object] = len) -> None:
+    def __init__(self, tell: Callable[[], object] = int) -> None:
         self._tell = tell
         self._seats: list[Seat] = []
         self._queue: deque[Task] = deque()
@@ -81,10 +82,13 @@ class WorkerPool:
             self._give()
         return task.future
 
-    def loads(self) -> list[WorkerLoad]:
-        """What each worker has done so far."""
+    def loads(self, job: Job[Any, Any]) -> list[WorkerLoad]:
+        """What each worker has done of a job so far."""
         with self._lock:
-            return [WorkerLoad(d.hand.name, d.rows, d.seconds, d.deaths) for d in self._seats]
+            return [
+                WorkerLoad(seat.hand.name, seat.rows[job], seat.seconds[job], seat.deaths)
+                for seat in self._seats
+            ]
 
     def fail(self, error: BaseException) -> None:
         """Nothing can be done any more: so say all futures."""
@@ -95,6 +99,11 @@ class WorkerPool:
             self._queue.clear()
         for task in lost:
             _end(task, error=self._failed)
+
+    def require(self) -> None:
+        """Raise why nothing can be done any more, where that is so."""
+        if self._failed is not None:
+            raise self._failed
 
     def close(self) -> None:
         """Give no more work."""
@@ -147,8 +156,8 @@ class WorkerPool:
     def _done(self, seat: Seat, call: WorkerCall, done: Future[list[Any]]) -> None:
         try:
             made = done.result()
-        except LostError:
-            self._lost(seat, call)
+        except LostError as error:
+            self._lost(seat, call, suspects=not isinstance(error, NotBegunError))
             return
         except BaseException as error:  # noqa: BLE001 - no row is to blame: it is for who waits
             self.fail(error)
@@ -161,28 +170,30 @@ class WorkerPool:
             seat.free[call.job] = now
             seconds, weight = self._rates.get(call.job, (0.0, 0.0))
             self._rates[call.job] = (seconds + spent, weight + call.weight)
-            seat.seconds += spent
-            seat.rows += sum(len(task) for task in call.tasks if not task.future.done())
+            seat.seconds[call.job] += spent
+            seat.rows[call.job] += sum(len(task) for task in call.tasks if not task.future.done())
         for task, one in zip(call.tasks, made, strict=True):
             _end(task, one)
         with self._lock:
             self._give()
 
-    def _lost(self, seat: Seat, call: WorkerCall) -> None:
-        """The worker ended. Of each job the first call is suspect: the others had not begun."""
+    def _lost(self, seat: Seat, call: WorkerCall, *, suspects: bool) -> None:
+        """The worker ended. Of each job the first call is suspect: the others had not begun. None
+        is where it ended before."""
         with self._lock:
             if call not in seat.calls:
                 return  # one that was known to be lost
             calls, seat.calls = seat.calls, []
             seat.deaths += 1
-            for first in {one.job: one for one in reversed(calls)}.values():
+            firsts = {one.job: one for one in reversed(calls)}.values() if suspects else ()
+            for first in firsts:
                 for task in first.tasks:
                     task.deaths += 1
             again = [task for one in calls for task in one.tasks if not task.future.done()]
-            suspects = [task for task in again if task.deaths >= _most_deaths(task)]
-            self._queue.extendleft(task for task in reversed(again) if task not in suspects)
+            deadly = [task for task in again if task.deaths >= _most_deaths(task)]
+            self._queue.extendleft(task for task in reversed(again) if task not in deadly)
             self._renew(seat)
-        for task in suspects:
+        for task in deadly:
             self._take_apart(task)
         with self._lock:
             self._give()
@@ -244,7 +255,7 @@ class WorkerPool:
 
     def _watched(self) -> None:
         while not self._closed.wait(_LOOK_SECONDS):
-            self._tell(self.loads())
+            self._tell()
             with self._lock:
                 if not self._queue:
                     self._try_elsewhere()

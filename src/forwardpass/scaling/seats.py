@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -16,6 +17,11 @@ AHEAD: Final = 2
 
 class LostError(Exception):
     """A worker ended, or its machine did, and with it what it had."""
+
+
+class NotBegunError(LostError):
+    """A worker had ended, while it had nothing, and its cluster put another one in its place, which
+    knows of nothing yet. No row is to blame."""
 
 
 class Hand(Protocol):
@@ -53,11 +59,11 @@ class Job(Generic[Given, Made]):
 
 
 class WorkerLoad(NamedTuple):
-    """What a worker has done.
+    """What a worker has done of a job.
 
     Attributes:
         name: of the worker.
-        rows: that it computed. seconds: that it took for them. deaths: times that it ended.
+        rows: that it did. seconds: that it took for them. deaths: times that it ended at all.
     """
 
     name: str
@@ -112,8 +118,8 @@ class Seat:
     """Whether it is to be begun once more, since more is known than when that began."""
     ends: int = 0
     """Times in a row that it ended while it was begun."""
-    rows: int = 0
-    seconds: float = 0.0
+    rows: Counter[Job[Any, Any]] = field(default_factory=Counter[Job[Any, Any]])
+    seconds: defaultdict[Job[Any, Any], float] = field(default_factory=lambda: defaultdict(float))
     deaths: int = 0
     free: dict[Job[Any, Any], float] = field(default_factory=dict[Job[Any, Any], float])
     """Since when it does nothing of a job."""

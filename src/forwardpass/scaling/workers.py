@@ -88,6 +88,11 @@ class ClusterWorker:
         self._wants: Queue[bool] = Queue()
         self._fed: Queue[EncodedRows | None] = Queue()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the model is there."""
+        return self._forward is not None
+
     def place(self) -> WorkerPlace:
         """Where this is."""
         return self._place

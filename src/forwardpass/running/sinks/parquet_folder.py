@@ -18,12 +18,15 @@ from forwardpass.running.sinks import Shard, Written
 from forwardpass.running.stores import Folder, Store
 
 TAKES = ("",)
+_LOCAL = ("file", "local")
+"""How fsspec calls the filesystem of this machine, which can do more than put objects."""
 
 
 def opened(out: str, options: Options) -> ParquetFolder:
     """The folder `out`, of this machine or of any filesystem that fsspec writes to."""
-    if "://" not in out:
-        return ParquetFolder(Folder(Path(out)))
+    scheme, separator, path = out.partition("://")
+    if not separator or scheme in _LOCAL:
+        return ParquetFolder(Folder(Path(path if separator else out)))
     from forwardpass.running.buckets import Bucket
 
     return ParquetFolder(Bucket(out))
