@@ -90,7 +90,7 @@ def run(out: str, workers: int, meanwhile: Callable[[], None] | None = None) -> 
         thread.join()
 
 
-def workers_of(cluster: Any) -> list[int]:
+def workers_of() -> list[int]:
     """The processes that compute, of nodes that this process began: other tests have others."""
     parents: dict[int, int] = {}
     titles: dict[int, bytes] = {}
@@ -115,12 +115,12 @@ def workers_of(cluster: Any) -> list[int]:
 
 
 def kill_a_worker(cluster: Any) -> None:
-    os.kill(workers_of(cluster)[0], signal.SIGKILL)
+    os.kill(workers_of()[0], signal.SIGKILL)
 
 
 def stop_a_worker(cluster: Any) -> None:
     """It is slow without end, as one on a machine that swaps."""
-    os.kill(workers_of(cluster)[0], signal.SIGSTOP)
+    os.kill(workers_of()[0], signal.SIGSTOP)
 
 
 def remove_a_node(cluster: Any) -> None:

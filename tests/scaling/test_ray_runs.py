@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from ray_nodes import workers_of
 
 import forwardpass as fwd
 from forwardpass.errors import LoadError, PassError, UsageError
@@ -131,6 +133,42 @@ def test_workers_deliver_what_one_process_does(folder: Path, cluster: fwd.Ray) -
 def test_rows_by_which_a_batch_was_sized_are_counted_too(folder: Path, cluster: fwd.Ray) -> None:
     report = fwd.run("net.py:net", "rows.npz", "out", executor=cluster)
     assert sum(worker.rows for worker in report.workers) == report.rows == 4_000
+
+
+def test_workers_that_end_while_they_have_nothing_lose_nothing(
+    folder: Path, cluster: fwd.Ray
+) -> None:
+    """Ray puts others in their place, which know of nothing."""
+    rows = np.load("rows.npz")["x"]
+    killed: list[int] = []
+
+    def source() -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(rows):
+            if number == 2_000:
+                until = time.monotonic() + 120
+                while len(workers_of()) < 2:
+                    assert time.monotonic() < until
+                    time.sleep(0.1)
+                time.sleep(3)  # until they have begun
+                killed.extend(workers_of())
+                for worker in killed:
+                    os.kill(worker, signal.SIGKILL)
+                time.sleep(2)
+            yield {"x": row}
+
+    report = fwd.run("net.py:net", source, "out", batch=64, shard_rows=500, executor=cluster)
+    assert len(killed) == 2
+    assert (report.rows, report.quarantined) == (4_000, 0)
+    assert sum(worker.deaths for worker in report.workers) >= 1, "of whoever was asked again"
+
+
+def test_who_cannot_be_begun_is_said(folder: Path) -> None:
+    """Each process ends that loads it there, and none here."""
+    text = (folder / "net.py").read_text()
+    here = f"if os.getpid() != {os.getpid()}:\n    os._exit(3)\n"
+    (folder / "ends.py").write_text(text + here)
+    with pytest.raises(PassError, match="ended 3 times while it was begun"):
+        fwd.run("ends.py:net", "rows.npz", "out", executor=fwd.Ray(workers=1))
 
 
 def test_a_worker_that_is_killed_loses_nothing(folder: Path, cluster: fwd.Ray) -> None:

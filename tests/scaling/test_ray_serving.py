@@ -120,9 +120,27 @@ def test_another_one_on_the_same_cluster_is_refused(server: Any, tmp_path: Path)
     assert port is not None
     with pytest.raises(UsageError, match=r"Ray Serve answers for who on this cluster already"):
         fwd.serve(str(file), port=port, executor=fwd.Ray(workers=1))
-    with pytest.raises(UsageError, match=rf"give --host 127\.0\.0\.1 --port {port},"):
-        fwd.serve(str(file), port=free_port(), executor=fwd.Ray(workers=1))
+    for name in ("other", "who"):
+        with pytest.raises(UsageError, match=rf"give --host 127\.0\.0\.1 --port {port},"):
+            fwd.serve({name: str(file)}, port=free_port(), executor=fwd.Ray(workers=1))
     until(lambda: server.urls == before, "the replicas there were do not answer any more", 20)
+
+
+def test_who_deploys_a_name_again_has_it(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replicas are replaced, and whoever began the first ones ends nothing of his."""
+    file = tmp_path / "later.py"
+    file.write_text(MODEL.replace("2 * x", "3 * x"))
+    port = httpx.URL(server.url).port
+    assert port is not None
+    before = server.urls
+    with fwd.serve({"who": str(file)}, port=port, executor=fwd.Ray(workers=1)) as later:
+        until(lambda: len(later.urls) == 1 and later.urls[0] not in before, "no other replica came")
+        assert ask(later.url)[0] == 4.5
+        monkeypatch.setattr(server, "_begun", False)  # as if the cluster were another's
+        server.close()
+        assert ask(later.url)[0] == 4.5
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
@@ -143,6 +161,14 @@ def test_what_makes_no_sense_is_refused() -> None:
         fwd.Ray(workers=(3, 1))
     with pytest.raises(UsageError, match="give --token"):
         fwd.serve("who.py", host="0.0.0.0", port=8125, executor=fwd.Ray(workers=1))
+    many: list[tuple[dict[str, Any], str]] = [
+        ({"host": "10.1.2.3", "token": "secret"}, "an address of one machine"),
+        ({"grpc_port": 0}, "--grpc-port 0 does not go with --ray"),
+        ({"tls_cert": "a.pem", "tls_key": "b.pem"}, "--tls-cert does not go with --ray"),
+    ]
+    for options, said in many:
+        with pytest.raises(UsageError, match=said):
+            fwd.serve("who.py", port=8125, executor=fwd.Ray(workers=1), **options)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from forwardpass.errors import BuildError, PassError
 from forwardpass.scaling import pools
 from forwardpass.scaling.pools import WorkerPool
-from forwardpass.scaling.seats import Job, LostError
+from forwardpass.scaling.seats import Job, LostError, NotBegunError
 
 Numbers = list[int]
 DOUBLE: Job[Numbers, Numbers] = Job(
@@ -153,6 +153,26 @@ def test_a_suspect_does_not_wait_for_all_others(pool: WorkerPool) -> None:
     for one in others:
         one.result(30)
     assert order.index(5) < 6
+
+
+def test_who_ended_while_it_had_nothing_blames_no_row(pool: WorkerPool) -> None:
+    """Its cluster put another one in its place, which says that it has not begun."""
+    hand, anew = Doubling("a"), threading.Event()
+
+    def not_begun(given: Sequence[Numbers], future: Future[list[Numbers]]) -> None:
+        future.set_exception(NotBegunError("a"))
+
+    def begun() -> None:
+        anew.set()
+        hand.__dict__.pop("_compute", None)
+
+    hand.renewing = begun
+    pool.begin(hand, DOUBLE)
+    for _ in range(5):
+        hand._compute = not_begun
+        assert doubled(pool, [[7]]) == [[14]], "a row that five ends are not blamed on"
+    assert anew.is_set()
+    assert pool.loads(DOUBLE)[0].deaths == 5
 
 
 def test_who_is_late_is_not_waited_for(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import time
 from typing import Any, Final, Self
@@ -19,6 +20,7 @@ from forwardpass.serving.options import ServeOptions
 
 _SPACE: Final = "forwardpass"
 """Ray's namespace of our named actors."""
+_ANY: Final = ("0.0.0.0", "::")
 _LOOK_SECONDS: Final = 2.0
 
 
@@ -42,6 +44,7 @@ class RayServer:
         *, begun: bool,
     ) -> None:  # fmt: skip
         self._begun = begun
+        self._owner = secrets.token_hex(8)
         self._directory: Any = None
         try:
             self._deploy(options, replicas, cores, gpus)
@@ -60,6 +63,7 @@ class RayServer:
             from ray import serve
         except ImportError as error:
             raise missing_extra("ray[serve]", "ray", "--ray") from error
+        _require_same_everywhere(options)
         checked(options)
         if options.token is None and not is_loopback(options.host):
             raise UsageError(
@@ -67,11 +71,6 @@ class RayServer:
                 "bear then, or serve on 127.0.0.1"
             )
         self._name = "-".join(model.name for model in options.models)
-        actor: Any = ray.remote(num_cpus=0)(Directory)
-        self._directory = actor.options(
-            name=f"{self._name}-replicas", namespace=_SPACE, get_if_exists=True,
-            lifetime="detached",
-        ).remote()  # fmt: skip
         recipe = ReplicaRecipe(msgspec.json.encode(options), (*sys.path,), os.getcwd())
         try:
             serve.start(http_options={"host": options.host, "port": options.port})
@@ -81,6 +80,13 @@ class RayServer:
                 f"{said(error)}"
             ) from error
         self._require_ours(options)
+        actor: Any = ray.remote(num_cpus=0)(Directory)
+        directory: Any = actor.options(
+            name=f"{self._name}-replicas", namespace=_SPACE, get_if_exists=True,
+            lifetime="detached",
+        ).remote()  # fmt: skip
+        before: str = ray.get(directory.own.remote(self._owner))
+        self._directory = directory
         made: Any = serve.deployment(ServerReplica)
         deployment = made.options(
             name=self._name,
@@ -90,9 +96,11 @@ class RayServer:
             **_counted(replicas),
         )
         try:
-            serve.run(deployment.bind(recipe, self._directory), name=self._name, route_prefix="/")
+            serve.run(deployment.bind(recipe, directory), name=self._name, route_prefix="/")
         except Exception as error:
-            why: str = ray.get(self._directory.why_none.remote())
+            why: str = ray.get(directory.why_none.remote())
+            if before:  # the replicas before go on, and are his who began them
+                ray.get(directory.own.remote(before))
             raise LoadError(
                 why or f"Ray Serve has no replica that answers: {said(error)}"
             ) from error
@@ -138,18 +146,40 @@ class RayServer:
             time.sleep(_LOOK_SECONDS)
 
     def close(self) -> None:
-        """Answer what was received whole, and end the replicas. Closing again does nothing."""
+        """Answer what was received whole, and end the replicas, unless another one has deployed
+        under their name meanwhile. Closing again does nothing."""
         import ray
 
-        if self._directory is not None:
+        directory, self._directory = self._directory, None
+        if directory is not None:
             from ray import serve
 
-            serve.delete(self._name)
-            ray.kill(self._directory)
-            self._directory = None
+            owner: str = ray.get(directory.owner.remote())
+            if owner == self._owner:
+                serve.delete(self._name)
+                ray.kill(directory)
         if self._begun:
             self._begun = False
             ray.shutdown()
+
+
+def _require_same_everywhere(options: ServeOptions) -> None:
+    """Raises UsageError for what cannot hold for replicas on other machines, and Ray's proxy."""
+    if options.tls_cert is not None:
+        raise UsageError(
+            "--tls-cert does not go with --ray, whose proxy speaks plain HTTP: let what stands "
+            "before the replicas speak TLS"
+        )
+    if options.grpc_port is not None:
+        raise UsageError(
+            f"--grpc-port {options.grpc_port} does not go with --ray: replicas on one machine "
+            "cannot share a port, and Ray's proxy would not pass it on; serve gRPC without --ray"
+        )
+    if not is_loopback(options.host) and options.host not in _ANY:
+        raise UsageError(
+            f"--host {options.host} is an address of one machine, and replicas are on many: give "
+            "0.0.0.0, or 127.0.0.1 for this one"
+        )
 
 
 def _counted(replicas: tuple[int, int]) -> dict[str, Any]:
@@ -170,7 +200,7 @@ def _counted(replicas: tuple[int, int]) -> dict[str, Any]:
 
 def _lives(url: str) -> bool:
     try:
-        with urlopen(f"{url}/healthz", timeout=_LOOK_SECONDS):
+        with urlopen(f"{url}/readyz", timeout=_LOOK_SECONDS):
             return True
     except (URLError, OSError):
         return False

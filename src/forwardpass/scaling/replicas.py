@@ -55,6 +55,16 @@ class Directory:
     def __init__(self) -> None:
         self._urls: dict[str, str] = {}
         self._why_none = ""
+        self._owner = ""
+
+    def own(self, owner: str) -> str:
+        """Whoever deployed last, in words like no other's, and may end it; who was that before."""
+        before, self._owner = self._owner, owner
+        return before
+
+    def owner(self) -> str:
+        """Whoever deployed last."""
+        return self._owner
 
     def add(self, replica: str, url: str) -> None:
         """A replica answers at this URL."""
@@ -94,9 +104,8 @@ class ServerReplica:
             os.chdir(recipe.folder)
         options = msgspec.json.decode(recipe.options, type=ServeOptions)
         self._slo_seconds = options.slo_seconds
-        grpc_port = None if options.grpc_port is None else 0
         try:
-            self._server: Server = started(replace(options, port=0, grpc_port=grpc_port))
+            self._server: Server = started(replace(options, port=0))
         except Exception as error:
             own = isinstance(error, ForwardpassError)
             ray.get(directory.fail.remote(str(error) if own else said(error)))
@@ -131,8 +140,9 @@ class ServerReplica:
         return StreamingResponse(pieces(), reply.status, kept)
 
     async def check_health(self) -> None:
-        """Raises where its server does not say that it lives: then Ray starts another replica."""
-        async with self._client().get(f"{self._own}/healthz") as reply:
+        """Raises where its server does not say that every model answers: where that is said
+        again and again, Ray starts another replica."""
+        async with self._client().get(f"{self._own}/readyz") as reply:
             reply.raise_for_status()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
@@ -161,7 +171,11 @@ class ServerReplica:
         if self._session is None:
             import aiohttp
 
-            self._session = aiohttp.ClientSession(auto_decompress=False)
+            # its server has the limits, and the deadlines
+            self._session = aiohttp.ClientSession(
+                auto_decompress=False, connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(),
+            )  # fmt: skip
         return self._session
 
 
