@@ -83,7 +83,7 @@ def read(body: bytes) -> AskedInference:
     return AskedInference(message.model_name, message.model_version, header, pieces)
 
 
-class _Parts(NamedTuple):
+class _Divided(NamedTuple):
     """A message: `head` is what it says, and beside that the data, which lie where they came."""
 
     head: bytes
@@ -91,7 +91,7 @@ class _Parts(NamedTuple):
     contents: list[Piece | None]
 
 
-def _divided(body: memoryview) -> _Parts:
+def _divided(body: memoryview) -> _Divided:
     """A message in its parts. Raises RefusedError for one that says too much."""
     head: list[Piece] = []
     raw: list[memoryview] = []
@@ -114,7 +114,7 @@ def _divided(body: memoryview) -> _Parts:
         else:
             head.append(body[field.start : field.end])
     require_short(sum(map(len, head)))
-    return _Parts(b"".join(head), raw, contents)
+    return _Divided(b"".join(head), raw, contents)
 
 
 def require_short(size: int) -> None:
