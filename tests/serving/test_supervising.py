@@ -10,12 +10,15 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from processes import children, state, until
 
 import forwardpass as fwd
-from forwardpass.errors import LoadError, UsageError
+from forwardpass.errors import LoadError, MissingExtraError, UsageError
+from forwardpass.serving import supervising
+from forwardpass.serving.options import ServedModel, ServeOptions
 
 MODEL = """
 import forwardpass as fwd
@@ -86,3 +89,33 @@ def test_other_machines_are_let_in_with_a_token_alone() -> None:
 def test_a_text_is_one_origin() -> None:
     with pytest.raises(UsageError, match=r"--cors https://example\.org/page: a browser"):
         fwd.serve("net.py", cors="https://example.org/page", port=0)
+
+
+@pytest.mark.parametrize(
+    ("absent", "extra", "options"),
+    [
+        ("opentelemetry.exporter.otlp", "otel", {"otlp": "http://127.0.0.1:9"}),
+        ("opentelemetry.sdk", "otel", {"otlp": "http://127.0.0.1:9"}),
+        ("grpc", "grpc", {"grpc_port": 0}),
+        ("google.protobuf", "grpc", {"grpc_port": 0}),
+        ("uvloop", "serve", {}),
+    ],
+)
+def test_an_extra_that_is_there_in_part_is_said_before_the_port_is_taken(
+    monkeypatch: pytest.MonkeyPatch, absent: str, extra: str, options: dict[str, Any]
+) -> None:
+    """A distribution brings `opentelemetry`, and another one what sends: the name alone says
+    nothing."""
+
+    class Absent:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if f"{name}.".startswith(f"{absent}."):
+                raise ModuleNotFoundError(f"No module named {name!r}")
+
+    for name in [name for name in sys.modules if f"{name}.".startswith(f"{absent}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+    monkeypatch.setattr(supervising, "bound", None)
+    served = ServeOptions(models=(ServedModel(name="net", forward="net.py"),), **options)
+    with pytest.raises(MissingExtraError, match=rf"{absent}.*forwardpass\[{extra}\]"):
+        supervising.supervise(served, cast(Any, None))

@@ -1,11 +1,13 @@
 """GrpcServer: requests that come over gRPC, answered by the same Application.
 
 The transport is grpcio's, HTTP/2 with all that belongs to it; here a call becomes an Exchange, and
-a Reply becomes what gRPC says of it.
+a Reply becomes what gRPC says of it. A call arrives under the limits that HTTP has: who may not ask
+is told so before its message is read, and who sends slowly is hung up on.
 """
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,21 +16,28 @@ from grpc import StatusCode, aio
 
 from forwardpass.errors import UsageError
 from forwardpass.measuring.clocks import WALL
-from forwardpass.serving.applications import Application
 from forwardpass.serving.connections import Connections
-from forwardpass.serving.exchanges import Exchange, RefusedError, Reply
+from forwardpass.serving.exchanges import Exchange, RefusedError
 from forwardpass.serving.options import ServeOptions
 from forwardpass.serving.protocols.calls import TIMEOUT
+from forwardpass.serving.routing import WayIn
 
 _TAKEN: Final = ("authorization", "x-request-id", "traceparent")
 """Of what a client says beside its message."""
 _CODES: Final = {
     400: StatusCode.INVALID_ARGUMENT, 401: StatusCode.UNAUTHENTICATED,
     403: StatusCode.PERMISSION_DENIED, 404: StatusCode.NOT_FOUND,
-    405: StatusCode.UNIMPLEMENTED, 413: StatusCode.RESOURCE_EXHAUSTED,
+    405: StatusCode.UNIMPLEMENTED, 408: StatusCode.DEADLINE_EXCEEDED,
+    413: StatusCode.RESOURCE_EXHAUSTED,
     422: StatusCode.INVALID_ARGUMENT, 429: StatusCode.RESOURCE_EXHAUSTED,
     499: StatusCode.CANCELLED, 503: StatusCode.UNAVAILABLE,
 }  # fmt: skip
+_STREAMS: Final = 1_024
+"""Calls at once on one connection; a client keeps more of them back until some are answered."""
+_HANDSHAKE_SECONDS: Final = 10.0
+"""Until a connection that is open speaks HTTP/2."""
+_ALIVE_SECONDS: Final = 10.0
+"""In which a client that was silent for long acknowledges a ping, or is gone."""
 
 
 class GrpcServer:
@@ -43,14 +52,21 @@ class GrpcServer:
     """
 
     def __init__(self, house: Connections, options: ServeOptions) -> None:
-        self._house = house
-        limits = options.limits
+        self._calls = _Calls(house)
+        limits = house.limits
+        idle_ms = round(limits.idle_seconds * 1e3)
         self._server = aio.server(
-            handlers=[_Handlers(house.application, self._answered)],
+            handlers=[self._calls],
             options=[
                 ("grpc.max_receive_message_length", limits.body_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_metadata_size", limits.header_bytes),
+                ("grpc.max_allowed_incoming_connections", limits.connections),
+                ("grpc.max_concurrent_streams", _STREAMS),
+                ("grpc.server_handshake_timeout_ms", round(_HANDSHAKE_SECONDS * 1e3)),
+                ("grpc.max_connection_idle_ms", idle_ms),
+                ("grpc.keepalive_time_ms", idle_ms),  # of a client that is gone with its calls
+                ("grpc.keepalive_timeout_ms", round(_ALIVE_SECONDS * 1e3)),
                 ("grpc.so_reuseport", 0),  # another server on this port is a mistake
             ],
             maximum_concurrent_rpcs=limits.connections,
@@ -75,33 +91,74 @@ class GrpcServer:
         await self._server.start()
 
     async def drain(self, seconds: float) -> None:
-        """Take no more, and answer those that are here, for so long at most."""
-        await self._server.stop(seconds)
+        """Take no more, and answer those that were received whole, for so long at most.
 
-    async def _answered(self, method: str, body: bytes, context: Any) -> bytes:
-        """What comes of a call; it is aborted where that is an error."""
-        house, began = self._house, WALL.now()
-        said = dict(context.invocation_metadata() or ())
+        Calls that are on their way meanwhile are refused.
+        """
+        stopping = asyncio.create_task(self._server.stop(seconds))
+        until = WALL.now() + seconds
+        while self._calls.whole and WALL.now() < until:
+            await asyncio.sleep(0.01)
+        self._calls.refuse_arriving()
+        await stopping
+
+
+class _Calls(grpc.GenericRpcHandler):
+    """All that are here.
+
+    Attributes:
+        whole: how many were received whole, and are not answered.
+    """
+
+    def __init__(self, house: Connections) -> None:
+        self._house = house
+        self.whole = 0
+        self._arriving: set[asyncio.Timeout] = set()
+        """Of each that is not whole: until when it has to be."""
+
+    def refuse_arriving(self) -> None:
+        """Wait no longer for those that are not whole."""
+        for limit in self._arriving:
+            limit.reschedule(0.0)
+
+    def service(self, handler_call_details: Any) -> Any:
+        """How a call is answered whose metadata have come, and nothing else: as a stream, of which
+        a message is read when somebody asks for it. All methods take bytes, and return such."""
+        method = handler_call_details.method.encode("latin-1", "replace")
+        application = self._house.application
+        if not application.takes("POST", method):
+            return None  # gRPC says that it is not implemented
+        said = dict(handler_call_details.invocation_metadata or ())
         headers = {
             name.encode("ascii"): value.encode("latin-1", "replace")
             for name in _TAKEN
             if isinstance(value := said.get(name), str)
         }
-        left = context.time_remaining()
+        way = application.admit("POST", method, headers)
+
+        async def answer(messages: Any, context: Any) -> bytes:
+            return await self._answered(way, headers, context)
+
+        return grpc.stream_unary_rpc_method_handler(answer)
+
+    async def _answered(self, way: WayIn, headers: dict[bytes, bytes], context: Any) -> bytes:
+        """What comes of a call; it is aborted where that is an error."""
+        house, left = self._house, context.time_remaining()
         if left is not None:
             headers[TIMEOUT] = b"%du" % max(0, left * 1e6)
-        way = house.application.admit("POST", method.encode("latin-1", "replace"), headers)
         exchange = Exchange(
-            "gRPC", way.path, b"", way.parts, headers, body, house.identities.of(headers), began,
-            account=house,
+            "gRPC", way.path, b"", way.parts, headers, b"", house.identities.of(headers),
+            WALL.now(), account=house,
         )  # fmt: skip
         status, size = 499, 0  # of a client that leaves: then this is cancelled
         try:
+            if not way.refuses:
+                way = await self._arrived(way, exchange, context)
+            self.whole += 1
             try:
-                exchange.hold(len(body))
                 reply = await house.application.answer(way, exchange)
-            except RefusedError as error:  # more than can be held
-                reply = Reply(error.status, str(error).encode())
+            finally:
+                self.whole -= 1
             assert isinstance(reply.body, bytes)
             status, size = reply.status, len(reply.body)
         finally:
@@ -114,19 +171,33 @@ class GrpcServer:
             await context.abort(code, reply.body.decode("utf-8", "replace"), again)
         return reply.body
 
+    async def _arrived(self, way: WayIn, exchange: Exchange, context: Any) -> WayIn:
+        """Read its message; the way from there, which refuses a call that does not become whole in
+        time, or is more than can be held."""
+        house, limits = self._house, self._house.limits
+        try:
+            async with asyncio.timeout(0.0 if house.draining else limits.arrival_seconds) as limit:
+                self._arriving.add(limit)
+                try:
+                    message: Any = await context.read()
+                finally:
+                    self._arriving.discard(limit)
+            if house.draining:
+                raise _ending()
+            if not isinstance(message, bytes):
+                raise RefusedError(400, "the call ended before its message came")
+            exchange.body = message
+            exchange.hold(len(message))
+        except TimeoutError:
+            said = f"the message did not arrive within {limits.arrival_seconds:g} s"
+            error = _ending() if house.draining else RefusedError(408, said, reason="slow")
+        except RefusedError as refusal:
+            error = refusal
+        else:
+            return way
+        return WayIn.refusing(error, way.path, way.errors)
 
-class _Handlers(grpc.GenericRpcHandler):
-    """All methods are answered by one function, which is given bytes and returns such."""
 
-    def __init__(self, application: Application, answered: Any) -> None:
-        self._application, self._answered = application, answered
-
-    def service(self, handler_call_details: Any) -> Any:
-        method: str = handler_call_details.method
-        if not self._application.takes("POST", method.encode("latin-1", "replace")):
-            return None  # gRPC says that it is not implemented
-
-        async def answer(body: bytes, context: Any) -> bytes:
-            return await self._answered(method, body, context)
-
-        return grpc.unary_unary_rpc_method_handler(answer)
+def _ending() -> RefusedError:
+    said = "this server is about to end, and takes no more requests"
+    return RefusedError(503, said, reason="draining", retry_after=1.0)

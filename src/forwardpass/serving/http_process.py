@@ -41,7 +41,7 @@ from forwardpass.serving.controls import (
 from forwardpass.serving.crews import Succession
 from forwardpass.serving.ends import Ends
 from forwardpass.serving.messages import FromEngine
-from forwardpass.serving.options import RequestLimits
+from forwardpass.serving.options import RequestLimits, ServeOptions
 
 if TYPE_CHECKING:
     from forwardpass.serving.grpc_servers import GrpcServer
@@ -98,7 +98,7 @@ class _HttpProcess:
 
             tracing = Tracing(options.otlp)
         application = Application(self._models, options)
-        connections = Connections(application, held(options.limits), log, tracing)
+        connections = Connections(application, held(options), log, tracing)
         loop = asyncio.get_running_loop()
         secure = secured(options)
         server = await loop.create_server(
@@ -184,13 +184,16 @@ class _HttpProcess:
             self._over.set()
 
 
-def held(limits: RequestLimits) -> RequestLimits:
+def held(options: ServeOptions) -> RequestLimits:
     """The limits that this process can hold: a connection is a descriptor, of which the system
     gives only so many."""
+    limits = options.limits
+    # of HTTP, half are being told that they are too many
+    each = 2 if options.grpc_port is None else 3
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * limits.connections + _OTHER_DESCRIPTORS
+    wanted = each * limits.connections + _OTHER_DESCRIPTORS
     given = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < given:
         resource.setrlimit(resource.RLIMIT_NOFILE, (given, hard))
-    can = max(1, (given - _OTHER_DESCRIPTORS) // 2)
+    can = max(1, (given - _OTHER_DESCRIPTORS) // each)
     return replace(limits, connections=min(limits.connections, can))

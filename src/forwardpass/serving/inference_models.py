@@ -9,7 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+import numpy as np
 
 from forwardpass.errors import nearest
 from forwardpass.serving import json_tensors
@@ -35,6 +37,14 @@ _EXTENSIONS: Final = (
 )  # fmt: skip
 _SEQUENCES: Final = ("sequence_id", "sequence_start", "sequence_end")
 Told = dict[str, Any]
+
+
+class Unread(Protocol):
+    """What reads data as they came beside the header's words, once these are known to be right."""
+
+    async def numbers(self, item: TensorHeader, exchange: Exchange, /) -> np.ndarray[Any, Any]: ...
+
+    async def texts(self, item: TensorHeader, exchange: Exchange, /) -> list[str]: ...
 
 
 @dataclass
@@ -89,13 +99,14 @@ class InferenceModel:
 
     async def infer(
         self, header: InferenceHeader, pieces: Sequence[memoryview | None], exchange: Exchange,
-        timeout_seconds: float | None = None,
+        timeout_seconds: float | None = None, unread: Unread = json_tensors,
     ) -> Answered:  # fmt: skip
         """Ask it.
 
         Args:
             pieces: the bytes of each input; None where its data are in the header.
             timeout_seconds: that the client gives it, beside the one that the header may say.
+            unread: reads data that are in the header.
 
         Raises RefusedError.
         """
@@ -109,10 +120,10 @@ class InferenceModel:
             )
         values = arrays = None
         if form.encoded(header.inputs):
-            values, held = await _values(header.inputs, pieces, exchange)
+            values, held = await _values(header.inputs, pieces, exchange, unread)
         else:
             found = {
-                item.name: await json_tensors.numbers(item, exchange)
+                item.name: await unread.numbers(item, exchange)
                 if piece is None
                 else numbers(item, piece)
                 for item, piece in zip(header.inputs, pieces, strict=True)
@@ -206,11 +217,12 @@ def _not_ready(service: Service) -> RefusedError:
 
 
 async def _values(
-    items: Sequence[TensorHeader], pieces: Sequence[memoryview | None], exchange: Exchange
-) -> tuple[list[dict[str, str]], int]:
+    items: Sequence[TensorHeader], pieces: Sequence[memoryview | None], exchange: Exchange,
+    unread: Unread,
+) -> tuple[list[dict[str, str]], int]:  # fmt: skip
     """An object of its columns for each row, and the bytes that they hold, about."""
     columns = [
-        await json_tensors.texts(item, exchange) if piece is None else texts(item, piece)
+        await unread.texts(item, exchange) if piece is None else texts(item, piece)
         for item, piece in zip(items, pieces, strict=True)
     ]
     names = [item.name for item in items]

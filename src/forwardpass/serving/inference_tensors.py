@@ -61,7 +61,8 @@ class Parameters(msgspec.Struct, frozen=True):
 
 
 class TensorHeader(msgspec.Struct):
-    """A tensor of a request: what the JSON says of it, and its data where they stand there."""
+    """A tensor of a request: what is said of it, and its data where they stand there, unread: JSON,
+    or `contents` of a message."""
 
     name: str
     shape: Shape

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -35,7 +36,11 @@ from forwardpass.serving.phrases import watched
 from forwardpass.serving.witnesses import ReadyModel, Witness
 from forwardpass.serving.workplaces import workplace
 
-_NEEDS: Final = ("httptools", "uvloop", "prometheus_client")
+_SERVE: Final = ("httptools", "uvloop", "prometheus_client")
+_GRPC: Final = ("grpc", "google.protobuf")
+_OTEL: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
+"""What is imported of each extra. Several distributions share the name `opentelemetry`, and
+`google`, so that it says nothing of what is installed."""
 _HTTP: Final = "forwardpass.serving.http_process:main"
 _MOST_FAILURES: Final = 5
 """Of the HTTP process, one after the other, before it took connections."""
@@ -55,15 +60,24 @@ def supervise(options: ServeOptions, witness: Witness) -> int:
     MissingExtraError; and what a model failed with before it was ready.
     """
     checked(options)
-    missing = next((name for name in _NEEDS if find_spec(name) is None), None)
-    if missing is not None:
-        raise missing_extra(missing, "serve", "serving")
-    if options.grpc_port is not None and find_spec("grpc") is None:
-        raise missing_extra("grpcio", "grpc", "--grpc-port")
-    if options.otlp is not None and find_spec("opentelemetry") is None:
-        raise missing_extra("opentelemetry", "otel", "--otlp")
+    _require(_SERVE, "serve", "serving")
+    if options.grpc_port is not None:
+        _require(_GRPC, "grpc", "--grpc-port")
+    if options.otlp is not None:
+        _require(_OTEL, "otel", "--otlp")
     with bound(options) as listening, workplace() as folder:
         return asyncio.run(_Supervisor(options, listening, folder, witness).run())
+
+
+def _require(modules: Sequence[str], extra: str, purpose: str) -> None:
+    """Raise MissingExtraError unless all of them are installed."""
+    for module in modules:
+        try:
+            found = find_spec(module)
+        except ModuleNotFoundError:  # not even the package above it
+            found = None
+        if found is None:
+            raise missing_extra(module, extra, purpose)
 
 
 class _Supervisor:

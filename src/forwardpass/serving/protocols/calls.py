@@ -30,8 +30,9 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
     from google.protobuf.json_format import ParseDict
     from google.protobuf.message import DecodeError
 
+    from forwardpass.serving import contents_tensors
     from forwardpass.serving import open_inference_pb2 as messages
-    from forwardpass.serving.inference_messages import read, written
+    from forwardpass.serving.inference_messages import read, require_short, written
 
     models = InferenceModels(services, options.limits)
 
@@ -76,7 +77,9 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
         model = models.model(asked.model, asked.version or VERSION)
         header, form = asked.header, model.form
         outputs = AskedOutput.all(header, form)
-        answered = await model.infer(header, asked.pieces, exchange, _timeout_seconds(exchange))
+        answered = await model.infer(
+            header, asked.pieces, exchange, _timeout_seconds(exchange), contents_tensors
+        )
         if not outputs:
             outputs = [AskedOutput(name, True, 0) for name in form.outputs or answered.outputs]
         outputs = [AskedOutput(one.name, True, one.classes) for one in outputs]  # bytes, always
@@ -85,6 +88,7 @@ def routes(services: Mapping[str, Service], options: ServeOptions) -> Sequence[R
 
     def route(method: str, asks: Any, says: Any, answer: _Answer) -> Route:
         async def handled(exchange: Exchange) -> Reply:
+            require_short(len(exchange.body))
             try:
                 asked = asks.FromString(exchange.body)
             except DecodeError as error:
