@@ -87,8 +87,8 @@ def kept(
         monkeypatch.setattr(engine_keepers, "TemplateChild", Mock(return_value=template))
         around = Around()
         model = ServedModel(name="m", forward="m.py")
-        asked = LoadModel(model=model, folder="", path=[])
-        keeper = EngineKeeper(Post("m"), Templates(asked), around)
+        asked = LoadModel(model=model, folder="", lock="", path=[])
+        keeper = EngineKeeper(Post("m"), Templates(asked), around, cast(Any, event))
         keeping = asyncio.create_task(keeper.keep())
         while len(engines) < len(says) or not engines[-1].ready:
             await asyncio.sleep(0.001)

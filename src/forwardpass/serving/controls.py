@@ -125,12 +125,14 @@ class LoadModel(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     Attributes:
         folder: of this model, private to this server: what one engine learns is there for the next.
+        lock: a file, the same for all models of this server: who is timed holds a lock on it.
         path: `sys.path`, where modules are found.
         engines: that compute at a time, and share the cores.
     """
 
     model: ServedModel
     folder: str
+    lock: str
     path: list[str]
     engines: int = 1
 

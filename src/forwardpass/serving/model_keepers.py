@@ -41,10 +41,11 @@ class ModelKeeper:
     """
 
     def __init__(
-        self, model: ServedModel, folder: Path, engines: int, watched: Path | None,
+        self, model: ServedModel, folder: Path, lock: Path, engines: int, watched: Path | None,
+        lock: the same for all models: who is timed holds a lock on it.
         surroundings: Editions,
     ) -> None:  # fmt: skip
-        self._model, self._folder, self._engines = model, folder, engines
+        self._model, self._folder, self._lock, self._engines = model, folder, lock, engines
         self._watched, self._around = watched, surroundings
         self._crews: dict[int, list[EngineKeeper]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -91,7 +92,10 @@ class ModelKeeper:
         own = self._folder / str(edition)
         own.mkdir()
         known = max(1, self._engines)
-        templates = Templates(LoadModel(model=model, folder=str(own), path=sys.path, engines=known))
+        asked = LoadModel(
+            model=model, folder=str(own), lock=str(self._lock), path=sys.path, engines=known
+        )
+        templates = Templates(asked)
 
         def keeper(place: int) -> EngineKeeper:
             return EngineKeeper(Post(model.name, edition, place), templates, self._around)

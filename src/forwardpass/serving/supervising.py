@@ -79,7 +79,9 @@ class _Supervisor:
             own = folder / str(place)
             own.mkdir()
             path = watched(model.forward) if options.reload else None
-            self._keepers[model.name] = ModelKeeper(model, own, options.engines, path, self)
+            self._keepers[model.name] = ModelKeeper(
+                model, own, folder / "learning.lock", options.engines, path, self
+            )
         self._http: Child[FromHttp] | None = None
         self._silent = set(self._keepers)
         """Models that have not answered yet."""
