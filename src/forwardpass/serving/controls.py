@@ -75,12 +75,12 @@ class EngineLost(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """An engine ended, as the end of its Channel told, or will tell.
 
     Attributes:
-        why: in a sentence. final: no other is coming: it died again and again before it was ready.
+        final: no other is coming: it died again and again before it was ready. Why, is for the log
+            of the supervisor alone: it may name files of this machine.
     """
 
     post: Post
     engine: int
-    why: str
     final: bool
 
 

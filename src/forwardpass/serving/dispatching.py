@@ -50,7 +50,7 @@ class Dispatcher:
         self._lobby: Lobby | None = None
         self._shuttle: Shuttle | None = None
         self._link: EngineLink | None = None
-        self._failed: str | None = None
+        self._failed = False
         self._turning = False
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
@@ -63,7 +63,7 @@ class Dispatcher:
     @property
     def ready(self) -> bool:
         """Whether rows are answered; while an engine is replaced, they wait for the next."""
-        return self._about is not None and self._failed is None
+        return self._about is not None and not self._failed
 
     @property
     def computes(self) -> bool:
@@ -124,7 +124,7 @@ class Dispatcher:
         asyncio.get_running_loop().add_reader(channel.fileno(), self._readable)
         self._turn()
 
-    def lost(self, engine: int, why: str, *, final: bool) -> None:
+    def lost(self, engine: int, *, final: bool) -> None:
         """An engine ended; what it said before is still read. `final`: no other is coming."""
         link = self._link
         if link is not None and link.engine == engine:
@@ -133,9 +133,14 @@ class Dispatcher:
                 self._died(link)
                 self._turn()
         if final:
-            self._failed = why
+            self._failed = True
             if self._lobby is not None:
-                self._lobby.refuse_all(503, f"{self.name} is not served any more: {why}", "failed")
+                self._lobby.refuse_all(503, self._said_of_failure, "failed")
+
+    def release(self) -> None:
+        """Let go of the requests that no engine has begun."""
+        if self._lobby is not None:
+            self._lobby.release()
 
     def close(self) -> None:
         """Refuse whoever still waits, and let go of the engine."""
@@ -149,9 +154,8 @@ class Dispatcher:
     # -- within -----------------------------------------------------------------------------------
 
     def _open(self) -> Lobby:
-        if self._failed is not None:
-            said = f"{self.name} is not served any more: {self._failed}"
-            raise RefusedError(503, said, reason="failed")
+        if self._failed:
+            raise RefusedError(503, self._said_of_failure, reason="failed")
         if self._lobby is None:
             said = f"{self.name} is not ready yet: it is loaded and warmed up"
             raise RefusedError(503, said, reason="loading", retry_after=1.0)
@@ -165,6 +169,13 @@ class Dispatcher:
     def _readable(self) -> None:
         """Read what the engine said, and go on."""
         link, now = self._link, self._clock.now()
+    @property
+    def _said_of_failure(self) -> str:
+        return (
+            f"{self.name} is not served any more: its engine cannot be started; the server's log "
+            "says why"
+        )
+
         if link is None:
             return
         try:

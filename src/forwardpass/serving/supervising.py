@@ -218,7 +218,7 @@ class _Supervisor:
         which = f" {post.place + 1}" if self._options.engines != 1 else ""
         self._witness.lost(f"the engine{which} of {post.model}", why, final=final)
         if self._http is not None:
-            self._http.say(EngineLost(post=post, engine=engine, why=why, final=final))
+            self._http.say(EngineLost(post=post, engine=engine, final=final))
 
     def changed(self, model: str) -> None:
         self._witness.changed(model)
