@@ -223,5 +223,8 @@ class _Supervisor:
     def changed(self, model: str) -> None:
         self._witness.changed(model)
 
+    def delayed(self, model: str, seconds: float) -> None:
+        self._witness.delayed(model, seconds)
+
     def refused(self, model: str, why: ForwardpassError) -> None:
         self._witness.refused(model, str(why))
