@@ -7,7 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -92,6 +92,24 @@ def test_where_one_ends_the_other_answers_on_and_another_one_comes(url: str) -> 
     after = both(url)
     assert victim not in after
     assert (set(before) - {victim}) <= set(after), "the other one stayed"
+
+
+def test_where_one_hangs_the_other_answers_all_but_what_that_had_begun(url: str) -> None:
+    def seconds(value: float) -> float:
+        began = time.monotonic()
+        ask(url, value)
+        return time.monotonic() - began
+
+    victim = next(iter(both(url)))
+    os.kill(victim, signal.SIGSTOP)
+    with ThreadPoolExecutor(40) as clients:
+        asking: list[Future[float]] = []
+        for value in range(40):
+            asking.append(clients.submit(seconds, value))
+            time.sleep(0.05)
+        took = [each.result() for each in asking]
+    assert max(took) > 4, "nothing was at the engine that was stopped"
+    assert sum(each > 4 for each in took) < 8
 
 
 def test_an_engine_that_cannot_be_had_is_said(tmp_path: Path) -> None:

@@ -679,7 +679,7 @@ def test_a_model_that_failed_for_good_refuses_who_waits_and_who_comes() -> None:
         await asyncio.sleep(0.05)
         waiting = asyncio.create_task(outcome(stage.ask(["a"])))
         await asyncio.sleep(0.01)
-        stage.dispatcher.lost(1, "it died again and again", final=True)
+        stage.dispatcher.lost(1, final=True)
         assert not stage.dispatcher.ready
         return [await waiting, await outcome(stage.ask(["b"]))]
 

@@ -553,7 +553,7 @@ def test_an_engine_process_serves_until_its_supervisor_is_gone(tmp_path: Path) -
             torch.set_num_threads(1)  # a team of threads is not there after a fork
             forward: Any = load(models.mlp())
             served = ServedModel(name="mlp", forward="mlp")
-            engine(forward, served, Control(theirs, EngineJoined), tmp_path)
+            engine(forward, served, Control(theirs, EngineJoined), tmp_path, tmp_path / "lock")
         finally:
             os._exit(7)
     os.close(theirs)

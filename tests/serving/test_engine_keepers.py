@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -68,7 +68,7 @@ class Around:
 
 def kept(
     monkeypatch: pytest.MonkeyPatch, act: Callable[[EngineKeeper, Around, list[PlayedEngine]], Any],
-    *says: list[Any],
+    *says: list[Any], settled: bool = True,
 ) -> None:  # fmt: skip
     """Let `act` look at a keeper whose engines say these messages, one engine after the other, once
     the last of them is ready."""
@@ -86,9 +86,10 @@ def kept(
         template = SimpleNamespace(alive=True, used=False, loaded=loaded, make=make, child=child)
         monkeypatch.setattr(engine_keepers, "TemplateChild", Mock(return_value=template))
         around = Around()
+        event = SimpleNamespace(is_set=lambda: settled, wait=AsyncMock())
         model = ServedModel(name="m", forward="m.py")
-        asked = LoadModel(model=model, folder="", path=[])
-        keeper = EngineKeeper(Post("m"), Templates(asked), around)
+        asked = LoadModel(model=model, folder="", lock="", path=[])
+        keeper = EngineKeeper(Post("m"), Templates(asked), around, cast(Any, event))
         keeping = asyncio.create_task(keeper.keep())
         while len(engines) < len(says) or not engines[-1].ready:
             await asyncio.sleep(0.001)
@@ -121,3 +122,14 @@ def test_who_meets_an_engine_knows_how_long_it_may_be_at_a_batch(
         assert http.told == engines[0].told == [EngineJoined(Post("m"), 1, 7.5)]
 
     kept(monkeypatch, act, [READY])
+
+
+def test_failures_do_not_count_while_the_file_is_not_there_or_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def act(keeper: EngineKeeper, around: Around, engines: list[PlayedEngine]) -> None:
+        failures = [final for _, why, final in around.losses if why == "there is no m.py"]
+        assert failures == [False] * 7
+
+    gone = ProcessFailed(kind="LoadError", why="there is no m.py")
+    kept(monkeypatch, act, [READY, gone], *[[gone]] * 7, [READY], settled=False)

@@ -129,7 +129,7 @@ def test_it_answers_through_engines_that_come_and_go_until_it_is_drained(
             client.send(request("/models/sums", ROWS, X_Request_Id=f"of-{number}"))
             assert client.answer().json == {"rows": [{"output": 6.0}, {"output": 15.0}]}
             channel.close()
-            http.control.send(EngineLost(post=Post("sums"), engine=number, why="test", final=False))
+            http.control.send(EngineLost(post=Post("sums"), engine=number, final=False))
         http.started.process.send_signal(signal.SIGTERM)  # is the supervisor's to answer
         client.send(request("/healthz", method="GET"))
         assert client.answer().status == 200

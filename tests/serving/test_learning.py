@@ -248,9 +248,8 @@ def test_who_waits_for_another_model_to_be_timed_says_so_again_and_again(
 ) -> None:
     monkeypatch.setattr("forwardpass.serving.learning._WAIT_SECONDS", 0.01)
     waiting, said = "waiting for another model to be timed", list[str]()
-    own = tmp_path / "0"
-    own.mkdir()
-    with (tmp_path / "learning").open("w") as held:
+    lock = tmp_path / "lock"
+    with lock.open("w") as held:
         flock(held, LOCK_EX)
 
         def say(doing: str) -> None:
@@ -258,13 +257,12 @@ def test_who_waits_for_another_model_to_be_timed_says_so_again_and_again(
             if said.count(waiting) == 3:
                 flock(held, LOCK_UN)
 
-        learned(Forward(models.mlp()), None, own, say=say, seconds=0.1).executor.close()
+        learned(Forward(models.mlp()), None, None, lock=lock, say=say, seconds=0.1).executor.close()
     assert said.count(waiting) == 3
     assert said.index("timing batches") > said.index(waiting)
     said.clear()
-    other = tmp_path / "1"
-    other.mkdir()
-    learned(Forward(models.mlp()), None, other, say=said.append, seconds=0.1).executor.close()
+    again = learned(Forward(models.mlp()), None, None, lock=lock, say=said.append, seconds=0.1)
+    again.executor.close()
     assert waiting not in said
 
 

@@ -211,7 +211,7 @@ def test_a_model_whose_engines_die_again_and_again_is_left_and_the_others_go_on(
         until(lambda: "not served any more" in asked(server.url, "dies")[1])
         status, text = asked(server.url, "dies")
         assert status == 503
-        assert "exit code 7 before it was ready" in json.loads(text)["error"]
+        assert "the server's log says why" in json.loads(text)["error"]
         assert asked(server.url, "lives")[0] == 200
 
 

@@ -130,6 +130,17 @@ def test_one_that_cannot_be_loaded_leaves_the_old_one_and_the_next_one_comes(
     until(lambda: asked(url, 1.0)[0] == 9.0, "the mended one never answered")
 
 
+def test_one_that_never_ends_loading_is_given_up_for_the_next_one(file: Path, url: str) -> None:
+    pids = file.with_name("pids")
+    endless = f"import os\nopen({os.fspath(pids)!r}, 'w').write(str(os.getpid()))\nwhile 1: 1"
+    file.write_text(endless)
+    until(pids.exists, "the endless one was never loaded")
+    assert asked(url, 1.0)[0] == 2.0
+    written(file, 9)
+    until(lambda: asked(url, 1.0)[0] == 9.0, "the mended one never answered")
+    until(lambda: not is_there(int(pids.read_text())), "the endless one stayed")
+
+
 class Scale(nn.Module):
     def __init__(self, factor: float) -> None:
         super().__init__()

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
+from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,6 +65,65 @@ def test_each_process_that_is_killed_is_replaced_and_none_outlives_the_superviso
         os.kill(supervisor, signal.SIGKILL)
         until(lambda: not any(map(state, everyone)))
     assert len(everyone) == 3
+
+
+TAKES_TURNS = """
+import os, time
+import torch
+import forwardpass as fwd
+
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        with open({log!r}, "a") as file:
+            file.write({name!r})
+        time.sleep(0.002)
+        return 2 * x
+
+
+model = fwd.Model(Net(), "x: f32[batch]")
+"""
+
+
+def test_models_of_a_server_learn_one_after_the_other(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for name in "ab":
+        text = TAKES_TURNS.format(log=os.fspath(log), name=name)
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    models = {name: os.fspath(tmp_path / f"{name}.py") for name in "ab"}
+    with fwd.serve(models, port=0, access_log=False):
+        turns = ["".join(turn) for _, turn in groupby(log.read_text(encoding="utf-8"))]
+    assert len(turns) == 2, turns
+
+
+@pytest.mark.long
+def test_a_client_is_not_told_why_a_model_is_lost(tmp_path: Path) -> None:
+    """What is said of that names files of the server's machine."""
+    file = tmp_path / "net.py"
+    file.write_text(MODEL, encoding="utf-8")
+    before = set(children(os.getpid()))
+    with fwd.serve(os.fspath(file), port=0, access_log=False) as server:
+        (supervisor,) = set(children(os.getpid())) - before
+        (template,) = children(supervisor, "templates")
+        file.rename(tmp_path / "gone.py")
+        for pid in (template, *children(template)):
+            os.kill(pid, signal.SIGKILL)
+        url = f"{server.url}/models/net"
+        until(lambda: "any more" in refusal(url))
+        assert str(tmp_path) not in refusal(url)
+        assert "gone" not in refusal(url)
+        assert "log" in refusal(url)
+
+
+def refusal(url: str) -> str:
+    """What a server says of a row that it does not compute, or ""."""
+    try:
+        with urllib.request.urlopen(url, b'{"rows": [[1, 2, 3, 4]]}', timeout=5):
+            return ""
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+    except OSError:
+        return ""
 
 
 def test_a_port_in_use_is_said_before_anything_is_loaded(tmp_path: Path) -> None:

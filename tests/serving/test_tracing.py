@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -113,6 +114,21 @@ def test_where_no_collector_answers_requests_are_answered(tmp_path: Path) -> Non
     with fwd.serve(str(file), port=0, otlp="http://127.0.0.1:9", access_log=False) as server:
         url = f"{server.url}/models/slow"
         assert httpx.post(url, json={"rows": [1.5]}, timeout=30).json()["rows"]
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_collector_that_does_not_answer_does_not_keep_a_server_from_its_end(
+    tmp_path: Path, listens: bool
+) -> None:
+    file = tmp_path / "slow.py"
+    file.write_text(MODEL)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1] if listens else 9}"
+        with fwd.serve(str(file), port=0, otlp=url, access_log=False) as server:
+            asked = httpx.post(f"{server.url}/models/slow", json={"rows": [1.5]}, timeout=30)
+            assert asked.status_code == 200
+            before = time.monotonic()
+        assert time.monotonic() - before < 4
 
 
 def test_a_url_that_is_none(tmp_path: Path) -> None:

@@ -75,12 +75,12 @@ class EngineLost(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """An engine ended, as the end of its Channel told, or will tell.
 
     Attributes:
-        why: in a sentence. final: no other is coming: it died again and again before it was ready.
+        final: no other is coming: it died again and again before it was ready. Why, is for the log
+            of the supervisor alone: it may name files of this machine.
     """
 
     post: Post
     engine: int
-    why: str
     final: bool
 
 
@@ -125,12 +125,14 @@ class LoadModel(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     Attributes:
         folder: of this model, private to this server: what one engine learns is there for the next.
+        lock: a file, the same for all models of this server: who is timed holds a lock on it.
         path: `sys.path`, where modules are found.
         engines: that compute at a time, and share the cores.
     """
 
     model: ServedModel
     folder: str
+    lock: str
     path: list[str]
     engines: int = 1
 

@@ -7,6 +7,7 @@ has answered what it was asked before it goes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -17,6 +18,7 @@ from forwardpass.serving.dispatching import Dispatcher
 from forwardpass.serving.gauges import Gauges
 from forwardpass.serving.messages import About
 from forwardpass.serving.options import ServeOptions
+from forwardpass.serving.unanswered import ReleasedError
 
 Kill = Callable[[Post, int, str], None]
 """Asks that an engine of a post be ended, by its number: why."""
@@ -26,24 +28,28 @@ class Crew:
     """The engines of an edition, each with a Dispatcher of its own.
 
     A request goes to the engine that is predicted to begin it first, and stays there: what is
-    encoded is in that engine's memory. Rows of one request are not divided among engines.
+    encoded is in that engine's memory. Only where that engine ends, or may hang, those that it has
+    not begun go to another one. Rows of one request are not divided among engines.
 
     Args:
-        posted: makes the Dispatcher of a place.
+        posted: makes the Dispatcher of a place, which is to call that when it is stuck.
         idle: called each time that nobody waits for an answer of it any more.
     """
 
     def __init__(
-        self, posted: Callable[[int], Dispatcher], idle: Callable[[], None], clock: Clock
-    ) -> None:
+        self, posted: Callable[[int, Callable[[], None]], Dispatcher], idle: Callable[[], None],
+        clock: Clock,
+    ) -> None:  # fmt: skip
         self._posted, self._idle, self._clock = posted, idle, clock
         self._asked = 0
-        self.dispatchers = [posted(0)]
+        self.dispatchers: list[Dispatcher] = []
+        self.dispatcher(0)
 
     def dispatcher(self, place: int) -> Dispatcher:
         """Who asks the engine of a place."""
         while len(self.dispatchers) <= place:
-            self.dispatchers.append(self._posted(len(self.dispatchers)))
+            new = len(self.dispatchers)
+            self.dispatchers.append(self._posted(new, partial(self._relieve, new)))
         return self.dispatchers[place]
 
     @property
@@ -65,7 +71,9 @@ class Crew:
         """As Service says."""
         self._asked += 1
         try:
-            return await self._best().ask(inquiry)
+            while True:
+                with suppress(ReleasedError):
+                    return await self._best().ask(inquiry)
         finally:
             self._asked -= 1
             if not self._asked:
@@ -75,6 +83,12 @@ class Crew:
         """Refuse whoever still waits, and let go of the engines."""
         for dispatcher in self.dispatchers:
             dispatcher.close()
+
+    def _relieve(self, place: int) -> None:
+        """Have others begin what waits at a place, where one of them would begin it sooner."""
+        stuck = self.dispatchers[place]
+        if self._best() is not stuck:
+            stuck.release()
 
     def _best(self) -> Dispatcher:
         """The one that would begin first; of those without an engine one that will have one."""
@@ -146,10 +160,11 @@ class Succession:
             )
         return self._crews[edition]
 
-    def _dispatching(self, edition: int, place: int) -> Dispatcher:
+    def _dispatching(self, edition: int, place: int, stuck: Callable[[], None]) -> Dispatcher:
         return Dispatcher(
             self.name, self._options, kill=partial(self._kill, Post(self.name, edition, place)),
-            answers=partial(self._told, edition), clock=self._clock, gauges=self._gauges,
+            answers=partial(self._told, edition), stuck=stuck, clock=self._clock,
+            gauges=self._gauges,
         )  # fmt: skip
 
     def _told(self, edition: int) -> None:

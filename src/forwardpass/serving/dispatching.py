@@ -34,23 +34,25 @@ class Dispatcher:
         options: of the server: its deadline, and how much may wait.
         kill: asks that an engine, by its number, be ended, with what hangs in it.
         answers: called each time that an engine has said what it is.
+        stuck: called when its engine ended, and now and then while that is overdue: `release` lets
+            go of those that another one may begin sooner.
         gauges: of the model; its own where there are none.
     """
 
     def __init__(
         self, name: str, options: ServeOptions, *, kill: Callable[[int, str], None],
-        answers: Callable[[], None] = lambda: None, clock: Clock = WALL,
-        gauges: Gauges | None = None,
+        answers: Callable[[], None] = lambda: None, stuck: Callable[[], None] = lambda: None,
+        clock: Clock = WALL, gauges: Gauges | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self._options, self._clock = options, clock
-        self._kill, self._answers = kill, answers
+        self._kill, self._answers, self._stuck = kill, answers, stuck
         self._gauges = gauges or Gauges(name)
         self._about: About | None = None
         self._lobby: Lobby | None = None
         self._shuttle: Shuttle | None = None
         self._link: EngineLink | None = None
-        self._failed: str | None = None
+        self._failed = False
         self._turning = False
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
@@ -63,7 +65,7 @@ class Dispatcher:
     @property
     def ready(self) -> bool:
         """Whether rows are answered; while an engine is replaced, they wait for the next."""
-        return self._about is not None and self._failed is None
+        return self._about is not None and not self._failed
 
     @property
     def computes(self) -> bool:
@@ -81,13 +83,19 @@ class Dispatcher:
         return 0 if self._lobby is None else self._lobby.queue.bytes
 
     def wait(self, now: float) -> float:
-        """Predicted seconds until a row that comes now would begin; infinite without an engine."""
-        if self._lobby is None or not self.computes:
+        """Predicted seconds until a row that comes now would begin; infinite without an engine.
+
+        What is overdue is predicted to last as long again: it may never end.
+        """
+        if self._lobby is None or self._link is None or not self._link.told:
             return math.inf
-        return self._lobby.queue.wait(now)
+        return self._lobby.queue.wait(now) + self._link.overdue(now)
 
     async def ask(self, inquiry: Inquiry) -> Answered:
-        """As Service says. A task that is cancelled, or whose client leaves, cancels its rows."""
+        """As Service says. A task that is cancelled, or whose client leaves, cancels its rows.
+
+        Raises ReleasedError where `release` let go of it.
+        """
         inquiry.exchange.model = self.name
         if not inquiry.count:
             return Answered((), {}, ())
@@ -124,7 +132,7 @@ class Dispatcher:
         asyncio.get_running_loop().add_reader(channel.fileno(), self._readable)
         self._turn()
 
-    def lost(self, engine: int, why: str, *, final: bool) -> None:
+    def lost(self, engine: int, *, final: bool) -> None:
         """An engine ended; what it said before is still read. `final`: no other is coming."""
         link = self._link
         if link is not None and link.engine == engine:
@@ -133,9 +141,14 @@ class Dispatcher:
                 self._died(link)
                 self._turn()
         if final:
-            self._failed = why
+            self._failed = True
             if self._lobby is not None:
-                self._lobby.refuse_all(503, f"{self.name} is not served any more: {why}", "failed")
+                self._lobby.refuse_all(503, self._said_of_failure, "failed")
+
+    def release(self) -> None:
+        """Let go of the requests that no engine has begun."""
+        if self._lobby is not None:
+            self._lobby.release()
 
     def close(self) -> None:
         """Refuse whoever still waits, and let go of the engine."""
@@ -149,13 +162,19 @@ class Dispatcher:
     # -- within -----------------------------------------------------------------------------------
 
     def _open(self) -> Lobby:
-        if self._failed is not None:
-            said = f"{self.name} is not served any more: {self._failed}"
-            raise RefusedError(503, said, reason="failed")
+        if self._failed:
+            raise RefusedError(503, self._said_of_failure, reason="failed")
         if self._lobby is None:
             said = f"{self.name} is not ready yet: it is loaded and warmed up"
             raise RefusedError(503, said, reason="loading", retry_after=1.0)
         return self._lobby
+
+    @property
+    def _said_of_failure(self) -> str:
+        return (
+            f"{self.name} is not served any more: its engine cannot be started; the server's log "
+            "says why"
+        )
 
     def _leave(self, lobby: Lobby, asker: Unanswered) -> None:
         refusal = asker.inquiry.exchange.refusal
@@ -211,6 +230,7 @@ class Dispatcher:
         (self._gauges.hung if link.killed else self._gauges.died).inc()
         if self._shuttle is not None:
             self._shuttle.died(link, self._clock.now())
+            self._stuck()
 
     def _hang_up(self, link: EngineLink) -> None:
         self._link = None
@@ -257,4 +277,6 @@ class Dispatcher:
             if why is not None:
                 link.killed = True
                 self._kill(link.engine, why)
+            if link.overdue(now) > BEAT_SECONDS:
+                self._stuck()
         self._turn()

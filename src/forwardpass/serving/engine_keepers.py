@@ -82,17 +82,23 @@ class Templates:
 class EngineKeeper:
     """Keeps an engine of a model, for as long as `keep` runs.
 
+    Args:
+        settled: while its file is there and nobody changes it. Only then a failure counts as one
+            of the model's, and only then another process is tried.
+
     Attributes:
         post: where its engines work.
         told: by the engine that was ready last.
         learned: set once an engine was ready: the next ones find what that has learned.
     """
 
-    def __init__(self, post: Post, templates: Templates, surroundings: Surroundings) -> None:
+    def __init__(
+        self, post: Post, templates: Templates, surroundings: Surroundings, settled: asyncio.Event
+    ) -> None:
         self.post = post
         self.told = EngineReady(said=(), example="")
         self.learned = asyncio.Event()
-        self._around = surroundings
+        self._around, self._settled = surroundings, settled
         self._templates = templates
         self._template: TemplateChild | None = None
         self._engine: EngineChild | None = None
@@ -116,12 +122,13 @@ class EngineKeeper:
                 except ForwardpassError as error:
                     if not self._was_ready:
                         raise
-                    self._failures += 1
+                    self._failures += self._settled.is_set()
                     final = self._failures == _MOST_FAILURES
                     self._around.lost(self, self._engines, str(error), final=final)
                     if final:
                         return
                     await asyncio.sleep(pause(self._failures))
+                    await self._settled.wait()
         finally:
             if self._engine is not None:
                 self._engine.child.end()

@@ -14,19 +14,20 @@ from forwardpass.serving.options import ServedModel
 
 def engine(
     forward: Forward, model: ServedModel, control: Control[EngineJoined], folder: Path,
-    sha256: str | None = None,
+    lock: Path, sha256: str | None = None,
 ) -> None:  # fmt: skip
     """Be the engine of this Forward, until the supervisor is gone: the process ends with it.
 
     Args:
         folder: where what one engine learned is left for the next.
+        lock: that is held while it learns: engines of one server are timed one after the other.
         sha256: the digest of the Forward, where it is known.
 
     Raises what `learned` raises, and PassError where nothing can be computed here any more.
     """
     keep_freed(total_bytes())
     warm = learned(
-        forward, model.samples, folder,
+        forward, model.samples, folder, lock=lock,
         say=lambda doing: control.send(Learning(doing)), sha256=sha256,
     )  # fmt: skip
     with_signature = warm.engine.forward.model

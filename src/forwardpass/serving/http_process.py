@@ -163,7 +163,7 @@ class _HttpProcess:
         elif isinstance(message, EngineLost):
             dispatcher = self._models[message.post.model].dispatcher(message.post)
             if dispatcher is not None:
-                dispatcher.lost(message.engine, message.why, final=message.final)
+                dispatcher.lost(message.engine, final=message.final)
         elif isinstance(message, Drain):
             self._drain_seconds = message.seconds
             self._over.set()

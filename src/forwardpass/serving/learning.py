@@ -73,6 +73,7 @@ def learned(
     data: str | None,
     folder: Path | None,
     *,
+    lock: Path | None = None,
     executor: Callable[[Engine], Executor] = executors.executor,
     say: Callable[[str], None] = lambda doing: None,
     seconds: float = _LEARN_SECONDS,
@@ -85,8 +86,8 @@ def learned(
 
     Args:
         data: a reference to rows such as will come, as `run` reads them; None: see `samples_of`.
-        folder: where what was learned is left, for the next engine of this model, and found; its
-            parent is that of the other models' folders, which learn one after the other.
+        folder: where what was learned is left, for the next engine of this model, and found.
+        lock: a file that is locked by whoever learns; who has the same one learns afterwards.
         executor: makes what computes.
         say: is told what is under way, in a few words.
         seconds: for timing batches, about; all else takes what it takes.
@@ -98,7 +99,7 @@ def learned(
     sha256 = sha256 or digest(forward)
     samples = samples_of(forward, data)
     known = None if folder is None else _kept(folder / _KEPT, sha256)
-    alone_here = nullcontext() if folder is None else _one_at_a_time(folder.parent, say)
+    alone_here = nullcontext() if lock is None else _one_at_a_time(lock, say)
     say("building")
     again = None if known is None else _again(known, samples, executor)
     if again is None:
@@ -167,10 +168,10 @@ def _again(
 
 
 @contextmanager
-def _one_at_a_time(folder: Path, say: Callable[[str], None]) -> Generator[None]:
+def _one_at_a_time(lock: Path, say: Callable[[str], None]) -> Generator[None]:
     """Models that are timed side by side would slow each other. Who waits says so again and again:
     it computes nothing, and is not to be taken for one that never will."""
-    with (folder / "learning").open("w") as held:
+    with lock.open("w") as held:
         while not _locked(held):
             say("waiting for another model to be timed")
             time.sleep(_WAIT_SECONDS)

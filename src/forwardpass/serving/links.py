@@ -171,6 +171,15 @@ class EngineLink:
                 )
         return found
 
+    def overdue(self, now: float) -> float:
+        """Seconds that what it is at has taken beyond what was predicted; 0: none."""
+        late = 0.0
+        if self.computing:
+            late = self._computes.lasts(now) - next(iter(self.computing.values())).seconds
+        if self.encoding:
+            late = max(late, self._encodes.lasts(now) - self.encoding[0].seconds)
+        return max(0.0, late)
+
     def hangs(self, now: float, margin: float) -> str | None:
         """Look: what became of it, in words, where something does not end.
 

@@ -16,7 +16,13 @@ from forwardpass.serving.gauges import Gauges
 from forwardpass.serving.measures import Measures
 from forwardpass.serving.messages import About
 from forwardpass.serving.options import ServeOptions
-from forwardpass.serving.unanswered import AskedRow, Outputs, RowStage, Unanswered
+from forwardpass.serving.unanswered import (
+    AskedRow,
+    Outputs,
+    ReleasedError,
+    RowStage,
+    Unanswered,
+)
 
 
 class Lobby:
@@ -159,14 +165,18 @@ class Lobby:
 
     def drop(self, asker: Unanswered) -> None:
         """Nobody waits for a request any more: its rows that did not cost yet never will."""
-        self._let_go(asker)
-        self.queue.drop([row.id for row in asker.rows])
         for row in asker.rows:
-            if row.stage in (RowStage.ENCODING, RowStage.ENCODED):
-                self.forgotten.append(row.id)
             if row.stage not in (RowStage.ANSWERED, RowStage.UNDER_WAY):
                 self._gauges.cancelled.inc()
-        asker.rows = []
+        self._leaves(asker)
+
+    def release(self) -> None:
+        """Have all requests leave of which no row has been begun: their futures raise
+        ReleasedError."""
+        for asker in [one for one in self.waiting if one.untouched]:
+            self._leaves(asker)
+            if not asker.future.done():
+                asker.future.set_exception(ReleasedError())
 
     def refuse_late(self, now: float, under_way: Sequence[AskedRow]) -> None:
         """Refuse whoever cannot be answered in time any more, of those, too, whose rows are
@@ -184,6 +194,15 @@ class Lobby:
             self.refuse(asker, RefusedError(status, said, reason=reason))
 
     # -- within -----------------------------------------------------------------------------------
+
+    def _leaves(self, asker: Unanswered) -> None:
+        """A request is not among those that wait any more, nor its rows."""
+        self._let_go(asker)
+        self.queue.drop([row.id for row in asker.rows])
+        for row in asker.rows:
+            if row.stage in (RowStage.ENCODING, RowStage.ENCODED):
+                self.forgotten.append(row.id)
+        asker.rows = []
 
     def _let_go(self, asker: Unanswered) -> None:
         """Nobody waits for a request any more."""

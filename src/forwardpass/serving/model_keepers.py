@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
@@ -17,6 +17,8 @@ from forwardpass.serving.options import ServedModel
 
 _LOOK_SECONDS: Final = 0.5
 """At the files of a model. What changed is loaded once two looks found the same."""
+_PATIENCE_SECONDS: Final = 10.0
+"""Until it is said that a new edition is not ready yet; then the times in between double."""
 
 
 class Editions(Surroundings, Protocol):
@@ -24,6 +26,10 @@ class Editions(Surroundings, Protocol):
 
     def changed(self, model: str) -> None:
         """Its file: a new edition is loaded."""
+        ...
+
+    def delayed(self, model: str, seconds: float) -> None:
+        """A new edition is not ready after so long; the one before it goes on."""
         ...
 
     def refused(self, model: str, why: ForwardpassError) -> None:
@@ -36,16 +42,19 @@ class ModelKeeper:
 
     Args:
         folder: of this model: each edition has one of its own in it.
+        lock: the same for all models: who is timed holds a lock on it.
         engines: that compute at a time; 0: as many as the first one says that fit.
         watched: whose change makes a new edition; None: nothing does.
     """
 
     def __init__(
-        self, model: ServedModel, folder: Path, engines: int, watched: Path | None,
+        self, model: ServedModel, folder: Path, lock: Path, engines: int, watched: Path | None,
         surroundings: Editions,
     ) -> None:  # fmt: skip
-        self._model, self._folder, self._engines = model, folder, engines
+        self._model, self._folder, self._lock, self._engines = model, folder, lock, engines
         self._watched, self._around = watched, surroundings
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._crews: dict[int, list[EngineKeeper]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._latest = -1
@@ -91,10 +100,14 @@ class ModelKeeper:
         own = self._folder / str(edition)
         own.mkdir()
         known = max(1, self._engines)
-        templates = Templates(LoadModel(model=model, folder=str(own), path=sys.path, engines=known))
+        asked = LoadModel(
+            model=model, folder=str(own), lock=str(self._lock), path=sys.path, engines=known
+        )
+        templates = Templates(asked)
 
         def keeper(place: int) -> EngineKeeper:
-            return EngineKeeper(Post(model.name, edition, place), templates, self._around)
+            post = Post(model.name, edition, place)
+            return EngineKeeper(post, templates, self._around, self._settled)
 
         crew = self._crews[edition] = [keeper(place) for place in range(known)]
         task = self._tasks[edition] = asyncio.create_task(self._kept(crew, keeper))
@@ -127,35 +140,62 @@ class ModelKeeper:
             self._around.lost(keeper, 1, str(error), final=True)
 
     async def _watch(self) -> None:
-        """Have a new edition whenever what is watched has changed, one after the other."""
+        """Have a new edition whenever what is watched has changed, and stays so. One that is not
+        ready by then is of what is not there any more, and is given up."""
         if self._watched is None:
             return
         known = before = _state(self._watched)
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            found = _state(self._watched)
-            if found and found == before != known:
-                known = found
-                await self._renewed()
-            before = found
+        renewal: asyncio.Task[None] | None = None
+        async with asyncio.TaskGroup() as renewals:
+            while True:
+                await asyncio.sleep(_LOOK_SECONDS)
+                found = _state(self._watched)
+                if found and found == before:
+                    self._settled.set()
+                else:
+                    self._settled.clear()
+                if self._settled.is_set() and found != known:
+                    known = found
+                    if renewal is not None:
+                        renewal.cancel()
+                    renewal = renewals.create_task(self._renewed())
+                before = found
 
     async def _renewed(self) -> None:
-        """Have a new edition, until it is ready, or cannot be had."""
+        """Have a new edition, until it is ready, or cannot be had; it is over if this is cancelled
+        before."""
         name = self._model.name
         self._around.changed(name)
         task = self._begun(replace(self._model, sha256=None))
         edition = self._latest
-        ready = asyncio.create_task(self._crews[edition][0].learned.wait())
-        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        if not task.done():
+        learned = self._crews[edition][0].learned
+        ready = asyncio.create_task(learned.wait())
+        try:
+            await self._awaited({task, ready})
+        finally:
+            ready.cancel()
+            if not learned.is_set():
+                self.over(edition)
+        if learned.is_set():
             return
-        self.over(edition)
         error = task.exception()
         if not isinstance(error, ForwardpassError):
             task.result()
         else:
             self._around.refused(name, error)
+
+    async def _awaited(self, either: set[asyncio.Task[Any]]) -> None:
+        """Wait for one of these; say now and then that it lasts."""
+        waited = 0.0
+        while True:
+            timeout = waited or _PATIENCE_SECONDS
+            done, _ = await asyncio.wait(
+                either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            if done:
+                return
+            waited += timeout
+            self._around.delayed(self._model.name, waited)
 
 
 def _state(path: Path) -> tuple[tuple[str, int, int, int], ...]:

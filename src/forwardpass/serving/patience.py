@@ -28,9 +28,13 @@ class Patience:
         self._began = self._looked = now
         self.waited = 0.0
 
+    def lasts(self, now: float) -> float:
+        """Seconds since the engine turned to this piece."""
+        return now - self._began
+
     def end(self, now: float) -> float:
         """The piece is back, and the engine turns to the next: the seconds that it took."""
-        took = now - self._began
+        took = self.lasts(now)
         self.begin(now)
         return took
 

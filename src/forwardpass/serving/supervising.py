@@ -93,7 +93,9 @@ class _Supervisor:
             own = folder / str(place)
             own.mkdir()
             path = watched(model.forward) if options.reload else None
-            self._keepers[model.name] = ModelKeeper(model, own, options.engines, path, self)
+            self._keepers[model.name] = ModelKeeper(
+                model, own, folder / "learning.lock", options.engines, path, self
+            )
         self._http: Child[FromHttp] | None = None
         self._silent = set(self._keepers)
         """Models that have not answered yet."""
@@ -230,10 +232,13 @@ class _Supervisor:
         which = f" {post.place + 1}" if self._options.engines != 1 else ""
         self._witness.lost(f"the engine{which} of {post.model}", why, final=final)
         if self._http is not None:
-            self._http.say(EngineLost(post=post, engine=engine, why=why, final=final))
+            self._http.say(EngineLost(post=post, engine=engine, final=final))
 
     def changed(self, model: str) -> None:
         self._witness.changed(model)
+
+    def delayed(self, model: str, seconds: float) -> None:
+        self._witness.delayed(model, seconds)
 
     def refused(self, model: str, why: ForwardpassError) -> None:
         self._witness.refused(model, str(why))

@@ -175,7 +175,7 @@ def _engine(forward: Forward, asked: LoadModel, control: int, threads: int, sha2
     take_up_threads(threads)
     try:
         with contained():
-            engine(forward, asked.model, told, Path(asked.folder), sha256)
+            engine(forward, asked.model, told, Path(asked.folder), Path(asked.lock), sha256)
     except ControlClosedError:
         return 0
     except Exception as error:  # noqa: BLE001 - the model is the user's

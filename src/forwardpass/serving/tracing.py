@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from threading import Thread
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -77,6 +78,9 @@ class Tracing:
             span.set_status(trace.StatusCode.ERROR)
         span.end(at(now))
 
-    def close(self) -> None:
-        """Send what there is."""
-        self._provider.shutdown()
+    def close(self, seconds: float = 1.0) -> None:
+        """Send what there is, and wait for it no longer than that: a collector that is down, or
+        does not answer, is tried for many seconds."""
+        closing = Thread(target=self._provider.shutdown, name="tracing", daemon=True)
+        closing.start()
+        closing.join(seconds)

@@ -29,6 +29,10 @@ class RowStage(enum.Enum):
     ANSWERED = enum.auto()
 
 
+class ReleasedError(Exception):
+    """A request was let in, and nothing of it was begun: another engine may begin it sooner."""
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class AskedRow(WaitingRow):
     """A row of a request, while it is not answered.
@@ -70,6 +74,12 @@ class Unanswered:
     rows: list[AskedRow] = field(default_factory=list[AskedRow])
     _json: dict[int, bytes] = field(default_factory=dict[int, bytes])
     _outputs: dict[int, tuple[Outputs, int]] = field(default_factory=dict[int, tuple[Outputs, int]])
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no row was given to an engine, but for those that it has encoded well."""
+        waits = (RowStage.HERE, RowStage.ENCODED)
+        return all(row.stage in waits and not row.deaths for row in self.rows)
 
     def put_json(self, place: int, row: bytes) -> None:
         """The row at `place` is answered so."""

@@ -44,6 +44,9 @@ class Witness:
     def changed(self, model: str) -> None:
         """The file of a model: it is loaded anew, while the one of before answers."""
 
+    def delayed(self, model: str, seconds: float) -> None:
+        """What is there now is not ready after so long; the one of before goes on."""
+
     def refused(self, model: str, why: str) -> None:
         """What is there now cannot be served; the one of before goes on."""
 

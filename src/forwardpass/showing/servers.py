@@ -87,6 +87,10 @@ class ShownServer(Witness):
     def changed(self, model: str) -> None:
         self._say(f"{model} has changed: it is loaded anew; the old one answers meanwhile", "dim")
 
+    def delayed(self, model: str, seconds: float) -> None:
+        said = f"{model}: the new one is not ready after {duration(seconds)}; the old one goes on"
+        self._say(said, "dim")
+
     def refused(self, model: str, why: str) -> None:
         self._print(f"fwd: {model} as it is now cannot be served, the old one goes on: {why}", "")
 
