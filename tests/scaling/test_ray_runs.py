@@ -139,17 +139,17 @@ def test_workers_that_end_while_they_have_nothing_lose_nothing(
     folder: Path, cluster: fwd.Ray
 ) -> None:
     """Ray puts others in their place, which know of nothing."""
-    rows = np.load("rows.npz")["x"]
+    rows = np.tile(np.load("rows.npz")["x"], (10, 1))
     killed: list[int] = []
 
     def source() -> Iterator[dict[str, Any]]:
         for number, row in enumerate(rows):
-            if number == 2_000:
+            if number == 30_000:
                 until = time.monotonic() + 120
-                while len(workers_of()) < 2:
+                while len(workers_of()) < 2 or not [*Path("out").glob("part-*")]:
                     assert time.monotonic() < until
                     time.sleep(0.1)
-                time.sleep(3)  # until they have begun
+                time.sleep(3)  # until what was read is computed
                 killed.extend(workers_of())
                 for worker in killed:
                     os.kill(worker, signal.SIGKILL)
@@ -158,7 +158,7 @@ def test_workers_that_end_while_they_have_nothing_lose_nothing(
 
     report = fwd.run("net.py:net", source, "out", batch=64, shard_rows=500, executor=cluster)
     assert len(killed) == 2
-    assert (report.rows, report.quarantined) == (4_000, 0)
+    assert (report.rows, report.quarantined) == (40_000, 0)
     assert sum(worker.deaths for worker in report.workers) >= 1, "of whoever was asked again"
 
 
