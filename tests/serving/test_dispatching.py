@@ -825,8 +825,8 @@ def test_at_three_times_what_it_can_the_queue_stays_short_and_the_rest_is_told_a
     script.seconds = lambda rows, cells: 0.001 * rows
     row = np.zeros((1, 3), np.float32)
 
-    async def act(stage: Stage) -> tuple[int, list[float]]:
-        longest, refusals = 0, list[float]()
+    async def act(stage: Stage) -> tuple[int, list[float], float]:
+        longest, refusals, behind = 0, list[float](), 0.0
 
         async def one() -> int:
             exchange = exchange_now()
@@ -842,14 +842,15 @@ def test_at_three_times_what_it_can_the_queue_stays_short_and_the_rest_is_told_a
             asked.append(asyncio.create_task(one()))
             await asyncio.sleep(max(0.0, began + n / 3000 - WALL.now()))
             longest = max(longest, sum(not task.done() for task in asked[-400:]))
+            behind = max(behind, WALL.now() - began - n / 3000)
         assert longest <= 200
-        return sum(await asyncio.gather(*asked)), refusals
+        return sum(await asyncio.gather(*asked)), refusals, behind
 
-    answered, refusals = played(script, act, slo=0.1)
+    answered, refusals, behind = played(script, act, slo=0.1)
     assert answered + len(refusals) == 1500
     assert answered > 50
     assert np.quantile(refusals, 0.25) < 0.02
-    assert max(refusals) < 1.0
+    assert max(refusals) < 1.0 + behind, "but for what this loop itself was held up"
 
 
 def test_what_was_asked_is_let_go_of_at_once_however_it_ended() -> None:

@@ -115,10 +115,16 @@ def test_a_weight_that_is_set_moves_the_outputs_as_in_python(
     weight.data = held
     tab.locator(".rail details summary").click()
     tab.locator(".rail details tbody tr").last.wait_for()  # visible: until then its text is empty
-    shown = tab.eval_on_selector_all(
-        ".rail details tbody tr", "rows => rows.map(row => row.cells[2].innerText)"
-    )
-    assert [number(text) for text in shown] == pytest.approx(now, abs=1e-3)
+    shown: list[float] = []
+    for _ in range(100):  # until then those of the number that stood there
+        texts = tab.eval_on_selector_all(
+            ".rail details tbody tr", "rows => rows.map(row => row.cells[2].innerText)"
+        )
+        shown = [number(text) for text in texts]
+        if shown == pytest.approx(now, abs=1e-3):
+            break
+        tab.wait_for_timeout(100)
+    assert shown == pytest.approx(now, abs=1e-3)
     assert tab.locator("tr.changed").count() == 1
 
 
