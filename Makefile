@@ -158,7 +158,9 @@ bench-serving: $(PEERS)/stamp $(VENV)/stamp-package benchmarks/peers/serving.txt
 		-c constraints.txt -r benchmarks/peers/serving.txt
 	$(BIN)/python -m benchmarks.serving_goodput $(ARGS)
 
+# Ray Data wants pandas.
 bench-ray: $(VENV)/stamp-test
+	$(INSTALL) "ray[data]"
 	$(BIN)/python -m benchmarks.ray_throughput $(ARGS)
 	$(BIN)/python -m benchmarks.ray_scale $(ARGS)
 	$(BIN)/python -m benchmarks.serving_doors $(ARGS)

@@ -30,9 +30,9 @@ DIGITS = str(Path(__file__).parent.parent / "examples" / "digits.py")
 
 def main() -> None:
     small = quick(__doc__)
-    texts = paragraphs(512 if small else 4_096)
+    texts = paragraphs(512 if small else 2_048)
     rows = [{"text": text} for text in texts]
-    times = 1 if small else 5
+    times = 1 if small else 3
     with tempfile.TemporaryDirectory() as root:
         os.environ["FORWARDPASS_CACHE"] = os.path.join(root, "cache")
         candidates: dict[str, Callable[[], object]] = {
