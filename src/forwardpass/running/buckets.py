@@ -133,8 +133,8 @@ class Bucket:
     def left_out(self, kept: Sequence[LeftOut]) -> Iterator[bytes]:
         """The objects of the shards that are committed; the others go."""
         names = [one.name for one in kept if one.name]
-        there = (f"{_LEFT_OUT}/{name}" for name in self._names(_LEFT_OUT))
-        self.withdraw(name for name in there if name not in names)
+        there = {f"{_LEFT_OUT}/{name}" for name in self._names(_LEFT_OUT)}
+        self.withdraw(there.difference(names))
         for name in names:
             yield from bytes(self._tried(self._files.cat_file, f"{self._path}/{name}")).splitlines()
 

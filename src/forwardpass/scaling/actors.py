@@ -30,7 +30,8 @@ class _Process:
         self._worker = ClusterWorker()
 
     def do(self, method: str, sent: bytes) -> bytes:
-        """Call a method of the worker. Bytes, since Ray's own arrays cannot be written into."""
+        """Call a method of the worker. Bytes, since Ray's own arrays cannot be written into; a
+        pickle, as all that Ray sends: processes of a cluster run each other's code."""
         from ray import cloudpickle
 
         if method not in _BEGINNING and not self._worker.has_begun:

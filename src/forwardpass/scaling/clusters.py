@@ -333,9 +333,10 @@ class ClusterVenue:
                 if error is not None and not isinstance(error, LostError):
                     raise error
                 if error is not None and member.recipe is None:  # the pool does not know it yet
-                    if member.ends >= _TRIES:
+                    if member.ends < _TRIES:
+                        member.ask()
+                    elif all(one.ends >= _TRIES for one in self._members):
                         raise PassError(f"no worker could be begun: {error}") from error
-                    member.ask()
             if done:
                 time.sleep(_LOOK_SECONDS / 10)
             elif WALL.now() - began > _BUSY_SECONDS:

@@ -151,16 +151,18 @@ class RayServer:
         import ray
 
         directory, self._directory = self._directory, None
-        if directory is not None:
-            from ray import serve
+        try:
+            if directory is not None:
+                from ray import serve
 
-            owner: str = ray.get(directory.owner.remote())
-            if owner == self._owner:
-                serve.delete(self._name)
-                ray.kill(directory)
-        if self._begun:
-            self._begun = False
-            ray.shutdown()
+                owner: str = ray.get(directory.owner.remote())
+                if owner == self._owner:
+                    serve.delete(self._name)
+                    ray.kill(directory)
+        finally:
+            if self._begun:
+                self._begun = False
+                ray.shutdown()
 
 
 def _require_same_everywhere(options: ServeOptions) -> None:
