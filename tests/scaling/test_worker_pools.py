@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forwardpass.errors import BuildError, PassError
 from forwardpass.scaling import pools
-from forwardpass.scaling.pools import WorkerPool
-from forwardpass.scaling.seats import Job, LostError, NotBegunError
+from forwardpass.scaling.pools import CALL_ROWS, WorkerPool
+from forwardpass.scaling.seats import AHEAD, Job, LostError, NotBegunError
 
 Numbers = list[int]
 DOUBLE: Job[Numbers, Numbers] = Job(
@@ -173,6 +175,62 @@ def test_who_ended_while_it_had_nothing_blames_no_row(pool: WorkerPool) -> None:
         assert doubled(pool, [[7]]) == [[14]], "a row that five ends are not blamed on"
     assert anew.is_set()
     assert pool.loads(DOUBLE)[0].deaths == 5
+
+
+class Patient:
+    """A worker whose calls end when they are told to, and how."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.waiting: list[tuple[Future[list[Numbers]], Sequence[Numbers]]] = []
+
+    def call(self, method: str, given: Sequence[Numbers]) -> Future[list[Numbers]]:
+        future: Future[list[Numbers]] = Future()
+        self.waiting.append((future, given))
+        return future
+
+    def end(self, *, dies: bool) -> None:
+        future, given = self.waiting.pop(0)
+        if dies:
+            self.waiting.clear()
+            future.set_exception(NotBegunError(self.name))
+        else:
+            future.set_result([*given])
+
+    def renew(self) -> Future[None]:
+        future: Future[None] = Future()
+        future.set_result(None)
+        return future
+
+
+@given(
+    workers=st.integers(1, 4),
+    ends=st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=30),
+)
+def test_while_work_waits_every_worker_has_one_call_and_the_next(
+    workers: int, ends: list[tuple[int, bool]]
+) -> None:
+    pool, hands = WorkerPool(), [Patient(str(number)) for number in range(workers)]
+    for _ in range(2 * workers + len(ends)):
+        pool.submit(DOUBLE, [0] * CALL_ROWS)
+    for hand in hands:
+        pool.begin(hand, DOUBLE)
+    for number, dies in ends:
+        assert [len(hand.waiting) for hand in hands] == [AHEAD] * workers
+        hands[number % workers].end(dies=dies)
+    assert [len(hand.waiting) for hand in hands] == [AHEAD] * workers
+    pool.close()
+
+
+def test_the_next_call_is_for_whoever_has_the_fewest(pool: WorkerPool) -> None:
+    hands = [Patient("a"), Patient("b"), Patient("c")]
+    for hand in hands:
+        pool.begin(hand, DOUBLE)
+    had: list[list[int]] = []
+    for _ in range(3):
+        pool.submit(DOUBLE, [0] * CALL_ROWS)
+        had.append([len(hand.waiting) for hand in hands])
+    assert [sorted(one) for one in had] == [[0, 0, 1], [0, 1, 1], [1, 1, 1]]
 
 
 def test_who_is_late_is_not_waited_for(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:

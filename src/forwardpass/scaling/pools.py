@@ -18,6 +18,7 @@ from forwardpass.scaling.seats import (
     LostError,
     Made,
     NotBegunError,
+    Openings,
     Seat,
     Task,
     WorkerCall,
@@ -54,6 +55,7 @@ class WorkerPool:
     def __init__(self, tell: Callable[[], object] = int) -> None:
         self._tell = tell
         self._seats: list[Seat] = []
+        self._openings = Openings()
         self._queue: deque[Task] = deque()
         self._lock = threading.RLock()
         self._failed: BaseException | None = None
@@ -124,9 +126,10 @@ class WorkerPool:
             task = waiting.popleft()
             if task.future.done():
                 continue
-            seats = () if task.job in full and not task.deaths else self._seats
-            able = [d for d in seats if d not in kept_free and d.may_have(task)]
-            if not able:
+            seat = None
+            if task.deaths or task.job not in full:
+                seat = self._openings.first(task, kept_free)
+            if seat is None:
                 self._queue.append(task)
                 if task.deaths:
                     self._keep_free(task, kept_free)
@@ -137,7 +140,7 @@ class WorkerPool:
             while waiting and _together(task, waiting[0]) and rows + len(waiting[0]) <= CALL_ROWS:
                 rows += len(waiting[0])
                 tasks.append(waiting.popleft())
-            self._call(min(able, key=lambda seat: seat.load), WorkerCall(tasks, WALL.now()))
+            self._call(seat, WorkerCall(tasks, WALL.now()))
 
     def _keep_free(self, task: Task, kept_free: list[Seat]) -> None:
         """A suspect waits for a worker that has nothing: one is given nothing more until then."""
@@ -150,6 +153,7 @@ class WorkerPool:
 
     def _call(self, seat: Seat, call: WorkerCall) -> None:
         seat.calls.append(call)
+        self._openings.look_at(seat)
         future = seat.hand.call(call.job.method, [task.given for task in call.tasks])
         future.add_done_callback(lambda done: self._done(seat, call, done))
 
@@ -165,6 +169,7 @@ class WorkerPool:
         with self._lock:
             if call in seat.calls:
                 seat.calls.remove(call)
+                self._openings.look_at(seat)
             now = WALL.now()
             spent = now - max(call.began, seat.free.get(call.job, 0.0))
             seat.free[call.job] = now
@@ -200,6 +205,7 @@ class WorkerPool:
 
     def _renew(self, seat: Seat) -> None:
         seat.renewing, seat.again = True, False
+        self._openings.look_at(seat)
         seat.hand.renew().add_done_callback(lambda done: self._renewed(seat, done))
 
     def _renewed(self, seat: Seat, done: Future[Any]) -> None:
@@ -210,6 +216,7 @@ class WorkerPool:
             seat.ends = seat.ends + 1 if error is not None else 0
             if error is None and not seat.again:
                 seat.renewing = False
+                self._openings.look_at(seat)
                 seat.free = dict.fromkeys(seat.jobs, WALL.now())
                 self._give()
             elif error is None or (isinstance(error, LostError) and seat.ends < _ENDS):
@@ -270,10 +277,11 @@ class WorkerPool:
                 tried = call.is_late or call.is_again or call.is_suspect
                 if due is None or tried or now - call.began < due:
                     continue
-                idle = [d for d in self._seats if not d.calls and d.may_have(call.tasks[0])]
-                if idle:
+                other = self._openings.first(call.tasks[0])
+                if other is not None and not other.calls:
                     call.is_late = True
-                    self._call(idle[0], WorkerCall(call.tasks, now, is_again=True))
+                    self._openings.look_at(seat)
+                    self._call(other, WorkerCall(call.tasks, now, is_again=True))
 
 
 def _most_deaths(task: Task) -> int:

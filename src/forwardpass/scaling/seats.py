@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
@@ -127,14 +127,12 @@ class Seat:
     def of(self, job: Job[Any, Any]) -> list[WorkerCall]:
         return [call for call in self.calls if call.job is job]
 
-    def may_have(self, task: Task) -> bool:
-        """One over which a worker ended is given to a worker that has nothing else, so that it is
-        known what ends the next."""
-        if self.renewing or self.is_late or task.job not in self.jobs:
+    def has_room(self, job: Job[Any, Any]) -> bool:
+        """Whether it may have one more call of a job; who has what a worker ended over has nothing
+        else, so that it is known what ends the next."""
+        if self.renewing or self.is_late or any(call.is_suspect for call in self.calls):
             return False
-        if task.deaths or any(call.is_suspect for call in self.calls):
-            return not self.calls
-        return len(self.of(task.job)) < AHEAD
+        return job in self.jobs and len(self.of(job)) < AHEAD
 
     @property
     def is_late(self) -> bool:
@@ -144,3 +142,32 @@ class Seat:
     @property
     def load(self) -> tuple[int, float]:
         return len(self.calls), sum(call.weight for call in self.calls)
+
+
+class Openings:
+    """Seats with room for one more call of a job, so that nobody has to look at all of them."""
+
+    def __init__(self) -> None:
+        self._levels: defaultdict[Job[Any, Any], dict[int, dict[Seat, None]]] = defaultdict(dict)
+        """Of each job, by how many calls a seat has."""
+        self._listed: dict[Seat, list[dict[Seat, None]]] = {}
+
+    def look_at(self, seat: Seat) -> None:
+        """List it anew, after anything of it changed."""
+        for level in self._listed.pop(seat, ()):
+            del level[seat]
+        for job in seat.jobs:
+            if seat.has_room(job):
+                level = self._levels[job].setdefault(len(seat.calls), {})
+                level[seat] = None
+                self._listed.setdefault(seat, []).append(level)
+
+    def first(self, task: Task, but: Collection[Seat] = ()) -> Seat | None:
+        """Who has the fewest calls; of several, whoever was not given or brought anything for
+        longest. One over which a worker ended is given to a worker that has nothing."""
+        levels = self._levels[task.job]
+        for calls in (0,) if task.deaths else sorted(levels):
+            for seat in levels.get(calls, ()):
+                if seat not in but and seat.has_room(task.job):
+                    return seat
+        return None
