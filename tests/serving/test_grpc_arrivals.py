@@ -100,6 +100,19 @@ def test_a_message_that_does_not_arrive_is_waited_for_no_longer_than_that_of_htt
     served(test, connections=5, arrival_seconds=0.5)
 
 
+def test_a_call_is_told_its_id_with_its_status_whatever_that_is() -> None:
+    async def test(place: Place) -> None:
+        named = (*TOKEN, ("x-request-id", "mine"))
+        call = place.channel.unary_unary(METHOD)(b"real", metadata=named, timeout=20)
+        assert await call == b"real"
+        assert dict(await call.trailing_metadata())["x-request-id"] == "mine"
+        refused = place.channel.unary_unary(METHOD)(b"real", metadata=named[1:], timeout=20)
+        assert await refused.code() == StatusCode.UNAUTHENTICATED
+        assert dict(await refused.trailing_metadata())["x-request-id"] == "mine"
+
+    served(test)
+
+
 def test_a_call_without_a_message_is_refused() -> None:
     async def test(place: Place) -> None:
         call = await place.silent()
