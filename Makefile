@@ -163,6 +163,7 @@ bench-ray: $(VENV)/stamp-test
 	$(INSTALL) "ray[data]"
 	$(BIN)/python -m benchmarks.ray_throughput $(ARGS)
 	$(BIN)/python -m benchmarks.ray_scale $(ARGS)
+	$(BIN)/python -m benchmarks.ray_faults $(ARGS)
 	$(BIN)/python -m benchmarks.serving_doors $(ARGS)
 
 # timm without torchvision, of which its models use nothing.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,12 +70,15 @@ def written(folder: Path) -> None:
     np.savez(folder / "rows.npz", x=rows)
 
 
-def run(out: str, workers: int, meanwhile: Callable[[], None] | None = None) -> fwd.RunReport:
+OPTIONS: Any = {"batch": 16, "shard_rows": 300}
+
+
+def run(out: str, meanwhile: Callable[[], None] | None = None) -> fwd.RunReport:
     """A run; something happens once two shards are there."""
     done = threading.Event()
 
     def waits() -> None:
-        while len([*Path(out).glob("part-*")]) < 2 and not done.is_set():
+        while shards(out) < 2 and not done.is_set():
             time.sleep(0.02)
         if meanwhile is not None and not done.is_set():
             meanwhile()
@@ -81,13 +86,33 @@ def run(out: str, workers: int, meanwhile: Callable[[], None] | None = None) -> 
     thread = threading.Thread(target=waits)
     thread.start()
     try:
-        return fwd.run(
-            "net.py:net", "rows.npz", out, batch=16, shard_rows=300,
-            executor=fwd.Ray(workers=workers),
-        )  # fmt: skip
+        return fwd.run("net.py:net", "rows.npz", out, **OPTIONS, executor=fwd.Ray(workers=2))
     finally:
         done.set()
         thread.join()
+
+
+def shards(out: str) -> int:
+    return len([*Path(out).glob("part-*")])
+
+
+def run_by_a_driver_that_is_killed(out: str, address: str) -> fwd.RunReport:
+    """A run of another process, which is killed once two shards are there; this one goes on."""
+    call = (
+        "import forwardpass as fwd; fwd.run('net.py:net', 'rows.npz', "
+        f"{out!r}, **{OPTIONS!r}, executor=fwd.Ray({address!r}, workers=2))"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", call], stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while shards(out) < 2:
+        assert driver.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    assert shards(out) < ROWS / OPTIONS["shard_rows"]
+    workers = fwd.Ray(workers=2)
+    return fwd.run("net.py:net", "rows.npz", out, **OPTIONS, executor=workers, resume=True)
 
 
 def workers_of() -> list[int]:
@@ -140,3 +165,13 @@ FAULTS = {
     "node lost": remove_a_node,
     "store full": fill_the_store,
 }
+
+
+def disturbed(cluster: Any, turns: int) -> Iterator[tuple[str, fwd.RunReport]]:
+    """What happened to a run, and what it came to, until everything happened so many times."""
+    for turn in range(turns):
+        for name, fault in FAULTS.items():
+            if name == "node lost" and turn:  # the last one is not there any more
+                cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+            yield name, run(f"{turn} {name}", lambda fault=fault: fault(cluster))
+        yield "driver killed", run_by_a_driver_that_is_killed(f"{turn} driver", cluster.address)
