@@ -78,6 +78,7 @@ class _Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.answer: asyncio.Future[int] | None = None
         self._parser = httptools.HttpResponseParser(self)
+        self._kept_alive = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -93,6 +94,7 @@ class _Connection(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def on_message_complete(self) -> None:
+        self._kept_alive = self._parser.should_keep_alive()  # which says so only now
         if self.answer is not None and not self.answer.done():
             self.answer.set_result(self._parser.get_status_code())
 
@@ -103,11 +105,11 @@ class _Connection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        return (
-            self.transport is not None
-            and not self.transport.is_closing()
-            and self._parser.should_keep_alive()
-        )
+        return self.transport is not None and not self.transport.is_closing() and self._kept_alive
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
 
 
 def request(url: str, body: bytes) -> bytes:
@@ -158,6 +160,8 @@ async def _fire(
             status = await connection.ask(sends)
             if connection.usable:
                 idle.append(connection)
+            else:
+                connection.close()
         except OSError:
             status = 0
         took = WALL.now() - due
@@ -215,6 +219,7 @@ async def _in_turns(url: str, requests: Sequence[bytes], connections: int, secon
                 heard.good += 1
                 heard.latencies.record_value(max(1, round((WALL.now() - now) * 1e6)))
             if not connection.usable:
+                connection.close()
                 _, connection = await loop.create_connection(_Connection, host, port)
 
     await asyncio.gather(*(one(number) for number in range(connections)))

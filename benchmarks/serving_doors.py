@@ -127,6 +127,7 @@ def proxied(folder: Path, seconds: float) -> list[list[str]]:
         (own,) = server.urls
         for name, url in (("directly", own), ("through Ray's proxy", server.url)):
             heard = in_turns(f"{url}/models/doors", bodies, 16, seconds)
+            assert set(heard.statuses) == {200}, heard.statuses
             rate = heard.good / heard.seconds
             lines.append([name, f"{rate:,.0f}", f"{heard.milliseconds(50):.1f}",
                           f"{heard.milliseconds(99):.1f}"])  # fmt: skip
