@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -15,7 +16,6 @@ from itertools import chain
 from typing import Any, Final
 
 from forwardpass.errors import PassError, UsageError, missing_extra
-from forwardpass.executing.batches import Batch, Result
 from forwardpass.executing.encoding import EncodedRows, Encodings
 from forwardpass.measuring.clocks import WALL, Stopwatch
 from forwardpass.nouns.forwards import Forward
@@ -29,9 +29,10 @@ from forwardpass.preparing.trials import NOTHING
 from forwardpass.running.venues import Assignment, Computing, EngineReport, LocalVenue, Venue
 from forwardpass.scaling.actors import Actor, Cluster, connected
 from forwardpass.scaling.deployments import RayServer
-from forwardpass.scaling.pools import CALL_ROWS, WorkerPool
+from forwardpass.scaling.pools import WorkerPool
 from forwardpass.scaling.seats import AHEAD, Job, LostError, WorkerLoad
 from forwardpass.scaling.sent import COMPUTE, ENCODE, Encoded
+from forwardpass.scaling.spreading import Spread
 from forwardpass.scaling.workers import FirstLook, Recipe, WorkerPlace
 from forwardpass.serving.options import ServeOptions
 
@@ -41,6 +42,8 @@ _TRIES: Final = 2
 _LOOK_SECONDS: Final = 0.5
 _BUSY_SECONDS: Final = 15.0
 """After which it is said that one waits for a place: a worker is begun in a few."""
+_SILENT_SECONDS: Final = 2.0
+"""Without an answer, after which another worker is asked, too."""
 _PATIENCE_SECONDS: Final = 30.0
 """That a worker has to answer what takes no time, behind what it computes."""
 
@@ -226,7 +229,7 @@ class ClusterVenue:
         signature = learned.ready.signature
         model = forward.model.with_signature(signature) if signature else forward.model
         self._begin(Forward(model, forward.plan), block, COMPUTE)
-        spread = Spread(self._pool, self._members)
+        spread = Spread(self._pool, len(self._members))
         return Prepared(
             spread, learned.ready, learned.early, learned.seconds, NOTHING, learned.costs
         )
@@ -266,7 +269,7 @@ class ClusterVenue:
         self._begin(forward, block, COMPUTE)
         place = self._first(lambda place: bool(place.device)).place.result()
         self.build_seconds = place.build_seconds
-        return Computing(Spread(self._pool, self._members), place.machine, place.device)
+        return Computing(Spread(self._pool, len(self._members)), place.machine, place.device)
 
     def mac_table(self, block: Encodings, ready: Ready) -> MacTable:
         """Recorded by one worker."""
@@ -342,43 +345,20 @@ class ClusterVenue:
             elif WALL.now() - began > _BUSY_SECONDS:
                 progress.stage = "waiting for free cores of the cluster"
 
-    def _asked(self, method: str, *given: Any, within: float | None = None) -> Any:
-        """What the first worker answers that does, within so many seconds; None where none does."""
+    def _asked(self, method: str, *given: Any, within: float = math.inf) -> Any:
+        """What a worker answers, within so many seconds; None where none does. While nobody does,
+        another one is asked, too: one may have come to stand still."""
         self._first()
-        for member in self._members:
-            if member.place.done() and member.place.exception() is None:
-                with suppress(LostError, TimeoutError):
-                    return member.actor.call(method, *given).result(within)
+        able = [m for m in self._members if m.place.done() and m.place.exception() is None]
+        asked, until = set[Future[Any]](), WALL.now() + within
+        while (able or asked) and WALL.now() < until:
+            if able:
+                asked.add(able.pop(0).actor.call(method, *given))
+            done, asked = wait(asked, _SILENT_SECONDS, FIRST_COMPLETED)
+            for one in done:
+                with suppress(LostError):
+                    return one.result()
         return None
-
-
-class Spread:
-    """The Executor of a cluster: batches go to whichever worker has least to do."""
-
-    def __init__(self, pool: WorkerPool, members: Sequence[_Member]) -> None:
-        self._pool, self._members = pool, members
-        self._rows = CALL_ROWS
-
-    @property
-    def workers(self) -> int:
-        """As many batches as make full calls for all."""
-        return AHEAD * len(self._members) * max(1, CALL_ROWS // max(1, self._rows))
-
-    @property
-    def shards(self) -> int:
-        """A shard is some seconds of one worker's work: enough that all have some."""
-        return 1 + AHEAD * len(self._members)
-
-    def submit(self, batch: Batch) -> Future[Result]:
-        """Compute a batch somewhere."""
-        self._rows = len(batch)
-        return self._pool.submit(COMPUTE, batch)
-
-    def verify(self) -> None:
-        """Nothing: each worker does, after each call."""
-
-    def close(self) -> None:
-        """Nothing: the venue ends the workers."""
 
 
 def _seen(blocks: Iterator[EncodedRows], seen: list[EncodedRows]) -> Iterator[EncodedRows]:
