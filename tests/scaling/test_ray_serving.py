@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 import forwardpass as fwd
@@ -81,6 +82,34 @@ def test_each_replica_answers_by_itself_and_rays_proxy_asks_them(server: Any) ->
     bad = httpx.post(f"{server.url}/models/who", json={"rows": ["a"]}, timeout=60)
     assert (bad.status_code, bad.json()["row"]) == (400, 0)
     assert httpx.get(f"{server.url}/healthz", timeout=60).status_code == 200
+
+
+def test_what_a_replica_knows_of_its_models_is_told(server: Any) -> None:
+    (known,) = server.models
+    assert known.name == "who"
+    body = {"rows": [msgspec.json.decode(known.example)]}
+    assert httpx.post(f"{server.url}/models/who", json=body, timeout=60).status_code == 200
+
+
+def test_sigterm_ends_the_command_and_its_cluster_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "who.py").write_text(MODEL)
+    call = [sys.executable, "-m", "forwardpass", "serve", "who.py", "--ray", "local"]
+    port = str(free_port())
+    process = subprocess.Popen(
+        [*call, "--port", port], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    lines: list[str] = []
+    for line in process.stderr:
+        lines.append(line)
+        if "directly:" in line:
+            break
+    assert ask(f"http://127.0.0.1:{port}")[0] == 3.0
+    process.terminate()
+    said = "".join([*lines, *process.stderr])
+    assert process.wait(60) == 0, said
+    assert "SIGTERM" not in said
+    assert f"curl http://127.0.0.1:{port}/models/who -d" in said
 
 
 def test_an_engine_that_is_killed_is_replaced_by_its_own_server(server: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -133,22 +134,25 @@ def serve(
 
 
 def _on_ray(address: str, workers: str, asked: ServeOptions, *, quiet: bool) -> None:
-    """Have it served by replicas on a cluster, until Ctrl-C."""
-    from rich.console import Console
-
+    """Have it served by replicas on a cluster, until SIGTERM or Ctrl-C."""
     from forwardpass.scaling import Ray
+    from forwardpass.showing.servers import ShownServer
 
     least, _, most = workers.partition("-")
     if not (least.isdigit() and (not most or most.isdigit())):
         raise UsageError(f"--workers {workers}: expected a whole number from 1, or 1-4")
-    console = Console(stderr=True, quiet=quiet, highlight=False)
-    names = ", ".join(model.name for model in asked.models)
-    with console.status(f"starting replicas of {names}"):
+    with ShownServer(asked, quiet=quiet) as shown:
+        shown.bound(f"http://{asked.host}:{asked.port}")
         server = Ray(address, (int(least), int(most or least))).host(asked)
-    with server:
-        console.print(f"serving at {server.url}, through Ray's proxy", style="bold")
-        console.print(f"directly: {', '.join(server.urls)}", style="dim")
-        server.wait()
+        signal.signal(signal.SIGTERM, _leave)  # Ray's own writes a stack first
+        with server:
+            shown.ready(server.url, server.models)
+            shown.answers_directly(server.urls)
+            server.wait()
+
+
+def _leave(*_: object) -> None:
+    leave(0)
 
 
 def _models(

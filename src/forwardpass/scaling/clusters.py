@@ -267,12 +267,13 @@ class ClusterVenue:
     def computing(self, forward: Forward, block: Encodings) -> Computing:
         """All workers; the machine and device of the first that can compute."""
         self._begin(forward, block, COMPUTE)
-        place = self._first(lambda place: bool(place.device)).place.result()
+        place = self._first(_computes).place.result()
         self.build_seconds = place.build_seconds
         return Computing(Spread(self._pool, len(self._members)), place.machine, place.device)
 
     def mac_table(self, block: Encodings, ready: Ready) -> MacTable:
         """Recorded by one worker."""
+        self._first(_computes)
         return self._asked("mac_table", block, ready) or MacTable((), ())
 
     def told(self, macs: float, seconds: float) -> EngineReport:
@@ -346,10 +347,12 @@ class ClusterVenue:
                 progress.stage = "waiting for free cores of the cluster"
 
     def _asked(self, method: str, *given: Any, within: float = math.inf) -> Any:
-        """What a worker answers, within so many seconds; None where none does. While nobody does,
-        another one is asked, too: one may have come to stand still."""
-        self._first()
-        able = [m for m in self._members if m.place.done() and m.place.exception() is None]
+        """What a worker that can compute answers, within so many seconds; None where none does.
+        While nobody does, another one is asked, too: one may have come to stand still."""
+        able = [
+            one for one in self._members
+            if one.place.done() and one.place.exception() is None and _computes(one.place.result())
+        ]  # fmt: skip
         asked, until = set[Future[Any]](), WALL.now() + within
         while (able or asked) and WALL.now() < until:
             if able:
@@ -359,6 +362,10 @@ class ClusterVenue:
                 with suppress(LostError):
                     return one.result()
         return None
+
+
+def _computes(place: WorkerPlace) -> bool:
+    return bool(place.device)
 
 
 def _seen(blocks: Iterator[EncodedRows], seen: list[EncodedRows]) -> Iterator[EncodedRows]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sys
@@ -17,6 +18,7 @@ from forwardpass.scaling.replicas import Directory, ReplicaRecipe, ServerReplica
 from forwardpass.serving.addresses import checked
 from forwardpass.serving.gates import is_loopback
 from forwardpass.serving.options import ServeOptions
+from forwardpass.serving.witnesses import ReadyModel
 
 _SPACE: Final = "forwardpass"
 """Ray's namespace of our named actors."""
@@ -63,6 +65,7 @@ class RayServer:
             from ray import serve
         except ImportError as error:
             raise missing_extra("ray[serve]", "ray", "--ray") from error
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         _require_same_everywhere(options)
         checked(options)
         if options.token is None and not is_loopback(options.host):
@@ -133,6 +136,14 @@ class RayServer:
 
         told: dict[str, str] = ray.get(self._directory.urls.remote())
         return sorted(url for url in told.values() if _lives(url))
+
+    @property
+    def models(self) -> tuple[ReadyModel, ...]:
+        """What is known of each, as a replica said it."""
+        import ray
+
+        told: tuple[ReadyModel, ...] = ray.get(self._directory.models.remote())
+        return told
 
     def __enter__(self) -> Self:
         return self

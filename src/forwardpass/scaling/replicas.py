@@ -23,6 +23,7 @@ from forwardpass.measuring.clocks import WALL
 from forwardpass.serving.gates import is_loopback
 from forwardpass.serving.options import ServeOptions
 from forwardpass.serving.verb import Server, started
+from forwardpass.serving.witnesses import ReadyModel
 
 FULL: Final = 0.7
 """The share of its time that an engine may compute before another replica is wanted: beyond it
@@ -54,6 +55,7 @@ class Directory:
 
     def __init__(self) -> None:
         self._urls: dict[str, str] = {}
+        self._models: tuple[ReadyModel, ...] = ()
         self._why_none = ""
         self._owner = ""
 
@@ -66,9 +68,10 @@ class Directory:
         """Whoever deployed last."""
         return self._owner
 
-    def add(self, replica: str, url: str) -> None:
-        """A replica answers at this URL."""
+    def add(self, replica: str, url: str, models: tuple[ReadyModel, ...]) -> None:
+        """A replica answers at this URL, for these models."""
         self._urls[replica] = url
+        self._models = models
 
     def remove(self, replica: str) -> None:
         """It does not any more."""
@@ -82,6 +85,10 @@ class Directory:
         """Why the last that could not be started could not; empty where none was so. Ray drops what
         it knows of that together with the deployment."""
         return self._why_none
+
+    def models(self) -> tuple[ReadyModel, ...]:
+        """As the last replica that answers says."""
+        return self._models
 
     def urls(self) -> dict[str, str]:
         """By replica; of one that was killed nobody has said that it is gone."""
@@ -115,7 +122,7 @@ class ServerReplica:
         self._directory, self._name = directory, serve.get_replica_context().replica_id.unique_id
         self._session: Any = None
         self._before: tuple[float, float, float, float] | None = None
-        directory.add.remote(self._name, _reached(self._own, options.host))
+        directory.add.remote(self._name, _reached(self._own, options.host), self._server.models)
 
     async def __call__(self, request: Any) -> Any:
         """Pass a request of Ray's proxy on to the server, and its reply back as it comes."""

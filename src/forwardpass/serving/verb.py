@@ -50,6 +50,7 @@ class ServerReady(msgspec.Struct, frozen=True, tag=True):
 
     url: str
     grpc_address: str | None
+    models: tuple[ReadyModel, ...]
 
 
 class Server:
@@ -58,12 +59,13 @@ class Server:
     Attributes:
         url: where it is, such as `http://127.0.0.1:8000`.
         grpc_address: where gRPC is answered, such as `127.0.0.1:8001`; None without `grpc_port`.
+        models: what is known of each.
     """
 
     def __init__(
         self, ready: ServerReady, process: subprocess.Popen[bytes], life: int, drain_seconds: float
     ) -> None:
-        self.url, self.grpc_address = ready.url, ready.grpc_address
+        self.url, self.grpc_address, self.models = ready.url, ready.grpc_address, ready.models
         self._process, self._life, self._drain_seconds = process, life, drain_seconds
 
     def __enter__(self) -> Self:
@@ -242,7 +244,7 @@ class _Telling(Witness):
 
     def ready(self, url: str, models: tuple[ReadyModel, ...]) -> None:
         with suppress(ControlClosedError):
-            self._control.send(ServerReady(url, self._grpc_address))
+            self._control.send(ServerReady(url, self._grpc_address, models))
 
 
 def _answer(control: Control[ServerReady | ProcessFailed]) -> ServerReady:

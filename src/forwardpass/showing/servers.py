@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from itertools import chain, repeat
 from types import TracebackType
 from typing import Self
@@ -83,6 +84,10 @@ class ShownServer(Witness):
 
     def answers_grpc(self, address: str) -> None:
         self._say(f"gRPC at {address}", "dim")
+
+    def answers_directly(self, urls: Sequence[str]) -> None:
+        """Replicas, each by itself: what was told before is Ray's proxy."""
+        self._say(f"through Ray's proxy; directly: {', '.join(urls)}", "dim")
 
     def changed(self, model: str) -> None:
         self._say(f"{model} has changed: it is loaded anew; the old one answers meanwhile", "dim")
