@@ -250,6 +250,21 @@ def test_what_differs_in_how_it_is_opened_is_not_taken_for_as_dear(tmp_path: Pat
     assert came.choice.plan == "@ openvino(threads=1, streams=2)"
 
 
+def test_with_more_time_nothing_slower_is_chosen(tmp_path: Path) -> None:
+    """What others take to be built does not cost the best so far the time to be proved."""
+    slow = ("onnxruntime", "openvino", "openvino(quantize=int8, weight_only=true)", "inductor")
+    table = kinds(**dict.fromkeys(slow, Simulated(1.5, seconds=60)))
+    table["openvino(quantize=int8)"] = Simulated(5.0, 0.001, seconds=10)
+    chosen: list[bool] = []
+    for minutes in np.arange(1.5, 14, 0.25):
+        simulation = Simulation(backends(table), rate=20.0)
+        _, came = tuned(simulation, tmp_path / f"{minutes}", minutes=float(minutes))
+        assert simulation.now <= 60 * minutes
+        chosen.append(came.choice.plan == "@ openvino(quantize=int8)")
+    assert chosen == sorted(chosen)
+    assert sum(chosen) > len(chosen) / 2
+
+
 @pytest.mark.parametrize(("minutes", "seconds"), [(2.0, 4.0), (5.0, 6.0), (60.0, 12.0)])
 def test_the_gate_takes_a_share_of_the_time(tmp_path: Path, minutes: float, seconds: float) -> None:
     """Sizes of batches are looked for as long, once; less is not worth it."""

@@ -82,19 +82,27 @@ class PlanSearch:
             ideas(steps, self._machine, self._trust, threads_of(one_at_a_time(self.given)))
         )
         coarser = [idea for idea in found if idea.kind == "coarser"]
+        gate = self.bench.deadline.reserve
+
+        def look_at(idea: Idea) -> None:
+            """Try it, unless the best so far needs the time to be proved."""
+            self.bench.deadline.reserve = gate + self._whole_seconds()
+            self._try(idea)
+
         for idea in found:
             if idea.kind != "coarser":
-                self._try(idea)
+                look_at(idea)
         quick = self._backends()[:_COARSENED]
         for idea in coarser:
             name = idea.plan.backend.name
             if name in quick:
-                self._try(idea)
+                look_at(idea)
             elif not idea.why_not:
                 why = NO_TIME
                 if quick:
                     why = f"{name} is not among the fastest in full precision ({', '.join(quick)})"
                 self.bench.set(str(idea.plan), fate="not tried", why=why)
+        self.bench.deadline.reserve = gate
         self._narrow(_LEFT)
         self._mix()
         self._vary()
@@ -192,6 +200,11 @@ class PlanSearch:
                 )  # fmt: skip
         self._tell()
 
+    def _whole_seconds(self) -> float:
+        """That the best so far will take for all search rows, and beside the baseline."""
+        best = self._best()
+        return self.bench.predicted("search", best) + 2 * _TIMED_SECONDS if best else 0.0
+
     def _better(self, trial: Trial) -> Trial | None:
         """One that may be chosen, and is better for certain."""
         aim, base = self.bench.aim, self.bench.base
@@ -209,9 +222,7 @@ class PlanSearch:
         """Whether a plan computed all search rows; else it stays where it was, or is gone."""
         bench = self.bench
         rows = bench.rows["search"]
-        predicted = rows / (bench.rate * (ratio.median if ratio else 1.0)) if bench.rate else 0.0
-        predicted += rows * bench.judging_seconds_per_row
-        if not bench.deadline.fits(predicted):
+        if not bench.deadline.fits(bench.predicted("search", ratio.median if ratio else 1.0)):
             return False
         bench.steps.begin(f"{plan} on {rows:,} rows", 1)
         bench.workshop.until = bench.deadline.last_trial

@@ -117,6 +117,13 @@ class Workbench:
             self._references[part] = rows, known
         return {name: values[:rows] for name, values in known.items()}
 
+    def predicted(self, part: PartName, ratio: float = 1.0) -> float:
+        """Seconds, about, until a plan that is so many times as fast as the baseline has computed
+        all rows of a part and is judged, with the baseline where that has not computed them."""
+        rows, (known, _) = self.rows[part], self._references.get(part, (0, {}))
+        passes = 1.0 / ratio + (known < rows)
+        return rows * ((passes / self.rate if self.rate else 0.0) + self.judging_seconds_per_row)
+
     def begin(self, seconds: float) -> None:
         """Time the baseline by itself. Raises TrialError."""
         self.workshop.until = self.deadline.end
@@ -286,7 +293,9 @@ class Workbench:
         if isinstance(error, PassingTrialError):
             self.set(plan, fate="not tried", why=str(error))
         elif self.deadline.now >= self.workshop.until:
-            self.set(plan, fate="not tried", why=f"{NO_TIME}: {error}")  # another call may try it
+            known = self.trials.get(plan)
+            if known is None or known.stage not in ("few rows", "search"):  # else it stands there
+                self.set(plan, fate="not tried", why=f"{NO_TIME}: {error}")  # for another call
         else:
             fate = "not tried" if isinstance(error, RefusedTrialError) else "failed"
             self.settle(plan, fate=fate, why=str(error))
