@@ -2,9 +2,10 @@
 
 A Ray cluster of a head and three nodes of one core on this machine. A run of 3,000 rows on two
 workers, in shards of 300, is disturbed once two of these are committed: a worker is killed, or
-stopped for good, as if its machine had come to swap; a node is lost; the object store of a node
-is filled; the driver is killed, and another one goes on. Each time the digest over all that was
-delivered must be that of the run that nothing happened to. It is what `make soak` does.
+stopped for good, as if its machine had come to swap; a node with a worker is lost; the object
+store of the driver's node, by which rows go to workers, is filled; the driver is killed, and
+another one goes on. Each time the digest over all that was delivered must be that of the run that
+nothing happened to. It is what `make soak` does.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,16 +33,18 @@ torch.manual_seed(0)
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 4))
+        self.layers = nn.Sequential(nn.Linear(512, 32), nn.ReLU(), nn.Linear(32, 4))
 
     def forward(self, x):
         time.sleep(0.02)
         return self.layers(x)
 
 
-net = fwd.Model(Net().eval(), "x: f32[batch 64]")
+net = fwd.Model(Net().eval(), "x: f32[batch 512]")
 """
 ROWS = 3_000
+STORE_BYTES, PIECE_BYTES = 80 << 20, 20 << 20
+"""Of each node's object store; a call of 256 rows brings half a megabyte there."""
 
 
 @contextmanager
@@ -51,11 +54,14 @@ def nodes(count: int) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-    )
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES,
+        },
+    )  # fmt: skip
     try:
         for _ in range(count):
-            cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+            cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         yield cluster
     finally:
@@ -66,7 +72,7 @@ def nodes(count: int) -> Iterator[Any]:
 def written(folder: Path) -> None:
     """The model and its rows."""
     (folder / "net.py").write_text(NET)
-    rows = np.random.default_rng(0).normal(size=(ROWS, 64)).astype(np.float32)
+    rows = np.random.default_rng(0).normal(size=(ROWS, 512)).astype(np.float32)
     np.savez(folder / "rows.npz", x=rows)
 
 
@@ -74,22 +80,25 @@ OPTIONS: Any = {"batch": 16, "shard_rows": 300}
 
 
 def run(out: str, meanwhile: Callable[[], None] | None = None) -> fwd.RunReport:
-    """A run; something happens once two shards are there."""
+    """A run; something happens once two shards are there. Raises what that raises."""
     done = threading.Event()
 
     def waits() -> None:
-        while shards(out) < 2 and not done.is_set():
-            time.sleep(0.02)
-        if meanwhile is not None and not done.is_set():
-            meanwhile()
+        if meanwhile is None:
+            return
+        while shards(out) < 2:
+            if done.wait(0.02):
+                raise RuntimeError("the run was over before anything happened to it")
+        meanwhile()
 
-    thread = threading.Thread(target=waits)
-    thread.start()
-    try:
-        return fwd.run("net.py:net", "rows.npz", out, **OPTIONS, executor=fwd.Ray(workers=2))
-    finally:
-        done.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as thread:
+        happened = thread.submit(waits)
+        try:
+            report = fwd.run("net.py:net", "rows.npz", out, **OPTIONS, executor=fwd.Ray(workers=2))
+        finally:
+            done.set()
+        happened.result()
+    return report
 
 
 def shards(out: str) -> int:
@@ -102,21 +111,25 @@ def run_by_a_driver_that_is_killed(out: str, address: str) -> fwd.RunReport:
         "import forwardpass as fwd; fwd.run('net.py:net', 'rows.npz', "
         f"{out!r}, **{OPTIONS!r}, executor=fwd.Ray({address!r}, workers=2))"
     )
-    driver = subprocess.Popen([sys.executable, "-c", call], stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 120
-    while shards(out) < 2:
-        assert driver.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    driver.kill()
-    driver.wait()
-    assert shards(out) < ROWS / OPTIONS["shard_rows"]
+    with Path(f"{out}.log").open("w") as log:
+        driver = subprocess.Popen([sys.executable, "-c", call], stderr=log)
+    try:
+        until = time.monotonic() + 120
+        while shards(out) < 2:
+            assert driver.poll() is None, Path(f"{out}.log").read_text()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        driver.kill()
+        driver.wait()
+    assert shards(out) < ROWS / OPTIONS["shard_rows"], "it was over before it was killed"
     workers = fwd.Ray(workers=2)
     return fwd.run("net.py:net", "rows.npz", out, **OPTIONS, executor=workers, resume=True)
 
 
-def workers_of() -> list[int]:
-    """The processes that compute, of nodes that this process began: other tests have others."""
+def workers_of() -> dict[int, int]:
+    """The processes that compute, of nodes that this process began: other tests have others; and
+    the process of the node of each."""
     parents: dict[int, int] = {}
     titles: dict[int, bytes] = {}
     for name in filter(str.isdecimal, os.listdir("/proc")):
@@ -132,31 +145,39 @@ def workers_of() -> list[int]:
             process = parents.get(process, 0)
         return process == os.getpid()
 
-    return [
-        process
+    return {
+        process: parents[process]
         for process, title in titles.items()
         if title.startswith(b"ray::_Process") and ours(process)
-    ]
+    }
 
 
 def kill_a_worker(cluster: Any) -> None:
-    os.kill(workers_of()[0], signal.SIGKILL)
+    os.kill(next(iter(workers_of())), signal.SIGKILL)
 
 
 def stop_a_worker(cluster: Any) -> None:
     """It is slow without end, as one on a machine that swaps."""
-    os.kill(workers_of()[0], signal.SIGSTOP)
+    os.kill(next(iter(workers_of())), signal.SIGSTOP)
 
 
 def remove_a_node(cluster: Any) -> None:
-    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+    """One on which a worker is."""
+    busy = set(workers_of().values())
+    node = next(
+        node for node in cluster.worker_nodes
+        if busy & {one.process.pid for one in node.all_processes["raylet"]}
+    )  # fmt: skip
+    cluster.remove_node(node, allow_graceful=False)
 
 
 def fill_the_store(cluster: Any) -> None:
-    """The store of each node holds 80 MB: put more, and keep it."""
+    """That of the driver's node: put more than it holds, and keep it."""
     import ray
 
-    fill_the_store.held = [ray.put(np.zeros(20 << 20, np.uint8)) for _ in range(6)]
+    fill_the_store.held = []
+    while len(fill_the_store.held) * PIECE_BYTES <= STORE_BYTES:
+        fill_the_store.held.append(ray.put(np.zeros(PIECE_BYTES, np.uint8)))
 
 
 FAULTS = {
@@ -172,6 +193,9 @@ def disturbed(cluster: Any, turns: int) -> Iterator[tuple[str, fwd.RunReport]]:
     for turn in range(turns):
         for name, fault in FAULTS.items():
             if name == "node lost" and turn:  # the last one is not there any more
-                cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
-            yield name, run(f"{turn} {name}", lambda fault=fault: fault(cluster))
+                cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+            report = run(f"{turn} {name}", lambda fault=fault: fault(cluster))
+            ended = sum(worker.deaths for worker in report.workers)
+            assert bool(ended) == (name in ("worker killed", "node lost")), (name, ended)
+            yield name, report
         yield "driver killed", run_by_a_driver_that_is_killed(f"{turn} driver", cluster.address)

@@ -20,7 +20,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("turns", [1, pytest.param(6, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "turns", [1, pytest.param(6, marks=[pytest.mark.soak, pytest.mark.timeout(7200)])]
+)
 def test_whatever_is_lost_is_computed_elsewhere(folder: Path, turns: int) -> None:
     with nodes(3) as cluster:
         whole = run("whole")
@@ -28,3 +30,4 @@ def test_whatever_is_lost_is_computed_elsewhere(folder: Path, turns: int) -> Non
         for name, report in disturbed(cluster, turns):
             assert report.digest == whole.digest, name
             assert (report.rows, report.quarantined) == (ROWS, 0), name
+            assert report.device == whole.device, name

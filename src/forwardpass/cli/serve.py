@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -136,23 +138,31 @@ def serve(
 def _on_ray(address: str, workers: str, asked: ServeOptions, *, quiet: bool) -> None:
     """Have it served by replicas on a cluster, until SIGTERM or Ctrl-C."""
     from forwardpass.scaling import Ray
+    from forwardpass.serving.addresses import url
     from forwardpass.showing.servers import ShownServer
 
     least, _, most = workers.partition("-")
     if not (least.isdigit() and (not most or most.isdigit())):
         raise UsageError(f"--workers {workers}: expected a whole number from 1, or 1-4")
-    with ShownServer(asked, quiet=quiet) as shown:
-        shown.bound(f"http://{asked.host}:{asked.port}")
-        server = Ray(address, (int(least), int(most or least))).host(asked)
-        signal.signal(signal.SIGTERM, _leave)  # Ray's own writes a stack first
-        with server:
-            shown.ready(server.url, server.models)
-            shown.answers_directly(server.urls)
-            server.wait()
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    terminated = threading.Event()
 
+    def terminate(*_: object) -> None:
+        terminated.set()
+        raise KeyboardInterrupt  # which Ray lets through, wherever it waits
 
-def _leave(*_: object) -> None:
-    leave(0)
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        with ShownServer(asked, quiet=quiet) as shown:
+            shown.bound(url(asked, asked.port))
+            with Ray(address, (int(least), int(most or least))).host(asked) as server:
+                shown.ready(server.url, server.models)
+                shown.answers_directly(server.urls)
+                server.wait()
+    except KeyboardInterrupt:
+        if not terminated.is_set():
+            raise
+        leave(0)
 
 
 def _models(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from forwardpass.errors import PassError, UsageError, said
@@ -164,6 +166,24 @@ def connected(address: str | None, workers: int | None, cores: int) -> bool:
     os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
     if ray.is_initialized():
         return False
+    with _sigterm_as_it_was():
+        return _begun(address, workers, cores)
+
+
+@contextmanager
+def _sigterm_as_it_was() -> Generator[None]:
+    """Ray puts a handler in place of whoever's, which writes a stack and raises SystemExit."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _begun(address: str | None, workers: int | None, cores: int) -> bool:
+    import ray
+
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         # without "local" it connects to whatever cluster was begun on this machine

@@ -151,6 +151,12 @@ class _Member:
         return self.place
 
     @property
+    def computes(self) -> bool:
+        """Whether its engine stands."""
+        known = self.place.done() and self.place.exception() is None
+        return known and _computes(self.place.result())
+
+    @property
     def last_place(self) -> WorkerPlace | None:
         """Where it is, or was when it ended; None where it never began."""
         known = self.place.done() and self.place.exception() is None
@@ -349,16 +355,20 @@ class ClusterVenue:
     def _asked(self, method: str, *given: Any, within: float = math.inf) -> Any:
         """What a worker that can compute answers, within so many seconds; None where none does.
         While nobody does, another one is asked, too: one may have come to stand still."""
-        able = [
-            one for one in self._members
-            if one.place.done() and one.place.exception() is None and _computes(one.place.result())
-        ]  # fmt: skip
-        asked, until = set[Future[Any]](), WALL.now() + within
-        while (able or asked) and WALL.now() < until:
-            if able:
-                asked.add(able.pop(0).actor.call(method, *given))
-            done, asked = wait(asked, _SILENT_SECONDS, FIRST_COMPLETED)
-            for one in done:
+        silent = [member for member in self._members if member.block is not None]
+        asked, until, latest = set[Future[Any]](), WALL.now() + within, -math.inf
+        while (now := WALL.now()) < until:
+            able = next((member for member in silent if member.computes), None)
+            if able is not None and (not asked or now - latest >= _SILENT_SECONDS):
+                silent.remove(able)
+                asked.add(able.actor.call(method, *given))
+                latest = now
+            coming = {member.place for member in silent if not member.place.done()}
+            if not asked and not coming:
+                return None
+            done = wait(asked or coming, _SILENT_SECONDS, FIRST_COMPLETED).done
+            for one in done & asked:
+                asked.discard(one)
                 with suppress(LostError):
                     return one.result()
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import sys
@@ -15,7 +14,7 @@ import msgspec
 
 from forwardpass.errors import LoadError, UsageError, missing_extra, said
 from forwardpass.scaling.replicas import Directory, ReplicaRecipe, ServerReplica, scaled
-from forwardpass.serving.addresses import checked
+from forwardpass.serving.addresses import checked, url
 from forwardpass.serving.gates import is_loopback
 from forwardpass.serving.options import ServeOptions
 from forwardpass.serving.witnesses import ReadyModel
@@ -53,7 +52,7 @@ class RayServer:
         except BaseException:
             self.close()
             raise
-        self.url = f"http://{options.host}:{options.port}"
+        self.url = url(options, options.port)
 
     def _deploy(
         self, options: ServeOptions, replicas: tuple[int, int], cores: int, gpus: int
@@ -65,7 +64,6 @@ class RayServer:
             from ray import serve
         except ImportError as error:
             raise missing_extra("ray[serve]", "ray", "--ray") from error
-        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         _require_same_everywhere(options)
         checked(options)
         if options.token is None and not is_loopback(options.host):
@@ -135,7 +133,7 @@ class RayServer:
         import ray
 
         told: dict[str, str] = ray.get(self._directory.urls.remote())
-        return sorted(url for url in told.values() if _lives(url))
+        return sorted(one for one in told.values() if _lives(one))
 
     @property
     def models(self) -> tuple[ReadyModel, ...]:
@@ -188,6 +186,8 @@ def _require_same_everywhere(options: ServeOptions) -> None:
             f"--grpc-port {options.grpc_port} does not go with --ray: replicas on one machine "
             "cannot share a port, and Ray's proxy would not pass it on; serve gRPC without --ray"
         )
+    if options.port == 0:
+        raise UsageError("--port 0 does not go with --ray: say at which port its proxy answers")
     if not is_loopback(options.host) and options.host not in _ANY:
         raise UsageError(
             f"--host {options.host} is an address of one machine, and replicas are on many: give "

@@ -211,7 +211,7 @@ class WorkerPool:
     def _renewed(self, seat: Seat, done: Future[Any]) -> None:
         error = done.exception()
         with self._lock:
-            if self._closed.is_set():
+            if self._closed.is_set() or seat not in self._seats:
                 return
             seat.ends = seat.ends + 1 if error is not None else 0
             if error is None and not seat.again:

@@ -122,7 +122,8 @@ class ServerReplica:
         self._directory, self._name = directory, serve.get_replica_context().replica_id.unique_id
         self._session: Any = None
         self._before: tuple[float, float, float, float] | None = None
-        directory.add.remote(self._name, _reached(self._own, options.host), self._server.models)
+        reached = _reached(self._own, options.host)
+        ray.get(directory.add.remote(self._name, reached, self._server.models))
 
     async def __call__(self, request: Any) -> Any:
         """Pass a request of Ray's proxy on to the server, and its reply back as it comes."""

@@ -66,7 +66,7 @@ class GrpcServer:
                 ("grpc.max_metadata_size", limits.header_bytes),
                 ("grpc.max_allowed_incoming_connections", limits.connections),
                 ("grpc.max_concurrent_streams", _STREAMS),
-                ("grpc.http2.lookahead_bytes", _AHEAD_BYTES),
+                ("grpc.http2.lookahead_bytes", min(_AHEAD_BYTES, limits.body_bytes)),
                 ("grpc.http2.bdp_probe", 0),
                 ("grpc.server_handshake_timeout_ms", round(_HANDSHAKE_SECONDS * 1e3)),
                 ("grpc.max_connection_idle_ms", idle_ms),
