@@ -192,6 +192,10 @@ def disturbed(cluster: Any, turns: int) -> Iterator[tuple[str, fwd.RunReport]]:
     """What happened to a run, and what it came to, until everything happened so many times."""
     for turn in range(turns):
         for name, fault in FAULTS.items():
+            until = time.monotonic() + 60
+            while workers_of():  # of the run before, which end in their own time
+                assert time.monotonic() < until
+                time.sleep(0.1)
             if name == "node lost" and turn:  # the last one is not there any more
                 cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
             report = run(f"{turn} {name}", lambda fault=fault: fault(cluster))

@@ -144,7 +144,8 @@ def _on_ray(address: str, workers: str, asked: ServeOptions, *, quiet: bool) -> 
     least, _, most = workers.partition("-")
     if not (least.isdigit() and (not most or most.isdigit())):
         raise UsageError(f"--workers {workers}: expected a whole number from 1, or 1-4")
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    # a level would be set anew when Ray Serve is imported
+    logging.getLogger("ray.serve").addFilter(lambda record: record.levelno >= logging.WARNING)
     terminated = threading.Event()
 
     def terminate(*_: object) -> None:
