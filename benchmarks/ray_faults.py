@@ -26,9 +26,9 @@ TURNS = 6
 def main() -> None:
     small = quick(__doc__)
     sys.path[:0] = [str(SCALING), str(SCALING.parent)]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    from ray_nodes import disturbed, nodes, run, written
+    from ray_nodes import SOURCE, disturbed, nodes, run, written
 
+    os.environ["PYTHONPATH"] = SOURCE
     seconds: dict[str, list[float]] = defaultdict(list)
     ended: dict[str, list[int]] = defaultdict(list)
     other: dict[str, int] = defaultdict(int)

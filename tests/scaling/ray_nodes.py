@@ -42,6 +42,8 @@ class Net(nn.Module):
 
 net = fwd.Model(Net().eval(), "x: f32[batch 512]")
 """
+SOURCE = str(Path(fwd.__file__).parents[1])
+"""Where Ray's processes find the package."""
 ROWS = 3_000
 STORE_BYTES, PIECE_BYTES = 80 << 20, 20 << 20
 """Of each node's object store; a call of 256 rows brings half a megabyte there."""

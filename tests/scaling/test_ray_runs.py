@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from ray_nodes import workers_of
+from ray_nodes import SOURCE, workers_of
 
 import forwardpass as fwd
 from forwardpass.errors import LoadError, PassError, UsageError
@@ -84,7 +84,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows = np.random.default_rng(0).normal(size=(4_000, 8)).astype(np.float32)
     np.savez(tmp_path / "rows.npz", x=rows)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    monkeypatch.setenv("PYTHONPATH", SOURCE)  # not all of sys.path, to which other tests add
     return tmp_path
 
 
