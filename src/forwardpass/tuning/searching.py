@@ -143,7 +143,8 @@ class PlanSearch:
         return list(dict.fromkeys(p.backend.name for p in plans if not is_quantized(p)))
 
     def _vary(self) -> None:
-        """Try the best plan without its steps, and with other numbers of threads."""
+        """Try the best plan with other numbers of threads, for which its graph is only opened
+        anew, and without its steps."""
         for best in self.kept()[:1]:
             plan = Plan.parse(best.plan)
             added = [step for step in plan.steps if step not in self.given.steps]
@@ -152,7 +153,7 @@ class PlanSearch:
                 without.insert(0, self.given.steps)
             others = [Plan(steps, plan.backend) for steps in without]
             apart = self.bench.aim.batch is None
-            for other in (*others, *threaded(plan, self._machine, apart=apart)):
+            for other in (*threaded(plan, self._machine, apart=apart), *others):
                 self._whole([str(other)])
 
     def _narrow(self, most: int) -> None:
