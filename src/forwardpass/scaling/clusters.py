@@ -151,16 +151,15 @@ class _Member:
         return self.place
 
     @property
-    def computes(self) -> bool:
-        """Whether its engine stands."""
+    def standing(self) -> WorkerPlace | None:
+        """Where it is; None while it is being begun."""
         known = self.place.done() and self.place.exception() is None
-        return known and _computes(self.place.result())
+        return self.place.result() if known else None
 
     @property
     def last_place(self) -> WorkerPlace | None:
         """Where it is, or was when it ended; None where it never began."""
-        known = self.place.done() and self.place.exception() is None
-        return self.place.result() if known else self._last
+        return self.standing or self._last
 
 
 class ClusterVenue:
@@ -358,7 +357,7 @@ class ClusterVenue:
         silent = [member for member in self._members if member.block is not None]
         asked, until, latest = set[Future[Any]](), WALL.now() + within, -math.inf
         while (now := WALL.now()) < until:
-            able = next((member for member in silent if member.computes), None)
+            able = next((m for m in silent if m.standing and _computes(m.standing)), None)
             if able is not None and (not asked or now - latest >= _SILENT_SECONDS):
                 silent.remove(able)
                 asked.add(able.actor.call(method, *given))

@@ -36,7 +36,7 @@ _STREAMS: Final = 1_024
 """Calls at once on one connection; a client keeps more of them back until some are answered."""
 _AHEAD_BYTES: Final = 1 << 22
 """Of a call that a client may send before it is told to go on. gRPC's own measure of how far a
-connection reaches begins with 64 KiB, and costs a picture 1.7 times the time (serving_doors)."""
+connection reaches begins with 64 KiB, for which large messages stop and go."""
 _HANDSHAKE_SECONDS: Final = 10.0
 """Until a connection that is open speaks HTTP/2."""
 _ALIVE_SECONDS: Final = 10.0

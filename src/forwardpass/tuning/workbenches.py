@@ -294,8 +294,9 @@ class Workbench:
             self.set(plan, fate="not tried", why=str(error))
         elif self.deadline.now >= self.workshop.until:
             known = self.trials.get(plan)
-            if known is None or known.stage not in ("few rows", "search"):  # else it stands there
-                self.set(plan, fate="not tried", why=f"{NO_TIME}: {error}")  # for another call
+            stood = known is not None and known.stage in ("few rows", "search")
+            fate = known.fate if known is not None and stood else "not tried"
+            self.set(plan, fate=fate, why=f"{NO_TIME}: {error}")  # another call may try it
         else:
             fate = "not tried" if isinstance(error, RefusedTrialError) else "failed"
             self.settle(plan, fate=fate, why=str(error))
