@@ -57,6 +57,23 @@ def test_any_blocking_of_the_same_rows_gives_the_same_windows_and_shards(
     assert found == by_hand(table, window, shard, shard_rows)
 
 
+@given(rows, st.lists(st.integers(0, 80), max_size=12), st.integers(1, 9), st.integers(0, 6))
+def test_a_window_ends_where_a_batch_does_that_holds_the_row_which_reaches_a_limit(
+    table: list[Row], cuts: list[int], batch_rows: int, early: int
+) -> None:
+    def filled() -> Fill:
+        return Fill(Capacity(12, 100, 4.0), least=early, early=early, batch_rows=batch_rows)
+
+    found = [stop for stop, _ in ends(filled(), table, cuts)]
+    assert found == [stop for stop, _ in ends(filled(), table, [])]
+    for before, stop in pairwise([0, *found]):
+        count = stop - before
+        assert (count - (0 if before else early)) % batch_rows == 0
+        least = Fill(Capacity(12, 100, 4.0), least=0 if before else early)
+        plain = [end for end, _ in ends(least, table[before:stop], [])]
+        assert plain[0] <= count < plain[0] + batch_rows
+
+
 def test_the_row_that_reaches_a_limit_is_the_last() -> None:
     window = Capacity(100, 64, 10.0)
     table: list[Row] = [(40, 0, 0.0), (30, 0, 0.0), (1, 0, 6.0), (1, 0, 6.0), (999, 0, 0.0)]

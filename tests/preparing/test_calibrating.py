@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwardpass.batching.packing import pack
-from forwardpass.batching.slicing import even
+from forwardpass.batching.slicing import alike
 from forwardpass.executing.batches import Result
 from forwardpass.measuring.clocks import Clock
 from forwardpass.measuring.memory import Growth
@@ -124,7 +124,7 @@ def test_rows_of_one_shape_end_at_the_best_count() -> None:
     assert found.trials.settled
     assert found.trials.contest()[0] == 1_024
     assert np.concatenate(machine.batches).tolist() == list(range(sum(map(len, machine.batches))))
-    assert {len(range(8_192)[span]) for span in even(8_192, 1, found.trials.table())} == {1_024}
+    assert {len(range(8_192)[span]) for span in alike(8_192, 1, found.trials.table())} == {1_024}
 
 
 def test_a_machine_that_others_use_is_found_out_or_not_believed() -> None:
@@ -291,7 +291,7 @@ def test_rows_of_one_shape_reach_the_best_count_although_first_batches_and_other
         hits = (1 + 3 * (generator.random() < 0.1) for _ in range(100_000))
         machine, sizes = Machine(cold, hits.__next__), np.zeros((65_536, 0), np.int64)
         table = calibrated(machine, sizes).trials.table()
-        count = len(range(8_192)[even(8_192, 1, table)[0]])
+        count = len(range(8_192)[alike(8_192, 1, table)[0]])
         lost.append(image(count, 1) / count / (image(1_024, 1) / 1_024))
     assert np.mean(lost) < 1.03
     assert max(lost) < 1.1
@@ -300,7 +300,7 @@ def test_rows_of_one_shape_reach_the_best_count_although_first_batches_and_other
 def reached(machine: Machine) -> float:
     """By which factor a row costs more than in the best batches, once the size is found."""
     table = calibrated(machine, np.zeros((65_536, 0), np.int64)).trials.table()
-    count = len(range(8_192)[even(8_192, 1, table)[0]])
+    count = len(range(8_192)[alike(8_192, 1, table)[0]])
     return image(count, 1) / count / (image(1_024, 1) / 1_024)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forwardpass.batching.packing import Cells, Indices, Sizes, fixed, pack
-from forwardpass.batching.slicing import even, exact, stretches
+from forwardpass.batching.slicing import alike, best, exact, stretches
 from forwardpass.nouns.costs import CostTable
 
 
@@ -27,6 +27,17 @@ class Policy:
     costs: CostTable
     rows: int | None
 
+    @property
+    def batch_rows(self) -> int:
+        """The rows of a batch where all rows have one shape; 1 where rows may differ, and so may
+        batches."""
+        if self.paddable:
+            return 1
+        if self.rows is not None:
+            return self.rows
+        cells = int(self.cells(np.zeros((1, 0), np.int64))[0])
+        return best(cells, self.costs, self.costs.ceiling(cells))
+
     def plan(self, sizes: Sizes, ceiling_cells: int | None) -> list[Indices]:
         """The batches of rows of these sizes [rows, axes], as indices of the rows.
 
@@ -43,7 +54,7 @@ class Policy:
             return fixed(sizes, self.paddable, self.cells, self.rows, ceiling_cells=ceiling_cells)
         cells = int(self.cells(sizes[:1])[0])
         if self.rows is None:
-            slices = even(count, cells, self.costs, ceiling_cells=ceiling_cells)
+            slices = alike(count, cells, self.costs, ceiling_cells=ceiling_cells)
         else:
             most = self.rows if ceiling_cells is None else ceiling_cells // cells
             slices = exact(count, max(1, min(self.rows, most)))

@@ -59,14 +59,18 @@ class Fill:
 
     A window never spans two shards: a shard is made of whole windows, and ends with the window
     that reaches its limits. `shard_rows` sets the shards' row count exactly, in place of `shard`.
-    The first window holds `least` rows in any case. `shards` are there before the first row.
+    `shards` are there before the first row. The first window holds `least` rows in any case, of
+    which `early` are in batches already; other rows are put into batches of `batch_rows`, and a
+    window ends only where one does: one with fewer rows is another shape, for which OpenVINO, say,
+    plans anew, and the same again for the next one.
     """
 
     def __init__(
-        self, window: Capacity = WINDOW, shard: Capacity = SHARD, *,
-        shard_rows: int | None = None, least: int = 0, shards: int = 0,
+        self, window: Capacity = WINDOW, shard: Capacity = SHARD, *, shard_rows: int | None = None,
+        least: int = 0, early: int = 0, shards: int = 0, batch_rows: int = 1,
     ) -> None:  # fmt: skip
         self._exact, self._least, self._shards = shard_rows, least, shards
+        self._batch_rows, self._early = batch_rows, early
         self._limits = window
         self._shard_limits = shard if shard_rows is None else Capacity(rows=shard_rows)
         self._window, self._shard = _Filled(), _Filled()
@@ -90,13 +94,16 @@ class Fill:
         encoded, output, passed = sums
         start, total = 0, len(seconds)
         while start < total:
-            limits = self._window_limits()
+            limits = self._limits
             stop = min(
-                start + limits.rows - self._window.rows,
+                start + max(1, limits.rows - self._window.rows),
                 _reached(encoded, start, limits.bytes, self._window.bytes),
                 _reached(passed, start, _nanoseconds(limits.seconds), self._window.nanoseconds),
             )
             stop = max(stop, start + self._least - self._window.rows)
+            stop += (self._early - self._window.rows - (stop - start)) % self._batch_rows
+            if self._exact is not None:  # the window that meets the end of its shard is cut there
+                stop = min(stop, start + self._exact - self._shard.rows)
             complete, stop = stop <= total, min(stop, total)
             rows, span = stop - start, int(passed[stop] - passed[start])
             self._window.rows += rows
@@ -107,7 +114,7 @@ class Fill:
             self._shard.nanoseconds += span
             start = stop
             if complete:
-                self._window, self._least = _Filled(), 0
+                self._window, self._least, self._early = _Filled(), 0, 0
                 shard = self._shard.reached(self._grown())
                 if shard:
                     self._shard, self._shards = _Filled(), self._shards + 1
@@ -119,13 +126,6 @@ class Fill:
         if limits.seconds is None:
             return limits
         return replace(limits, seconds=limits.seconds * _GROWTH ** min(self._shards, _GROWING))
-
-    def _window_limits(self) -> Capacity:
-        """With an exact shard size the window that meets its end is cut there."""
-        if self._exact is None:
-            return self._limits
-        before = self._shard.rows - self._window.rows
-        return replace(self._limits, rows=min(self._limits.rows, self._exact - before))
 
 
 def _reached(sums: NDArray[np.int64], start: int, limit: int | None, held: int) -> int:

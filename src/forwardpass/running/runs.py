@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, Self
 
 from forwardpass.batching.policies import InOrder, Policy
-from forwardpass.batching.windows import Fill
+from forwardpass.batching.windows import WINDOW, Fill
 from forwardpass.building.engines import require_known
 from forwardpass.errors import DataError, UsageError
 from forwardpass.executing.batches import Early
@@ -193,7 +193,13 @@ class Run:
         policy = kind(ready.may_pad, ready.cells, ready.costs, self.options.batch_rows)
         least = max((int(batch.positions[-1]) + 1 for batch in batches), default=0)
         ceilings = [entry.ceiling_cells for entry in delivery.entries]
-        fill = Fill(shard_rows=self.options.shard_rows, least=least, shards=len(ceilings))
+        fill = Fill(
+            shard_rows=self.options.shard_rows,
+            least=least,
+            early=sum(len(batch.positions) for batch in batches),
+            shards=len(ceilings),
+            batch_rows=min(policy.batch_rows, WINDOW.rows),
+        )
         behind: Behind[Computed] = Behind(delivery.take, 2, "write")
         try:
             weighed = windows(stream, fill, lambda block: weigh(ready, block))
