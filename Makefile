@@ -23,7 +23,7 @@ help:
 	@echo "make format       let ruff repair and format"
 	@echo "make pictures     take the pictures of the docs anew, in Chromium"
 	@echo "make bench        the benchmarks, into benchmarks/RESULTS.md; bench-quick: a small smoke run"
-	@echo "make bench-tune   what tune makes of texts, of twelve families, of networks of convolutions: 2 hours"
+	@echo "make bench-tune   what tune makes of texts, twelve families, networks, and again: 3 hours"
 	@echo "make bench-page   how long the page of a long pass keeps one waiting, in Chromium"
 	@echo "make bench-peers  recording beside other people's recorders, in a venv of their own"
 	@echo "make bench-serving  texts answered in time beside other people's servers, in the same venv"
@@ -138,6 +138,7 @@ bench-tune: $(VENV)/stamp-package
 	$(BIN)/python -m benchmarks.tune_texts $(ARGS)
 	$(BIN)/python -m benchmarks.tune_families $(ARGS)
 	$(BIN)/python -m benchmarks.tune_networks $(ARGS)
+	$(BIN)/python -m benchmarks.tune_repeats $(ARGS)
 
 # Other people's recorders, pinned, in a venv of their own: recording_cost beside them. After
 # make bench, whose table lists them as not installed. ARGS=--quick for a small smoke run.

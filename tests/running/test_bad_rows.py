@@ -191,6 +191,13 @@ def test_each_kind_of_bad_row_stands_in_the_quarantine(tmp_path: Path) -> None:
     assert table["output"][0] == pytest.approx(expected.tolist(), abs=1e-6)
 
 
+def test_data_of_which_no_row_can_be_encoded(tmp_path: Path) -> None:
+    """Nothing was computed by which a batch could be sized, and none is needed."""
+    rows: list[Any] = [{"features": [1.0, 2.0]}, {"features": "many words"}]
+    report = fwd.run(models.mlp(), jsonl(tmp_path, rows), tmp_path / "out")
+    assert (report.rows, report.quarantined, report.batches) == (0, 2, 0)
+
+
 def test_a_whole_block_of_the_data_without_the_column(tmp_path: Path) -> None:
     """The rows are read in blocks; a block of bad rows is no worse than its rows one by one."""
     rows: list[Any] = [{"id": i, "features": [1.0] * 16} for i in range(4096)]

@@ -27,11 +27,15 @@ def planned(
     others = np.flatnonzero(free)
     sizes = block.sizes
     plan = policy.plan(sizes[others] if places else sizes, ceiling_cells)
-    groups = [*places, *((others[indices] for indices in plan) if places else plan)]
+    groups, padded = plan
+    if places:
+        groups = [*places, *(others[indices] for indices in plan.batches)]
+        padded = sizes.copy()
+        padded[others] = plan.sizes
     if not groups:
         return []
     starts = np.cumsum([0, *map(len, groups[:-1])])
-    largest = np.maximum.reduceat(sizes[np.concatenate(groups)], starts, axis=0)
+    largest = np.maximum.reduceat(padded[np.concatenate(groups)], starts, axis=0)
     return [
         Planned(*one)
         for one in zip(

@@ -41,9 +41,13 @@ class CostTable(msgspec.Struct, frozen=True, dict=True):
 
     The points of equal cells per row form a ladder of row counts. Between the points seconds are
     linear in rows and in cells, which is exact for a cost of the form a + b·rows·cells.
+
+    `shape_seconds` of each are asked for a new shape: where it was computed before, a batch takes
+    so much less. 0 where that is not known, or the points are of shapes that were computed before.
     """
 
     points: tuple[CostPoint, ...]
+    shape_seconds: float = 0.0
 
     @overload
     def seconds(self, rows: int, cells: int) -> float: ...

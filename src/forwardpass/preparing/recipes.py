@@ -20,7 +20,7 @@ from forwardpass.preparing.padding import UNTRIED, PaddingProof
 from forwardpass.preparing.trials import Trials
 from forwardpass.tensors.threads import operator_threads
 
-_EDITION = 2
+_EDITION = 3
 """Of what a machine is known by; a new one makes what was measured before stale."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from forwardpass.batching.windows import SHARD, WINDOW
@@ -18,6 +19,7 @@ from forwardpass.measuring.memory import available_bytes, peak_growth
 from forwardpass.nouns.costs import CostPoint, CostTable
 from forwardpass.nouns.rows import Rows
 from forwardpass.preparing.calibrating import Calibration, Pool
+from forwardpass.preparing.new_shapes import new_shape
 from forwardpass.preparing.recipes import Ready
 from forwardpass.preparing.trials import NOTHING, Trials
 from forwardpass.tensors.blocks import Block
@@ -74,6 +76,7 @@ def sized(
         return Sized(known.table(), trials=known, kept=kept is not None)
     early: list[Early] = []
     single, held = CostTable(()), 0
+    price = known.shape_seconds
     with peak_growth(ready.device) as growth:
         free = available_bytes(ready.device)
         calibration = Calibration(known, free_bytes=free, growth=growth)
@@ -89,15 +92,18 @@ def sized(
                 break
             sizes = done.block.sizes[:count]
             compute = _keeping(executor, done, early)
-            taken = sum(len(batch.positions) for batch in early)
+            before, taken = len(early), sum(len(batch.positions) for batch in early)
             most = None if expected is None else max(0, (expected + 1) // 2 - taken)
             calibration.over(
                 Pool(sizes, ready.axes, ready.may_pad, ready.cells, compute, taken_most=most)
             )
             held += done.block.bytes
+            if price is None and len(early) > before:
+                tried = [batch.positions for batch in early[before:]]
+                price = new_shape(executor, done, tried, ready)
             if calibration.trials.settled or count < len(done.block) or held >= (WINDOW.bytes or 0):
                 break
-    trials = calibration.trials
+    trials = msgspec.structs.replace(calibration.trials, shape_seconds=price)
     if trials.rounds:
         remember(trials, ready, identity)
     table = trials.table() if trials.rounds else single

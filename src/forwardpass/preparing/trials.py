@@ -61,11 +61,14 @@ class Trials(msgspec.Struct, frozen=True):
         rounds: the first is a climb: sizes that double.
         rows: rows that there were to try on.
         settled: whether nothing is left to try.
+        shape_seconds: that a batch takes more where its shape is new; None while nobody looked, as
+            where all rows have one shape.
     """
 
     rounds: tuple[Round, ...] = ()
     rows: int = 0
     settled: bool = False
+    shape_seconds: float | None = None
 
     def contest(self) -> tuple[int, tuple[int, ...]]:
         """The best size as far as is known, and its neighbours that may be better.
@@ -137,7 +140,7 @@ class Trials(msgspec.Struct, frozen=True):
                 if rows and size <= most:
                     seconds = price * share * rows * length
                     found[rows, length] = CostPoint(rows, {}, length, seconds)
-        return CostTable(tuple(found.values()))
+        return CostTable(tuple(found.values()), self.shape_seconds or 0.0)
 
 
 NOTHING: Final = Trials()

@@ -108,7 +108,7 @@ def _plans(block: Encodings, ready: Ready, swept: Sweep, best: int) -> list[_Bat
     """The ways: two of them where all rows have one shape."""
     sizes = block.sizes
     fitted = max(point.rows * point.cells for point in swept.curves[0].points)
-    in_order = InOrder(ready.may_pad, ready.cells, swept.costs, best).plan(sizes, fitted)
+    in_order = InOrder(ready.may_pad, ready.cells, swept.costs, best).plan(sizes, fitted).batches
     plans = [_alone(block, ready)]
     if not (sizes != sizes[0]).any():
         return [*plans, _plan("in batches", in_order, block, ready)]
@@ -116,7 +116,7 @@ def _plans(block: Encodings, ready: Ready, swept: Sweep, best: int) -> list[_Bat
     return [
         *plans,
         _plan("in batches as they come", in_order, block, ready),
-        _plan("in batches sorted by length", policy.plan(sizes, fitted), block, ready),
+        _plan("in batches sorted by length", policy.plan(sizes, fitted).batches, block, ready),
     ]
 
 

@@ -1,0 +1,59 @@
+"""What a shape costs where it is new is found, and rows are padded further where that is dear."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import forwardpass as fwd
+
+SEEN: set[tuple[int, ...]] = set()
+PRICE = 0.01
+
+
+class Planning(nn.Module):
+    """Takes longer for a shape that nobody here has seen."""
+
+    def __init__(self, price: float) -> None:
+        super().__init__()
+        self.price = price
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if tuple(ids.shape) not in SEEN:
+            SEEN.add(tuple(ids.shape))
+            time.sleep(self.price)
+        time.sleep(1e-4 + 1e-6 * ids.numel())
+        return (ids * mask).sum(1)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDPASS_CACHE", str(tmp_path / "cache"))
+    SEEN.clear()
+
+
+def ran(out: Path, price: float) -> tuple[float, fwd.RunReport]:
+    """Runs, and the price of a shape that was found; sums are those of the rows alone."""
+    generator = np.random.default_rng(0)
+    rows = [generator.integers(1, 9, length) for length in generator.integers(1, 257, 3_000)]
+    inputs = ["ids: i64[batch tokens=1..256] pad 0", "mask: i64[batch tokens] = valid(tokens)"]
+    model = fwd.Model(Planning(price).eval(), inputs, "sums: i64[batch]")
+    report = fwd.run(model, {"ids": rows}, out)
+    outputs, _ = fwd.run(model, {"ids": rows[:50]})
+    assert outputs["sums"].tolist() == [int(row.sum()) for row in rows[:50]]
+    header = json.loads((out / "manifest.jsonl").read_text().splitlines()[0])
+    return header["costs"]["shape_seconds"], report
+
+
+def test_the_price_of_a_shape_is_found_while_rows_are_computed(tmp_path: Path) -> None:
+    dear, padded = ran(tmp_path / "dear", PRICE)
+    free, _ = ran(tmp_path / "free", 0.0)
+    assert dear == pytest.approx(PRICE, rel=0.5)
+    assert free < PRICE / 2
+    assert 0.01 < padded.padding_share < 0.25
