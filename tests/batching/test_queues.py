@@ -33,9 +33,9 @@ def product(sizes: Sizes) -> Any:
     return np.maximum(sizes.prod(axis=-1), 1)
 
 
-def texts(paddable: bool = True, **limits: int) -> Queue:
+def texts(paddable: bool = True, steps: tuple[int, ...] = (), **limits: int) -> Queue:
     most = {"most_rows": 10_000, "most_bytes": 1 << 30} | limits
-    return Queue(TEXTS, (paddable,), product, **most)
+    return Queue(TEXTS, (paddable,), product, steps=[steps], **most)
 
 
 def row(id: int, cells: int | None = 8, **given: Any) -> WaitingRow:
@@ -337,9 +337,11 @@ GIVEN = st.lists(
 )
 
 
-def served(rows: Sequence[Any], paddable: bool, slower: float = 1.0) -> list[Any]:
+def served(
+    rows: Sequence[Any], paddable: bool, slower: float = 1.0, steps: tuple[int, ...] = ()
+) -> list[Any]:
     """Everything that happens, in order, with an engine that is slower than it was measured."""
-    queue, now, number = texts(paddable), 0.0, 0
+    queue, now, number = texts(paddable, steps), 0.0, 0
     happened: list[Any] = []
     busy: tuple[float, Dispatch] | None = None
     arrivals: list[tuple[float, WaitingRow, str, int]] = []
@@ -380,25 +382,26 @@ def served(rows: Sequence[Any], paddable: bool, slower: float = 1.0) -> list[Any
 
 
 @settings(deadline=None)
-@given(GIVEN, st.booleans(), st.floats(0.5, 3.0))
+@given(GIVEN, st.booleans(), st.floats(0.5, 3.0), st.sampled_from(((), (8, 20, 32, 100))))
 def test_each_row_is_sent_or_dropped_once_and_batches_keep_the_laws(
-    rows: Sequence[Any], paddable: bool, slower: float
+    rows: Sequence[Any], paddable: bool, slower: float, steps: tuple[int, ...]
 ) -> None:
-    happened = served(rows, paddable, slower)
+    happened = served(rows, paddable, slower, steps)
     gone: list[int] = []
     for kind, what, *_ in happened:
         if kind != "sent":
             gone.append(what)
             continue
         gone += [waits.id for waits in what.rows]
-        sizes = {waits.sizes for waits in what.rows}
+        own = [size for waits in what.rows for size in waits.sizes]
+        sizes = {(next((step for step in steps if step >= size), size),) for size in own}
         assert len({(waits.group, waits.priority) for waits in what.rows}) == 1
         assert paddable or len(sizes) == 1
         assert what.sizes == max(sizes)
         assert what.cells == what.sizes[0]
         assert len(what.rows) == 1 or len(what.rows) <= TEXTS.ceiling(what.cells)
     assert sorted(gone) == list(range(len(rows)))
-    again = served(rows, paddable, slower)
+    again = served(rows, paddable, slower, steps)
     assert [said(one) for one in happened] == [said(other) for other in again]
 
 

@@ -191,6 +191,28 @@ def test_each_kind_of_bad_row_stands_in_the_quarantine(tmp_path: Path) -> None:
     assert table["output"][0] == pytest.approx(expected.tolist(), abs=1e-6)
 
 
+class Positions(torch.nn.Module):
+    """Takes 50 positions at most, and says so nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(50, 4)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        places = self.table(torch.arange(ids.shape[1]))
+        return (ids * mask)[..., None].mul(places).sum(1)
+
+
+def test_a_row_that_is_longer_than_the_model_takes_leaves_out_no_other() -> None:
+    """Rows of its batch are padded to its size, which is more than they can be computed at."""
+    rows = [np.ones(length, np.int64) for length in (45, 46, 47, 48, 49, 50, 51)]
+    inputs = ["ids: i64[batch tokens] pad 0", "mask: i64[batch tokens] = valid(tokens)"]
+    model = fwd.Model(Positions().eval(), inputs, "sums: f32[batch 4]")
+    outputs, report = fwd.run(model, {"ids": rows}, batch=7)
+    assert [failure.position for failure in report.failures] == [6]
+    assert len(outputs["sums"]) == 6
+
+
 def test_data_of_which_no_row_can_be_encoded(tmp_path: Path) -> None:
     """Nothing was computed by which a batch could be sized, and none is needed."""
     rows: list[Any] = [{"features": [1.0, 2.0]}, {"features": "many words"}]

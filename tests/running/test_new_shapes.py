@@ -38,22 +38,29 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     SEEN.clear()
 
 
+ROWS = [
+    np.random.default_rng(length).integers(1, 9, length)
+    for length in np.random.default_rng(0).integers(1, 257, 3_000).tolist()
+]
+
+
 def ran(out: Path, price: float) -> tuple[float, fwd.RunReport]:
-    """Runs, and the price of a shape that was found; sums are those of the rows alone."""
-    generator = np.random.default_rng(0)
-    rows = [generator.integers(1, 9, length) for length in generator.integers(1, 257, 3_000)]
+    """The price of a shape that a run found, and what one went like that knew it before."""
     inputs = ["ids: i64[batch tokens=1..256] pad 0", "mask: i64[batch tokens] = valid(tokens)"]
     model = fwd.Model(Planning(price).eval(), inputs, "sums: i64[batch]")
-    report = fwd.run(model, {"ids": rows}, out)
-    outputs, _ = fwd.run(model, {"ids": rows[:50]})
-    assert outputs["sums"].tolist() == [int(row.sum()) for row in rows[:50]]
+    fwd.run(model, {"ids": ROWS}, out)
     header = json.loads((out / "manifest.jsonl").read_text().splitlines()[0])
+    SEEN.clear()
+    outputs, report = fwd.run(model, {"ids": ROWS})
+    assert outputs["sums"].tolist() == [int(row.sum()) for row in ROWS]
     return header["costs"]["shape_seconds"], report
 
 
-def test_the_price_of_a_shape_is_found_while_rows_are_computed(tmp_path: Path) -> None:
-    dear, padded = ran(tmp_path / "dear", PRICE)
-    free, _ = ran(tmp_path / "free", 0.0)
-    assert dear == pytest.approx(PRICE, rel=0.5)
+def test_rows_are_padded_further_where_a_new_shape_has_a_price(tmp_path: Path) -> None:
+    free, report = ran(tmp_path / "free", 0.0)
     assert free < PRICE / 2
-    assert 0.01 < padded.padding_share < 0.25
+    free_share = len(SEEN) / report.batches
+    dear, report = ran(tmp_path / "dear", PRICE)
+    assert dear == pytest.approx(PRICE, rel=0.5)
+    assert len(SEEN) / report.batches < free_share
+    assert report.padding_share < 0.25

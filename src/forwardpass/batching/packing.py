@@ -6,7 +6,7 @@ each axis, and costs what the CostTable predicts for that; the cuts are those of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,14 @@ def fixed(
         batches.append(order[start:stop])
         start = stop
     return batches
+
+
+def largest(sizes: Sizes, batches: Sequence[Indices]) -> Sizes:
+    """The largest size of the rows of each batch along each axis, [batches, axes]."""
+    if not batches:
+        return sizes[:0]
+    starts = np.cumsum([0, *map(len, batches[:-1])])
+    return np.maximum.reduceat(sizes[np.concatenate(batches)], starts, axis=0)
 
 
 def orders(sizes: Sizes, paddable: tuple[bool, ...], cells: NDArray[np.int64]) -> Iterator[Indices]:

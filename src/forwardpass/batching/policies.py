@@ -7,19 +7,21 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from forwardpass.batching.packing import Cells, Indices, Sizes, fixed, pack
-from forwardpass.batching.rounding import rounded, seconds_of
+from forwardpass.batching.packing import Cells, Indices, Sizes, fixed, largest, pack
+from forwardpass.batching.rounding import rounded
 from forwardpass.batching.slicing import alike, best, exact, stretches
 from forwardpass.nouns.costs import CostTable
 
-_PER_OCTAVE: Final = (32, 16, 8, 4)
+_PER_OCTAVE: Final = (16, 8, 4)
 """Sizes between a power of two and the next to which rows may be padded, so that there are fewer
 shapes: the largest padding is one part of so many."""
+_PLANNING_SECONDS: Final = 2e-5
+"""Of a row, to plan it another time: what may be saved is to be worth it."""
 
 
 class Packed(NamedTuple):
-    """The batches of rows, as indices of these, and the sizes [rows, axes] to which each is padded
-    at least."""
+    """The batches of rows, as indices of these, and the sizes [batches, axes] that each is padded
+    to."""
 
     batches: list[Indices]
     sizes: Sizes
@@ -62,37 +64,46 @@ class Policy:
         count = len(sizes)
         if not count:
             return Packed([], sizes)
+        batches: list[Indices]
         if sizes.shape[1] and (sizes != sizes[0]).any():
             if self.rows is None:
-                return self._packed(sizes, ceiling_cells)
-            return Packed(
-                fixed(sizes, self.paddable, self.cells, self.rows, ceiling_cells=ceiling_cells),
-                sizes,
+                return self._cheapest(sizes, ceiling_cells)
+            batches = fixed(
+                sizes, self.paddable, self.cells, self.rows, ceiling_cells=ceiling_cells
             )
+            return Packed(batches, largest(sizes, batches))
         cells = int(self.cells(sizes[:1])[0])
         if self.rows is None:
             slices = alike(count, cells, self.costs, ceiling_cells=ceiling_cells)
         else:
             most = self.rows if ceiling_cells is None else ceiling_cells // cells
             slices = exact(count, max(1, min(self.rows, most)))
-        return Packed([np.arange(span.start, span.stop) for span in slices], sizes)
+        batches = [np.arange(span.start, span.stop) for span in slices]
+        return Packed(batches, np.repeat(sizes[:1], len(batches), axis=0))
 
-    def _packed(self, sizes: Sizes, ceiling_cells: int | None) -> Packed:
+    def _cheapest(self, sizes: Sizes, ceiling_cells: int | None) -> Packed:
         """Padded as little as can be, or more, so that shapes come again: whichever costs less."""
-        plans = [self._pack(sizes, ceiling_cells)]
-        # Where a shape costs little beside a batch, no padding is worth it.
-        spent = len(plans[0][1].batches) * self.costs.shape_seconds
-        if spent * max(_PER_OCTAVE) > plans[0][0]:
-            plans += [
-                self._pack(rounded(sizes, self.paddable, per_octave), ceiling_cells)
-                for per_octave in _PER_OCTAVE
-            ]
-        return min(plans, key=lambda plan: plan[0])[1]
+        seconds, best = self._rounded(sizes, None, ceiling_cells)
+        prices = len(best.batches) * self.costs.shape_seconds
+        if prices * max(_PER_OCTAVE) > seconds and prices > _PLANNING_SECONDS * len(sizes):
+            others = [self._rounded(sizes, per, ceiling_cells) for per in _PER_OCTAVE]
+            return min(((seconds, best), *others), key=lambda one: one[0])[1]
+        return best
 
-    def _pack(self, sizes: Sizes, ceiling_cells: int | None) -> tuple[float, Packed]:
-        batches = pack(sizes, self.paddable, self.cells, self.costs, ceiling_cells=ceiling_cells)
-        largest = np.stack([sizes[batch].max(axis=0) for batch in batches])
-        return seconds_of(batches, largest, self.cells(largest), self.costs), Packed(batches, sizes)
+    def _rounded(
+        self, sizes: Sizes, per_octave: int | None, ceiling_cells: int | None
+    ) -> tuple[float, Packed]:
+        """Seconds by the table, and the batches of rows that are padded so far."""
+        padded = sizes if per_octave is None else rounded(sizes, self.paddable, per_octave)
+        batches = pack(padded, self.paddable, self.cells, self.costs, ceiling_cells=ceiling_cells)
+        found = largest(padded, batches)
+        for place, batch in enumerate(batches):
+            if len(batch) == 1:  # it shares its shape with few, and may be all that fits
+                found[place] = sizes[batch[0]]
+        counts = np.array([len(batch) for batch in batches])
+        shapes = np.unique(np.column_stack([counts, found]), axis=0)
+        seconds = float(np.sum(self.costs.seconds(counts, self.cells(found))))
+        return seconds + len(shapes) * self.costs.shape_seconds, Packed(batches, found)
 
 
 @dataclass(frozen=True)
@@ -102,9 +113,9 @@ class InOrder(Policy):
     def plan(self, sizes: Sizes, ceiling_cells: int | None) -> Packed:
         """The same, each batch of rows that are neighbours; where neighbours differ along an axis
         that may not be padded, a batch ends."""
-        found: list[Indices] = []
+        batches: list[Indices] = []
         for start, stop in stretches(sizes, self.paddable):
-            largest = sizes[start:stop].max(axis=0, keepdims=True)
-            alike = np.broadcast_to(largest, (stop - start, sizes.shape[1]))
-            found += [indices + start for indices in super().plan(alike, ceiling_cells).batches]
-        return Packed(found, sizes)
+            tallest = sizes[start:stop].max(axis=0, keepdims=True)
+            same = np.broadcast_to(tallest, (stop - start, sizes.shape[1]))
+            batches += [indices + start for indices in super().plan(same, ceiling_cells).batches]
+        return Packed(batches, largest(sizes, batches))

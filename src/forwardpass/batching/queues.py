@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -65,12 +66,15 @@ class Queue:
         cells: sizes [..., axes] to the cells [...] of one row of these sizes.
         most_rows, most_bytes: that wait at once.
         apart: each row is a batch of its own.
+        steps: for each variable axis the sizes, ascending, of which a row is padded to the next
+            one; none: as it is. What is larger than all of them stays as it is, too.
     """
 
     def __init__(
         self, costs: CostTable, paddable: tuple[bool, ...], cells: Cells, *,
-        most_rows: int, most_bytes: int, apart: bool = False,
+        most_rows: int, most_bytes: int, apart: bool = False, steps: Sequence[Sequence[int]] = (),
     ) -> None:  # fmt: skip
+        self._steps = steps
         self.costs = ServedCosts(costs, apart=apart)
         self._guesses = CellsByBytes(point.cells for point in costs.points)
         self._fixed = [axis for axis, may in enumerate(paddable) if not may]
@@ -322,6 +326,9 @@ class Queue:
         return False
 
     def _shelve(self, row: WaitingRow, sizes: tuple[int, ...]) -> None:
+        if self._steps:
+            sizes = tuple(map(_stepped, self._steps, sizes))
+        row.padded = sizes
         cells = self.cells_of(sizes)
         self._price(row, cells)
         key = self._key(row, sizes)
@@ -346,12 +353,17 @@ class Queue:
         if row.sizes is None:
             del self._unsized[row.id]
             return
-        key = self._key(row, row.sizes)
+        key = self._key(row, row.padded)
         rack = self._racks[key]
-        rack.remove((row.cells, row.sizes), row)
+        rack.remove((row.cells, row.padded), row)
         if not rack.count:
             del self._racks[key]
 
     def _key(self, row: WaitingRow, sizes: tuple[int, ...]) -> _Key:
         fixed = tuple([sizes[axis] for axis in self._fixed]) if self._fixed else ()
         return row.priority, row.group, fixed
+
+
+def _stepped(steps: Sequence[int], size: int) -> int:
+    place = bisect_left(steps, size)
+    return steps[place] if place < len(steps) else size

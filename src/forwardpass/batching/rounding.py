@@ -3,11 +3,11 @@ library asks once, for planning it."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
-from forwardpass.batching.packing import Indices, Sizes
-from forwardpass.nouns.costs import CostTable
+import numpy as np
+
+from forwardpass.batching.packing import Sizes
 
 
 def rounded(sizes: Sizes, paddable: tuple[bool, ...], per_octave: int) -> Sizes:
@@ -30,16 +30,7 @@ def rounded(sizes: Sizes, paddable: tuple[bool, ...], per_octave: int) -> Sizes:
     return found
 
 
-def seconds_of(
-    batches: list[Indices], largest: Sizes, cells: NDArray[np.int64], costs: CostTable
-) -> float:
-    """What batches cost that are padded to these sizes [batches, axes], the price of each shape
-    paid once.
-
-    Args:
-        cells: of a row of each batch.
-    """
-    counts = np.array([len(batch) for batch in batches])
-    shapes = np.unique(np.column_stack([counts, largest]), axis=0)
-    again = len(batches) - len(shapes)
-    return float(np.sum(costs.seconds(counts, cells))) - again * costs.shape_seconds
+def steps(permitted: Sequence[int], per_octave: int) -> tuple[int, ...]:
+    """Of the sizes that an axis may have, ascending, those to which all others are rounded up."""
+    column = np.array(permitted, np.int64)[:, None]
+    return tuple(np.unique(rounded(column, (True,), per_octave)).tolist())

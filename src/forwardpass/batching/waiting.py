@@ -20,6 +20,7 @@ class WaitingRow:
         group: rows of different groups never share a batch: those that came as tensors and those
             that are encoded; those that are suspected of something.
         sizes: along the variable axes; None: not encoded yet.
+        padded: the least sizes of a batch with it, so that shapes come again; of its shelf.
         due: what rows are ordered by: the deadline, or what stands for it.
         cells: at its sizes. price: its share of a good batch, in seconds of the table. Both are
             guesses until it is encoded.
@@ -33,6 +34,7 @@ class WaitingRow:
     priority: int = 0
     group: str = ""
     sizes: tuple[int, ...] | None = ()
+    padded: tuple[int, ...] = field(default=(), init=False)
     due: float = field(default=math.inf, init=False)
     cells: int = field(default=1, init=False)
     price: float = field(default=0.0, init=False)

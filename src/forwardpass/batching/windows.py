@@ -61,8 +61,8 @@ class Fill:
     that reaches its limits. `shard_rows` sets the shards' row count exactly, in place of `shard`.
     `shards` are there before the first row. The first window holds `least` rows in any case, of
     which `early` are in batches already; other rows are put into batches of `batch_rows`, and a
-    window ends only where one does: one with fewer rows is another shape, for which OpenVINO, say,
-    plans anew, and the same again for the next one.
+    window that holds one ends where one does: one with fewer rows is another shape, for which
+    OpenVINO, say, plans anew, and the same again for the next one.
     """
 
     def __init__(
@@ -101,7 +101,9 @@ class Fill:
                 _reached(passed, start, _nanoseconds(limits.seconds), self._window.nanoseconds),
             )
             stop = max(stop, start + self._least - self._window.rows)
-            stop += (self._early - self._window.rows - (stop - start)) % self._batch_rows
+            held = self._window.rows + stop - start
+            if held >= self._batch_rows:  # a larger batch would not fit into twice the limits
+                stop += (self._early - held) % self._batch_rows
             if self._exact is not None:  # the window that meets the end of its shard is cut there
                 stop = min(stop, start + self._exact - self._shard.rows)
             complete, stop = stop <= total, min(stop, total)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from forwardpass.batching.packing import Indices
+from forwardpass.batching.packing import Indices, largest
 from forwardpass.batching.policies import Policy
 from forwardpass.errors import DataError
 from forwardpass.executing.batches import Planned, Result
@@ -26,20 +26,16 @@ def planned(
         free[indices] = False
     others = np.flatnonzero(free)
     sizes = block.sizes
-    plan = policy.plan(sizes[others] if places else sizes, ceiling_cells)
-    groups, padded = plan
+    batches, padded = policy.plan(sizes[others] if places else sizes, ceiling_cells)
     if places:
-        groups = [*places, *(others[indices] for indices in plan.batches)]
-        padded = sizes.copy()
-        padded[others] = plan.sizes
-    if not groups:
+        batches = [*places, *(others[indices] for indices in batches)]
+        padded = np.concatenate([largest(sizes, places), padded])
+    if not batches:
         return []
-    starts = np.cumsum([0, *map(len, groups[:-1])])
-    largest = np.maximum.reduceat(padded[np.concatenate(groups)], starts, axis=0)
     return [
         Planned(*one)
         for one in zip(
-            groups, map(tuple, largest.tolist()), policy.cells(largest).tolist(), strict=True
+            batches, map(tuple, padded.tolist()), policy.cells(padded).tolist(), strict=True
         )
     ]
 

@@ -57,12 +57,15 @@ class Batch:
         self.__dict__.pop("_padded", None)
 
     def part(self, start: int, stop: int) -> Batch:
-        """Some of these rows, at the same padded sizes."""
+        """Some of these rows, at the same padded sizes; a row alone at its own, since the model may
+        take no larger one."""
         if (start, stop) == (0, len(self)):
             return self
+        inputs = self.inputs.take(slice(start, stop))
         return replace(
             self,
-            inputs=self.inputs.take(slice(start, stop)),
+            inputs=inputs,
+            sizes=tuple(map(int, inputs.sizes[0])) if stop - start == 1 else self.sizes,
             seed=self.seed + start,
             positions=None if self.positions is None else self.positions[start:stop],
         )

@@ -42,8 +42,8 @@ class CostTable(msgspec.Struct, frozen=True, dict=True):
     The points of equal cells per row form a ladder of row counts. Between the points seconds are
     linear in rows and in cells, which is exact for a cost of the form a + b·rows·cells.
 
-    `shape_seconds` of each are asked for a new shape: where it was computed before, a batch takes
-    so much less. 0 where that is not known, or the points are of shapes that were computed before.
+    `shape_seconds` is what the first batch of a shape takes more than the next; 0 where that is
+    not known. Points may be of new shapes, and hold it.
     """
 
     points: tuple[CostPoint, ...]

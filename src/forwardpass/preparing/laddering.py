@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
@@ -42,7 +43,7 @@ def laddered(
         seconds: no larger batch is begun once they are spent, or would be by it. Of each length one
             row is timed in any case.
     """
-    chosen = list(_lengths(ready, rows))
+    chosen, prices = list(_lengths(ready, rows)), list[float]()
     key = {**identity, "device": ready.device, "sizes": [rows.sizes[r].tolist() for r in chosen]}
     known = caches.load("ladders", key, CostTable)
     if known is not None and known.points:
@@ -69,15 +70,17 @@ def laddered(
                     ended.add(row)
                     hurried = True
                     continue
-                point = _timed(ready, executor, rows, row, count, until)
+                point, price = _timed(ready, executor, rows, row, count, until)
                 if point is None:
                     ended.add(row)
                     headroom.refuse(cells)
                     continue
                 climb.append(point)
+                prices += [] if price is None else [price]
                 if cells > headroom.largest:
                     headroom.grew(cells, growth.bytes)
-    table = CostTable(tuple(point for climb in climbs.values() for point in climb))
+    shape_seconds = max(0.0, statistics.median(prices)) if prices else 0.0
+    table = CostTable(tuple(point for climb in climbs.values() for point in climb), shape_seconds)
     if table.points and not hurried:
         caches.store("ladders", key, table)
     return table
@@ -133,31 +136,34 @@ def _again(
     """These points, each the less of what it was and is now: what else ran then made it no less."""
     found: list[CostPoint] = []
     for point in points:
-        now = _timed(ready, executor, rows, row, point.rows, until)
+        now, _ = _timed(ready, executor, rows, row, point.rows, until)
         found.append(point if now is None or now.seconds > point.seconds else now)
     return found
 
 
 def _timed(
     ready: Ready, executor: Executor, rows: Encodings, row: int, count: int, until: float
-) -> CostPoint | None:
-    """A batch of copies of a row, with the least time of several, since what else runs only adds;
-    None where it did not fit, or raised."""
+) -> tuple[CostPoint | None, float | None]:
+    """A batch of copies of a row, with the least time of several, since what else runs only adds,
+    and what the first of them took more; None where it did not fit, or raised, or was alone."""
     batch = _batch(ready, rows, row, count)
     took: list[float] = []
-    seconds = 0.0
+    seconds = first = 0.0
     for place in range(1 + _TIMES):
         began = WALL.now()
         result = executor.submit(batch).result()
         seconds = WALL.now() - began
         if result.failures or len(result.pieces) != 1:
-            return None
+            return None, None
         if place:
             took.append(seconds)
+        else:
+            first = seconds
         alike = len(took) > 1 and sorted(took)[1] <= _ALIKE * min(took)
         if (alike and sum(took) > _SAMPLE_SECONDS) or (
             WALL.now() > until and (took or seconds > _SAMPLE_SECONDS)
         ):
             break
     named = {name: int(size) for name, size in zip(ready.axes, batch.sizes, strict=True)}
-    return CostPoint(count, named, batch.cells, min(took or [seconds]))
+    least = min(took or [seconds])
+    return CostPoint(count, named, batch.cells, least), first - least if took else None

@@ -19,7 +19,7 @@ from forwardpass.measuring.memory import available_bytes, peak_growth
 from forwardpass.nouns.costs import CostPoint, CostTable
 from forwardpass.nouns.rows import Rows
 from forwardpass.preparing.calibrating import Calibration, Pool
-from forwardpass.preparing.new_shapes import new_shape
+from forwardpass.preparing.new_shapes import shape_seconds
 from forwardpass.preparing.recipes import Ready
 from forwardpass.preparing.trials import NOTHING, Trials
 from forwardpass.tensors.blocks import Block
@@ -99,8 +99,7 @@ def sized(
             )
             held += done.block.bytes
             if price is None and len(early) > before:
-                tried = [batch.positions for batch in early[before:]]
-                price = new_shape(executor, done, tried, ready)
+                price = shape_seconds(executor, done, early[before:], ready)
             if calibration.trials.settled or count < len(done.block) or held >= (WINDOW.bytes or 0):
                 break
     trials = msgspec.structs.replace(calibration.trials, shape_seconds=price)

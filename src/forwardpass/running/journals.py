@@ -29,7 +29,7 @@ _SHOWN = 100
 _SEAL = b',"checksum":"'
 
 
-_SCHEMA = "forwardpass/manifest/3"
+_SCHEMA = "forwardpass/manifest/4"
 
 
 Spans = tuple[tuple[int, int], ...]

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TextIO
 
 import msgspec
 
+from forwardpass.batching.rounding import steps
 from forwardpass.building.engines import Engine
 from forwardpass.errors import DataError
 from forwardpass.executing import executors
@@ -36,6 +37,11 @@ from forwardpass.tensors.threads import operator_threads, set_operator_threads
 _KEPT: Final = "ready.json"
 _LEARN_SECONDS: Final = 10.0
 _WARM_SECONDS: Final = 0.1
+_PER_OCTAVE: Final = 8
+"""Sizes between a power of two and the next to which rows are padded where a new shape is dear."""
+_DEAR: Final = 16
+"""So many of it cost as much as the best batch, or fewer: rows are padded by one part of so many
+on average."""
 _WAIT_SECONDS: Final = 0.2
 """From one look at whether another model is still timed to the next."""
 
@@ -220,6 +226,7 @@ def _about(samples: Samples, engine: Engine, learnt: Learnt) -> About:
         paddable=ready.may_pad,
         padding=ready.padding.said,
         costs=ready.costs,
+        steps=_steps(samples.rows, ready),
         encode_seconds=learnt.encode_seconds,
         samples=samples.said,
         example=samples.example,
@@ -228,6 +235,22 @@ def _about(samples: Samples, engine: Engine, learnt: Learnt) -> About:
         mates=learnt.mates.said,
         device=", ".join(replica.facts.device for replica in engine.replicas),
     )
+
+
+def _steps(rows: Encodings, ready: Ready) -> tuple[tuple[int, ...], ...]:
+    """The sizes to which rows are padded where a new shape is dear: between the shortest and the
+    longest of these, which are known to be computed."""
+    if not isinstance(rows, Block) or not any(ready.may_pad):
+        return ()
+    best = min(ready.costs.points, key=lambda p: p.seconds / (p.rows * p.cells))
+    if ready.costs.shape_seconds * _DEAR < best.seconds:
+        return ()
+    found: list[tuple[int, ...]] = []
+    for place, axis in enumerate(rows.signature.variable.values()):
+        low, high = (int(size) for size in (rows.sizes[:, place].min(), rows.sizes[:, place].max()))
+        permitted = [size for size in range(low, high + 1) if axis.rounded(size) == size]
+        found.append(steps(permitted, _PER_OCTAVE) if ready.may_pad[place] else ())
+    return tuple(found)
 
 
 def _said(samples: Samples, learnt: Learnt) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ class Lobby:
         self.queue = Queue(
             about.costs, about.paddable, self._measures.cells,
             most_rows=limits.queue_rows, most_bytes=limits.queue_bytes, apart=about.apart,
+            steps=about.steps,
         )  # fmt: skip
         self.waiting: set[Unanswered] = set()
         self.forgotten: list[int] = []

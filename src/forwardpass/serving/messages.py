@@ -31,6 +31,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True, tag=True):
             may differ along it, which was proved.
         padding: what was proved, in a sentence.
         costs: what batches cost, as measured.
+        steps: for each axis the sizes to which rows are padded, so that shapes come again; none
+            where a new shape costs little.
         encode_seconds: that encoding one row took, as measured; 0 where none was.
         samples: what it was learned from, in a sentence.
         tolerance: how far the outputs of a row may move with its batch mates, relative; None where
@@ -60,6 +62,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     apart: bool = False
     mates: str = ""
     encode_seconds: float = 0.0
+    steps: tuple[tuple[int, ...], ...] = ()
 
 
 class EncodeRows(msgspec.Struct, frozen=True, tag=True):
