@@ -238,8 +238,8 @@ def _about(samples: Samples, engine: Engine, learnt: Learnt) -> About:
 
 
 def _steps(rows: Encodings, ready: Ready) -> tuple[tuple[int, ...], ...]:
-    """The sizes to which rows are padded where a new shape is dear: between the shortest and the
-    longest of these, which are known to be computed."""
+    """The sizes to which rows are padded where a new shape is dear: up to what the model says that
+    it takes, or the longest of these, which is known to be computed."""
     if not isinstance(rows, Block) or not any(ready.may_pad):
         return ()
     best = min(ready.costs.points, key=lambda p: p.seconds / (p.rows * p.cells))
@@ -247,8 +247,8 @@ def _steps(rows: Encodings, ready: Ready) -> tuple[tuple[int, ...], ...]:
         return ()
     found: list[tuple[int, ...]] = []
     for place, axis in enumerate(rows.signature.variable.values()):
-        low, high = (int(size) for size in (rows.sizes[:, place].min(), rows.sizes[:, place].max()))
-        permitted = [size for size in range(low, high + 1) if axis.rounded(size) == size]
+        high = axis.high or int(rows.sizes[:, place].max())
+        permitted = [size for size in range(1, high + 1) if axis.rounded(size) == size]
         found.append(steps(permitted, _PER_OCTAVE) if ready.may_pad[place] else ())
     return tuple(found)
 

@@ -1,9 +1,9 @@
 // Ends the waiting for an answer: a button, and the key Esc.
-import { html, useEffect } from "fwd/dom.js";
+import { html, useLayoutEffect } from "fwd/dom.js";
 
 /** `kind`: how the button looks. @param {{stop: () => void, kind?: "btn" | "link"}} given */
 export function Cancel({ stop, kind = "btn" }) {
-  useEffect(() => {
+  useLayoutEffect(() => { // who sees the button may press the key
     const pressed = (/** @type {KeyboardEvent} */ event) => {
       if (event.key === "Escape" && !event.defaultPrevented) stop();
     };
