@@ -1,5 +1,5 @@
 // useAnswer: what a question came to, for a component: on its way, refused, or there.
-import { useEffect, useRef, useState } from "fwd/dom.js";
+import { useLayoutEffect, useRef, useState } from "fwd/dom.js";
 import { Refused, ask, halt, keyOf } from "fwd/source.js";
 
 /** @typedef {{answer?: any, refusal?: Error & {kind?: string},
@@ -16,7 +16,7 @@ export function useAnswer(of, given = {}) {
   const key = of === null ? "" : keyOf({ of, arguments: given });
   const again = turn.key === key && turn.count > 0;
   const tell = (/** @type {Reached} */ what) => setReached({ ...what, key });
-  useEffect(() => {
+  useLayoutEffect(() => { // who sees that it is asked may stop it
     if (of === null) return;
     const waits = new AbortController();
     stops.current = waits;
