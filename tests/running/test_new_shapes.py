@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
+from planning import SEEN, planning
 
 import forwardpass as fwd
 
-SEEN: set[tuple[int, ...]] = set()
 PRICE = 0.01
-
-
-class Planning(nn.Module):
-    """Takes longer for a shape that nobody here has seen."""
-
-    def __init__(self, price: float) -> None:
-        super().__init__()
-        self.price = price
-
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        if tuple(ids.shape) not in SEEN:
-            SEEN.add(tuple(ids.shape))
-            time.sleep(self.price)
-        time.sleep(1e-4 + 1e-6 * ids.numel())
-        return (ids * mask).sum(1)
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORWARDPASS_CACHE", str(tmp_path / "cache"))
-    SEEN.clear()
 
 
 ROWS = [
@@ -46,8 +27,7 @@ ROWS = [
 
 def ran(out: Path, price: float) -> tuple[float, fwd.RunReport]:
     """The price of a shape that a run found, and what one went like that knew it before."""
-    inputs = ["ids: i64[batch tokens=1..256] pad 0", "mask: i64[batch tokens] = valid(tokens)"]
-    model = fwd.Model(Planning(price).eval(), inputs, "sums: i64[batch]")
+    model = planning(price, "1..256")
     fwd.run(model, {"ids": ROWS}, out)
     header = json.loads((out / "manifest.jsonl").read_text().splitlines()[0])
     SEEN.clear()

@@ -14,6 +14,7 @@ import models
 import numpy as np
 import pytest
 import torch
+from planning import planning
 from torch import nn
 
 from forwardpass import Forward, Model
@@ -286,41 +287,16 @@ def test_rows_that_move_each_other_are_computed_alone_and_random_ones_promise_no
         assert about.tolerance is not None
 
 
-SEEN: set[tuple[int, ...]] = set()
-
-
-class Planning(nn.Module):
-    """Takes longer for a shape that nobody here has seen."""
-
-    def __init__(self, price: float) -> None:
-        super().__init__()
-        self.price = price
-
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        if tuple(ids.shape) not in SEEN:
-            SEEN.add(tuple(ids.shape))
-            time.sleep(self.price)
-        time.sleep(1e-5 * ids.numel())
-        return (ids * mask).sum(1)
-
-
 def test_rows_are_padded_to_few_sizes_where_a_new_shape_is_dear() -> None:
-    inputs = ["ids: i64[batch tokens=8..96%8] pad 0", "mask: i64[batch tokens] = valid(tokens)"]
-    for price, expected in ((0.0, ()), (0.02, (8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96))):
-        SEEN.clear()
-        model = Model(Planning(price).eval(), inputs, "sums: i64[batch]")
-        warm = learned(Forward(model), None, None, seconds=3)
+    def steps_of(price: float, tokens: str) -> tuple[tuple[int, ...], ...]:
+        warm = learned(Forward(planning(price, tokens)), None, None, seconds=3)
         warm.executor.close()
-        about = warm.about
-        assert about.steps == ((expected,) if expected else ())
-        assert about.costs.shape_seconds == pytest.approx(price, abs=0.01)
-    SEEN.clear()
-    wide = ["ids: i64[batch tokens=1..512] pad 0", *inputs[1:]]
-    warm = learned(
-        Forward(Model(Planning(0.02).eval(), wide, "sums: i64[batch]")), None, None, seconds=3
-    )
-    warm.executor.close()
-    ((*steps,),) = warm.about.steps
+        assert warm.about.costs.shape_seconds == pytest.approx(price, abs=0.01)
+        return warm.about.steps
+
+    assert steps_of(0.0, "8..96%8") == ()
+    assert steps_of(0.02, "8..96%8") == ((8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96),)
+    (steps,) = steps_of(0.02, "1..512")
     assert (steps[0], steps[-1]) == (1, 512)
     assert len(steps) < 64
     assert all(above <= 1.126 * below or above <= below + 1 for below, above in pairwise(steps))
