@@ -83,12 +83,12 @@ class Policy:
 
     def _cheapest(self, sizes: Sizes, ceiling_cells: int | None) -> Packed:
         """Padded as little as can be, or more, so that shapes come again: whichever costs less."""
-        seconds, best = self._rounded(sizes, None, ceiling_cells)
-        prices = len(best.batches) * self.costs.shape_seconds
+        plans = [self._rounded(sizes, None, ceiling_cells)]
+        seconds, plain = plans[0]
+        prices = len(plain.batches) * self.costs.shape_seconds
         if prices * max(_PER_OCTAVE) > seconds and prices > _PLANNING_SECONDS * len(sizes):
-            others = [self._rounded(sizes, per, ceiling_cells) for per in _PER_OCTAVE]
-            return min(((seconds, best), *others), key=lambda one: one[0])[1]
-        return best
+            plans += [self._rounded(sizes, per, ceiling_cells) for per in _PER_OCTAVE]
+        return min(plans, key=lambda plan: plan[0])[1]
 
     def _rounded(
         self, sizes: Sizes, per_octave: int | None, ceiling_cells: int | None
